@@ -1,0 +1,1 @@
+"""The translators between Nadi and the systems of a hospital."""

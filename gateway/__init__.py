@@ -1,0 +1,1 @@
+"""The gateway: the door, the rules, the record."""

@@ -1,0 +1,1 @@
+"""The `nadi` command: one module per noun."""

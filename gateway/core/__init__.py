@@ -1,0 +1,1 @@
+"""The rules of Nadi: values in, values out; no input or output, no framework."""

@@ -1,0 +1,1 @@
+"""The record, kept in SQL: the only package that knows SQLAlchemy."""

@@ -1,0 +1,1 @@
+"""The models: manifest, runtime, quantization and the reference models; imports nothing of ours."""

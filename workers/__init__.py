@@ -1,0 +1,1 @@
+"""The workers: inference, delivery and the relay that rings them."""
