@@ -1,0 +1,251 @@
+"""Does the patient permit this use? A pure decision with its reasons.
+
+Rules of this first cut (the full engine widens `decide`, not its callers):
+
+1. Only consents whose `status` is active, whose scope is patient-privacy and which are about this
+   patient are in force.
+2. `provision.period` has to hold the present time; absent means always.
+3. The base rule is `provision.type`, else `policyRule` (OPTIN permits, OPTOUT denies); anything
+   else denies.
+4. `provision.purpose` has to cover the purpose asked; absent means any. A purpose covers its
+   descendants in v3-ActReason, but break-glass (BTG) is covered by BTG alone.
+5. A permit that carries a limit this engine can't evaluate does not permit; a deny that carries
+   one denies. In doubt the answer is no.
+6. Any applicable deny overrides every permit. When nothing applies, the default of the route
+   holds, and that is deny unless the site says otherwise.
+
+Source: FHIR R4 Consent (http://hl7.org/fhir/R4/consent.html); HL7 v3-ActReason.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Literal
+
+ACT_REASON = "http://terminology.hl7.org/CodeSystem/v3-ActReason"
+CONSENT_SCOPE = "http://terminology.hl7.org/CodeSystem/consentscope"
+
+# child -> parent, for the purposes a gateway is asked about. BTG has no parent here on purpose.
+_PARENTS = {
+    "ETREAT": "TREAT",
+    "COC": "TREAT",
+    "CAREMGT": "TREAT",
+    "CLINTRCH": "HRESCH",
+    "BIORCH": "HRESCH",
+    "DSRCH": "HRESCH",
+    "HQUALIMP": "HOPERAT",
+    "PATSFTY": "HOPERAT",
+}
+_POLICY_RULES: dict[str, Literal["permit", "deny"]] = {
+    "OPTIN": "permit",
+    "OPTINR": "permit",
+    "OPTOUT": "deny",
+    "OPTOUTE": "deny",
+}
+_LIMITS = (
+    "actor",
+    "action",
+    "class",
+    "code",
+    "securityLabel",
+    "dataPeriod",
+    "data",
+    "provision",
+    "modifierExtension",
+)
+
+
+@dataclass(frozen=True)
+class ConsentRequest:
+    """What is asked: may data of this patient be used for this purpose now?"""
+
+    patient: str
+    purpose: str
+    now: datetime
+
+
+@dataclass(frozen=True)
+class ConsentRecord:
+    """A Consent resource, read once into what a decision needs.
+
+    Attributes:
+        ref: How the decision names it, for example `Consent/<id of the received event>`.
+        patients: References of the patient it is about, as a relative `Patient/<id>`.
+    """
+
+    ref: str
+    status: str
+    is_privacy: bool
+    patients: tuple[str, ...]
+    rule: Literal["permit", "deny"]
+    starts: datetime | None
+    ends: datetime | None
+    is_period_readable: bool
+    purposes: tuple[str, ...] | None
+    limits: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ConsentDecision:
+    """Permit or deny, with the reasons in words and the consents that decided it."""
+
+    is_permitted: bool
+    purpose: str
+    reasons: tuple[str, ...]
+    consents: tuple[str, ...] = ()
+
+    def as_json(self, stage: str, at: datetime) -> dict[str, object]:
+        """Give the decision as it is kept with the job; `stage` is the verb that asked."""
+        return {
+            "stage": stage,
+            "at": at.isoformat(timespec="milliseconds"),
+            "decision": "permit" if self.is_permitted else "deny",
+            "purpose": self.purpose,
+            "reasons": list(self.reasons),
+            "consents": list(self.consents),
+        }
+
+
+def decide(
+    request: ConsentRequest,
+    consents: Sequence[ConsentRecord],
+    *,
+    default: Literal["deny", "permit"] = "deny",
+) -> ConsentDecision:
+    """Decide one request against everything on record for the patient."""
+    verdicts = [(record, *_judge(record, request)) for record in consents]
+    for wanted in ("deny", "permit"):
+        deciding = [record.ref for record, verdict, _ in verdicts if verdict == wanted]
+        if deciding:
+            reasons = tuple(f"{record.ref}: {why}" for record, _, why in verdicts)
+            return ConsentDecision(wanted == "permit", request.purpose, reasons, tuple(deciding))
+    reasons = tuple(f"{record.ref}: {why}" for record, _, why in verdicts)
+    nothing = f"No consent on record applies; the route's default is to {default}."
+    return ConsentDecision(default == "permit", request.purpose, (*reasons, nothing))
+
+
+def _judge(
+    record: ConsentRecord, request: ConsentRequest
+) -> tuple[Literal["permit", "deny", "silent"], str]:
+    """Say what one consent says to a request, and why."""
+    silence = _why_silent(record, request)
+    if silence:
+        return "silent", silence
+    if record.limits:
+        named = ", ".join(record.limits)
+        if record.rule == "permit":
+            return "deny", f"permits only within limits that can't be evaluated here ({named})."
+        return "deny", f"denies, with limits that can't be evaluated here ({named})."
+    return record.rule, f"{'permits' if record.rule == 'permit' else 'denies'} {request.purpose}."
+
+
+def _why_silent(record: ConsentRecord, request: ConsentRequest) -> str | None:
+    """Say why a consent does not apply, None when it does."""
+    is_other_purpose = record.purposes is not None and not _covers(record.purposes, request.purpose)
+    # An unreadable period can't prove that a permit still holds; a deny goes on denying.
+    is_doubtful = not record.is_period_readable and record.rule == "permit"
+    silences = (
+        (record.status != "active", f"is not in force (status {record.status})."),
+        (not record.is_privacy, "is not about the use of data (scope is not patient-privacy)."),
+        (request.patient not in record.patients, "is about another patient."),
+        (is_doubtful, "has a period that can't be read."),
+        (bool(record.starts and request.now < record.starts), "is not yet in force."),
+        (bool(record.ends and request.now >= record.ends), "has expired."),
+        (is_other_purpose, f"does not speak of purpose {request.purpose}."),
+    )
+    return next((why for is_silent, why in silences if is_silent), None)
+
+
+def _covers(purposes: Sequence[str], asked: str) -> bool:
+    """Say whether a purpose or one of its ancestors is listed."""
+    code: str | None = asked
+    while code is not None:
+        if code in purposes:
+            return True
+        code = _PARENTS.get(code)
+    return False
+
+
+def read_consent(content: Mapping[str, Any], ref: str) -> ConsentRecord:
+    """Read a valid R4 Consent resource into a record.
+
+    Args:
+        content: The resource as decoded JSON, already validated.
+        ref: How decisions shall name it.
+    """
+    provision = content.get("provision") or {}
+    starts, ends, is_readable = _read_period(provision.get("period"))
+    return ConsentRecord(
+        ref=ref,
+        status=content.get("status", "unknown"),
+        is_privacy=_has_code(content.get("scope"), CONSENT_SCOPE, "patient-privacy"),
+        patients=tuple(_references(content.get("patient"))),
+        rule=_base_rule(content, provision),
+        starts=starts,
+        ends=ends,
+        is_period_readable=is_readable,
+        purposes=_purposes(provision.get("purpose")),
+        limits=tuple(name for name in _LIMITS if provision.get(name)),
+    )
+
+
+def _base_rule(
+    content: Mapping[str, Any], provision: Mapping[str, Any]
+) -> Literal["permit", "deny"]:
+    if "type" in provision:
+        return "permit" if provision["type"] == "permit" else "deny"
+    codings = (content.get("policyRule") or {}).get("coding", ())
+    rules = {_POLICY_RULES.get(coding.get("code", ""), "deny") for coding in codings}
+    return "permit" if rules == {"permit"} else "deny"
+
+
+def _purposes(codings: Sequence[Mapping[str, Any]] | None) -> tuple[str, ...] | None:
+    if not codings:
+        return None
+    return tuple(coding.get("code", "") for coding in codings if coding.get("system") == ACT_REASON)
+
+
+def _has_code(concept: Mapping[str, Any] | None, system: str, code: str) -> bool:
+    codings = (concept or {}).get("coding", ())
+    return any(c.get("system") == system and c.get("code") == code for c in codings)
+
+
+def _references(reference: Mapping[str, Any] | None) -> list[str]:
+    literal = (reference or {}).get("reference", "")
+    parts = literal.split("/_history/")[0].rsplit("/", 2)[-2:]
+    return ["/".join(parts)] if len(parts) == 2 else []  # noqa: PLR2004 - type and id
+
+
+def _read_period(
+    period: Mapping[str, Any] | None,
+) -> tuple[datetime | None, datetime | None, bool]:
+    """Read a FHIR Period; a partial date means its whole span, so the end is exclusive."""
+    if not period:
+        return None, None, True
+    try:
+        starts = _span(period["start"])[0] if "start" in period else None
+        ends = _span(period["end"])[1] if "end" in period else None
+    except ValueError:
+        return None, None, False
+    return starts, ends, "start" in period or "end" in period
+
+
+def _span(text: str) -> tuple[datetime, datetime]:
+    """Give the first moment of a FHIR dateTime and the first moment after it.
+
+    Raises:
+        ValueError: It is not a dateTime.
+
+    Source: FHIR R4 Period: "If the end of the period is 2012-02-03, the period includes that day".
+    """
+    if "T" in text:
+        moment = datetime.fromisoformat(text)
+        if moment.tzinfo is None:
+            raise ValueError(text)
+        return moment, moment + timedelta(seconds=1)
+    year, month, day = ([int(part) for part in text.split("-")] + [0, 0])[:3]
+    first = datetime(year, month or 1, day or 1, tzinfo=UTC)
+    if day:
+        return first, first + timedelta(days=1)
+    after = (year, month + 1) if month and month < 12 else (year + 1, 1)  # noqa: PLR2004 - months
+    return first, datetime(*after, 1, tzinfo=UTC)

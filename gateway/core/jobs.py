@@ -1,0 +1,112 @@
+"""(3) A job: one route applied to one version of one resource by one model digest.
+
+`JobState` drives and is a FHIR Task.status code; `BusinessStatus` only explains.
+The state machine is the table `TRANSITIONS`, drawn in docs/architecture.md.
+
+Source: FHIR R4 Task (http://hl7.org/fhir/R4/task.html#statemachine).
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import NewType
+
+from gateway.core.errors import InvalidTransition
+
+JobId = NewType("JobId", str)
+EventId = NewType("EventId", str)
+
+
+class JobState(StrEnum):
+    """Where a job stands (FHIR Task.status)."""
+
+    REQUESTED = "requested"
+    READY = "ready"
+    IN_PROGRESS = "in-progress"
+    COMPLETED = "completed"
+    REJECTED = "rejected"
+    CANCELLED = "cancelled"
+    FAILED = "failed"
+
+    @property
+    def is_final(self) -> bool:
+        """Say whether nothing follows this state by itself."""
+        return not TRANSITIONS[self] - {JobState.READY}
+
+
+class BusinessStatus(StrEnum):
+    """Why a job stands where it does. Explains, never drives."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    DELIVERY_PENDING = "delivery-pending"
+    DELIVERED = "delivered"
+    CONSENT_DENIED = "consent-denied"
+    CONSENT_WITHDRAWN = "consent-withdrawn"
+    PATIENT_UNKNOWN = "patient-unknown"
+    MODEL_UNAVAILABLE = "model-unavailable"
+    SUPERSEDED = "superseded"
+    INPUT_MISSING = "input-missing"
+    INPUT_STALE = "input-stale"
+    INPUT_IMPLAUSIBLE = "input-implausible"
+    UNIT_UNKNOWN = "unit-unknown"
+    INPUT_UNREADABLE = "input-unreadable"
+    INFERENCE_FAILED = "inference-failed"
+    DELIVERY_FAILED = "delivery-failed"
+    STOPPED = "stopped-by-operator"
+
+
+# requested and ready wait, in-progress is held by a worker or waits for the EHR. A failed job
+# may be made ready again by `nadi jobs retry`; nothing else leaves a final state.
+TRANSITIONS: dict[JobState, frozenset[JobState]] = {
+    JobState.REQUESTED: frozenset({JobState.READY, JobState.REJECTED, JobState.CANCELLED}),
+    JobState.READY: frozenset({JobState.IN_PROGRESS, JobState.CANCELLED}),
+    JobState.IN_PROGRESS: frozenset(
+        {
+            JobState.READY,
+            JobState.COMPLETED,
+            JobState.REJECTED,
+            JobState.CANCELLED,
+            JobState.FAILED,
+        }
+    ),
+    JobState.COMPLETED: frozenset(),
+    JobState.REJECTED: frozenset(),
+    JobState.CANCELLED: frozenset(),
+    JobState.FAILED: frozenset({JobState.READY}),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One row of the jobs table, without anything about the patient but a keyed hash."""
+
+    id: JobId
+    #: The received resource version that triggered it.
+    event_id: EventId
+    route: str
+    #: `name@version` of the model.
+    model: str
+    #: SHA-256 of the model package, hexadecimal.
+    model_digest: str
+    state: JobState
+    business_status: BusinessStatus
+    #: One sentence for people; never a patient value.
+    reason: str
+    #: Keyed hash of the patient; None when the resource names none.
+    patient_key: str | None
+    #: How often a worker has claimed it; fences the final write.
+    attempt: int
+    created_ms: int
+    updated_ms: int
+    #: The consent decisions so far, oldest first, as JSON-ready values.
+    decisions: tuple[dict[str, object], ...] = ()
+
+
+def check_transition(before: JobState, after: JobState) -> None:
+    """Insist that a job may go from one state to another.
+
+    Raises:
+        InvalidTransition: The state machine has no such arrow.
+    """
+    if after not in TRANSITIONS[before]:
+        raise InvalidTransition(f"A job can't go from '{before}' to '{after}'.")

@@ -1,0 +1,71 @@
+"""Who is calling: a credential becomes a `Principal` with one role.
+
+Rules: deny by default; a role permits what the table `PERMISSIONS` says and nothing else.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from gateway.core.errors import Forbidden
+
+
+class Role(StrEnum):
+    """The five roles of a site."""
+
+    EHR = "ehr"
+    INTEGRATOR = "integrator"
+    CLINICIAN = "clinician"
+    COMPLIANCE = "compliance"
+    OPERATOR = "operator"
+
+
+class Permission(StrEnum):
+    """What a call needs."""
+
+    PUSH = "push"
+    READ_OWN_TASKS = "read-own-tasks"
+    READ_JOBS = "read-jobs"
+    READ_RESULTS = "read-results"
+    READ_AUDIT = "read-audit"
+    READ_CONSENT = "read-consent"
+    CONFIGURE = "configure"
+    OPERATE = "operate"
+
+
+PERMISSIONS: dict[Role, frozenset[Permission]] = {
+    Role.EHR: frozenset({Permission.PUSH, Permission.READ_OWN_TASKS}),
+    Role.INTEGRATOR: frozenset({Permission.READ_JOBS, Permission.CONFIGURE}),
+    Role.CLINICIAN: frozenset({Permission.READ_RESULTS}),
+    Role.COMPLIANCE: frozenset({Permission.READ_AUDIT, Permission.READ_CONSENT}),
+    Role.OPERATOR: frozenset({Permission.OPERATE}),
+}
+
+
+@dataclass(frozen=True)
+class Principal:
+    """An authenticated caller.
+
+    Attributes:
+        id: Opaque id of the credential.
+        name: Name its owner gave it.
+        role: The one role it has.
+        system: For role `ehr`, the system of the site file it speaks for.
+    """
+
+    id: str
+    name: str
+    role: Role
+    system: str | None = None
+
+    def may(self, permission: Permission) -> bool:
+        """Say whether the role permits this."""
+        return permission in PERMISSIONS[self.role]
+
+    def require(self, permission: Permission) -> None:
+        """Insist on a permission.
+
+        Raises:
+            Forbidden: The role does not have it.
+        """
+        if not self.may(permission):
+            raise Forbidden(f"Role '{self.role}' does not permit '{permission}'.")

@@ -1,0 +1,56 @@
+"""Match a received resource against the triggers of a site's routes.
+
+A trigger is a FHIRPath expression, compiled once when the site file is read. It is written by the
+integration engineer, never by a caller: `matches()` can be made to run for hours.
+
+Source: FHIRPath N1 (http://hl7.org/fhirpath/N1/).
+"""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Trigger = Callable[[Mapping[str, Any]], bool]
+
+_LEADING_TYPE = re.compile(r"^\s*([A-Z][A-Za-z]+)\b")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Route:
+    """One line of a site: what triggers which model, under which consent, into which system."""
+
+    name: str
+    source: str
+    match: str
+    #: FHIR resource type that the trigger starts with; lets other types pass unevaluated.
+    resource_type: str | None
+    model: str
+    #: v3-ActReason code asked of the patient's consent.
+    purpose: str
+    #: What holds when no consent applies.
+    consent_default: Literal["deny", "permit"]
+    sink: str
+    with_provenance: bool
+    #: Whether a refusal is also written as an Observation with dataAbsentReason.
+    report_refusals: bool
+    trigger: Trigger = field(compare=False)
+
+
+def leading_type(match: str) -> str | None:
+    """Read the resource type a trigger starts with, None when it starts with something else."""
+    found = _LEADING_TYPE.match(match)
+    return found.group(1) if found else None
+
+
+def matching_routes(
+    routes: Sequence[Route], system: str, resource_type: str, content: Mapping[str, Any]
+) -> tuple[Route, ...]:
+    """Give the routes that a resource from a system triggers, in the order of the site file."""
+    return tuple(
+        route
+        for route in routes
+        if route.source == system
+        and route.resource_type in (None, resource_type)
+        and route.trigger(content)
+    )

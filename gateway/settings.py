@@ -1,0 +1,97 @@
+"""Every environment variable of every process, typed, in one place.
+
+Each setting `x` is read from the variable `NADI_X`. Secrets are read from files (`*_FILE`), so
+that no secret stands in an environment or a process list.
+"""
+
+from functools import lru_cache
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """The settings of one process of Nadi. Sizes in bytes, times in seconds."""
+
+    model_config = SettingsConfigDict(env_prefix="NADI_", frozen=True, extra="ignore")
+
+    data_dir: Path = Field(Path("data"), description="Folder of database, keys and sockets.")
+    host: str = Field("127.0.0.1", description="Address the API listens on.")
+    port: int = Field(8080, ge=0, le=65535, description="Port the API listens on.")
+    sandbox_port: int = Field(8090, ge=0, le=65535, description="Port of the stand-in EHR.")
+    database_url: str | None = Field(
+        None, description="SQLAlchemy URL; SQLite in the data folder when absent."
+    )
+    database_password_file: Path | None = Field(
+        None, description="File with the password that completes database_url."
+    )
+    broker_url: str | None = Field(
+        None, description="Redis or AMQP URL; a Valkey server of Nadi's own when absent."
+    )
+    master_key_file: Path | None = Field(
+        None, description="32 bytes; created in the data folder when absent."
+    )
+    audit_key_file: Path | None = Field(
+        None, description="Ed25519 seed; created in the data folder when absent."
+    )
+    models_dir: Path | None = Field(
+        None, description="Folder of model packages; the reference models when absent."
+    )
+    log_level: str = Field("info", description="debug, info, warning or error.")
+    otlp_endpoint: str | None = Field(
+        None, description="OTLP/HTTP collector for traces; no traces when absent."
+    )
+    metrics_port: int | None = Field(
+        None, description="Port on which a worker serves its own metrics; none when absent."
+    )
+
+    max_body_bytes: int = Field(16 * 2**20, description="Largest request body, as sent.")
+    max_decompressed_bytes: int = Field(64 * 2**20, description="Largest body after gzip.")
+    max_depth: int = Field(40, description="Deepest nesting of JSON.")
+    max_entries: int = Field(5000, description="Most entries of one Bundle.")
+    max_waiting: int = Field(2000, description="Most events waiting for a commit before 503.")
+    commit_batch: int = Field(256, description="Most events that share one commit.")
+
+    worker_name: str | None = Field(None, description="Name leases are held under; host and role.")
+    infer_threads: int = Field(2, ge=1, description="Threads of the inference worker.")
+    deliver_threads: int = Field(2, ge=1, description="Threads of the delivery worker.")
+    batch_size: int = Field(64, ge=1, description="Most jobs of one micro-batch.")
+    lease_s: float = Field(60, description="How long a worker may hold a job before its rescue.")
+    ring_again_s: float = Field(5, description="When a ring that nobody answered is repeated.")
+    ehr_timeout_s: float = Field(10, description="Longest wait for an answer of the EHR.")
+    retry_base_s: float = Field(1, description="First delay of a delivery's back-off.")
+    retry_max_s: float = Field(300, description="Longest delay of a delivery's back-off.")
+    retry_budget_s: float = Field(3 * 86400, description="Age at which a delivery is given up.")
+    checkpoint_every_s: float = Field(2, description="How often the audit log is integrated.")
+
+    @property
+    def resolved_database_url(self) -> str:
+        """The database URL in force, its password filled in from the file if there is one."""
+        if self.database_url is None:
+            return f"sqlite:///{self.data_dir.absolute() / 'nadi.db'}"
+        if self.database_password_file is None:
+            return self.database_url
+        password = self.database_password_file.read_text().strip()
+        return self.database_url.replace("://", "://", 1).replace("@", f":{password}@", 1)
+
+    @property
+    def resolved_broker_url(self) -> str:
+        """The broker URL in force: the embedded server's unix socket unless one is set."""
+        return self.broker_url or f"redis+socket://{self.broker_socket.absolute()}"
+
+    @property
+    def broker_socket(self) -> Path:
+        """Unix socket of the embedded broker."""
+        return self.data_dir / "run" / "broker.sock"
+
+    @property
+    def base_url(self) -> str:
+        """Address at which the API is reached from this machine."""
+        return f"http://{self.host}:{self.port}"
+
+
+@lru_cache(maxsize=1)
+def get_settings() -> Settings:
+    """Read the environment once per process."""
+    return Settings()

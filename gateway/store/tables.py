@@ -1,0 +1,215 @@
+"""The tables. One rule: no column holds a patient's value in the clear.
+
+Payloads and result bodies are sealed (`LargeBinary`, see sealing.py); patients and resources are
+named by keyed hashes (`*_key`). Times are milliseconds since 1970-01-01 UTC (`*_ms`).
+"""
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+    false,
+    text,
+)
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+_Serial = BigInteger().with_variant(Integer, "sqlite")
+
+# A Bundle as received: its bytes with the entries' resources cut out, so that skeleton and
+# entries together give back every byte. Single resources have no submission.
+submissions = Table(
+    "submissions",
+    metadata,
+    Column("id", String(36), primary_key=True),
+    Column("dedupe_key", String(64), nullable=False, unique=True),
+    Column("system", String(64), nullable=False),
+    Column("bundle_type", String(32), nullable=False),
+    Column("sha256", String(64), nullable=False),
+    Column("skeleton", LargeBinary, nullable=False),
+    Column("received_ms", BigInteger, nullable=False),
+)
+
+events = Table(
+    "events",
+    metadata,
+    Column("id", String(36), primary_key=True),
+    # same resource version, or same bytes where it has no version: the same event
+    Column("dedupe_key", String(64), nullable=False, unique=True),
+    Column("submission_id", String(36), index=True),
+    Column("entry_index", Integer),
+    Column("system", String(64), nullable=False),
+    Column("principal_id", String(36), nullable=False),
+    Column("request_id", String(64)),
+    Column("resource_type", String(64), nullable=False),
+    Column("resource_key", String(64)),
+    Column("version_id", String(64)),
+    Column("last_updated_ms", BigInteger),
+    Column("patient_key", String(64)),
+    # "system|code" of the resource's codings, separated by newlines
+    Column("codes", Text, nullable=False, server_default=""),
+    Column("effective_ms", BigInteger),
+    Column("is_current", Boolean, nullable=False),
+    Column("sha256", String(64), nullable=False),
+    Column("payload", LargeBinary, nullable=False),
+    Column("received_ms", BigInteger, nullable=False),
+    Index("ix_events_record", "patient_key", "resource_type", "effective_ms"),
+    Index("ix_events_resource_key", "resource_key"),
+    Index("ix_events_principal", "principal_id", "id"),
+)
+
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("id", String(36), primary_key=True),
+    Column("event_id", String(36), nullable=False),
+    Column("route", String(64), nullable=False),
+    Column("model", String(128), nullable=False),
+    Column("model_digest", String(64), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("business_status", String(32), nullable=False),
+    Column("reason", Text, nullable=False, server_default=""),
+    Column("patient_key", String(64)),
+    Column("attempt", Integer, nullable=False, server_default="0"),
+    Column("lease_owner", String(128)),
+    Column("lease_until_ms", BigInteger),
+    Column("available_ms", BigInteger, nullable=False),
+    Column("decisions", Text, nullable=False, server_default="[]"),
+    Column("created_ms", BigInteger, nullable=False),
+    Column("updated_ms", BigInteger, nullable=False),
+    UniqueConstraint("event_id", "route", "model_digest"),
+    Index("ix_jobs_patient_key", "patient_key"),
+    Index("ix_jobs_created_ms", "created_ms"),
+    # Finished jobs are nearly all rows and never looked for by state: keep them out.
+    Index(
+        "ix_jobs_open",
+        "state",
+        "id",
+        sqlite_where=text("state in ('ready', 'in-progress')"),
+        postgresql_where=text("state in ('ready', 'in-progress')"),
+    ),
+)
+
+deliveries = Table(
+    "deliveries",
+    metadata,
+    Column("id", String(36), primary_key=True),
+    Column("job_id", String(36), nullable=False, unique=True),
+    Column("system", String(64), nullable=False),
+    Column("patient_key", String(64), nullable=False),
+    # the Observation's identifier value, derived from event version, route and model digest
+    Column("identifier", String(64), nullable=False, unique=True),
+    # sealed JSON: the Observation, Device and Provenance to be written
+    Column("body", LargeBinary, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("attempt", Integer, nullable=False, server_default="0"),
+    Column("next_attempt_ms", BigInteger, nullable=False),
+    Column("lease_owner", String(128)),
+    Column("lease_until_ms", BigInteger),
+    # What the EHR last said: a status code or an error's name, never its text.
+    Column("last_answer", String(128), nullable=False, server_default=""),
+    # Where the EHR keeps it, as `Observation/<id>`; sealed, since an id may name a patient
+    Column("location", LargeBinary),
+    Column("created_ms", BigInteger, nullable=False),
+    Column("delivered_ms", BigInteger),
+    Index(
+        "ix_deliveries_open",
+        "state",
+        "next_attempt_ms",
+        sqlite_where=text("state in ('pending', 'in-flight')"),
+        postgresql_where=text("state in ('pending', 'in-flight')"),
+    ),
+)
+
+patient_keys = Table(
+    "patient_keys",
+    metadata,
+    Column("patient_key", String(64), primary_key=True),
+    Column("wrapped_key", LargeBinary, nullable=False),
+    Column("created_ms", BigInteger, nullable=False),
+)
+
+credentials = Table(
+    "credentials",
+    metadata,
+    Column("id", String(36), primary_key=True),
+    Column("name", String(64), nullable=False),
+    Column("role", String(16), nullable=False),
+    Column("system", String(64)),
+    Column("secret_sha256", String(64), nullable=False),
+    Column("created_ms", BigInteger, nullable=False),
+    Column("revoked_ms", BigInteger),
+)
+
+sites = Table(
+    "sites",
+    metadata,
+    Column("version", Integer, primary_key=True, autoincrement=False),
+    Column("yaml", Text, nullable=False),
+    Column("sha256", String(64), nullable=False),
+    Column("applied_ms", BigInteger, nullable=False),
+    Column("applied_by", String(64), nullable=False),
+)
+
+# Append-only: migrations put triggers on it that refuse UPDATE and DELETE.
+audit_events = Table(
+    "audit_events",
+    metadata,
+    Column("seq", _Serial, primary_key=True, autoincrement=True),
+    Column("id", String(36), nullable=False, unique=True),
+    Column("recorded_ms", BigInteger, nullable=False),
+    Column("event", String(32), nullable=False),
+    Column("action", String(1), nullable=False),
+    Column("outcome", String(2), nullable=False),
+    Column("patient_key", String(64)),
+    Column("job_id", String(36)),
+    Column("event_id", String(36)),
+    # canonical JSON of the AuditEvent: exactly these bytes are the leaf of the Merkle log
+    Column("body", LargeBinary, nullable=False),
+    Index("ix_audit_events_patient", "patient_key", "recorded_ms"),
+    Index("ix_audit_events_recorded_ms", "recorded_ms"),
+    Index("ix_audit_events_job_id", "job_id"),
+    sqlite_autoincrement=True,
+)
+
+audit_leaves = Table(
+    "audit_leaves",
+    metadata,
+    Column("leaf_index", BigInteger, primary_key=True, autoincrement=False),
+    Column("audit_seq", BigInteger, nullable=False, unique=True),
+    Column("leaf_hash", LargeBinary, nullable=False),
+)
+
+audit_checkpoints = Table(
+    "audit_checkpoints",
+    metadata,
+    Column("size", BigInteger, primary_key=True, autoincrement=False),
+    # the signed note, C2SP tlog-checkpoint
+    Column("note", Text, nullable=False),
+    # compact range after `size` leaves, so that integration goes on without rereading
+    Column("frontier", Text, nullable=False),
+    Column("created_ms", BigInteger, nullable=False),
+)
+
+circuit_breakers = Table(
+    "circuit_breakers",
+    metadata,
+    Column("system", String(64), primary_key=True),
+    Column("failures", Integer, nullable=False, server_default="0"),
+    Column("open_until_ms", BigInteger, nullable=False, server_default="0"),
+    Column("is_probing", Boolean, nullable=False, server_default=false()),
+)
