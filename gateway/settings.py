@@ -6,6 +6,7 @@ that no secret stands in an environment or a process list.
 
 from functools import lru_cache
 from pathlib import Path
+from urllib.parse import quote
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -72,8 +73,8 @@ class Settings(BaseSettings):
             return f"sqlite:///{self.data_dir.absolute() / 'nadi.db'}"
         if self.database_password_file is None:
             return self.database_url
-        password = self.database_password_file.read_text().strip()
-        return self.database_url.replace("://", "://", 1).replace("@", f":{password}@", 1)
+        password = quote(self.database_password_file.read_text().strip(), safe="")
+        return self.database_url.replace("@", f":{password}@", 1)
 
     @property
     def resolved_broker_url(self) -> str:
