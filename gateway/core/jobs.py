@@ -6,10 +6,11 @@ The state machine is the table `TRANSITIONS`, drawn in docs/architecture.md.
 Source: FHIR R4 Task (http://hl7.org/fhir/R4/task.html#statemachine).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NewType
 
+from gateway.core.clock import new_id
 from gateway.core.errors import InvalidTransition
 
 JobId = NewType("JobId", str)
@@ -100,6 +101,45 @@ class Job:
     updated_ms: int
     #: The consent decisions so far, oldest first, as JSON-ready values.
     decisions: tuple[dict[str, object], ...] = ()
+
+
+def _new_job_id() -> JobId:
+    return JobId(new_id())
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewJob:
+    """A job as admission makes it: ready to run, or rejected with its reason."""
+
+    event_id: EventId
+    route: str
+    model: str
+    model_digest: str
+    patient_key: str | None
+    state: JobState
+    business_status: BusinessStatus
+    reason: str = ""
+    decisions: tuple[dict[str, object], ...] = ()
+    id: JobId = field(default_factory=_new_job_id)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Advance:
+    """What becomes of a job that the caller holds.
+
+    Attributes:
+        job: The job as it was when the caller claimed or read it.
+        reason: One sentence for people; never a patient value.
+        decisions: Consent decisions to add to those the job has.
+        not_before_ms: Earliest moment it may be claimed again, when it becomes ready.
+    """
+
+    job: Job
+    state: JobState
+    business_status: BusinessStatus
+    reason: str = ""
+    decisions: tuple[dict[str, object], ...] = ()
+    not_before_ms: int = 0
 
 
 def check_transition(before: JobState, after: JobState) -> None:

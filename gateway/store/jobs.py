@@ -1,0 +1,343 @@
+"""The jobs table as a queue: add, claim, advance, rescue.
+
+Rules:
+
+1. One job per event, route and model digest; adding it again changes nothing.
+2. A claim is one conditional UPDATE, so that of two workers only one gets a job. It counts
+   `attempt` up, and `attempt` fences every later write: who woke late changes nothing.
+3. A lease runs out. Whoever is found without a living holder becomes ready again.
+4. Every arrow is checked against `TRANSITIONS`; a state may stay while its explanation changes.
+
+The caller writes the AuditRecord of a change in the same unit of work.
+"""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import orjson
+from sqlalchemy import Insert, Row, bindparam, func, select, text, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from gateway.core.jobs import (
+    Advance,
+    BusinessStatus,
+    EventId,
+    Job,
+    JobId,
+    JobState,
+    NewJob,
+    check_transition,
+)
+from gateway.store.tables import jobs
+
+if TYPE_CHECKING:
+    from gateway.store.unit_of_work import UnitOfWork
+
+# Both databases use the partial index ix_jobs_open only where its condition stands literally.
+_IS_OPEN = text("jobs.state in ('ready', 'in-progress')")
+_COLUMNS = tuple(
+    jobs.c[name]
+    for name in (
+        "id",
+        "event_id",
+        "route",
+        "model",
+        "model_digest",
+        "state",
+        "business_status",
+        "reason",
+        "patient_key",
+        "attempt",
+        "created_ms",
+        "updated_ms",
+        "decisions",
+    )
+)
+_READY = (
+    select(jobs.c.id, jobs.c.model_digest)
+    .where(_IS_OPEN, jobs.c.state == JobState.READY, jobs.c.available_ms <= bindparam("now"))
+    .order_by(jobs.c.id)
+    .limit(bindparam("most"))
+)
+_NEXT_READY_AT = select(func.min(jobs.c.available_ms)).where(
+    _IS_OPEN, jobs.c.state == JobState.READY, jobs.c.available_ms > bindparam("now")
+)
+_CLAIM = (
+    update(jobs)
+    .where(
+        jobs.c.id.in_(bindparam("ids", expanding=True)),
+        jobs.c.state == JobState.READY,
+        jobs.c.available_ms <= bindparam("now"),
+    )
+    .values(
+        state=JobState.IN_PROGRESS,
+        business_status=BusinessStatus.RUNNING,
+        attempt=jobs.c.attempt + 1,
+        lease_owner=bindparam("owner"),
+        lease_until_ms=bindparam("until"),
+        updated_ms=bindparam("now"),
+    )
+    .returning(*_COLUMNS)
+)
+_HELD = select(jobs.c.id, jobs.c.state, jobs.c.attempt).where(
+    jobs.c.id.in_(bindparam("ids", expanding=True))
+)
+_ADVANCE = (
+    update(jobs)
+    .where(
+        jobs.c.id == bindparam("held_id"),
+        jobs.c.state == bindparam("held_state"),
+        jobs.c.attempt == bindparam("held_attempt"),
+    )
+    .values(
+        state=bindparam("new_state"),
+        business_status=bindparam("new_business_status"),
+        reason=bindparam("new_reason"),
+        decisions=bindparam("new_decisions"),
+        available_ms=bindparam("new_available_ms"),
+        updated_ms=bindparam("now"),
+        lease_owner=None,
+        lease_until_ms=None,
+    )
+)
+_GET_MANY = select(*_COLUMNS).where(jobs.c.id.in_(bindparam("ids", expanding=True)))
+_OF_EVENTS = (
+    select(*_COLUMNS)
+    .where(jobs.c.event_id.in_(bindparam("ids", expanding=True)))
+    .order_by(jobs.c.id)
+)
+_EXPIRED = select(*_COLUMNS).where(
+    _IS_OPEN,
+    jobs.c.state == JobState.IN_PROGRESS,
+    jobs.c.lease_until_ms < bindparam("now"),
+)
+_HELD_BY = select(*_COLUMNS).where(
+    _IS_OPEN,
+    jobs.c.state == JobState.IN_PROGRESS,
+    jobs.c.lease_owner == bindparam("owner"),
+)
+_OPEN_OF_PATIENT = select(*_COLUMNS).where(
+    jobs.c.patient_key == bindparam("patient_key"),
+    jobs.c.state.in_((JobState.REQUESTED, JobState.READY, JobState.IN_PROGRESS)),
+)
+_COUNTS = select(jobs.c.state, jobs.c.business_status, func.count()).group_by(
+    jobs.c.state, jobs.c.business_status
+)
+_WAITING = select(func.count()).where(_IS_OPEN, jobs.c.state == JobState.READY)
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobFilter:
+    """What a listing of jobs shows; None means any.
+
+    Attributes:
+        before_id: Show only jobs made before this one: the next page of a listing.
+        limit: Most rows.
+    """
+
+    state: JobState | None = None
+    business_status: BusinessStatus | None = None
+    route: str | None = None
+    event_id: str | None = None
+    patient_key: str | None = None
+    before_id: str | None = None
+    limit: int = 100
+
+
+class Jobs:
+    """Jobs within one unit of work."""
+
+    def __init__(self, uow: "UnitOfWork") -> None:
+        self._uow = uow
+
+    def add(self, new: Sequence[NewJob]) -> None:
+        """Add jobs; one whose event, route and model digest are there already is ignored."""
+        if new:
+            rows = [_new_row(job, self._uow.now_ms) for job in new]
+            self._uow.connection.execute(_INSERT[self._uow.connection.dialect.name], rows)
+
+    def get(self, job_id: str) -> Job | None:
+        """Give one job, None when there is no such job."""
+        return self.get_many([job_id]).get(JobId(job_id))
+
+    def get_many(self, job_ids: Collection[str]) -> dict[JobId, Job]:
+        """Give the jobs of these ids that exist."""
+        return {job.id: job for job in self._jobs(_GET_MANY, ids=list(job_ids))}
+
+    def of_events(self, event_ids: Collection[str]) -> dict[EventId, list[Job]]:
+        """Give the jobs that events caused, oldest first; an event without jobs is absent."""
+        found: dict[EventId, list[Job]] = {}
+        for job in self._jobs(_OF_EVENTS, ids=list(event_ids)):
+            found.setdefault(job.event_id, []).append(job)
+        return found
+
+    def find(self, wanted: JobFilter) -> list[Job]:
+        """List jobs, newest first."""
+        query = select(*_COLUMNS).order_by(jobs.c.id.desc()).limit(wanted.limit)
+        for name in ("state", "business_status", "route", "event_id", "patient_key"):
+            value = getattr(wanted, name)
+            if value is not None:
+                query = query.where(jobs.c[name] == value)
+        if wanted.before_id is not None:
+            query = query.where(jobs.c.id < wanted.before_id)
+        return [_job(row) for row in self._uow.connection.execute(query)]
+
+    def ready(self, limit: int) -> list[tuple[JobId, str]]:
+        """Give id and model digest of jobs that may be claimed now, oldest first."""
+        rows = self._uow.connection.execute(_READY, {"now": self._uow.now_ms, "most": limit})
+        return [(JobId(row[0]), row[1]) for row in rows]
+
+    def next_ready_ms(self) -> int | None:
+        """Say when the next job that waits for its time may be claimed, None when none waits."""
+        found: int | None = self._uow.connection.scalar(_NEXT_READY_AT, {"now": self._uow.now_ms})
+        return found
+
+    def waiting(self) -> int:
+        """Count the ready jobs: the depth of the queue."""
+        return self._uow.connection.scalar(_WAITING) or 0
+
+    def claim(self, job_ids: Collection[str], owner: str, *, lease_ms: int) -> list[Job]:
+        """Take jobs for a worker; only those that are still ready are given.
+
+        Args:
+            job_ids: The jobs rung for.
+            owner: Name of the worker.
+            lease_ms: How long the worker may hold them, in milliseconds.
+        """
+        now = self._uow.now_ms
+        return self._jobs(_CLAIM, ids=list(job_ids), owner=owner, now=now, until=now + lease_ms)
+
+    def still_held(self, held: Collection[Job]) -> list[Job]:
+        """Give those of the jobs that nobody took or moved since they were claimed or read.
+
+        They stay locked until the unit of work ends, so that an `advance` of them succeeds.
+        """
+        rows = self._uow.connection.execute(
+            _HELD.with_for_update(), {"ids": [job.id for job in held]}
+        )
+        now = {row.id: (row.state, row.attempt) for row in rows}
+        return [job for job in held if now.get(job.id) == (job.state, job.attempt)]
+
+    def advance(self, changes: Sequence[Advance]) -> int:
+        """Move jobs along their state machine and give up their leases.
+
+        Returns:
+            How many moved; a job that another took or moved meanwhile does not.
+
+        Raises:
+            InvalidTransition: The state machine has no such arrow.
+        """
+        if not changes:
+            return 0
+        rows = [_advance_row(change, self._uow.now_ms) for change in changes]
+        return self._uow.connection.execute(_ADVANCE, rows).rowcount
+
+    def expired(self) -> list[Job]:
+        """Give the jobs whose lease has run out: their worker died or hangs."""
+        return self._jobs(_EXPIRED, now=self._uow.now_ms)
+
+    def held_by(self, owner: str) -> list[Job]:
+        """Give the jobs that a worker holds."""
+        return self._jobs(_HELD_BY, owner=owner)
+
+    def open_of_patient(self, patient_key: str) -> list[Job]:
+        """Give the jobs of a patient that are not finished."""
+        return self._jobs(_OPEN_OF_PATIENT, patient_key=patient_key)
+
+    def counts(self) -> dict[tuple[JobState, BusinessStatus], int]:
+        """Count the jobs by state and business status."""
+        rows = self._uow.connection.execute(_COUNTS)
+        return {(JobState(row[0]), BusinessStatus(row[1])): row[2] for row in rows}
+
+    def _jobs(self, statement: Any, **values: object) -> list[Job]:  # noqa: ANN401 - any SQL
+        return [_job(row) for row in self._uow.connection.execute(statement, values)]
+
+
+def rescue(lost: Iterable[Job]) -> list[Advance]:
+    """Say that jobs whose worker is gone become ready again."""
+    return [
+        Advance(
+            job=job,
+            state=JobState.READY,
+            business_status=BusinessStatus.QUEUED,
+            reason="Its worker stopped; it runs again.",
+        )
+        for job in lost
+    ]
+
+
+def advanced(change: Advance) -> Job:
+    """Give the job as it is after a change."""
+    return replace(
+        change.job,
+        state=change.state,
+        business_status=change.business_status,
+        reason=change.reason,
+        decisions=(*change.job.decisions, *change.decisions),
+    )
+
+
+def _new_row(job: NewJob, now_ms: int) -> dict[str, object]:
+    return {
+        "id": job.id,
+        "event_id": job.event_id,
+        "route": job.route,
+        "model": job.model,
+        "model_digest": job.model_digest,
+        "state": job.state,
+        "business_status": job.business_status,
+        "reason": job.reason,
+        "patient_key": job.patient_key,
+        "available_ms": now_ms,
+        "decisions": _packed(job.decisions),
+        "created_ms": now_ms,
+        "updated_ms": now_ms,
+    }
+
+
+def _advance_row(change: Advance, now_ms: int) -> dict[str, object]:
+    job = change.job
+    is_only_explained = change.state == job.state and not job.state.is_final
+    if not is_only_explained:
+        check_transition(job.state, change.state)
+    return {
+        "held_id": job.id,
+        "held_state": job.state,
+        "held_attempt": job.attempt,
+        "new_state": change.state,
+        "new_business_status": change.business_status,
+        "new_reason": change.reason,
+        "new_decisions": _packed((*job.decisions, *change.decisions)),
+        "new_available_ms": max(change.not_before_ms, 0),
+        "now": now_ms,
+    }
+
+
+def _packed(decisions: Sequence[Mapping[str, object]]) -> str:
+    return orjson.dumps(list(decisions)).decode()
+
+
+def _job(row: Row[Any]) -> Job:
+    return Job(
+        id=JobId(row.id),
+        event_id=EventId(row.event_id),
+        route=row.route,
+        model=row.model,
+        model_digest=row.model_digest,
+        state=JobState(row.state),
+        business_status=BusinessStatus(row.business_status),
+        reason=row.reason,
+        patient_key=row.patient_key,
+        attempt=row.attempt,
+        created_ms=row.created_ms,
+        updated_ms=row.updated_ms,
+        decisions=tuple(orjson.loads(row.decisions)),
+    )
+
+
+_UNIQUE = ("event_id", "route", "model_digest")
+_INSERT: dict[str, Insert] = {
+    "sqlite": sqlite.insert(jobs).on_conflict_do_nothing(index_elements=_UNIQUE),
+    "postgresql": postgresql.insert(jobs).on_conflict_do_nothing(index_elements=_UNIQUE),
+}
