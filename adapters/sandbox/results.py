@@ -1,0 +1,93 @@
+"""Search results as Bundles, in pages over what matched when the search was made.
+
+A page link names a snapshot, as HAPI's does, so that a client that walks the pages sees every
+match once, whatever is written meanwhile.
+
+Source: FHIR R4 search section 3.1.1.1.3 and RESTful API section 3.1.0.14 (paging).
+"""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+
+import orjson
+
+from adapters.sandbox.refusal import Refusal
+from adapters.sandbox.search import Pairs
+from adapters.sandbox.store import Record
+from gateway.core.clock import new_id
+
+_SNAPSHOTS = 200
+
+
+def search_bundle(
+    page: Sequence[Record],
+    *,
+    total: int,
+    base_url: str,
+    links: Sequence[tuple[str, str]] = (),
+) -> bytes:
+    """Write one page of results; the stored bodies go in as they are.
+
+    Args:
+        page: Records of this page.
+        total: Matches over all pages.
+        base_url: Without a trailing slash.
+        links: Relation and URL.
+    """
+    bundle = {
+        "resourceType": "Bundle",
+        "id": new_id(),
+        "type": "searchset",
+        "total": total,
+        "link": [{"relation": relation, "url": url} for relation, url in links],
+        "entry": [
+            {
+                "fullUrl": f"{base_url}/{record.reference}",
+                "resource": orjson.Fragment(record.body),
+                "search": {"mode": "match"},
+            }
+            for record in page
+        ],
+    }
+    # FHIR JSON has no empty arrays.
+    return orjson.dumps({key: value for key, value in bundle.items() if value != []})
+
+
+class Snapshots:
+    """Remembers the last few searches that have more pages."""
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[str, tuple[tuple[Record, ...], int]] = OrderedDict()
+
+    def first(self, found: Sequence[Record], *, count: int, base_url: str, self_url: str) -> bytes:
+        """Give the first page of a search and keep the others."""
+        links = [("self", self_url)]
+        if len(found) > count > 0:
+            token = new_id()
+            self._kept[token] = (tuple(found), count)
+            links.append(("next", _next_url(base_url, token, count)))
+            if len(self._kept) > _SNAPSHOTS:
+                self._kept.popitem(last=False)
+        return search_bundle(found[:count], total=len(found), base_url=base_url, links=links)
+
+    def following(self, pairs: Pairs, base_url: str) -> bytes:
+        """Give the page that a link asked for.
+
+        Raises:
+            Refusal: That search is forgotten (410); it has to be made again.
+        """
+        asked = dict(pairs)
+        token, offset = asked.get("_getpages", ""), asked.get("_getpagesoffset", "")
+        if token not in self._kept or not offset.isdecimal():
+            raise Refusal(410, "expired", "That search is over; make it again.")
+        found, count = self._kept[token]
+        end = int(offset) + count
+        links = [("self", _next_url(base_url, token, int(offset)))]
+        if end < len(found):
+            links.append(("next", _next_url(base_url, token, end)))
+        page = found[int(offset) : end]
+        return search_bundle(page, total=len(found), base_url=base_url, links=links)
+
+
+def _next_url(base_url: str, token: str, offset: int) -> str:
+    return f"{base_url}?_getpages={token}&_getpagesoffset={offset}"
