@@ -70,13 +70,13 @@ class ConsentRecord:
 
     Attributes:
         ref: How the decision names it, for example `Consent/<id of the received event>`.
-        patients: References of the patient it is about, as a relative `Patient/<id>`.
+        patient: Reference of the patient it is about, as a relative `Patient/<id>`.
     """
 
     ref: str
     status: str
     is_privacy: bool
-    patients: tuple[str, ...]
+    patient: str | None
     rule: Literal["permit", "deny"]
     starts: datetime | None
     ends: datetime | None
@@ -147,7 +147,7 @@ def _why_silent(record: ConsentRecord, request: ConsentRequest) -> str | None:
     silences = (
         (record.status != "active", f"is not in force (status {record.status})."),
         (not record.is_privacy, "is not about the use of data (scope is not patient-privacy)."),
-        (request.patient not in record.patients, "is about another patient."),
+        (request.patient != record.patient, "is about another patient."),
         (is_doubtful, "has a period that can't be read."),
         (bool(record.starts and request.now < record.starts), "is not yet in force."),
         (bool(record.ends and request.now >= record.ends), "has expired."),
@@ -166,12 +166,13 @@ def _covers(purposes: Sequence[str], asked: str) -> bool:
     return False
 
 
-def read_consent(content: Mapping[str, Any], ref: str) -> ConsentRecord:
+def read_consent(content: Mapping[str, Any], ref: str, *, patient: str | None) -> ConsentRecord:
     """Read a valid R4 Consent resource into a record.
 
     Args:
         content: The resource as decoded JSON, already validated.
         ref: How decisions shall name it.
+        patient: Whom it is about, as the receiving step resolved the reference.
     """
     provision = content.get("provision") or {}
     starts, ends, is_readable = _read_period(provision.get("period"))
@@ -179,7 +180,7 @@ def read_consent(content: Mapping[str, Any], ref: str) -> ConsentRecord:
         ref=ref,
         status=content.get("status", "unknown"),
         is_privacy=_has_code(content.get("scope"), CONSENT_SCOPE, "patient-privacy"),
-        patients=tuple(_references(content.get("patient"))),
+        patient=patient,
         rule=_base_rule(content, provision),
         starts=starts,
         ends=ends,
@@ -208,12 +209,6 @@ def _purposes(codings: Sequence[Mapping[str, Any]] | None) -> tuple[str, ...] | 
 def _has_code(concept: Mapping[str, Any] | None, system: str, code: str) -> bool:
     codings = (concept or {}).get("coding", ())
     return any(c.get("system") == system and c.get("code") == code for c in codings)
-
-
-def _references(reference: Mapping[str, Any] | None) -> list[str]:
-    literal = (reference or {}).get("reference", "")
-    parts = literal.split("/_history/")[0].rsplit("/", 2)[-2:]
-    return ["/".join(parts)] if len(parts) == 2 else []  # noqa: PLR2004 - type and id
 
 
 def _read_period(

@@ -60,6 +60,8 @@ events = Table(
     Column("version_id", String(64)),
     Column("last_updated_ms", BigInteger),
     Column("patient_key", String(64)),
+    # sealed `Patient/<id>`: with a Bundle's urn:uuid references resolved
+    Column("patient_ref", LargeBinary),
     # "system|code" of the resource's codings, separated by newlines
     Column("codes", Text, nullable=False, server_default=""),
     Column("effective_ms", BigInteger),

@@ -1,0 +1,143 @@
+"""(1) What a received resource says of itself: identity, version, patient, codes, time.
+
+These few facts are all that admission and the record need; the content itself stays sealed.
+
+Source: FHIR R4 Resource.meta, Reference (http://hl7.org/fhir/R4/references.html).
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from gateway.core import clinical_time
+
+# The elements that name a resource's patient, in the order they are tried.
+_PATIENT_ELEMENTS = ("subject", "patient", "beneficiary", "individual", "for")
+_TIME_ELEMENTS = (
+    "effectiveDateTime",
+    "effectiveInstant",
+    "onsetDateTime",
+    "occurrenceDateTime",
+    "performedDateTime",
+    "authoredOn",
+    "recordedDate",
+    "date",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """What a resource says of itself.
+
+    Attributes:
+        patient: `Patient/<id>`, or None when it names no patient of this EHR.
+        codes: `system|code` of its `code` and of its components' codes.
+        effective: When it was true of the patient; None when it does not say.
+    """
+
+    resource_type: str
+    resource_id: str | None
+    version_id: str | None
+    last_updated: datetime | None
+    patient: str | None
+    codes: tuple[str, ...]
+    effective: datetime | None
+
+
+@dataclass(frozen=True)
+class VersionMark:
+    """Which version of a resource something is."""
+
+    version_id: str | None
+    last_updated_ms: int | None
+
+
+def facts(
+    content: Mapping[str, Any],
+    *,
+    base_url: str | None = None,
+    urns: Mapping[str, str] | None = None,
+) -> Facts:
+    """Read the facts of a valid resource.
+
+    Args:
+        content: The resource as decoded JSON.
+        base_url: FHIR base of the EHR; absolute references below it are its own.
+        urns: `urn:uuid:…` to `Type/id`, for a resource that came in a Bundle.
+    """
+    meta = content.get("meta") or {}
+    updated = clinical_time.parse(meta.get("lastUpdated"))
+    return Facts(
+        resource_type=content["resourceType"],
+        resource_id=content.get("id"),
+        version_id=meta.get("versionId"),
+        last_updated=updated.first if updated else None,
+        patient=_patient(content, base_url, urns or {}),
+        codes=tuple(_codes(content)),
+        effective=_effective(content),
+    )
+
+
+def is_older(candidate: VersionMark, known: VersionMark) -> bool:
+    """Say whether a version is older than one already known.
+
+    `lastUpdated` decides; where it is equal or absent, a numeric `versionId` does. Versions that
+    can't be compared are taken in the order they arrive.
+    """
+    ours, theirs = candidate.last_updated_ms, known.last_updated_ms
+    if ours is not None and theirs is not None and ours != theirs:
+        return ours < theirs
+    numbers = candidate.version_id, known.version_id
+    if all(number is not None and number.isdecimal() for number in numbers):
+        return int(numbers[0] or 0) < int(numbers[1] or 0)
+    return False
+
+
+def relative_reference(
+    literal: str, *, base_url: str | None = None, urns: Mapping[str, str] | None = None
+) -> str | None:
+    """Turn a literal reference into `Type/id` of this EHR; None when it is someone else's."""
+    if literal.startswith("urn:"):
+        return (urns or {}).get(literal)
+    if base_url and literal.startswith(base_url.rstrip("/") + "/"):
+        literal = literal[len(base_url.rstrip("/")) + 1 :]
+    parts = literal.split("/_history/")[0].split("/")
+    return "/".join(parts) if len(parts) == 2 and all(parts) else None  # noqa: PLR2004 - type, id
+
+
+def _patient(
+    content: Mapping[str, Any], base_url: str | None, urns: Mapping[str, str]
+) -> str | None:
+    if content["resourceType"] == "Patient":
+        return f"Patient/{content['id']}" if "id" in content else None
+    for name in _PATIENT_ELEMENTS:
+        element = content.get(name)
+        literal = element.get("reference") if isinstance(element, Mapping) else None
+        if not isinstance(literal, str):
+            continue
+        reference = relative_reference(literal, base_url=base_url, urns=urns)
+        if reference and reference.startswith("Patient/"):
+            return reference
+    return None
+
+
+def _codes(content: Mapping[str, Any]) -> Iterator[str]:
+    yield from _concept_codes(content.get("code"))
+    for component in content.get("component") or ():
+        yield from _concept_codes(component.get("code"))
+
+
+def _concept_codes(concept: object) -> Iterable[str]:
+    if not isinstance(concept, Mapping):
+        return ()
+    codings = concept.get("coding") or ()
+    return [f"{c.get('system', '')}|{c['code']}" for c in codings if "code" in c]
+
+
+def _effective(content: Mapping[str, Any]) -> datetime | None:
+    span = clinical_time.effective(content)
+    if span is None:
+        texts = (content.get(name) for name in _TIME_ELEMENTS)
+        span = next((found for text in texts if (found := clinical_time.parse(text))), None)
+    return span.last.astimezone(UTC) if span else None

@@ -1,0 +1,84 @@
+"""How a process reaches the database: SQLite in the data folder, or PostgreSQL by URL.
+
+Durability is fixed here and nowhere else: SQLite runs in WAL mode with `synchronous=FULL`,
+PostgreSQL with `synchronous_commit=on`. A write transaction on SQLite begins IMMEDIATE, so that
+it waits for the other writer at once instead of failing when it first writes.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+
+WRITES = "nadi_writes"
+_BUSY_TIMEOUT_MS = 15_000
+_MIGRATIONS = Path(__file__).resolve().parents[2] / "migrations"
+
+
+def open_engine(url: str) -> sa.Engine:
+    """Open the database with the durability Nadi promises.
+
+    Args:
+        url: SQLAlchemy URL, `sqlite:///…` or `postgresql+psycopg://…`.
+    """
+    if url.startswith("sqlite"):
+        return _open_sqlite(url)
+    return _open_postgresql(url)
+
+
+def _open_sqlite(url: str) -> sa.Engine:
+    engine = sa.create_engine(url, pool_size=8, max_overflow=24)
+    sa.event.listen(engine, "connect", _prepare_sqlite)
+    sa.event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _prepare_sqlite(connection: Any, _record: object) -> None:  # noqa: ANN401 - sqlite3 or a shim
+    # The driver's own transaction control would begin too late and never IMMEDIATE.
+    connection.isolation_level = None
+    for pragma in (
+        f"busy_timeout={_BUSY_TIMEOUT_MS}",
+        "journal_mode=WAL",
+        "synchronous=FULL",
+        "cache_size=-16384",
+        "temp_store=MEMORY",
+    ):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _begin_sqlite(connection: sa.Connection) -> None:
+    writes = connection.get_execution_options().get(WRITES, False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def _open_postgresql(url: str) -> sa.Engine:
+    return sa.create_engine(
+        url,
+        pool_size=8,
+        max_overflow=24,
+        pool_pre_ping=True,
+        connect_args={"options": "-c synchronous_commit=on -c lock_timeout=15s"},
+    )
+
+
+def migrate(url: str) -> None:
+    """Bring the database to the newest schema. Safe to repeat and to run from several processes."""
+    command.upgrade(_alembic(url), "head")
+
+
+def is_at_head(engine: sa.Engine) -> bool:
+    """Say whether the database has the schema that this version of Nadi needs."""
+    heads = set(ScriptDirectory.from_config(_alembic("")).get_heads())
+    with engine.connect() as connection:
+        return set(MigrationContext.configure(connection).get_current_heads()) == heads
+
+
+def _alembic(url: str) -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(_MIGRATIONS))
+    config.attributes["url"] = url
+    return config

@@ -1,0 +1,326 @@
+"""What was received: every version of every resource, sealed, and which version is current."""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from threading import Lock
+from typing import TYPE_CHECKING
+
+import msgspec
+import orjson
+import sqlalchemy as sa
+
+from gateway.core.admission import Arrival
+from gateway.core.clock import to_ms
+from gateway.core.consent import ConsentRecord, read_consent
+from gateway.core.event import VersionMark
+from gateway.store.sealing import Place
+from gateway.store.tables import events, submissions
+
+if TYPE_CHECKING:
+    from gateway.store.unit_of_work import UnitOfWork
+
+_CONSENTS_REMEMBERED = 20_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Event:
+    """One received version of one resource; its content stays sealed.
+
+    Attributes:
+        codes: `system|code` of its codings.
+        payload: The sealed bytes; `Events.content` opens them.
+    """
+
+    id: str
+    dedupe_key: str
+    submission_id: str | None
+    entry_index: int | None
+    system: str
+    principal_id: str
+    resource_type: str
+    version_id: str | None
+    last_updated_ms: int | None
+    patient_key: str | None
+    patient_ref: bytes | None
+    codes: tuple[str, ...]
+    effective_ms: int | None
+    is_current: bool
+    sha256: str
+    payload: bytes
+    received_ms: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Submission:
+    """A Bundle as received.
+
+    Attributes:
+        skeleton: What `split_bundle` leaves when the entries stored as events are cut out.
+    """
+
+    id: str
+    dedupe_key: str
+    system: str
+    bundle_type: str
+    sha256: str
+    skeleton: Sequence[bytes]
+
+
+class ConsentCache:
+    """Consents already unsealed and read; an event never changes, so an entry never stales."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._records: dict[str, ConsentRecord] = {}
+
+    def get(self, event_id: str) -> ConsentRecord | None:
+        """Give a consent read before."""
+        return self._records.get(event_id)
+
+    def put(self, event_id: str, record: ConsentRecord) -> None:
+        """Remember a consent; the oldest make room."""
+        with self._lock:
+            if len(self._records) >= _CONSENTS_REMEMBERED:
+                del self._records[next(iter(self._records))]
+            self._records[event_id] = record
+
+
+_COLUMNS = [events.c[name] for name in Event.__dataclass_fields__]
+
+
+class Events:
+    """The received resources."""
+
+    def __init__(self, uow: "UnitOfWork") -> None:
+        self._uow = uow
+
+    # -- receiving ---------------------------------------------------------------------------
+
+    def known(self, dedupe_keys: Collection[str]) -> dict[str, str]:
+        """Give the ids of events that were received before, by their dedupe key."""
+        return self._ids_by(events, dedupe_keys)
+
+    def known_submissions(self, dedupe_keys: Collection[str]) -> dict[str, str]:
+        """Give the ids of Bundles that were received before, by their dedupe key."""
+        return self._ids_by(submissions, dedupe_keys)
+
+    def _ids_by(self, table: sa.Table, dedupe_keys: Collection[str]) -> dict[str, str]:
+        rows = self._uow.connection.execute(
+            sa.select(table.c.dedupe_key, table.c.id).where(table.c.dedupe_key.in_(dedupe_keys))
+        )
+        return {row.dedupe_key: row.id for row in rows}
+
+    def newest(self, resource_keys: Collection[str]) -> dict[str, VersionMark]:
+        """Give the current version of each of these resources."""
+        rows = self._uow.connection.execute(
+            sa.select(events.c.resource_key, events.c.version_id, events.c.last_updated_ms).where(
+                events.c.resource_key.in_(resource_keys), events.c.is_current
+            )
+        )
+        return {r.resource_key: VersionMark(r.version_id, r.last_updated_ms) for r in rows}
+
+    def add(self, arrivals: Sequence[tuple[Arrival, bool]]) -> None:
+        """Store arrivals, each with whether it is now the current version of its resource."""
+        self._uow.patient_keys.load((a.patient_key for a, _ in arrivals), create=True)
+        replaced = {a.resource_key for a, current in arrivals if current and a.resource_key}
+        if replaced:
+            self._uow.connection.execute(
+                sa.update(events)
+                .where(events.c.resource_key.in_(replaced), events.c.is_current)
+                .values(is_current=False)
+            )
+        rows = [self._row(arrival, is_current) for arrival, is_current in arrivals]
+        if rows:
+            self._uow.connection.execute(sa.insert(events), rows)
+
+    def add_submission(self, submission: Submission) -> None:
+        """Store the skeleton of a Bundle."""
+        self._uow.patient_keys.load([None], create=True)
+        place = Place("submissions", "skeleton", submission.id)
+        skeleton = msgspec.msgpack.encode(submission.skeleton)
+        self._uow.connection.execute(
+            sa.insert(submissions),
+            {
+                "id": submission.id,
+                "dedupe_key": submission.dedupe_key,
+                "system": submission.system,
+                "bundle_type": submission.bundle_type,
+                "sha256": submission.sha256,
+                "skeleton": self._uow.patient_keys.seal(None, place, skeleton),
+                "received_ms": self._uow.now_ms,
+            },
+        )
+
+    def _row(self, arrival: Arrival, is_current: bool) -> dict[str, object]:
+        facts, seal = arrival.facts, self._uow.patient_keys.seal
+        reference = facts.patient and seal(
+            arrival.patient_key, Place("events", "patient_ref", arrival.id), facts.patient.encode()
+        )
+        return {
+            "id": arrival.id,
+            "dedupe_key": arrival.dedupe_key,
+            "submission_id": arrival.submission_id,
+            "entry_index": arrival.entry_index,
+            "system": arrival.system,
+            "principal_id": arrival.principal_id,
+            "request_id": arrival.request_id,
+            "resource_type": facts.resource_type,
+            "resource_key": arrival.resource_key,
+            "version_id": facts.version_id,
+            "last_updated_ms": to_ms(facts.last_updated) if facts.last_updated else None,
+            "patient_key": arrival.patient_key,
+            "patient_ref": reference,
+            "codes": "\n".join(facts.codes),
+            "effective_ms": to_ms(facts.effective) if facts.effective else None,
+            "is_current": is_current,
+            "sha256": arrival.sha256,
+            "payload": seal(
+                arrival.patient_key, Place("events", "payload", arrival.id), arrival.raw
+            ),
+            "received_ms": self._uow.now_ms,
+        }
+
+    # -- reading -----------------------------------------------------------------------------
+
+    def get(self, event_id: str) -> Event | None:
+        """Give one event, None when there is none."""
+        return self.get_many([event_id]).get(event_id)
+
+    def get_many(self, event_ids: Collection[str]) -> dict[str, Event]:
+        """Give events by their ids."""
+        return {event.id: event for event in self._select(events.c.id.in_(event_ids))}
+
+    def of_submission(self, submission_id: str) -> list[Event]:
+        """Give the events of one Bundle in the order of its entries."""
+        found = self._select(events.c.submission_id == submission_id)
+        return sorted(found, key=lambda event: event.entry_index or 0)
+
+    def recent_of(self, principal_id: str, *, limit: int, before: str | None = None) -> list[Event]:
+        """Give the newest events a principal pushed, newest first."""
+        criteria = [events.c.principal_id == principal_id]
+        if before:
+            criteria.append(events.c.id < before)
+        return self._select(*criteria, order=events.c.id.desc(), limit=limit)
+
+    def record(
+        self,
+        patient_key: str,
+        resource_types: Collection[str],
+        *,
+        since_ms: int | None = None,
+        codes: Collection[str] | None = None,
+    ) -> list[Event]:
+        """Give the current versions of what was received for a patient, oldest first.
+
+        Args:
+            patient_key: The patient.
+            resource_types: FHIR types wanted.
+            since_ms: Leaves out what was true before; what has no time is always given.
+            codes: Keeps only resources with one of these `system|code`, and those without codes.
+        """
+        criteria = [
+            events.c.patient_key == patient_key,
+            events.c.resource_type.in_(resource_types),
+            events.c.is_current,
+        ]
+        if since_ms is not None:
+            recent = events.c.effective_ms >= since_ms
+            criteria.append(sa.or_(recent, events.c.effective_ms.is_(None)))
+        found = self._select(*criteria, order=events.c.id)
+        if codes is None:
+            return found
+        return [e for e in found if not e.codes or not set(codes).isdisjoint(e.codes)]
+
+    def content(self, event: Event) -> bytes:
+        """Open the payload: the bytes as received.
+
+        Raises:
+            Unsealable: The row was changed or the patient's key is gone.
+        """
+        place = Place("events", "payload", event.id)
+        return self._uow.patient_keys.unseal(event.patient_key, place, event.payload)
+
+    def patient(self, event: Event) -> str | None:
+        """Give `Patient/<id>` as the EHR names the patient.
+
+        Raises:
+            Unsealable: The row was changed or the patient's key is gone.
+        """
+        if event.patient_ref is None:
+            return None
+        place = Place("events", "patient_ref", event.id)
+        return self._uow.patient_keys.unseal(event.patient_key, place, event.patient_ref).decode()
+
+    def submission_bytes(self, submission_id: str) -> bytes:
+        """Put a Bundle together again, byte for byte as it was received.
+
+        Raises:
+            Unsealable: A row was changed or a key is gone.
+        """
+        row = self._uow.connection.execute(
+            sa.select(submissions.c.skeleton).where(submissions.c.id == submission_id)
+        ).one()
+        place = Place("submissions", "skeleton", submission_id)
+        skeleton = self._uow.patient_keys.unseal(None, place, row.skeleton)
+        parts = msgspec.msgpack.decode(skeleton, type=list[bytes])
+        contents = [self.content(event) for event in self.of_submission(submission_id)]
+        return join_bundle(parts, contents)
+
+    def consents(self, patient_keys: Collection[str]) -> dict[str, list[ConsentRecord]]:
+        """Give everything on record about the consent of these patients.
+
+        A consent that can't be opened or read raises: in doubt, nothing is permitted.
+
+        Raises:
+            Unsealable: A consent's row was changed or its key is gone.
+        """
+        by_patient: dict[str, list[ConsentRecord]] = {key: [] for key in patient_keys}
+        found = self._select(
+            events.c.patient_key.in_(patient_keys),
+            events.c.resource_type == "Consent",
+            events.c.is_current,
+            order=events.c.id,
+        )
+        self._uow.patient_keys.load(event.patient_key for event in found)
+        for event in found:
+            by_patient[str(event.patient_key)].append(self._consent(event))
+        return by_patient
+
+    def _consent(self, event: Event) -> ConsentRecord:
+        record = self._uow.consent_cache.get(event.id)
+        if record is None:
+            content = orjson.loads(self.content(event))
+            record = read_consent(content, f"Consent/{event.id}", patient=self.patient(event))
+            self._uow.consent_cache.put(event.id, record)
+        return record
+
+    def _select(
+        self,
+        *criteria: sa.ColumnElement[bool],
+        order: sa.ColumnElement[object] | None = None,
+        limit: int | None = None,
+    ) -> list[Event]:
+        query = sa.select(*_COLUMNS).where(*criteria).order_by(order).limit(limit)
+        return [_event(row) for row in self._uow.connection.execute(query).mappings()]
+
+
+def _event(row: Mapping[str, object]) -> Event:
+    values = dict(row)
+    codes = str(values["codes"])
+    return Event(**{**values, "codes": tuple(codes.split("\n")) if codes else ()})  # type: ignore[arg-type]
+
+
+def split_bundle(raw: bytes, resources: Iterable[bytes]) -> list[bytes]:
+    """Cut the resources out of a Bundle: what stands before, between and after them."""
+    parts, position = [], 0
+    for resource in resources:
+        start = raw.index(resource, position)
+        parts.append(raw[position:start])
+        position = start + len(resource)
+    return [*parts, raw[position:]]
+
+
+def join_bundle(parts: Sequence[bytes], resources: Sequence[bytes]) -> bytes:
+    """Undo `split_bundle`."""
+    woven = [piece for pair in zip(parts, resources, strict=False) for piece in pair]
+    return b"".join([*woven, parts[-1]])

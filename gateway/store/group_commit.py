@@ -1,0 +1,118 @@
+"""Many requests, one commit: what waits together is made durable together.
+
+One thread takes everything that is waiting (up to a limit), hands it to `process` as one batch,
+and answers each waiter when the batch's transaction has been committed. While one batch commits,
+the next one gathers, so that the number of fsyncs falls as the load rises, and an idle gateway
+waits for nobody.
+
+If a batch fails, its items are tried one by one, so that one bad item can't sink its neighbours.
+"""
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from queue import Empty, SimpleQueue
+from threading import Lock, Thread
+from typing import Generic, TypeVar
+
+from gateway.core.errors import Busy, StoreUnavailable
+
+Item = TypeVar("Item")
+Answer = TypeVar("Answer")
+
+
+class GroupCommit(Generic[Item, Answer]):
+    """A single committing thread in front of the database."""
+
+    def __init__(
+        self,
+        process: Callable[[Sequence[Item]], Sequence[Answer]],
+        *,
+        limit: int,
+        max_waiting: int,
+        weigh: Callable[[Item], int] = lambda _item: 1,
+    ) -> None:
+        """Start the thread.
+
+        Args:
+            process: Does a whole batch in one transaction and returns one answer per item, in
+                order, after the commit. It raises when nothing was committed.
+            limit: Most weight in one batch.
+            max_waiting: Most weight that may wait before `submit` refuses.
+            weigh: What an item counts for: a Bundle as much as its entries.
+        """
+        self._process = process
+        self._limit = limit
+        self._max_waiting = max_waiting
+        self._weigh = weigh
+        self._queue: SimpleQueue[tuple[Item, Future[Answer]] | None] = SimpleQueue()
+        self._waiting = 0
+        self._lock = Lock()
+        self._thread = Thread(target=self._run, name="group-commit", daemon=True)
+        self._thread.start()
+
+    def submit(self, item: Item) -> "Future[Answer]":
+        """Queue an item; the future is done when it is durable or refused.
+
+        Raises:
+            Busy: Too much is waiting already; nothing was accepted.
+        """
+        with self._lock:
+            if self._waiting >= self._max_waiting:
+                raise Busy("Too many events are waiting to be stored.", retry_after_s=1)
+            self._waiting += self._weigh(item)
+        future: Future[Answer] = Future()
+        self._queue.put((item, future))
+        return future
+
+    def close(self) -> None:
+        """Commit what is waiting, then stop."""
+        self._queue.put(None)
+        self._thread.join()
+
+    def _run(self) -> None:
+        is_open = True
+        while is_open:
+            batch, is_open = self._gather()
+            if batch:
+                self._commit(batch)
+
+    def _gather(self) -> tuple[list[tuple[Item, "Future[Answer]"]], bool]:
+        first = self._queue.get()
+        if first is None:
+            return [], False
+        batch, weight = [first], self._weigh(first[0])
+        while weight < self._limit:
+            try:
+                another = self._queue.get_nowait()
+            except Empty:
+                break
+            if another is None:
+                return batch, False
+            batch.append(another)
+            weight += self._weigh(another[0])
+        return batch, True
+
+    def _commit(self, batch: Sequence[tuple[Item, "Future[Answer]"]]) -> None:
+        try:
+            answers = self._process([item for item, _ in batch])
+        except StoreUnavailable as error:
+            self._fail(batch, error)
+        except Exception as error:  # noqa: BLE001 - whatever it is, every waiter is answered
+            if len(batch) == 1:
+                self._fail(batch, error)
+                return
+            for single in batch:
+                self._commit([single])
+        else:
+            self._release(batch)
+            for (_, future), answer in zip(batch, answers, strict=True):
+                future.set_result(answer)
+
+    def _fail(self, batch: Sequence[tuple[Item, "Future[Answer]"]], error: Exception) -> None:
+        self._release(batch)
+        for _, future in batch:
+            future.set_exception(error)
+
+    def _release(self, batch: Sequence[tuple[Item, "Future[Answer]"]]) -> None:
+        with self._lock:
+            self._waiting -= sum(self._weigh(item) for item, _ in batch)

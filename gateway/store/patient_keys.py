@@ -1,0 +1,91 @@
+"""The data key of each patient, wrapped by the master key.
+
+Everything of a patient is sealed under a key of hers, so that destroying one row makes all of it
+unreadable (crypto-shredding).
+"""
+
+from collections.abc import Collection, Iterable
+from typing import TYPE_CHECKING
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+
+from gateway.core.errors import Unsealable
+from gateway.store.sealing import Place
+from gateway.store.tables import patient_keys
+
+if TYPE_CHECKING:
+    from gateway.store.unit_of_work import UnitOfWork
+
+#: Key of what names no patient (a Bundle's skeleton, a Practitioner).
+NOBODY = "0" * 64
+
+
+class PatientKeys:
+    """Finds, makes and uses the wrapped keys."""
+
+    def __init__(self, uow: "UnitOfWork") -> None:
+        self._uow = uow
+        self._found: dict[str, bytes] = {}
+
+    def load(self, keys: Iterable[str | None], *, create: bool = False) -> None:
+        """Fetch many wrapped keys at once, so that sealing needs no query of its own.
+
+        Args:
+            keys: Patient keys; None stands for `NOBODY`.
+            create: Make a key for a patient seen for the first time; needs a write transaction.
+        """
+        wanted = {key or NOBODY for key in keys} - self._found.keys()
+        if not wanted:
+            return
+        rows = self._uow.connection.execute(
+            sa.select(patient_keys.c.patient_key, patient_keys.c.wrapped_key).where(
+                patient_keys.c.patient_key.in_(wanted)
+            )
+        )
+        self._found.update({row.patient_key: row.wrapped_key for row in rows})
+        if create:
+            self._create(wanted - self._found.keys())
+
+    def _create(self, missing: Collection[str]) -> None:
+        if not missing:
+            return
+        made = {key: self._uow.sealer.new_data_key(key) for key in missing}
+        self._uow.connection.execute(
+            _insert_ignoring(self._uow.connection),
+            [
+                {"patient_key": key, "wrapped_key": wrapped, "created_ms": self._uow.now_ms}
+                for key, wrapped in made.items()
+            ],
+        )
+        # Another process may have been first: what the database holds is the key.
+        self.load(missing)
+
+    def seal(self, patient_key: str | None, place: Place, plaintext: bytes) -> bytes:
+        """Seal under the patient's key, bound to its place.
+
+        Raises:
+            Unsealable: The patient has no key: `load(..., create=True)` was not called.
+        """
+        key = patient_key or NOBODY
+        return self._uow.sealer.seal(self._wrapped(key), key, place, plaintext)
+
+    def unseal(self, patient_key: str | None, place: Place, sealed: bytes) -> bytes:
+        """Open what `seal` made.
+
+        Raises:
+            Unsealable: It was changed, moved or its key is gone.
+        """
+        key = patient_key or NOBODY
+        return self._uow.sealer.unseal(self._wrapped(key), key, place, sealed)
+
+    def _wrapped(self, key: str) -> bytes:
+        self.load([key])
+        if key not in self._found:
+            raise Unsealable("The data key of this patient is not here (it may have been erased).")
+        return self._found[key]
+
+
+def _insert_ignoring(connection: sa.Connection) -> sa.Insert:
+    module = sqlite if connection.dialect.name == "sqlite" else postgresql
+    return module.insert(patient_keys).on_conflict_do_nothing()

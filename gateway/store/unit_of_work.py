@@ -1,0 +1,137 @@
+"""One transaction: what changes and its audit, together or not at all. The only place that commits.
+
+A `Store` belongs to a process; `write()` and `read()` open a `UnitOfWork` that carries one
+repository per noun. Audit records are collected and inserted just before the commit, so a state
+change without its audit can't be written.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from functools import cached_property
+
+import sqlalchemy as sa
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from gateway.core.audit import AuditRecord
+from gateway.core.clock import Clock, to_ms, utc_now
+from gateway.core.errors import StoreUnavailable
+from gateway.store.audit_log import AuditLog
+from gateway.store.credentials import Credentials
+from gateway.store.deliveries import Deliveries
+from gateway.store.engine import WRITES, open_engine
+from gateway.store.events import ConsentCache, Events
+from gateway.store.jobs import Jobs
+from gateway.store.patient_keys import PatientKeys
+from gateway.store.sealing import Sealer
+from gateway.store.sites import Sites
+
+
+class Store:
+    """The database of one process; safe to share between its threads."""
+
+    def __init__(self, url: str, sealer: Sealer, *, clock: Clock = utc_now) -> None:
+        self.engine = open_engine(url)
+        self.sealer = sealer
+        self._clock = clock
+        self._consents = ConsentCache()
+
+    @contextmanager
+    def write(self) -> Iterator["UnitOfWork"]:
+        """Open a transaction that commits when the block ends and rolls back when it raises.
+
+        Raises:
+            StoreUnavailable: The database is away, locked or full; nothing was written.
+        """
+        try:
+            writing = self.engine.connect().execution_options(**{WRITES: True})
+            with writing as connection, connection.begin():
+                uow = self._unit(connection)
+                yield uow
+                uow.flush_audit()
+        except (DBAPIError, PoolTimeout) as error:
+            raise StoreUnavailable(_describe(error)) from error
+
+    @contextmanager
+    def read(self) -> Iterator["UnitOfWork"]:
+        """Open a consistent view for reading.
+
+        Raises:
+            StoreUnavailable: The database is away.
+        """
+        try:
+            with self.engine.connect() as connection, connection.begin():
+                yield self._unit(connection)
+        except (DBAPIError, PoolTimeout) as error:
+            raise StoreUnavailable(_describe(error)) from error
+
+    def close(self) -> None:
+        """Close every connection."""
+        self.engine.dispose()
+
+    def _unit(self, connection: sa.Connection) -> "UnitOfWork":
+        return UnitOfWork(connection, self.sealer, self._clock(), self._consents)
+
+
+class UnitOfWork:
+    """One transaction with one moment of time and one repository per noun."""
+
+    def __init__(
+        self, connection: sa.Connection, sealer: Sealer, now: datetime, consents: ConsentCache
+    ) -> None:
+        self.connection = connection
+        self.sealer = sealer
+        self.now = now
+        self.now_ms = to_ms(now)
+        self.consent_cache = consents
+        self._records: list[AuditRecord] = []
+
+    def audit(self, *records: AuditRecord) -> None:
+        """Put AuditEvents into this transaction."""
+        self._records.extend(records)
+
+    def flush_audit(self) -> None:
+        """Insert the AuditEvents collected so far."""
+        self.audit_log.append(self._records)
+        self._records = []
+
+    @cached_property
+    def audit_log(self) -> AuditLog:
+        """The AuditEvents and their Merkle log."""
+        return AuditLog(self)
+
+    @cached_property
+    def credentials(self) -> Credentials:
+        """The bearer credentials."""
+        return Credentials(self)
+
+    @cached_property
+    def deliveries(self) -> Deliveries:
+        """The results on their way to an EHR."""
+        return Deliveries(self)
+
+    @cached_property
+    def events(self) -> Events:
+        """What was received."""
+        return Events(self)
+
+    @cached_property
+    def jobs(self) -> Jobs:
+        """The jobs."""
+        return Jobs(self)
+
+    @cached_property
+    def patient_keys(self) -> PatientKeys:
+        """The wrapped data key of each patient."""
+        return PatientKeys(self)
+
+    @cached_property
+    def sites(self) -> Sites:
+        """The versions of the site configuration."""
+        return Sites(self)
+
+
+def _describe(error: SQLAlchemyError) -> str:
+    # The driver's text can quote values: the class says enough.
+    return f"The database did not do its part ({type(error).__name__}); try again."
