@@ -4,6 +4,7 @@ Each setting `x` is read from the variable `NADI_X`. Secrets are read from files
 that no secret stands in an environment or a process list.
 """
 
+import os
 from functools import lru_cache
 from pathlib import Path
 from urllib.parse import quote
@@ -96,3 +97,8 @@ class Settings(BaseSettings):
 def get_settings() -> Settings:
     """Read the environment once per process."""
     return Settings()
+
+
+def environment(name: str) -> str | None:
+    """Read one variable that a site file names (`env:NAME`, `${NAME}`)."""
+    return os.environ.get(name)

@@ -1,0 +1,297 @@
+"""A site: YAML becomes systems, routes with compiled triggers, and a map of local codes.
+
+The file is checked as a whole: every problem is reported with file, line and key, not only the
+first. Secrets never stand in it; `Secret` says where one is and reads it when it is used.
+
+Source: docs/site-yaml.md.
+"""
+
+import hashlib
+import io
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, Protocol, cast
+
+from ruamel.yaml import YAML
+
+from adapters.site_codes import csv_codes, read_text_file
+from adapters.site_model import (
+    BearerAuth,
+    LocalCode,
+    RouteEntry,
+    SiteFile,
+    SystemEntry,
+    site_schema,
+    substitute,
+    variables,
+)
+from adapters.site_problems import validated
+from adapters.site_trigger import Trigger
+from adapters.site_yaml import SiteInvalid, read_yaml
+from gateway.core.errors import ConfigurationError
+from gateway.core.routing import Route, leading_type
+from gateway.settings import environment
+
+__all__ = [
+    "Secret",
+    "Site",
+    "SiteInvalid",
+    "SiteWatch",
+    "System",
+    "load_site",
+    "self_contained",
+    "site_schema",
+]
+
+_LOINC = "http://loinc.org"
+
+
+@dataclass(frozen=True)
+class Secret:
+    """Where a secret is, `env:NAME` or `file:PATH`; never the secret itself."""
+
+    reference: str
+
+    def resolve(self) -> str:
+        """Read the secret at the moment it is needed, so that it can be rotated.
+
+        Raises:
+            ConfigurationError: The variable or file is not there or empty.
+        """
+        kind, _, place = self.reference.partition(":")
+        found = environment(place) if kind == "env" else read_text_file(Path(place))
+        if not found or not found.strip():
+            raise ConfigurationError(f"The secret {self.reference} is not there or empty.")
+        return found.strip()
+
+
+@dataclass(frozen=True, kw_only=True)
+class System:
+    """A system that sends events or receives results.
+
+    Attributes:
+        address: FHIR base as written, with `${NAME:-default}`.
+        token: Bearer token; None when the system asks for none.
+        timeout_s: Longest wait in seconds; None leaves it to the settings.
+    """
+
+    name: str
+    kind: Literal["fhir-rest"]
+    address: str
+    token: Secret | None = None
+    receive: tuple[str, ...] = ("push",)
+    timeout_s: float | None = None
+
+    @property
+    def base_url(self) -> str:
+        """The FHIR base, without a slash at its end.
+
+        Raises:
+            ConfigurationError: A variable without default is not set.
+        """
+        wanted = variables(self.address)
+        values = {name: environment(name) or default for name, default in wanted.items()}
+        missing = [name for name, value in values.items() if not value]
+        if missing:
+            raise ConfigurationError(f"System '{self.name}' needs {', '.join(missing)} to be set.")
+        return substitute(self.address, values).rstrip("/")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Site:
+    """What a site file says, ready for use.
+
+    Attributes:
+        version: Version under which it was applied; 0 when it was only read from a file.
+        local_codes: "system|code" of the hospital -> "http://loinc.org|code".
+    """
+
+    name: str = ""
+    version: int = 0
+    systems: Mapping[str, System] = field(default_factory=dict)
+    routes: tuple[Route, ...] = ()
+    local_codes: Mapping[str, str] = field(default_factory=dict)
+
+    def route(self, name: str) -> Route | None:
+        """Give a route by its name."""
+        return next((route for route in self.routes if route.name == name), None)
+
+    def system(self, name: str) -> System | None:
+        """Give a system by its name."""
+        return self.systems.get(name)
+
+
+def load_site(
+    text: str, *, source: str = "site.yaml", folder: Path | None = None, version: int = 0
+) -> Site:
+    """Read a site file.
+
+    Args:
+        text: The YAML.
+        source: Name for messages.
+        folder: Where `codes.csv` is looked for; None refuses it (an applied file has it embedded).
+        version: Version under which it was applied.
+
+    Raises:
+        SiteInvalid: It has problems; all of them are named.
+    """
+    document = read_yaml(text, source)
+    file, problems = validated(document)
+    rows, row_problems = csv_codes(document, folder)
+    problems = [*document.problems, *problems, *row_problems]
+    if problems or file is None:
+        raise SiteInvalid(problems)
+    return _site(file, rows, version)
+
+
+def self_contained(text: str, *, source: str = "site.yaml", folder: Path) -> str:
+    """Put the rows of `codes.csv` into the file, so that what is applied is all there is.
+
+    Comments and order are kept. A file without `codes.csv` comes back unchanged.
+
+    Raises:
+        SiteInvalid: The file or its CSV has problems.
+    """
+    load_site(text, source=source, folder=folder)
+    rows, _ = csv_codes(read_yaml(text, source), folder)
+    if not rows:
+        return text
+    yaml = YAML(typ="rt", pure=True)
+    yaml.preserve_quotes = True
+    yaml.width = 4096
+    tree = yaml.load(text)
+    codes = tree["codes"]
+    del codes["csv"]
+    written = [{key: str(value) for key, value in row.model_dump().items()} for row in rows]
+    codes["map"] = [*codes.get("map", []), *written]
+    out = io.StringIO()
+    yaml.dump(tree, out)
+    return out.getvalue()
+
+
+def sha256_of(text: str) -> str:
+    """Give the SHA-256 of a site file, hexadecimal."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+class _Row(Protocol):
+    @property
+    def version(self) -> int: ...
+    @property
+    def yaml(self) -> str: ...
+
+
+class _Sites(Protocol):
+    def version(self) -> int: ...
+    def current(self) -> _Row | None: ...
+
+
+class _Unit(Protocol):
+    @property
+    def sites(self) -> _Sites: ...
+
+
+class _Store(Protocol):
+    def read(self) -> AbstractContextManager[_Unit]: ...
+
+
+class SiteWatch:
+    """Gives the site in force, looking at the database at most once a second.
+
+    Thread-safe. Triggers are compiled once per version. A version that can't be used (written by
+    a newer Nadi) leaves the last usable one in force.
+    """
+
+    def __init__(
+        self,
+        store: object,
+        *,
+        every_s: float = 1.0,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._store = cast("_Store", store)
+        self._every_s = every_s
+        self._monotonic = monotonic
+        self._lock = threading.Lock()
+        self._looked_at = float("-inf")
+        self._seen_version = 0
+        self._site = Site()
+
+    def current(self) -> Site:
+        """Give the site in force; an empty one when none was ever applied.
+
+        Raises:
+            StoreUnavailable: The database is away and no site was read before.
+            ConfigurationError: The applied site can't be used and there was none before.
+        """
+        if self._monotonic() - self._looked_at < self._every_s:
+            return self._site
+        with self._lock:
+            if self._monotonic() - self._looked_at >= self._every_s:
+                self._look()
+                self._looked_at = self._monotonic()
+        return self._site
+
+    def _look(self) -> None:
+        with self._store.read() as unit:
+            if unit.sites.version() == self._seen_version:
+                return
+            row = unit.sites.current()
+        if row is None:
+            return
+        try:
+            self._site = load_site(
+                row.yaml, source=f"site version {row.version}", version=row.version
+            )
+        except SiteInvalid:
+            if self._seen_version == 0:
+                raise
+        self._seen_version = row.version
+
+
+def _site(file: SiteFile, rows: list[LocalCode], version: int) -> Site:
+    systems = {name: _system(name, entry) for name, entry in file.systems.items()}
+    routes = tuple(_route(name, entry) for name, entry in file.routes.items())
+    codes = {
+        f"{row.system}|{row.code}": f"{_LOINC}|{row.loinc}" for row in (*file.codes.map, *rows)
+    }
+    return Site(name=file.site, version=version, systems=systems, routes=routes, local_codes=codes)
+
+
+def _system(name: str, entry: SystemEntry) -> System:
+    token = Secret(entry.auth.token) if isinstance(entry.auth, BearerAuth) else None
+    return System(
+        name=name,
+        kind=entry.kind,
+        address=entry.base_url,
+        token=token,
+        receive=tuple(entry.receive),
+        timeout_s=entry.timeout_s,
+    )
+
+
+def _route(name: str, entry: RouteEntry) -> Route:
+    return Route(
+        name=name,
+        source=entry.source,
+        match=entry.match,
+        resource_type=leading_type(entry.match),
+        model=entry.model,
+        purpose=entry.consent.purpose,
+        consent_default=entry.consent.default,
+        sink=entry.sink.system,
+        with_provenance="provenance" in entry.sink.also,
+        report_refusals=entry.sink.refusals == "observation",
+        trigger=Trigger(entry.match),
+    )
+
+
+def trigger_failures(site: Site) -> Iterator[tuple[str, int]]:
+    """Give each route's name with how often its trigger could not be evaluated."""
+    for route in site.routes:
+        if isinstance(route.trigger, Trigger):
+            yield route.name, route.trigger.failures

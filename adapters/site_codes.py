@@ -1,0 +1,74 @@
+"""Local codes of a hospital that stand in a CSV file beside the site file.
+
+The file has the columns `code`, `loinc` and, where the codes have a system, `system`. It is read
+when a site file is validated, planned or applied; what is applied carries the rows itself.
+
+Source: RFC 4180.
+"""
+
+import csv
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from adapters.site_model import LocalCode
+from adapters.site_yaml import Document, Problem
+
+
+def csv_codes(document: Document, folder: Path | None) -> tuple[list[LocalCode], list[Problem]]:
+    """Read the rows of `codes.csv` and what is wrong with them; none when there is no such key."""
+    value: Any = document.value
+    codes = value.get("codes") if isinstance(value, dict) else None
+    name = codes.get("csv") if isinstance(codes, dict) else None
+    if not isinstance(name, str) or not name:
+        return [], []
+    at = ("codes", "csv")
+    if folder is None:
+        reason = "a CSV file is read by `nadi site apply`; elsewhere write the codes as `map`"
+        return [], [document.problem(at, reason)]
+    text = read_text_file(folder / name)
+    if text is None:
+        return [], [document.problem(at, f"the file '{name}' can't be read")]
+    return _parse_csv(text, name)
+
+
+def _parse_csv(text: str, name: str) -> tuple[list[LocalCode], list[Problem]]:
+    reader = csv.DictReader(io.StringIO(text), restkey="", strict=True)
+    wanted = {"code", "loinc"}
+    if not wanted <= set(reader.fieldnames or ()):
+        return [], [Problem(name, 1, 1, "", "needs the columns code, loinc and, if any, system")]
+    rows: list[LocalCode] = []
+    problems: list[Problem] = []
+    try:
+        for row in reader:
+            _add_row(row, rows, problems, at=(name, reader.line_num))
+    except csv.Error as error:
+        problems.append(Problem(name, reader.line_num, 1, "", f"is not CSV: {error}"))
+    return rows, problems
+
+
+def _add_row(
+    row: Mapping[str, str | None],
+    rows: list[LocalCode],
+    problems: list[Problem],
+    *,
+    at: tuple[str, int],
+) -> None:
+    known = {key: (row.get(key) or "").strip() for key in ("system", "code", "loinc")}
+    try:
+        rows.append(LocalCode(**known))
+    except ValidationError as error:
+        for issue in error.errors(include_url=False, include_input=False, include_context=False):
+            column = str(issue["loc"][0])
+            problems.append(Problem(*at, 1, column, issue["msg"]))
+
+
+def read_text_file(path: Path) -> str | None:
+    """Read a UTF-8 file; None when it can't be read."""
+    try:
+        return path.read_text("utf-8-sig")
+    except (OSError, UnicodeDecodeError):
+        return None

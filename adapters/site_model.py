@@ -1,0 +1,181 @@
+"""The shape of a site file: what `docs/site.schema.json` is generated from.
+
+These models say what may be written; `adapters.site` turns a valid file into what the processes
+use. An unknown key is an error: a misspelt consent rule must not be a rule that is not there.
+
+Source: purposes are the codes of HL7 v3 value set PurposeOfUse, except BTG's parents: break-glass
+is asked for by name or not at all.
+"""
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+
+SCHEMA_ID = "https://nadi.health/schema/site.schema.json"
+
+PURPOSES = (
+    *("TREAT", "ETREAT", "BTG", "ERTREAT", "CAREMGT", "CLINTRL", "COC", "POPHLTH"),
+    *("HOPERAT", "DONAT", "FRAUD", "GOV", "HACCRED", "HCOMPL", "HDECD", "HDIRECT", "HDM"),
+    *("HLEGAL", "HOUTCOMS", "HPRGRP", "HQUALIMP", "HSYSADMIN", "LABELING", "METAMGT"),
+    *("MEMADMIN", "MILCDM", "PATADMIN", "PATSFTY", "PERFMSR", "RECORDMGT", "SYSDEV"),
+    *("HTEST", "TRAIN", "HPAYMT", "CLMATTCH", "COVAUTH", "COVERAGE", "ELIGDTRM", "ELIGVER"),
+    *("ENROLLM", "MILDCRG", "REMITADV", "HMARKT", "HRESCH", "BIORCH", "CLINTRCH"),
+    *("CLINTRCHNPC", "CLINTRCHPC", "PRECLINTRCH", "DSRCH", "POARCH", "TRANSRCH"),
+    *("PATRQT", "FAMRQT", "PWATRNY", "SUPNWK", "PUBHLTH", "DISASTER", "THREAT"),
+)
+
+_VARIABLE = re.compile(r"\$\{([A-Z_][A-Z0-9_]*)(?::-([^}]*))?\}")
+_ADDRESS = re.compile(r"^https?://[^\s/?#@$]+(/[^\s?#$]*)?$")
+
+
+def variables(address: str) -> dict[str, str | None]:
+    """List the `${NAME}` and `${NAME:-default}` of an address with their defaults."""
+    return {found[1]: found[2] for found in _VARIABLE.finditer(address)}
+
+
+def substitute(address: str, values: dict[str, str | None]) -> str:
+    """Put values into the variables of an address; the default where there is none."""
+    return _VARIABLE.sub(lambda found: values.get(found[1]) or found[2] or "", address)
+
+
+def _check_address(address: str) -> str:
+    stand_ins = {name: default or "1" for name, default in variables(address).items()}
+    if not _ADDRESS.match(substitute(address, dict(stand_ins))):
+        raise ValueError(
+            "must be http:// or https://, a host and a path, without user, query or fragment; "
+            "${NAME} and ${NAME:-default} stand for variables of the environment"
+        )
+    return address.rstrip("/")
+
+
+def _check_purpose(code: str) -> str:
+    if code not in PURPOSES:
+        raise ValueError(f"unknown purpose of use '{code}'")
+    return code
+
+
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,63}$")]
+SecretReference = Annotated[
+    str, StringConstraints(pattern=r"^(env:[A-Za-z_][A-Za-z0-9_]*|file:[^\s].*)$")
+]
+Address = Annotated[str, AfterValidator(_check_address)]
+Purpose = Annotated[
+    str, AfterValidator(_check_purpose), Field(json_schema_extra={"enum": list(PURPOSES)})
+]
+ModelReference = Annotated[
+    str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,63}@[0-9]+(\.[0-9]+){0,2}$")
+]
+Loinc = Annotated[str, StringConstraints(pattern=r"^[0-9]{1,7}-[0-9]$")]
+Text = Annotated[str, StringConstraints(min_length=1, max_length=4000)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class NoAuth(_Part):
+    """The system asks for no credential."""
+
+    kind: Literal["none"]
+
+
+class BearerAuth(_Part):
+    """Every request carries `Authorization: Bearer …`."""
+
+    kind: Literal["bearer"]
+    token: SecretReference = Field(
+        description="Where the token is: env:NAME or file:PATH. Never the token itself."
+    )
+
+
+class SystemEntry(_Part):
+    """A system that sends events, receives results, or both."""
+
+    kind: Literal["fhir-rest"] = Field(description="What it speaks: FHIR R4 over HTTP.")
+    base_url: Address = Field(
+        description="Its FHIR base. ${NAME} and ${NAME:-default} are read from the environment."
+    )
+    auth: Annotated[NoAuth | BearerAuth, Field(discriminator="kind")] = Field(
+        NoAuth(kind="none"), description="How Nadi identifies itself to it."
+    )
+    receive: list[Literal["push"]] = Field(
+        ["push"], description="How its events reach Nadi; `push`: it calls Nadi's API."
+    )
+    timeout_s: float | None = Field(
+        None,
+        gt=0,
+        le=300,
+        strict=False,
+        description="Longest wait for an answer, in seconds; NADI_EHR_TIMEOUT_S when absent.",
+    )
+
+
+class ConsentRule(_Part):
+    """Which permission of the patient a route needs."""
+
+    purpose: Purpose = Field(description="v3-ActReason code that the patient's consent must cover.")
+    default: Literal["deny", "permit"] = Field(
+        "deny", description="What holds when no consent on record applies."
+    )
+
+
+class SinkRule(_Part):
+    """Where a route's results go."""
+
+    system: Name = Field(description="One of `systems`.")
+    also: list[Literal["provenance"]] = Field(
+        [], description="What is written besides the Observation."
+    )
+    refusals: Literal["none", "observation"] = Field(
+        "none", description="`observation`: a refusal is written too, with its dataAbsentReason."
+    )
+
+
+class RouteEntry(_Part):
+    """What triggers which model, under which consent, into which system."""
+
+    source: Name = Field(description="The system, of `systems`, whose events it looks at.")
+    match: Text = Field(
+        description="FHIRPath on the received resource; anything but nothing or false matches."
+    )
+    consent: ConsentRule
+    model: ModelReference = Field(description="name@version of an installed model.")
+    sink: SinkRule
+
+
+class LocalCode(_Part):
+    """One code of the hospital's own and what it means in LOINC."""
+
+    system: str = Field(
+        "", max_length=255, description="URI of the local code system; empty: code without system."
+    )
+    code: Annotated[str, StringConstraints(min_length=1, max_length=128)]
+    loinc: Loinc
+
+
+class CodeMap(_Part):
+    """Local codes, written here or in a CSV file beside this one."""
+
+    csv: str | None = Field(
+        None,
+        min_length=1,
+        description="File with columns system, code, loinc. Read when the site file is applied.",
+    )
+    map: list[LocalCode] = Field([], description="The same, written out.")
+
+
+class SiteFile(_Part):
+    """A site: its systems, its routes and its local codes."""
+
+    site: Name = Field(description="Name of the site.")
+    systems: dict[Name, SystemEntry] = Field(min_length=1)
+    routes: dict[Name, RouteEntry] = Field({})
+    codes: CodeMap = Field(CodeMap(csv=None, map=[]), description="Local codes and their LOINC.")
+
+
+def site_schema() -> dict[str, Any]:
+    """Give the JSON Schema (2020-12) of a site file, as published in docs and by the API."""
+    schema = SiteFile.model_json_schema()
+    head = {"$schema": "https://json-schema.org/draft/2020-12/schema", "$id": SCHEMA_ID}
+    return {**head, **schema, "title": "Nadi site file"}

@@ -1,0 +1,147 @@
+"""Everything that is wrong in a site file, in words for the engineer who wrote it.
+
+What the models of `site_model` refuse is worded here, and what they can't see is checked here:
+names that lead nowhere, FHIRPath, codes mapped twice. The checks read the raw document, so that
+one problem never hides another. No message repeats what could be a secret.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from adapters.site_model import PURPOSES, SiteFile
+from adapters.site_trigger import check
+from adapters.site_yaml import Document, Path, Problem, suggestion
+
+_WORDS = {
+    "missing": "is missing",
+    "dict_type": "must be a mapping (key: value)",
+    "model_type": "must be a mapping (key: value)",
+    "model_attributes_type": "must be a mapping (key: value)",
+    "list_type": "must be a list ([a, b])",
+    "string_type": "must be a text; put quotes around it",
+    "float_type": "must be a number",
+    "union_tag_not_found": "needs `kind`: none or bearer",
+    "union_tag_invalid": "unknown kind; known: none, bearer",
+}
+_PATTERNS = {
+    "token": "write env:NAME or file:PATH; a secret never stands in the site file",
+    "model": "must be name@version, such as ckd-risk@1",
+    "loinc": "must be a LOINC code, such as 2160-0",
+}
+_NAME = "must be a name: small letters, digits and hyphens, at most 64, a letter first"
+
+
+def validated(document: Document) -> tuple[SiteFile | None, list[Problem]]:
+    """Give the file if its shape is right, and every problem but those of YAML itself."""
+    problems = list(_reference_problems(document))
+    try:
+        return SiteFile.model_validate(document.value), problems
+    except ValidationError as error:
+        issues = error.errors(include_url=False, include_input=False, include_context=True)
+        return None, [*problems, *(_worded(document, issue) for issue in issues)]
+
+
+def _worded(document: Document, issue: ErrorDetails) -> Problem:
+    path = _yaml_path(document, issue)
+    kind = issue["type"]
+    if kind == "extra_forbidden":
+        return document.problem(path, f"unknown key{suggestion(str(path[-1]), _siblings(path))}")
+    if kind == "string_pattern_mismatch":
+        return document.problem(path, _PATTERNS.get(str(path[-1]) if path else "", _NAME))
+    if kind == "value_error":
+        return document.problem(path, _value_error(issue))
+    if kind == "literal_error":
+        return document.problem(path, f"must be {issue.get('ctx', {}).get('expected', '')}")
+    return document.problem(path, _WORDS.get(kind, issue["msg"].lower()))
+
+
+def _value_error(issue: ErrorDetails) -> str:
+    message = issue["msg"].removeprefix("Value error, ")
+    if "purpose of use" not in message:
+        return message
+    word = message.split("'")[1]
+    return message + (suggestion(word, PURPOSES) or "; use a v3-ActReason code such as TREAT")
+
+
+def _yaml_path(document: Document, issue: ErrorDetails) -> Path:
+    """Turn pydantic's location into the file's keys: drop the tags of unions and `[key]`."""
+    path: Path = ()
+    steps = [step for step in issue["loc"] if step != "[key]"]
+    for index, step in enumerate(steps):
+        is_last = index == len(steps) - 1
+        if (*path, step) in document.positions or (is_last and step not in ("none", "bearer")):
+            path = (*path, step)
+    return path
+
+
+def _siblings(path: Path) -> list[str]:
+    """List the keys that are allowed where an unknown one stands."""
+    known: type[BaseModel] = SiteFile
+    steps = list(path[:-1])
+    parts: Mapping[Path, type[BaseModel]] = _models_by_place()
+    place = tuple("*" if _is_free(steps, index) else step for index, step in enumerate(steps))
+    return list(parts.get(place, known).model_fields)
+
+
+def _is_free(steps: list[str | int], index: int) -> bool:
+    """Say whether a step is a name that the engineer chose, or a position in a list."""
+    is_named = index == 1 and steps[0] in ("systems", "routes")
+    return is_named or isinstance(steps[index], int)
+
+
+def _models_by_place() -> dict[Path, type[BaseModel]]:
+    from adapters import site_model as model  # noqa: PLC0415 - only errors need all of them
+
+    return {
+        (): model.SiteFile,
+        ("systems", "*"): model.SystemEntry,
+        ("systems", "*", "auth"): model.BearerAuth,
+        ("routes", "*"): model.RouteEntry,
+        ("routes", "*", "consent"): model.ConsentRule,
+        ("routes", "*", "sink"): model.SinkRule,
+        ("codes",): model.CodeMap,
+        ("codes", "map", "*"): model.LocalCode,
+    }
+
+
+def _reference_problems(document: Document) -> Iterator[Problem]:
+    site = _mapping(document.value)
+    systems = _mapping(site.get("systems"))
+    for name, entry in _mapping(site.get("routes")).items():
+        route = _mapping(entry)
+        sink = _mapping(route.get("sink"))
+        yield from _unknown_system(document, systems, (name, "source"), route.get("source"))
+        yield from _unknown_system(document, systems, (name, "sink", "system"), sink.get("system"))
+        yield from _trigger_problems(document, name, route.get("match"))
+    yield from _repeated_codes(document, _mapping(site.get("codes")).get("map"))
+
+
+def _unknown_system(
+    document: Document, systems: Mapping[str, Any], path: Path, name: object
+) -> Iterator[Problem]:
+    if isinstance(name, str) and name not in systems:
+        message = f"unknown system '{name}'{suggestion(name, systems)}"
+        yield document.problem(("routes", *path), message)
+
+
+def _trigger_problems(document: Document, route: str, match: object) -> Iterator[Problem]:
+    if isinstance(match, str) and match:
+        for message in check(match):
+            yield document.problem(("routes", route, "match"), message)
+
+
+def _repeated_codes(document: Document, rows: object) -> Iterator[Problem]:
+    seen: dict[tuple[object, object], int] = {}
+    for index, row in enumerate(rows if isinstance(rows, list) else []):
+        entry = _mapping(row)
+        key = (entry.get("system", ""), entry.get("code"))
+        if key in seen and key[1] is not None:
+            yield document.problem(("codes", "map", index), f"is mapped already in row {seen[key]}")
+        seen.setdefault(key, index)
+
+
+def _mapping(value: object) -> dict[str, Any]:
+    return {str(key): item for key, item in value.items()} if isinstance(value, dict) else {}
