@@ -1,0 +1,1 @@
+"""FHIR over REST: reading from and writing to an EHR."""

@@ -1,0 +1,81 @@
+"""What can go wrong between Nadi and an EHR, in the families of `gateway.core.errors`.
+
+No message holds anything that the EHR wrote or was sent: an EHR's `diagnostics` often quote the
+patient's values. Only the status and the FHIR issue codes are kept.
+"""
+
+from collections.abc import Sequence
+
+from gateway.core.errors import ProcessingError, TransientError
+
+
+class EhrUnreachable(TransientError):
+    """The EHR can't be reached, or closed the connection without an answer."""
+
+
+class EhrTimeout(TransientError):
+    """The EHR did not answer in time; whether it did what was asked is not known."""
+
+    issue_type = "timeout"
+
+
+class EhrOverloaded(TransientError):
+    """The EHR asks for patience (429 or 503); `retry_after_s` tells how much, if it said so."""
+
+    issue_type = "throttled"
+
+
+class EhrFailed(TransientError):
+    """The EHR failed in itself (5xx)."""
+
+
+class EhrConflict(TransientError):
+    """The EHR is busy with the same resource (409, 423, 425); the same request may pass later."""
+
+    issue_type = "lock-error"
+
+
+class EhrLoginFailed(TransientError):
+    """The EHR does not accept Nadi's credential (401).
+
+    It is tried again, because the remedy is with the operator and not with the content: results
+    must not be given up because a credential ran out overnight.
+    """
+
+    issue_type = "login"
+
+
+class EhrAnswerUnreadable(TransientError):
+    """The EHR's answer is not FHIR JSON; a proxy or a maintenance page may have answered."""
+
+
+class EhrRefused(ProcessingError):
+    """The EHR refuses the request for good."""
+
+    def __init__(self, status: int, codes: Sequence[str] = ()) -> None:
+        named = f" with {', '.join(codes)}" if codes else ""
+        super().__init__(f"The EHR refused the request: HTTP {status}{named}.")
+        self.status = status
+        self.codes = tuple(codes)
+
+
+class MultipleMatches(ProcessingError):
+    """The condition of a conditional write matches several resources of the EHR (412)."""
+
+    issue_type = "multiple-matches"
+
+
+class EhrAnswerTooLarge(ProcessingError):
+    """The EHR's answer is larger than `max_response_bytes`."""
+
+    issue_type = "too-long"
+
+
+class ForeignAddress(ProcessingError):
+    """An address lies outside the EHR's base URL and is not followed.
+
+    Credentials and patient ids go to the configured base URL only. When the EHR's own links say
+    another base, the site file has to name that one.
+    """
+
+    issue_type = "security"

@@ -1,0 +1,142 @@
+"""One request to the EHR and its whole answer, within limits of bytes and seconds.
+
+Source: RFC 9110; FHIR R4 RESTful API section 3.1.0.1 (http://hl7.org/fhir/R4/http.html).
+"""
+
+import time
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from ssl import SSLContext
+
+import httpx
+
+from adapters.fhir_rest.errors import (
+    EhrAnswerTooLarge,
+    EhrAnswerUnreadable,
+    EhrTimeout,
+    EhrUnreachable,
+)
+
+FHIR_JSON = "application/fhir+json"
+_MAX_CONNECTIONS = 16
+_GZIP_OR_ZLIB = 47  # window bits with which zlib finds out by itself
+_LIMITS = httpx.Limits(max_connections=_MAX_CONNECTIONS, max_keepalive_connections=_MAX_CONNECTIONS)
+
+#: Turns a piece of the body into at most so many bytes of plain content.
+_Decode = Callable[[bytes, int], bytes]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A whole answer of the EHR; its content stays out of its representation."""
+
+    status: int
+    headers: Mapping[str, str] = field(repr=False)
+    body: bytes = field(repr=False)
+
+    @property
+    def is_success(self) -> bool:
+        """Say whether the status is 2xx."""
+        return httpx.codes.is_success(self.status)
+
+
+class Transport:
+    """Pooled connections to one EHR; safe to share among threads."""
+
+    def __init__(
+        self,
+        *,
+        auth_header: Callable[[], str | None],
+        timeout_s: float,
+        max_response_bytes: int,
+        verify: SSLContext | bool = True,
+    ) -> None:
+        self._auth_header = auth_header
+        self._timeout_s = timeout_s
+        self._max_bytes = max_response_bytes
+        self._http = httpx.Client(
+            timeout=timeout_s,
+            limits=_LIMITS,
+            verify=verify,
+            trust_env=False,
+            follow_redirects=False,
+        )
+
+    def close(self) -> None:
+        """Close the pooled connections."""
+        self._http.close()
+
+    def send(
+        self,
+        method: str,
+        url: str,
+        *,
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Answer:
+        """Send one request.
+
+        Args:
+            method: HTTP method.
+            url: Already known to lie under the EHR's base URL: the credential goes with it.
+            body: Sent as it is; FHIR JSON unless `headers` say otherwise.
+            headers: Added to the usual ones.
+
+        Raises:
+            EhrUnreachable: No connection, or it broke before the answer was whole.
+            EhrTimeout: The answer took too long.
+            EhrAnswerTooLarge: It is larger than allowed.
+            EhrAnswerUnreadable: It is compressed in a way not asked for.
+        """
+        deadline = time.monotonic() + self._timeout_s
+        sent = self._headers(has_body=body is not None) | dict(headers or {})
+        with (
+            _named_errors(),
+            self._http.stream(method, url, content=body, headers=sent) as response,
+        ):
+            content = self._read(response, deadline)
+            return Answer(response.status_code, response.headers, content)
+
+    def _headers(self, *, has_body: bool) -> dict[str, str]:
+        headers = {"Accept": FHIR_JSON, "Accept-Encoding": "identity", "User-Agent": "nadi"}
+        if has_body:
+            headers["Content-Type"] = FHIR_JSON
+        authorization = self._auth_header()
+        return headers | ({"Authorization": authorization} if authorization else {})
+
+    def _read(self, response: httpx.Response, deadline: float) -> bytes:
+        """Read a body without ever holding more of it than is allowed."""
+        decode = _decoder(response.headers.get("content-encoding", "identity"))
+        content = bytearray()
+        for chunk in response.iter_raw():
+            content += decode(chunk, self._max_bytes - len(content) + 1)
+            if len(content) > self._max_bytes:
+                raise EhrAnswerTooLarge
+            if time.monotonic() > deadline:
+                raise EhrTimeout
+        return bytes(content)
+
+
+def _decoder(encoding: str) -> _Decode:
+    """Choose how to decompress; some proxies compress although identity was asked for."""
+    if encoding in {"", "identity"}:
+        return lambda chunk, _: chunk
+    if encoding in {"gzip", "deflate"}:
+        return zlib.decompressobj(_GZIP_OR_ZLIB).decompress
+    raise EhrAnswerUnreadable
+
+
+@contextmanager
+def _named_errors() -> Iterator[None]:
+    """Turn what httpx raises into errors of ours.
+
+    The originals are not chained: a protocol error quotes the bytes that the EHR sent.
+    """
+    try:
+        yield
+    except httpx.TimeoutException:
+        raise EhrTimeout from None
+    except (httpx.TransportError, zlib.error) as error:
+        raise EhrUnreachable(f"The EHR can't be reached ({type(error).__name__}).") from None
