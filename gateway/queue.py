@@ -17,6 +17,7 @@ from typing import Any
 
 from amqp.exceptions import AMQPError
 from celery import Celery
+from celery.signals import setup_logging
 from kombu.exceptions import KombuError
 from redis import Redis, RedisError
 from redis.backoff import NoBackoff
@@ -117,6 +118,13 @@ def redis_url(url: str) -> str:
 
 celery = Celery("nadi", set_as_current=True)
 celery.add_defaults(lambda: celery_configuration(get_settings()))
+
+
+def _leave_logging_alone(**_: object) -> None:
+    """Keep Celery from setting up logging: it does so only when nobody listens to this signal."""
+
+
+setup_logging.connect(_leave_logging_alone)
 
 
 class Ringer:
