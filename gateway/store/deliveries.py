@@ -1,0 +1,317 @@
+"""The deliveries table: results on their way to an EHR, and the circuit breaker of each EHR.
+
+As with jobs, a claim is one conditional UPDATE, `attempt` fences every later write, and a lease
+that ran out makes a delivery pending again. Bodies and locations are sealed under the patient's
+key.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+
+from gateway.core.delivery import Circuit, Delivery, DeliveryState, NewDelivery, Passage
+from gateway.core.jobs import JobId
+from gateway.store.sealing import Place
+from gateway.store.tables import circuit_breakers, deliveries
+
+if TYPE_CHECKING:
+    from gateway.store.unit_of_work import UnitOfWork
+
+# Both databases use the partial index ix_deliveries_open only where its condition stands literally.
+_IS_OPEN = sa.text("deliveries.state in ('pending', 'in-flight')")
+_COLUMNS = [deliveries.c[name] for name in Delivery.__dataclass_fields__]
+_IDS: sa.BindParameter[Any] = sa.bindparam("ids", expanding=True)
+_IS_DUE = (
+    deliveries.c.state == DeliveryState.PENDING,
+    deliveries.c.next_attempt_ms <= sa.bindparam("now"),
+)
+_DUE = (
+    sa.select(deliveries.c.id, deliveries.c.system)
+    .where(_IS_OPEN, *_IS_DUE)
+    .order_by(deliveries.c.next_attempt_ms)
+    .limit(sa.bindparam("most"))
+)
+_NEXT_DUE_AT = sa.select(sa.func.min(deliveries.c.next_attempt_ms)).where(
+    _IS_OPEN, deliveries.c.state == DeliveryState.PENDING
+)
+_CLAIM = (
+    sa.update(deliveries)
+    .where(deliveries.c.id.in_(_IDS), *_IS_DUE)
+    .values(
+        state=DeliveryState.IN_FLIGHT,
+        attempt=deliveries.c.attempt + 1,
+        lease_owner=sa.bindparam("owner"),
+        lease_until_ms=sa.bindparam("until"),
+    )
+    .returning(*_COLUMNS)
+)
+_HELD = sa.select(deliveries.c.id, deliveries.c.state, deliveries.c.attempt).where(
+    deliveries.c.id.in_(_IDS)
+)
+_SETTLE = (
+    sa.update(deliveries)
+    .where(
+        deliveries.c.id == sa.bindparam("held_id"),
+        deliveries.c.state == sa.bindparam("held_state"),
+        deliveries.c.attempt == sa.bindparam("held_attempt"),
+    )
+    .values(
+        state=sa.bindparam("new_state"),
+        next_attempt_ms=sa.bindparam("new_next_attempt_ms"),
+        last_answer=sa.bindparam("new_last_answer"),
+        location=sa.bindparam("new_location"),
+        delivered_ms=sa.bindparam("new_delivered_ms"),
+        lease_owner=None,
+        lease_until_ms=None,
+    )
+)
+_FREE = {
+    "state": DeliveryState.PENDING,
+    "lease_owner": None,
+    "lease_until_ms": None,
+}
+_RESCUE = (
+    sa.update(deliveries)
+    .where(
+        _IS_OPEN,
+        deliveries.c.state == DeliveryState.IN_FLIGHT,
+        deliveries.c.lease_until_ms < sa.bindparam("now"),
+    )
+    .values(_FREE)
+)
+_RELEASE = (
+    sa.update(deliveries)
+    .where(
+        _IS_OPEN,
+        deliveries.c.state == DeliveryState.IN_FLIGHT,
+        deliveries.c.lease_owner == sa.bindparam("owner"),
+    )
+    .values(_FREE)
+)
+_WAKE = (
+    sa.update(deliveries)
+    .where(
+        _IS_OPEN,
+        deliveries.c.state == DeliveryState.PENDING,
+        deliveries.c.system == sa.bindparam("of_system"),
+        deliveries.c.next_attempt_ms > sa.bindparam("now"),
+    )
+    .values(next_attempt_ms=sa.bindparam("now"))
+)
+_OF_JOBS = sa.select(*_COLUMNS).where(deliveries.c.job_id.in_(_IDS))
+_COUNTS = sa.select(deliveries.c.system, deliveries.c.state, sa.func.count()).group_by(
+    deliveries.c.system, deliveries.c.state
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settlement:
+    """What becomes of a delivery that the caller holds.
+
+    Attributes:
+        delivery: The delivery as it was when claimed or read.
+        answer: What the EHR said: a status code or an error's name, never its text.
+        next_attempt_ms: When it is due again, for a delivery that stays pending.
+        location: Where the EHR keeps the result, `Observation/<id>`, once it is delivered.
+    """
+
+    delivery: Delivery
+    state: DeliveryState
+    answer: str = ""
+    next_attempt_ms: int = 0
+    location: str | None = None
+
+
+class Deliveries:
+    """Deliveries within one unit of work."""
+
+    def __init__(self, uow: "UnitOfWork") -> None:
+        self._uow = uow
+
+    def add(self, new: Sequence[NewDelivery]) -> None:
+        """Add results to be written; one whose identifier is there already is ignored."""
+        if not new:
+            return
+        self._uow.patient_keys.load((each.patient_key for each in new), create=True)
+        rows = [self._new_row(each) for each in new]
+        self._uow.connection.execute(_insert_ignoring(self._uow.connection, deliveries), rows)
+
+    def due(self, limit: int) -> list[tuple[str, str]]:
+        """Give id and system of deliveries that may be tried now, longest due first."""
+        rows = self._uow.connection.execute(_DUE, {"now": self._uow.now_ms, "most": limit})
+        return [(row[0], row[1]) for row in rows]
+
+    def next_due_ms(self) -> int | None:
+        """Say when the next pending delivery is due, None when none is pending."""
+        found: int | None = self._uow.connection.scalar(_NEXT_DUE_AT)
+        return found
+
+    def claim(self, ids: Collection[str], owner: str, *, lease_ms: int) -> list[Delivery]:
+        """Take deliveries for a worker; only those that are still pending and due are given."""
+        now = self._uow.now_ms
+        return self._all(_CLAIM, ids=list(ids), owner=owner, now=now, until=now + lease_ms)
+
+    def still_held(self, held: Collection[Delivery]) -> list[Delivery]:
+        """Give those of the deliveries that nobody took or moved since; locked until the end."""
+        rows = self._uow.connection.execute(
+            _HELD.with_for_update(), {"ids": [each.id for each in held]}
+        )
+        now = {row.id: (row.state, row.attempt) for row in rows}
+        return [each for each in held if now.get(each.id) == (each.state, each.attempt)]
+
+    def settle(self, changes: Sequence[Settlement]) -> int:
+        """Write what became of deliveries and give up their leases.
+
+        Returns:
+            How many changed; one that another took or moved meanwhile does not.
+        """
+        if not changes:
+            return 0
+        self._uow.patient_keys.load(each.delivery.patient_key for each in changes)
+        rows = [self._settled_row(change) for change in changes]
+        return self._uow.connection.execute(_SETTLE, rows).rowcount
+
+    def rescue(self) -> int:
+        """Make pending what a dead worker held; count it."""
+        return self._uow.connection.execute(_RESCUE, {"now": self._uow.now_ms}).rowcount
+
+    def release(self, owner: str) -> int:
+        """Make pending what a worker of this name held: its predecessor died; count it."""
+        return self._uow.connection.execute(_RELEASE, {"owner": owner}).rowcount
+
+    def wake(self, system: str) -> int:
+        """Make due at once what waits for a system that answers again; count it."""
+        values = {"of_system": system, "now": self._uow.now_ms}
+        return self._uow.connection.execute(_WAKE, values).rowcount
+
+    def of_jobs(self, job_ids: Collection[str]) -> dict[JobId, Delivery]:
+        """Give the delivery of each of these jobs that has one."""
+        return {each.job_id: each for each in self._all(_OF_JOBS, ids=list(job_ids))}
+
+    def body(self, delivery: Delivery) -> bytes:
+        """Open the report to be written.
+
+        Raises:
+            Unsealable: The row was changed or the patient's key is gone.
+        """
+        place = Place("deliveries", "body", delivery.id)
+        return self._uow.patient_keys.unseal(delivery.patient_key, place, delivery.body)
+
+    def location(self, delivery: Delivery) -> str | None:
+        """Open where the EHR keeps the result; None while it is not there.
+
+        Raises:
+            Unsealable: The row was changed or the patient's key is gone.
+        """
+        sealed = self._uow.connection.scalar(
+            sa.select(deliveries.c.location).where(deliveries.c.id == delivery.id)
+        )
+        if sealed is None:
+            return None
+        place = Place("deliveries", "location", delivery.id)
+        return self._uow.patient_keys.unseal(delivery.patient_key, place, sealed).decode()
+
+    def counts(self) -> dict[tuple[str, DeliveryState], int]:
+        """Count the deliveries by system and state."""
+        rows = self._uow.connection.execute(_COUNTS)
+        return {(row[0], DeliveryState(row[1])): row[2] for row in rows}
+
+    # -- circuit breakers --------------------------------------------------------------------
+
+    def circuits(self) -> dict[str, Circuit]:
+        """Give the circuit of each system that ever failed; any other is closed."""
+        rows = self._uow.connection.execute(sa.select(circuit_breakers))
+        return {
+            row.system: Circuit(row.failures, row.open_until_ms, row.is_probing) for row in rows
+        }
+
+    def pass_through(self, system: str, *, lease_ms: int) -> Passage:
+        """Ask the circuit of a system how much may be sent; a probe is taken by asking."""
+        circuit = self._circuit(system)
+        passage = circuit.passage(self._uow.now_ms)
+        if passage is Passage.ONE:
+            self.set_circuit(system, circuit.probing(self._uow.now_ms, lease_ms=lease_ms))
+        return passage
+
+    def circuit_failed(self, system: str, *, delay_s: float, is_asked: bool) -> Circuit:
+        """Record that a system did not answer, or asked for a pause."""
+        failed = self._circuit(system).after_failure(
+            self._uow.now_ms, delay_s=delay_s, is_asked=is_asked
+        )
+        self.set_circuit(system, failed)
+        return failed
+
+    def circuit_succeeded(self, system: str) -> None:
+        """Record that a system answers; what waited for it is due at once."""
+        if self._circuit(system) != Circuit():
+            self.set_circuit(system, Circuit())
+            self.wake(system)
+
+    def set_circuit(self, system: str, circuit: Circuit) -> None:
+        """Keep the circuit of a system."""
+        values = {
+            "failures": circuit.failures,
+            "open_until_ms": circuit.open_until_ms,
+            "is_probing": circuit.is_probing,
+        }
+        connection = self._uow.connection
+        connection.execute(
+            _insert_ignoring(connection, circuit_breakers), {"system": system, **values}
+        )
+        connection.execute(
+            sa.update(circuit_breakers).where(circuit_breakers.c.system == system).values(values)
+        )
+
+    def _circuit(self, system: str) -> Circuit:
+        query = sa.select(circuit_breakers).where(circuit_breakers.c.system == system)
+        row = self._uow.connection.execute(query.with_for_update()).one_or_none()
+        return Circuit(row.failures, row.open_until_ms, row.is_probing) if row else Circuit()
+
+    def _new_row(self, new: NewDelivery) -> dict[str, object]:
+        place = Place("deliveries", "body", new.id)
+        return {
+            "id": new.id,
+            "job_id": new.job_id,
+            "system": new.system,
+            "patient_key": new.patient_key,
+            "identifier": new.identifier,
+            "body": self._uow.patient_keys.seal(new.patient_key, place, new.body),
+            "state": DeliveryState.PENDING,
+            "next_attempt_ms": self._uow.now_ms,
+            "created_ms": self._uow.now_ms,
+        }
+
+    def _settled_row(self, change: Settlement) -> dict[str, object]:
+        held = change.delivery
+        place = Place("deliveries", "location", held.id)
+        is_delivered = change.state is DeliveryState.DELIVERED
+        location = change.location and self._uow.patient_keys.seal(
+            held.patient_key, place, change.location.encode()
+        )
+        return {
+            "held_id": held.id,
+            "held_state": held.state,
+            "held_attempt": held.attempt,
+            "new_state": change.state,
+            "new_next_attempt_ms": change.next_attempt_ms,
+            "new_last_answer": change.answer,
+            "new_location": location,
+            "new_delivered_ms": self._uow.now_ms if is_delivered else None,
+        }
+
+    def _all(self, statement: Any, **values: object) -> list[Delivery]:  # noqa: ANN401 - any SQL
+        return [_delivery(row) for row in self._uow.connection.execute(statement, values)]
+
+
+def _delivery(row: sa.Row[Any]) -> Delivery:
+    values = {**row._mapping, "state": DeliveryState(row.state)}  # noqa: SLF001 - its public name
+    return Delivery(**values)
+
+
+def _insert_ignoring(connection: sa.Connection, table: sa.Table) -> sa.Insert:
+    if connection.dialect.name == "sqlite":
+        return sqlite.insert(table).on_conflict_do_nothing()
+    return postgresql.insert(table).on_conflict_do_nothing()
