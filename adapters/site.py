@@ -107,14 +107,14 @@ class Site:
 
     Attributes:
         version: Version under which it was applied; 0 when it was only read from a file.
-        local_codes: "system|code" of the hospital -> "http://loinc.org|code".
+        local_codes: (system, code) as the hospital writes it -> (system, code) in LOINC.
     """
 
     name: str = ""
     version: int = 0
     systems: Mapping[str, System] = field(default_factory=dict)
     routes: tuple[Route, ...] = ()
-    local_codes: Mapping[str, str] = field(default_factory=dict)
+    local_codes: Mapping[tuple[str, str], tuple[str, str]] = field(default_factory=dict)
 
     def route(self, name: str) -> Route | None:
         """Give a route by its name."""
@@ -256,9 +256,8 @@ class SiteWatch:
 def _site(file: SiteFile, rows: list[LocalCode], version: int) -> Site:
     systems = {name: _system(name, entry) for name, entry in file.systems.items()}
     routes = tuple(_route(name, entry) for name, entry in file.routes.items())
-    codes = {
-        f"{row.system}|{row.code}": f"{_LOINC}|{row.loinc}" for row in (*file.codes.map, *rows)
-    }
+    rows = [*file.codes.map, *rows]
+    codes = {(row.system, row.code): (_LOINC, row.loinc) for row in rows}
     return Site(name=file.site, version=version, systems=systems, routes=routes, local_codes=codes)
 
 
