@@ -183,14 +183,17 @@ def inferred(
             }
         ),
     }
-    read = [{**balp.DATA_ENTITY, "what": identified(RESOURCE_SYSTEM, ref)} for ref in inputs]
+    read = {
+        **balp.DATA_ENTITY,
+        "detail": [{"type": "input", "valueString": version} for version in inputs],
+    }
     agents = [_us(step, AgentKind.CLIENT)]
     return write_record(
         "infer",
         step,
         balp.ACTIVITIES["infer"],
         agents=agents,
-        entities=[device, *read],
+        entities=[device, read] if inputs else [device],
         facts={"result": result},
     )
 

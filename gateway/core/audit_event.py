@@ -22,7 +22,7 @@ from typing import Any
 import orjson
 
 from gateway.core import balp
-from gateway.core.balp import AgentKind, Json, Pattern
+from gateway.core.balp import AgentKind, Json, Pattern, Written
 from gateway.core.errors import ProcessingError
 
 _SID = f"{balp.NADI}/sid"
@@ -267,22 +267,24 @@ def _profile(pattern: Pattern, step: Step, entities: Sequence[Json]) -> str | No
 
 
 @lru_cache(maxsize=_CACHED)
-def _subtypes(pattern: Pattern, event: str) -> list[Json]:
+def _subtypes(pattern: Pattern, event: str) -> Written:
     named = [balp.coding(balp.EVENT_SYSTEM, event)] if pattern.is_named else []
-    return [*pattern.subtypes, *named]
+    return balp.written([*pattern.subtypes, *named])
 
 
 @lru_cache(maxsize=_CACHED)
-def _source(pattern: Pattern, source: Source) -> Json:
-    return {
-        "site": source.site,
-        "observer": _who(source.process, source.process),
-        "type": [pattern.source_type],
-    }
+def _source(pattern: Pattern, source: Source) -> Written:
+    return balp.written(
+        {
+            "site": source.site,
+            "observer": _who(source.process, source.process),
+            "type": [pattern.source_type],
+        }
+    )
 
 
 @lru_cache(maxsize=_CACHED)
-def _agent(pattern: Pattern, agent: AuditAgent) -> Json:
+def _agent(pattern: Pattern, agent: AuditAgent) -> Written:
     """Give one agent as this pattern allows it: BALP lets only some say more than who."""
     is_user = agent.kind == AgentKind.USER
     value: Json = {
@@ -298,7 +300,7 @@ def _agent(pattern: Pattern, agent: AuditAgent) -> Json:
         value["purposeOfUse"] = [{"coding": [balp.coding(balp.ACT_REASON, agent.purpose)]}]
     if agent.kind in (AgentKind.CLIENT, AgentKind.SERVER):
         value["network"] = _network(agent.address)
-    return value
+    return balp.written(value)
 
 
 def _who(identifier: str, name: str) -> Json:

@@ -13,7 +13,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+import orjson
+
 Json = dict[str, object]
+#: JSON that is already written, keys sorted: constants are written once, not with every event.
+Written = orjson.Fragment
 
 DCM = "http://dicom.nema.org/resources/ontology/DCM"
 NADI = "https://nadi.health/fhir"
@@ -37,12 +41,15 @@ class AgentKind(StrEnum):
     AUTHORIZER = "authorizer"
 
 
-def coding(system: str, code: str, display: str = "") -> Json:
+def written(value: object) -> Written:
+    """Write JSON that many events share."""
+    return Written(orjson.dumps(value, option=orjson.OPT_SORT_KEYS))
+
+
+def coding(system: str, code: str, display: str = "") -> Written:
     """Give a FHIR Coding."""
-    value: Json = {"system": system, "code": code}
-    if display:
-        value["display"] = display
-    return value
+    value = {"system": system, "code": code}
+    return written({**value, "display": display} if display else value)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -60,14 +67,14 @@ class Pattern:
         source_type: Code of security-source-type.
     """
 
-    type: Json
-    subtypes: tuple[Json, ...] = ()
+    type: Written
+    subtypes: tuple[Written, ...] = ()
     action: str
-    agents: Mapping[AgentKind, Json]
+    agents: Mapping[AgentKind, Written]
     profile: str | None = None
     patient_profile: str | None = None
     is_named: bool = True
-    source_type: Json = field(
+    source_type: Written = field(
         default_factory=lambda: coding(
             f"{_TERMINOLOGY}/security-source-type", "4", "Application Server"
         )
@@ -114,7 +121,7 @@ _ACTORS = {
 }
 
 
-def _rest(interaction: str, action: str, agents: Mapping[AgentKind, Json], name: str) -> Pattern:
+def _rest(interaction: str, action: str, agents: Mapping[AgentKind, Written], name: str) -> Pattern:
     return Pattern(
         type=coding(f"{_TERMINOLOGY}/audit-event-type", "rest", "Restful Operation"),
         subtypes=(coding("http://hl7.org/fhir/restful-interaction", interaction, interaction),),
@@ -125,7 +132,7 @@ def _rest(interaction: str, action: str, agents: Mapping[AgentKind, Json], name:
     )
 
 
-def _activity(action: str, kind: Json, *subtypes: Json) -> Pattern:
+def _activity(action: str, kind: Written, *subtypes: Written) -> Pattern:
     return Pattern(type=kind, subtypes=subtypes, action=action, agents=_ACTORS)
 
 
