@@ -4,13 +4,18 @@ Each setting `x` is read from the variable `NADI_X`. Secrets are read from files
 that no secret stands in an environment or a process list.
 """
 
+import hashlib
 import os
+import tempfile
 from functools import lru_cache
 from pathlib import Path
 from urllib.parse import quote
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+#: sun_path has 108 bytes on Linux, 104 on macOS; a little is left for the final NUL.
+_LONGEST_SOCKET_PATH = 100
 
 
 class Settings(BaseSettings):
@@ -30,6 +35,9 @@ class Settings(BaseSettings):
     )
     broker_url: str | None = Field(
         None, description="Redis or AMQP URL; a Valkey server of Nadi's own when absent."
+    )
+    broker_password_file: Path | None = Field(
+        None, description="File with the password that completes broker_url."
     )
     master_key_file: Path | None = Field(
         None, description="32 bytes; created in the data folder when absent."
@@ -80,17 +88,37 @@ class Settings(BaseSettings):
     @property
     def resolved_broker_url(self) -> str:
         """The broker URL in force: the embedded server's unix socket unless one is set."""
-        return self.broker_url or f"redis+socket://{self.broker_socket.absolute()}"
+        if self.broker_url is None:
+            return f"redis+socket://{self.broker_socket}"
+        if self.broker_password_file is None:
+            return self.broker_url
+        password = quote(self.broker_password_file.read_text().strip(), safe="")
+        if "@" in self.broker_url:
+            return self.broker_url.replace("@", f":{password}@", 1)
+        return self.broker_url.replace("://", f"://:{password}@", 1)
 
     @property
     def broker_socket(self) -> Path:
-        """Unix socket of the embedded broker."""
-        return self.data_dir / "run" / "broker.sock"
+        """Unix socket of the embedded broker.
+
+        A socket's path may have about 100 bytes: for a deep data folder the socket lies in a
+        private folder among the temporary files, whose name every process finds alike.
+        """
+        socket = self.data_dir.absolute() / "run" / "broker.sock"
+        if len(os.fsencode(socket)) <= _LONGEST_SOCKET_PATH:
+            return socket
+        digest = hashlib.sha256(os.fsencode(socket)).hexdigest()[:16]
+        return Path(tempfile.gettempdir()) / f"nadi-{os.getuid()}-{digest}" / "broker.sock"
 
     @property
     def base_url(self) -> str:
         """Address at which the API is reached from this machine."""
         return f"http://{self.host}:{self.port}"
+
+
+def environment_with(**changed: str) -> dict[str, str]:
+    """Give the environment of this process for a child of it, with some variables changed."""
+    return {**os.environ, **changed}
 
 
 @lru_cache(maxsize=1)

@@ -242,3 +242,19 @@ def test_celery_is_told_to_lose_messages_rather_than_to_hold_them():
     assert configuration["result_backend"] is None
     assert configuration["accept_content"] == ["json"]
     assert configuration["broker_transport_options"] == {}
+
+
+@pytest.mark.parametrize(
+    ("url", "complete"),
+    [
+        ("redis://broker:6379/0", "redis://:p%2Fw@broker:6379/0"),
+        ("amqp://nadi@broker//", "amqp://nadi:p%2Fw@broker//"),
+    ],
+)
+def test_the_password_of_a_broker_comes_from_a_file(tmp_path, url, complete):
+    secret = tmp_path / "password"
+    secret.write_text("p/w\n")
+
+    settings = Settings(broker_url=url, broker_password_file=secret)
+
+    assert settings.resolved_broker_url == complete

@@ -1,0 +1,291 @@
+"""Keep the processes of one machine running: start in order, restart what dies, drain at the end.
+
+* A child that dies is started again after a delay that doubles from 0.2 to 5 s and begins anew
+  once it lived for 10 s; a line says so.
+* A stop drains in phases: within one phase all get SIGTERM at once, the next phase begins when
+  they are gone. After 20 s altogether, or on a second signal, SIGKILL ends what is left.
+* No child outlives the supervisor: on Linux the kernel kills the children of a killed one.
+
+Knows nothing of what the processes do.
+"""
+
+import contextlib
+import ctypes
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
+
+from gateway.core.errors import ProcessingError
+
+FIRST_DELAY_S = 0.2
+LONGEST_DELAY_S = 5.0
+#: A child that lived this long is trusted again.
+PROVEN_S = 10.0
+DRAIN_S = 20.0
+#: A log file above this size is put aside when its process starts.
+LOG_LIMIT_BYTES = 10 * 2**20
+_SOCKET_WAIT_S = 3.0
+_LONGEST_NAP_S = 1.0
+_PR_SET_PDEATHSIG = 1
+
+
+class AlreadyRunning(ProcessingError):
+    """Another `nadi up` is running on this data folder."""
+
+    issue_type = "lock-error"
+
+
+@dataclass(frozen=True)
+class Child:
+    """A process to be kept running.
+
+    Attributes:
+        name: Its name in messages and of its log file.
+        command: Program and arguments.
+        environment: The whole environment.
+        stop_phase: Children of a lower phase are stopped first.
+        makes: A socket that must be there before the next child is started.
+        is_restarted: False for one that may end by itself.
+        in_terminal: Its output belongs into the terminal, not into a log file.
+    """
+
+    name: str
+    command: tuple[str, ...]
+    environment: Mapping[str, str] = field(repr=False)
+    stop_phase: int = 0
+    makes: Path | None = None
+    is_restarted: bool = True
+    in_terminal: bool = False
+
+
+class _Running:
+    """One child as it is at the moment."""
+
+    def __init__(self, child: Child) -> None:
+        self.child = child
+        self.process: subprocess.Popen[bytes] | None = None
+        self.started = 0.0
+        self.restart_at: float | None = None
+        self.delay_s = FIRST_DELAY_S
+
+    def alive(self) -> bool:
+        return self.process is not None and self.process.poll() is None
+
+    def signal(self, number: signal.Signals) -> None:
+        if self.process is not None and self.process.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                self.process.send_signal(number)
+
+
+class Supervisor:
+    """Runs children until it is told to stop. Start and run it in the main thread.
+
+    Args:
+        children: In the order in which they are started.
+        log_dir: Where `<name>.log` files go; None sends all output to the terminal.
+        say: Takes one line for the person at the terminal.
+    """
+
+    def __init__(
+        self, children: Sequence[Child], log_dir: Path | None, *, say: Callable[[str], None]
+    ) -> None:
+        self._running = [_Running(child) for child in children]
+        self._log_dir = log_dir
+        self._say = say
+        self._wake = threading.Event()
+        self._stop_signals = 0
+
+    def start(self) -> None:
+        """Start every child, in order."""
+        # A child's death is bound to the thread that forked it: it has to be the main one.
+        for running in self._running:
+            self._launch(running)
+            _wait_for(running)
+
+    def add(self, child: Child) -> None:
+        """Start one more child."""
+        running = _Running(child)
+        self._running.append(running)
+        self._launch(running)
+
+    def pids(self) -> dict[str, int]:
+        """Give the process id of every child that is alive, by name."""
+        return {
+            running.child.name: running.process.pid
+            for running in self._running
+            if running.process is not None and running.alive()
+        }
+
+    def run(self, tick: Callable[[], float]) -> None:
+        """Watch the children until SIGTERM, SIGINT or SIGHUP, then drain.
+
+        Args:
+            tick: Called at every turn; says in how many seconds it wants to be called again.
+        """
+        with self._signals():
+            while not self._stop_signals:
+                nap_s = min(self._look_after_children(), tick(), _LONGEST_NAP_S)
+                self._wake.wait(nap_s)
+                self._wake.clear()
+            self.stop()
+
+    def stop(self) -> None:
+        """Drain phase by phase, within `DRAIN_S` altogether."""
+        asked = self._stop_signals
+        deadline = time.monotonic() + DRAIN_S
+        for phase in sorted({running.child.stop_phase for running in self._running}):
+            group = [r for r in self._running if r.child.stop_phase == phase]
+            for running in group:
+                running.signal(signal.SIGTERM)
+            while any(running.alive() for running in group):
+                if time.monotonic() > deadline or self._stop_signals > max(asked, 1):
+                    break
+                time.sleep(0.02)
+            self._kill(group)
+
+    def _kill(self, group: Sequence[_Running]) -> None:
+        for running in group:
+            if running.process is None:
+                continue
+            if running.alive():
+                self._say(f"{running.child.name} did not end in time and is killed.")
+            running.signal(signal.SIGKILL)
+            running.process.wait()
+
+    def _look_after_children(self) -> float:
+        """Reap and restart; say in how many seconds a restart is due."""
+        now = time.monotonic()
+        for running in self._running:
+            if running.process is not None and not running.alive():
+                self._note_death(running, now)
+            if running.restart_at is not None and now >= running.restart_at:
+                self._launch(running)
+        due = [r.restart_at - now for r in self._running if r.restart_at is not None]
+        return max(min(due, default=_LONGEST_NAP_S), 0.0)
+
+    def _note_death(self, running: _Running, now: float) -> None:
+        process, running.process = running.process, None
+        ending = _ending(process.returncode if process else None)
+        if not running.child.is_restarted:
+            if process and process.returncode:
+                self._say(f"{running.child.name} {ending}.")
+            return
+        if now - running.started >= PROVEN_S:
+            running.delay_s = FIRST_DELAY_S
+        running.restart_at = now + running.delay_s
+        log = f" Its log: {self._log(running.child)}" if self._log_dir else ""
+        self._say(
+            f"{running.child.name} {ending} and is started again in {running.delay_s:g} s.{log}"
+        )
+        running.delay_s = min(2 * running.delay_s, LONGEST_DELAY_S)
+
+    def _launch(self, running: _Running) -> None:
+        child = running.child
+        with self._output(child) as output:
+            running.process = subprocess.Popen(  # noqa: S603 (commands are our own)
+                child.command,
+                env=dict(child.environment),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                # Ctrl-C goes to the supervisor alone, which then stops the others in order.
+                start_new_session=True,
+                preexec_fn=_die_with_parent(os.getpid()),  # noqa: PLW1509 (no thread forks)
+            )
+        running.started = time.monotonic()
+        running.restart_at = None
+
+    @contextlib.contextmanager
+    def _output(self, child: Child) -> Iterator[IO[bytes] | None]:
+        if self._log_dir is None or child.in_terminal:
+            yield None
+            return
+        log = self._log(child)
+        if log.exists() and log.stat().st_size > LOG_LIMIT_BYTES:
+            log.replace(log.with_suffix(".log.1"))
+        descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        with os.fdopen(descriptor, "ab") as output:
+            yield output
+
+    def _log(self, child: Child) -> Path:
+        return (self._log_dir or Path()) / f"{child.name}.log"
+
+    @contextlib.contextmanager
+    def _signals(self) -> Iterator[None]:
+        def asked_to_stop(_number: int, _frame: object) -> None:
+            self._stop_signals += 1
+            self._wake.set()
+
+        def child_changed(_number: int, _frame: object) -> None:
+            self._wake.set()
+
+        handlers = {
+            signal.SIGTERM: asked_to_stop,
+            signal.SIGINT: asked_to_stop,
+            signal.SIGHUP: asked_to_stop,
+            signal.SIGCHLD: child_changed,
+        }
+        before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def _die_with_parent(parent: int) -> Callable[[], None] | None:
+    """Make the hook that asks the kernel to kill a child whose supervisor dies (Linux)."""
+    if not sys.platform.startswith("linux"):
+        return None
+    prctl = ctypes.CDLL(None, use_errno=True).prctl
+
+    def bind() -> None:
+        prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        if os.getppid() != parent:
+            os._exit(1)
+
+    return bind
+
+
+def _wait_for(running: _Running) -> None:
+    deadline = time.monotonic() + _SOCKET_WAIT_S
+    made = running.child.makes
+    while made and not made.exists() and running.alive() and time.monotonic() < deadline:
+        time.sleep(0.01)
+
+
+def _ending(returncode: int | None) -> str:
+    if returncode is None or returncode >= 0:
+        return f"ended with code {returncode}"
+    return f"was ended by {signal.Signals(-returncode).name}"
+
+
+@contextlib.contextmanager
+def sole_supervisor(lock_file: Path) -> Iterator[None]:
+    """Hold the lock of a data folder, so that only one supervisor works on it.
+
+    The lock ends with the process, however it ends; the file then says who held it last.
+
+    Raises:
+        AlreadyRunning: Another process holds it.
+    """
+    descriptor = os.open(lock_file, os.O_RDWR | os.O_CREAT, 0o600)
+    with os.fdopen(descriptor, "r+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            holder = file.read().strip() or "unknown"
+            message = f"Nadi already runs on this data folder (process {holder})."
+            raise AlreadyRunning(message) from error
+        file.truncate(0)
+        file.write(f"{os.getpid()}\n")
+        file.flush()
+        yield
