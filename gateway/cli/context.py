@@ -1,0 +1,193 @@
+"""What every command shares: where the data is, how it speaks, and how it ends.
+
+* A command finds the database and the keys by `--data-dir`, else `NADI_DATA_DIR` (and
+  `NADI_DATABASE_URL`, `NADI_MASTER_KEY_FILE` … as every process does). Nothing needs to run.
+* `--json` prints one JSON value on standard output and nothing else there.
+* It ends with 0 when done, 1 when the thing checked is not so or can't be done, 2 for wrong usage.
+"""
+
+import functools
+import getpass
+import os
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn, ParamSpec, TypeVar
+
+import orjson
+import typer
+from pydantic import ValidationError
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from gateway.core.clock import from_ms
+from gateway.core.errors import GatewayError
+from gateway.settings import Settings
+
+if TYPE_CHECKING:
+    from gateway.core.audit import AuditAgent, Source
+    from gateway.store.keys import Keys
+    from gateway.store.unit_of_work import Store
+
+EXIT_NOT_SO = 1
+EXIT_USAGE = 2
+
+DataDir = Annotated[
+    Path | None,
+    typer.Option(
+        "--data-dir",
+        envvar="NADI_DATA_DIR",
+        help="Folder of database and keys.",
+        show_default="data",
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
+
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def noun(help_text: str) -> typer.Typer:
+    """Make the Typer app of one noun; without a verb it shows its help."""
+    return typer.Typer(
+        help=help_text,
+        no_args_is_help=True,
+        pretty_exceptions_show_locals=False,
+        rich_markup_mode="rich",
+    )
+
+
+def explained(command: Callable[P, R]) -> Callable[P, R]:
+    """Turn an error that Nadi can explain into its sentence and exit code 1."""
+
+    @functools.wraps(command)
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return command(*args, **kwargs)
+        except GatewayError as error:
+            fail(error.message)
+        except BrokenPipeError:
+            # `nadi … | head`: whoever read has seen enough; spare the flush at exit a second try.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            raise typer.Exit(EXIT_NOT_SO) from None
+
+    return run
+
+
+def fail(message: str, *, code: int = EXIT_NOT_SO) -> NoReturn:
+    """Say on standard error why it ends here."""
+    err.print(f"[red]✗[/] {escape(message)}", soft_wrap=True)
+    raise typer.Exit(code)
+
+
+def settings_for(data_dir: Path | None) -> Settings:
+    """Read the settings, with the data folder of the command line if one was given."""
+    try:
+        return Settings() if data_dir is None else Settings(data_dir=data_dir)
+    except ValidationError as error:
+        names = {f"NADI_{str(issue['loc'][0]).upper()}" for issue in error.errors()}
+        fail(f"Wrong value in {', '.join(sorted(names))}.", code=EXIT_USAGE)
+
+
+@contextmanager
+def opened(data_dir: Path | None) -> Iterator["Opened"]:
+    """Open database and keys of an installation that exists; they are closed at the end."""
+    settings = settings_for(data_dir)
+    _insist_on_data(settings)
+    from gateway.store.keys import load_or_create  # noqa: PLC0415 - keep `--help` quick
+    from gateway.store.sealing import Sealer  # noqa: PLC0415
+    from gateway.store.unit_of_work import Store  # noqa: PLC0415
+
+    keys = load_or_create(
+        settings.data_dir,
+        master_key_file=settings.master_key_file,
+        audit_key_file=settings.audit_key_file,
+    )
+    store = Store(settings.resolved_database_url, Sealer(keys.master))
+    try:
+        _insist_on_schema(store)
+        yield Opened(settings, keys, store)
+    finally:
+        store.close()
+
+
+class Opened:
+    """An installation: its settings, keys and store."""
+
+    def __init__(self, settings: Settings, keys: "Keys", store: "Store") -> None:
+        self.settings = settings
+        self.keys = keys
+        self.store = store
+
+    def source(self) -> "Source":
+        """Say which process writes an audit event."""
+        from gateway.core.audit import Source  # noqa: PLC0415
+
+        with self.store.read() as uow:
+            row = uow.sites.current()
+        return Source(_site_name(row.yaml) if row else "nadi", f"cli@{socket.gethostname()}")
+
+
+def operator() -> "AuditAgent":
+    """Name who acts at this machine, as the audit log shows it."""
+    from gateway.core.audit import AgentKind, AuditAgent  # noqa: PLC0415
+
+    name = login()
+    return AuditAgent(f"os-user:{name}", name, AgentKind.USER, role="operator")
+
+
+def login() -> str:
+    """Give the name of the operating system's user."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"uid-{os.getuid()}"
+
+
+def print_json(value: object) -> None:
+    """Print one JSON value, indented, on standard output."""
+    typer.echo(orjson.dumps(value, option=orjson.OPT_INDENT_2).decode())
+
+
+def table(*columns: str, title: str | None = None) -> Table:
+    """Make a table in the one style of all listings."""
+    made = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        made.add_column(column, overflow="fold")
+    return made
+
+
+def moment(ms: int) -> str:
+    """Show a time of the database as local time, to the second."""
+    return from_ms(ms).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+def iso(ms: int) -> str:
+    """Give a time of the database in ISO 8601, UTC, to the millisecond."""
+    return from_ms(ms).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _insist_on_data(settings: Settings) -> None:
+    if settings.database_url is None and not (settings.data_dir / "nadi.db").exists():
+        fail(
+            f"There is no database in the folder '{settings.data_dir}'. Name another with "
+            "--data-dir or NADI_DATA_DIR, or start Nadi with `nadi up`."
+        )
+
+
+def _insist_on_schema(store: "Store") -> None:
+    from gateway.store.engine import is_at_head  # noqa: PLC0415
+
+    if not is_at_head(store.engine):
+        fail("The database has the schema of another version of Nadi; `nadi up` upgrades it.")
+
+
+def _site_name(text: str) -> str:
+    from adapters.site import load_site  # noqa: PLC0415
+
+    return load_site(text).name
