@@ -329,13 +329,13 @@ def noted(
         agents: Everybody but this process.
         details: Further facts; never a patient value.
     """
-    facts = {**balp.OTHER_ENTITY, "detail": entity_details(details)} if details else None
+    told = entity_details(details or {})
     return write_record(
         event,
         step,
         balp.ACTIVITIES[event],
         agents=_beside_us(step, *agents),
-        entities=[facts] if facts else [],
+        entities=[{**balp.OTHER_ENTITY, "detail": told}] if told else [],
     )
 
 

@@ -229,7 +229,7 @@ def _context(
     if pattern is balp.CONSENT_DECISION and patient:
         # BALP closes this list: nothing but patient and consents may stand in it.
         known = {"job": step.job_id, "event": step.event_id, "request": step.request_id}
-        return [{**patient, "detail": entity_details({**known, **facts})}]
+        return [{**patient, "detail": entity_details({**facts, **known})}]
     entities = [patient] if patient else []
     if step.request_id:
         what = {"identifier": {"value": step.request_id}}
@@ -250,7 +250,7 @@ def _task(step: Step, facts: Mapping[str, str | None]) -> Json:
     entity: Json = dict(balp.TASK_ENTITY)
     if step.job_id:
         entity["what"] = identified(JOB_SYSTEM, step.job_id, "Task")
-        facts = {"event": step.event_id, **facts}
+        facts = {**facts, "event": step.event_id}
     elif step.event_id:
         entity["what"] = identified(EVENT_SYSTEM, step.event_id, "Task")
     found = entity_details(facts)
@@ -328,11 +328,13 @@ def _canonical(content: object) -> bytes:
 def _correlations(entities: Sequence[Any]) -> Iterator[tuple[str, str]]:
     for entity in entities:
         identifier = entity.get("what", {}).get("identifier", {})
+        # Only these entities hold ids in their details; elsewhere a caller may name them at will.
+        if identifier.get("system") in (JOB_SYSTEM, PATIENT_KEY_SYSTEM):
+            for detail in entity.get("detail", ()):
+                if detail["type"] in _DETAIL_SYSTEMS:
+                    yield _DETAIL_SYSTEMS[detail["type"]], detail["valueString"]
         if "system" in identifier:
             yield identifier["system"], identifier["value"]
-        for detail in entity.get("detail", ()):
-            if detail["type"] in _DETAIL_SYSTEMS:
-                yield _DETAIL_SYSTEMS[detail["type"]], detail["valueString"]
 
 
 def _event_name(subtypes: Sequence[Any]) -> str:

@@ -391,6 +391,26 @@ def test_any_event_reads_back_as_its_record(step: Step, name: str) -> None:
     assert audit.read_record(record.body) == record
 
 
+def test_further_facts_are_not_taken_for_the_ids_of_the_step() -> None:
+    facts = {"job": "other", "event": "other"}
+
+    records = [
+        audit.noted(STEP, "note", details=facts),
+        audit.noted(BARE, "note", details=facts),
+        audit.job_changed(STEP, "retry", state="ready", business_status="queued", details=facts),
+        audit.job_changed(BARE, "retry", state="ready", business_status="queued", details=facts),
+    ]
+
+    assert [audit.read_record(record.body) for record in records] == records
+
+
+def test_facts_that_are_empty_are_left_out() -> None:
+    record = audit.noted(BARE, "note", details={"why": ""})
+
+    assert "entity" not in body_of(record)
+    assert parse_resource(record.body).type == "AuditEvent"
+
+
 @pytest.mark.parametrize(
     "body",
     [
