@@ -128,20 +128,18 @@ class RuntimeFacts:
 
     Attributes:
         model_digest: SHA-256 of the model package, hexadecimal.
-        engine: Name of the inference runtime.
-        engine_version: Its version.
-        kernel_class: The class of CPU kernels, for example `avx2-x64quantprecision`.
+        runtime: Name and version of the inference runtime, for example `onnxruntime 1.32.0`.
+        kernel_class: The class of CPU kernels, for example `avx2 exact-int8`.
     """
 
     model_digest: str
-    engine: str
-    engine_version: str
+    runtime: str
     kernel_class: str
 
     @property
     def label(self) -> str:
-        """Engine, version and kernels in one token, findable by search."""
-        return f"{self.engine}/{self.engine_version}/{self.kernel_class}"
+        """Runtime, version and kernels in one token, findable by search."""
+        return f"{self.runtime} {self.kernel_class}".replace(" ", "/")
 
 
 @dataclass(frozen=True)
