@@ -6,7 +6,7 @@ Rules:
   in `SPELLINGS`; a code and a text that contradict each other are believed neither.
 * A dimension is never guessed: mass and moles convert only with a molar mass, moles and
   equivalents only with a valence, both declared by the model's maker.
-* pint and the UCUM grammar take a second and some 40 MB to load, so they are loaded when the
+* pint and the UCUM grammar take half a second and some 35 MB to load, so they are loaded when the
   first real conversion is asked for; every conversion is worked out once.
 
 Source: UCUM (https://ucum.org/ucum); FHIR R4 `Quantity`.
@@ -187,22 +187,28 @@ def _agree(code: str, text: str, substance: Substance) -> bool:
 
 
 @cache
-def _registry() -> Any:  # noqa: ANN401 - neither pint's registry nor ucumvert is typed
-    from ucumvert import PintUcumRegistry  # noqa: PLC0415 - a second to load: only when needed
+def _ucum() -> tuple[Any, Any]:
+    """UCUM's grammar, and what turns its parse trees into quantities of pint."""
+    from ucumvert import (  # noqa: PLC0415 - half a second to load: only when needed
+        UcumToPintTransformer,
+        get_ucum_parser,
+    )
 
-    return PintUcumRegistry()
+    return get_ucum_parser(), UcumToPintTransformer()
 
 
-def _parsed(code: str) -> Any:  # noqa: ANN401
+def _parsed(code: str) -> Any:  # noqa: ANN401 - neither pint nor ucumvert is typed
     from lark.exceptions import LarkError  # noqa: PLC0415
     from pint.errors import PintError  # noqa: PLC0415
+    from ucumvert import parse_ucum  # noqa: PLC0415
 
+    grammar, transformer = _ucum()
     try:
-        parsed = _registry().from_ucum(code)
+        parsed = transformer.transform(parse_ucum(code, grammar))
     except (LarkError, PintError) as error:
         raise UnitUnknown from error
     is_quantity = hasattr(parsed, "dimensionality")
-    return parsed if is_quantity else _registry().Quantity(1.0)  # an annotation alone is UCUM's 1
+    return parsed if is_quantity else transformer.ureg.Quantity(1.0)  # an annotation alone is 1
 
 
 def _as_wanted(start: Any, end: Any, substance: Substance) -> Any:  # noqa: ANN401
@@ -213,9 +219,9 @@ def _as_wanted(start: Any, end: Any, substance: Substance) -> Any:  # noqa: ANN4
     measured, wanted = substance.measured_g_per_mol, substance.wanted_g_per_mol
     match _AMOUNT in start.dimensionality, _AMOUNT in end.dimensionality:
         case True, False:
-            return start * _registry().Quantity(_declared(wanted), "gram / mole")
+            return start * (_declared(wanted) * _parsed("g/mol"))
         case False, True:
-            return start / _registry().Quantity(_declared(measured), "gram / mole")
+            return start / (_declared(measured) * _parsed("g/mol"))
         case False, False if measured != wanted:
             return start * (_declared(wanted) / _declared(measured))
     return start
@@ -234,7 +240,7 @@ def _declared(constant: float | None) -> float:
 
 def _affine(start: Any, end: Any) -> Conversion:  # noqa: ANN401
     """Scale and offset, read off at 0 and 1: temperatures have an offset."""
-    quantity = _registry().Quantity
+    quantity = _ucum()[1].ureg.Quantity
     at_0, at_1 = (
         float(quantity(amount * start.magnitude, start.units).to(end.units).magnitude)
         for amount in (0.0, 1.0)
