@@ -308,3 +308,18 @@ def bell() -> Bell:
 def knock() -> None:
     """Tell the relay, from wherever, that work may be waiting. Best effort: never raises."""
     bell().knock()
+
+
+def is_broker_up() -> bool:
+    """Say whether the broker answers, within a second."""
+    url = get_settings().resolved_broker_url
+    client = _client(url, SEND_TIMEOUT_S)
+    try:
+        if client is not None:
+            with client:
+                return bool(client.ping())
+        with celery.connection_for_write() as connection:
+            connection.ensure_connection(max_retries=1, timeout=SEND_TIMEOUT_S)
+            return True
+    except BROKER_ERRORS:
+        return False

@@ -12,11 +12,11 @@ Every matched route gives exactly one job: ready, or rejected with the reason.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from gateway.core.consent import ConsentRecord, ConsentRequest, decide
+from gateway.core.consent import ConsentDecision, ConsentRecord, ConsentRequest, decide
 from gateway.core.event import Facts
 from gateway.core.jobs import BusinessStatus, EventId, JobState, NewJob
 from gateway.core.routing import Route, matching_routes
@@ -30,12 +30,16 @@ class Arrival:
         raw: Its bytes exactly as received.
         sha256: Of `raw`, hexadecimal.
         dedupe_key: Equal for the same version of the same resource, or the same bytes.
-        is_current: False when a newer version is already here.
+        is_update: Whether it came as an update (PUT).
+        address: Network address it came from.
     """
 
     id: EventId
     system: str
     principal_id: str
+    principal_name: str
+    address: str | None
+    is_update: bool
     request_id: str | None
     facts: Facts
     content: Mapping[str, Any]
@@ -48,6 +52,14 @@ class Arrival:
     entry_index: int | None = None
 
 
+@dataclass(frozen=True)
+class Admission:
+    """What became of one route: its job, and the consent decision if it came to that."""
+
+    job: NewJob
+    decision: ConsentDecision | None
+
+
 def admit(
     arrival: Arrival,
     *,
@@ -55,7 +67,7 @@ def admit(
     models: Mapping[str, str],
     consents: Sequence[ConsentRecord],
     now: datetime,
-) -> tuple[NewJob, ...]:
+) -> tuple[Admission, ...]:
     """Decide what an arrival sets going.
 
     Args:
@@ -66,47 +78,55 @@ def admit(
         now: The moment of the decision.
 
     Returns:
-        One job per matched route: READY, or REJECTED with a business status and a reason.
+        For each matched route a job: READY, or REJECTED with a business status and a reason.
     """
     # (2.2) the routes it triggers
     matched = matching_routes(routes, arrival.system, arrival.facts.resource_type, arrival.content)
-    return tuple(
-        _job(arrival, route, models, _judge(arrival, route, models, consents, now))
-        for route in matched
-    )
+    return tuple(_admit(arrival, route, models, consents, now) for route in matched)
 
 
-@dataclass(frozen=True)
-class _Verdict:
-    status: BusinessStatus
-    reason: str = ""
-    decisions: tuple[dict[str, object], ...] = ()
-
-
-def _judge(
+def _admit(
     arrival: Arrival,
     route: Route,
     models: Mapping[str, str],
     consents: Sequence[ConsentRecord],
     now: datetime,
-) -> _Verdict:
+) -> Admission:
     # (2.3) whose it is
     patient = arrival.facts.patient
     if patient is None:
-        return _Verdict(BusinessStatus.PATIENT_UNKNOWN, "The resource names no patient.")
+        reason = "The resource names no patient."
+        return _refused(arrival, route, models, BusinessStatus.PATIENT_UNKNOWN, reason)
     # (2.4) is the model there
     if route.model not in models:
-        return _Verdict(BusinessStatus.MODEL_UNAVAILABLE, f"Model {route.model} is not installed.")
+        reason = f"Model {route.model} is not installed."
+        return _refused(arrival, route, models, BusinessStatus.MODEL_UNAVAILABLE, reason)
     # (2.5) does the patient permit it
     request = ConsentRequest(patient, route.purpose, now)
     decision = decide(request, consents, default=route.consent_default)
     status = BusinessStatus.QUEUED if decision.is_permitted else BusinessStatus.CONSENT_DENIED
-    reason = "" if decision.is_permitted else " ".join(decision.reasons)
-    return _Verdict(status, reason, (decision.as_json("admit", now),))
+    job = replace(
+        _job(arrival, route, models, status),
+        reason="" if decision.is_permitted else " ".join(decision.reasons),
+        decisions=(decision.as_json("admit", now),),
+    )
+    return Admission(job, decision)
 
 
-def _job(arrival: Arrival, route: Route, models: Mapping[str, str], verdict: _Verdict) -> NewJob:
-    is_ready = verdict.status is BusinessStatus.QUEUED
+def _refused(
+    arrival: Arrival,
+    route: Route,
+    models: Mapping[str, str],
+    status: BusinessStatus,
+    reason: str,
+) -> Admission:
+    return Admission(replace(_job(arrival, route, models, status), reason=reason), None)
+
+
+def _job(
+    arrival: Arrival, route: Route, models: Mapping[str, str], status: BusinessStatus
+) -> NewJob:
+    is_ready = status is BusinessStatus.QUEUED
     return NewJob(
         event_id=arrival.id,
         route=route.name,
@@ -114,7 +134,5 @@ def _job(arrival: Arrival, route: Route, models: Mapping[str, str], verdict: _Ve
         model_digest=models.get(route.model, ""),
         patient_key=arrival.patient_key,
         state=JobState.READY if is_ready else JobState.REJECTED,
-        business_status=verdict.status,
-        reason=verdict.reason,
-        decisions=verdict.decisions,
+        business_status=status,
     )

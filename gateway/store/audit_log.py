@@ -129,12 +129,14 @@ class AuditLog:
         query = sa.select(sa.func.count()).select_from(audit_events).where(*_criteria(wanted))
         return self._uow.connection.execute(query).scalar_one()
 
-    def lag(self) -> int:
-        """Count records that have no leaf number yet."""
-        appended = sa.select(sa.func.count()).select_from(audit_events)
+    def lag(self) -> tuple[int, int | None]:
+        """Count the records without a leaf number, and say when the oldest was recorded (ms)."""
         last = sa.select(sa.func.coalesce(sa.func.max(audit_leaves.c.audit_seq), 0))
-        newer = appended.where(audit_events.c.seq > last.scalar_subquery())
-        return self._uow.connection.execute(newer).scalar_one()
+        waiting = sa.select(sa.func.count(), sa.func.min(audit_events.c.recorded_ms)).where(
+            audit_events.c.seq > last.scalar_subquery()
+        )
+        count, oldest = self._uow.connection.execute(waiting).one()
+        return count, oldest
 
     def _frontier(self) -> Frontier:
         newest = sa.select(audit_checkpoints.c.size, audit_checkpoints.c.frontier)

@@ -1,6 +1,6 @@
 """What was received: every version of every resource, sealed, and which version is current."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from threading import Lock
 from typing import TYPE_CHECKING
@@ -195,9 +195,13 @@ class Events:
         found = self._select(events.c.submission_id == submission_id)
         return sorted(found, key=lambda event: event.entry_index or 0)
 
-    def recent_of(self, principal_id: str, *, limit: int, before: str | None = None) -> list[Event]:
-        """Give the newest events a principal pushed, newest first."""
-        criteria = [events.c.principal_id == principal_id]
+    def recent(
+        self, *, principal_id: str | None, limit: int, before: str | None = None
+    ) -> list[Event]:
+        """Give the newest events, newest first; with a principal, those it pushed."""
+        criteria = []
+        if principal_id:
+            criteria.append(events.c.principal_id == principal_id)
         if before:
             criteria.append(events.c.id < before)
         return self._select(*criteria, order=events.c.id.desc(), limit=limit)
@@ -304,10 +308,10 @@ class Events:
         return [_event(row) for row in self._uow.connection.execute(query).mappings()]
 
 
-def _event(row: Mapping[str, object]) -> Event:
+def _event(row: sa.RowMapping) -> Event:
     values = dict(row)
     codes = str(values["codes"])
-    return Event(**{**values, "codes": tuple(codes.split("\n")) if codes else ()})  # type: ignore[arg-type]
+    return Event(**{**values, "codes": tuple(codes.split("\n")) if codes else ()})
 
 
 def split_bundle(raw: bytes, resources: Iterable[bytes]) -> list[bytes]:

@@ -1,0 +1,126 @@
+"""(1.1) From a request to arrivals: each resource with its identity and its patient."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from hashlib import sha256
+
+from adapters.site import Site
+from gateway.core.admission import Arrival
+from gateway.core.clock import new_id, to_ms
+from gateway.core.errors import ConfigurationError, Issue
+from gateway.core.event import Facts, facts
+from gateway.core.fhir import BundleEntry, ParsedBundle, Resource
+from gateway.core.jobs import EventId
+from gateway.core.principal import Principal
+from gateway.store.sealing import Sealer
+
+_NO_RESOURCE = Issue("not-supported", "An entry without a resource changes nothing here.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Posting:
+    """One request with its parsed content: a single resource or a Bundle.
+
+    Attributes:
+        system: The system of the site file that the caller speaks for.
+        address: Network address of the caller, for the audit event.
+        is_update: Whether it came by PUT.
+    """
+
+    principal: Principal
+    system: str
+    request_id: str
+    address: str | None
+    is_update: bool = False
+    resource: Resource | None = None
+    bundle: ParsedBundle | None = None
+    submission_id: str = field(default_factory=new_id)
+
+    @property
+    def weight(self) -> int:
+        """What it counts for in a batch: its number of resources."""
+        return max(1, len(self.bundle.entries)) if self.bundle else 1
+
+    def issues_of(self, index: int) -> tuple[Issue, ...]:
+        """Say why an entry of the Bundle gave no arrival."""
+        entry = self.bundle.entries[index] if self.bundle else None
+        return entry.issues if entry and entry.issues else (_NO_RESOURCE,)
+
+
+def arrivals_of(posting: Posting, sealer: Sealer, site: Site) -> list[Arrival | None]:
+    """Give one arrival per resource; None for a Bundle entry that holds no valid one."""
+    base_url = _base_url(site, posting.system)
+    if posting.resource is not None:
+        read = facts(posting.resource.content, base_url=base_url)
+        return [_arrival(posting, posting.resource, sealer, read)]
+    entries = posting.bundle.entries if posting.bundle else ()
+    urns = _urns(entries)
+    return [_of_entry(posting, entry, sealer, base_url, urns) for entry in entries]
+
+
+def _of_entry(
+    posting: Posting,
+    entry: BundleEntry,
+    sealer: Sealer,
+    base_url: str | None,
+    urns: Mapping[str, str],
+) -> Arrival | None:
+    if entry.resource is None:
+        return None
+    read = facts(entry.resource.content, base_url=base_url, urns=urns)
+    return _arrival(posting, entry.resource, sealer, read, index=entry.index)
+
+
+def _base_url(site: Site, system: str) -> str | None:
+    known = site.systems.get(system)
+    try:
+        return known.base_url if known else None
+    except ConfigurationError:
+        # An address that can't be completed here leaves absolute references unresolved: their
+        # patients are unknown, and nothing runs for an unknown patient.
+        return None
+
+
+def _urns(entries: tuple[BundleEntry, ...]) -> Mapping[str, str]:
+    """Map each entry's `urn:uuid:` to `Type/id`, as far as its resource has an id."""
+    return {
+        entry.full_url: f"{entry.resource.type}/{entry.resource.content['id']}"
+        for entry in entries
+        if entry.full_url and entry.resource and "id" in entry.resource.content
+    }
+
+
+def _arrival(
+    posting: Posting, resource: Resource, sealer: Sealer, read: Facts, *, index: int | None = None
+) -> Arrival:
+    digest = sha256(resource.raw).hexdigest()
+    system = posting.system
+    return Arrival(
+        id=EventId(new_id()),
+        system=system,
+        principal_id=posting.principal.id,
+        request_id=posting.request_id,
+        facts=read,
+        content=resource.content,
+        raw=resource.raw,
+        sha256=digest,
+        dedupe_key=_dedupe_key(sealer, system, read, digest),
+        resource_key=sealer.keyed_hash("resource", system, read.resource_type, read.resource_id)
+        if read.resource_id
+        else None,
+        patient_key=sealer.patient_key(system, read.patient) if read.patient else None,
+        submission_id=posting.submission_id if posting.bundle else None,
+        entry_index=index,
+        is_update=posting.is_update,
+        address=posting.address,
+        principal_name=posting.principal.name,
+    )
+
+
+def _dedupe_key(sealer: Sealer, system: str, read: Facts, digest: str) -> str:
+    """Make equal keys for the same version of a resource, or the same bytes without a version."""
+    updated = str(to_ms(read.last_updated)) if read.last_updated else ""
+    if read.resource_id and (read.version_id or updated):
+        version = (read.resource_type, read.resource_id, read.version_id or "", updated)
+        return sealer.keyed_hash("version", system, *version)
+    return sealer.keyed_hash("bytes", system, read.resource_type, digest)

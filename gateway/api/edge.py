@@ -1,0 +1,187 @@
+"""What every FHIR call has in common: request id, identity, errors as OperationOutcome, audit.
+
+An endpoint is `async (Call) -> Response`; `endpoint()` turns it into a Starlette one that never
+lets an exception out: what is not one of ours is answered 500 with nothing of the request in it.
+"""
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+
+from gateway.api.outcome import refuse
+from gateway.api.security import Authenticator
+from gateway.core.audit import (
+    AgentKind,
+    AuditAgent,
+    AuditRecord,
+    Outcome,
+    Source,
+    Step,
+    forbidden,
+    queried,
+    sign_in_failed,
+    was_read,
+)
+from gateway.core.clock import new_id, utc_now
+from gateway.core.errors import Forbidden, GatewayError, LoginRequired
+from gateway.core.principal import Permission, Principal
+from gateway.store.group_commit import GroupCommit
+from gateway.store.unit_of_work import Store
+from gateway.telemetry import get_logger
+
+logger = get_logger()
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+
+@dataclass(frozen=True)
+class Call:
+    """One authenticated request."""
+
+    request: Request
+    principal: Principal
+    request_id: str
+
+    @property
+    def address(self) -> str | None:
+        """Network address of the caller."""
+        return self.request.client.host if self.request.client else None
+
+    @property
+    def agent(self) -> AuditAgent:
+        """The caller as an audit event names it."""
+        who = self.principal
+        return AuditAgent(
+            who.id, who.name, AgentKind.CLIENT, role=who.role.value, address=self.address
+        )
+
+
+Endpoint = Callable[[Call], Awaitable[Response]]
+
+
+class Edge:
+    """Gives endpoints their common behaviour."""
+
+    def __init__(
+        self, store: Store, authenticator: Authenticator, *, site_name: Callable[[], str]
+    ) -> None:
+        self.store = store
+        self._authenticator = authenticator
+        self._site_name = site_name
+        self._audit = GroupCommit(self._write_audit, limit=256, max_waiting=10_000)
+
+    def close(self) -> None:
+        """Write the audit events that wait."""
+        self._audit.close()
+
+    def endpoint(
+        self, permission: Permission, handler: Endpoint
+    ) -> Callable[[Request], Awaitable[Response]]:
+        """Wrap a handler that needs one permission."""
+
+        async def serve(request: Request) -> Response:
+            request_id = _request_id(request)
+            try:
+                call = Call(request, await self._principal(request), request_id)
+                await self._insist(call, permission)
+                response = await handler(call)
+            except LoginRequired as error:
+                await self._record_sign_in_failure(request, request_id)
+                response = refuse(error)
+            except GatewayError as error:
+                response = refuse(error)
+            except ClientDisconnect:
+                response = Response(status_code=499)
+            except Exception as error:  # noqa: BLE001 - the edge: nothing may pass it unexplained
+                logger.error(  # noqa: TRY400 - a traceback could carry values
+                    "request_failed", request_id=request_id, error=type(error).__name__
+                )
+                response = refuse(GatewayError("Something went wrong here; it was recorded."))
+            response.headers["X-Request-Id"] = request_id
+            return response
+
+        return serve
+
+    async def _principal(self, request: Request) -> Principal:
+        header = request.headers.get("authorization")
+        known = self._authenticator.remembered(header)
+        return known or await run_in_threadpool(self._authenticator.authenticate, header)
+
+    async def _insist(self, call: Call, permission: Permission) -> None:
+        try:
+            call.principal.require(permission)
+        except Forbidden:
+            step = self._step(call.request_id, outcome=Outcome.SERIOUS_FAILURE)
+            await self._record(forbidden(step, client=call.agent, permission=permission.value))
+            raise
+
+    async def _record_sign_in_failure(self, request: Request, request_id: str) -> None:
+        address = request.client.host if request.client else None
+        client = AuditAgent("unknown", "unknown", AgentKind.CLIENT, address=address)
+        step = self._step(request_id, outcome=Outcome.SERIOUS_FAILURE)
+        await self._record(sign_in_failed(step, client=client))
+
+    async def record_read(
+        self, call: Call, resource_type: str, resource_id: str, patient_key: str | None
+    ) -> None:
+        """Record that one resource was read, before it is shown.
+
+        Raises:
+            StoreUnavailable: It can't be recorded, so it can't be shown.
+        """
+        step = self._step(call.request_id, patient_key=patient_key)
+        await self._record(
+            was_read(step, agents=[call.agent], resource_type=resource_type, resource=resource_id)
+        )
+
+    async def record_query(self, call: Call, query: str, patient_keys: set[str | None]) -> None:
+        """Record a search, one event per patient in its answer.
+
+        Raises:
+            StoreUnavailable: It can't be recorded, so the answer can't be shown.
+        """
+        await self._record(
+            *(
+                queried(
+                    self._step(call.request_id, patient_key=key), agents=[call.agent], query=query
+                )
+                for key in (patient_keys or {None})
+            )
+        )
+
+    def _step(
+        self,
+        request_id: str,
+        *,
+        patient_key: str | None = None,
+        outcome: Outcome = Outcome.SUCCESS,
+    ) -> Step:
+        return Step(
+            id=new_id(),
+            recorded=utc_now(),
+            source=Source(self._site_name() or "unconfigured", "api"),
+            patient_key=patient_key,
+            request_id=request_id,
+            outcome=outcome,
+        )
+
+    async def _record(self, *records: AuditRecord) -> None:
+        futures = [self._audit.submit(record) for record in records]
+        for future in futures:
+            await asyncio.wrap_future(future)
+
+    def _write_audit(self, records: Sequence[AuditRecord]) -> list[None]:
+        with self.store.write() as uow:
+            uow.audit(*records)
+        return [None] * len(records)
+
+
+def _request_id(request: Request) -> str:
+    """Take the caller's X-Request-Id if it is harmless, else make one."""
+    given = request.headers.get("x-request-id", "")
+    return given if _REQUEST_ID.fullmatch(given) else new_id()

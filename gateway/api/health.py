@@ -1,0 +1,78 @@
+"""For the operator: is it alive, is it ready, what does it measure."""
+
+from collections.abc import Callable
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from gateway.core.clock import from_ms, utc_now
+from gateway.core.errors import GatewayError
+from gateway.core.jobs import JobState
+from gateway.store.engine import is_at_head
+from gateway.store.unit_of_work import Store
+from gateway.telemetry import Levels, render_metrics
+
+_PROMETHEUS = "text/plain; version=1.0.0; charset=utf-8"
+
+
+class Health:
+    """Answers for load balancers, supervisors and Prometheus; needs no credential."""
+
+    def __init__(self, store: Store, is_broker_up: Callable[[], bool]) -> None:
+        self._store = store
+        self._is_broker_up = is_broker_up
+
+    async def live(self, _request: Request) -> Response:
+        """`GET /health/live`: the process answers."""
+        return JSONResponse({"status": "live"})
+
+    async def ready(self, _request: Request) -> Response:
+        """`GET /health/ready`: events can be accepted durably.
+
+        A broker that is away does not make the gateway unready: events are accepted and wait.
+        """
+        checks = await run_in_threadpool(self._checks)
+        is_ready = checks["database"] == "up" and checks["schema"] == "current"
+        status = "ready" if is_ready else "not ready"
+        return JSONResponse(
+            {"status": status, "checks": checks}, status_code=200 if is_ready else 503
+        )
+
+    async def metrics(self, _request: Request) -> Response:
+        """`GET /metrics`: Prometheus text; counts and times, nothing of a patient."""
+        return Response(await run_in_threadpool(render_metrics), media_type=_PROMETHEUS)
+
+    def _checks(self) -> dict[str, str]:
+        broker = "up" if self._is_broker_up() else "away"
+        try:
+            with self._store.read() as uow:
+                site = f"version {uow.sites.version()}"
+            schema = "current" if is_at_head(self._store.engine) else "migration needed"
+        except GatewayError:
+            return {"database": "away", "schema": "unknown", "broker": broker, "site": "unknown"}
+        return {"database": "up", "schema": schema, "broker": broker, "site": site}
+
+    def levels(self) -> Levels:
+        """Read the depths of the queues, for a scrape.
+
+        Raises:
+            StoreUnavailable: The database is away.
+        """
+        with self._store.read() as uow:
+            by_state: dict[str, int] = {}
+            for (state, _), count in uow.jobs.counts().items():
+                by_state[state.value] = by_state.get(state.value, 0) + count
+            deliveries: dict[str, int] = {}
+            for (_, progress), count in uow.deliveries.counts().items():
+                deliveries[progress.value] = deliveries.get(progress.value, 0) + count
+            oldest = uow.jobs.oldest_ms(JobState.READY)
+            waiting, oldest_audit = uow.audit_log.lag()
+        now = utc_now()
+        return Levels(
+            jobs=by_state,
+            deliveries=deliveries,
+            oldest_ready_s=(now - from_ms(oldest)).total_seconds() if oldest else 0.0,
+            audit_waiting=waiting,
+            audit_lag_s=(now - from_ms(oldest_audit)).total_seconds() if oldest_audit else 0.0,
+        )

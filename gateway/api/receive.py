@@ -1,0 +1,158 @@
+"""(1) Receive: FHIR pushed by a system, answered after it is durable.
+
+* `POST /fhir/{type}` and `PUT /fhir/{type}/{id}` answer 202 with a Task, its address in Location;
+* `POST /fhir` takes a Bundle of any type and answers 200 with a Task (or OperationOutcome) per
+  entry; a transaction, document or message with one bad entry is refused whole;
+* the same resource version, or the same bytes, gives the same Task.
+
+Source: FHIR R4 http.html#create, #update, #transaction.
+"""
+
+import asyncio
+from collections.abc import Sequence
+
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import Response
+
+from gateway.api.arrivals import Posting
+from gateway.api.body import check_headers, read_body
+from gateway.api.edge import Call
+from gateway.api.intake import Receipt
+from gateway.api.outcome import STATUS, fhir_response, operation_outcome
+from gateway.core.errors import ContentError, Forbidden, InvalidResource, Issue, NotFound
+from gateway.core.fhir import (
+    ParsedBundle,
+    ParseLimits,
+    Resource,
+    parse_bundle,
+    parse_resource,
+    resource_type_of,
+)
+from gateway.core.r4_schema import resource_types
+from gateway.core.task import event_task
+from gateway.settings import Settings
+from gateway.store.group_commit import GroupCommit
+
+# These say of themselves that they are one whole: part of one would mean something else.
+_WHOLE = frozenset({"transaction", "document", "message"})
+
+
+class Receiver:
+    """The three ways in."""
+
+    def __init__(
+        self, settings: Settings, intake: GroupCommit[Posting, tuple[Receipt, ...]]
+    ) -> None:
+        self._settings = settings
+        self._intake = intake
+        self._limits = ParseLimits(settings.max_depth, settings.max_entries)
+
+    async def create(self, call: Call) -> Response:
+        """`POST /fhir/{type}`."""
+        kind = _known_type(call)
+        body = await self._body(call)
+        if kind == "Bundle":
+            return await self._bundle(call, body)
+        resource = parse_resource(body, limits=self._limits, expected_type=kind)
+        return await self._single(call, resource, is_update=False)
+
+    async def update(self, call: Call) -> Response:
+        """`PUT /fhir/{type}/{id}`."""
+        kind, wanted = _known_type(call), call.request.path_params["id"]
+        body = await self._body(call)
+        resource = parse_resource(body, limits=self._limits, expected_type=kind)
+        if resource.content.get("id") != wanted:
+            raise ContentError(
+                "The id of the resource has to be the id in the address.", location=f"{kind}.id"
+            )
+        return await self._single(call, resource, is_update=True)
+
+    async def base(self, call: Call) -> Response:
+        """`POST /fhir`: a Bundle, or a single resource from a system that knows no better."""
+        body = await self._body(call)
+        if resource_type_of(body) == "Bundle":
+            return await self._bundle(call, body)
+        return await self._single(call, parse_resource(body, limits=self._limits), is_update=False)
+
+    async def _body(self, call: Call) -> bytes:
+        check_headers(call.request)
+        return await read_body(
+            call.request,
+            max_bytes=self._settings.max_body_bytes,
+            max_decompressed=self._settings.max_decompressed_bytes,
+        )
+
+    async def _single(self, call: Call, resource: Resource, *, is_update: bool) -> Response:
+        (receipt,) = await self._receive(_posting(call, resource=resource, is_update=is_update))
+        if receipt.event is None:
+            raise InvalidResource(receipt.issues)
+        location = f"/fhir/Task/{receipt.event.id}"
+        return fhir_response(
+            event_task(receipt.event, receipt.jobs), status=202, headers={"Location": location}
+        )
+
+    async def _bundle(self, call: Call, body: bytes) -> Response:
+        # A large Bundle takes a while to read: it must not hold up the other callers.
+        bundle = await run_in_threadpool(parse_bundle, body, limits=self._limits)
+        _insist_whole(bundle)
+        receipts = await self._receive(_posting(call, bundle=bundle))
+        return fhir_response(_bundle_response(bundle, receipts))
+
+    async def _receive(self, posting: Posting) -> tuple[Receipt, ...]:
+        return await asyncio.wrap_future(self._intake.submit(posting))
+
+
+def _posting(
+    call: Call,
+    *,
+    resource: Resource | None = None,
+    bundle: ParsedBundle | None = None,
+    is_update: bool = False,
+) -> Posting:
+    if call.principal.system is None:
+        raise Forbidden("This credential speaks for no system: make one with --system.")
+    return Posting(
+        principal=call.principal,
+        system=call.principal.system,
+        request_id=call.request_id,
+        address=call.address,
+        is_update=is_update,
+        resource=resource,
+        bundle=bundle,
+    )
+
+
+def _known_type(call: Call) -> str:
+    kind: str = call.request.path_params["type"]
+    if kind not in resource_types():
+        raise NotFound("FHIR R4 has no such resource type.")
+    return kind
+
+
+def _insist_whole(bundle: ParsedBundle) -> None:
+    """Refuse a Bundle that is one whole and has a bad entry; nothing of it is stored."""
+    issues = tuple(issue for entry in bundle.entries for issue in entry.issues)
+    if issues and bundle.type in _WHOLE:
+        raise InvalidResource(issues[:20])
+
+
+def _bundle_response(bundle: ParsedBundle, receipts: Sequence[Receipt]) -> dict[str, object]:
+    kind = "transaction-response" if bundle.type == "transaction" else "batch-response"
+    return {"resourceType": "Bundle", "type": kind, "entry": [_entry(r) for r in receipts]}
+
+
+def _entry(receipt: Receipt) -> dict[str, object]:
+    if receipt.event is None:
+        return {"response": {"status": _status(receipt.issues), "outcome": _outcome(receipt)}}
+    return {
+        "resource": event_task(receipt.event, receipt.jobs),
+        "response": {"status": "202", "location": f"Task/{receipt.event.id}"},
+    }
+
+
+def _status(issues: Sequence[Issue]) -> str:
+    return str(STATUS.get(issues[0].code, 422))
+
+
+def _outcome(receipt: Receipt) -> dict[str, object]:
+    return operation_outcome(receipt.issues)

@@ -1,0 +1,74 @@
+"""From a request to a `Principal`: bearer credentials, deny by default.
+
+A credential is looked up once and remembered for two seconds, so that a revocation takes hold
+within that time and a busy EHR costs no query per event.
+"""
+
+import time
+from threading import Lock
+
+from gateway.core.errors import LoginRequired
+from gateway.core.principal import Principal
+from gateway.store.credentials import Credential, split_token
+from gateway.store.unit_of_work import Store
+
+#: Longest time, in seconds, for which a revoked credential may still be accepted.
+REMEMBERED_S = 2.0
+
+_MOST_REMEMBERED = 1000
+
+
+class Authenticator:
+    """Knows which token speaks for whom."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._lock = Lock()
+        self._remembered: dict[str, tuple[float, Credential]] = {}
+
+    def remembered(self, authorization: str | None) -> Principal | None:
+        """Authenticate without the database, where a moment ago it said who this is.
+
+        Raises:
+            LoginRequired: The header is missing or malformed, or the secret is wrong.
+        """
+        credential_id, secret = _presented(authorization)
+        known = self._remembered.get(credential_id)
+        if known is None or time.monotonic() - known[0] > REMEMBERED_S:
+            return None
+        return _insist(known[1], secret)
+
+    def authenticate(self, authorization: str | None) -> Principal:
+        """Authenticate against the database.
+
+        Raises:
+            LoginRequired: No header, or no credential in force that it fits.
+            StoreUnavailable: The database can't say.
+        """
+        credential_id, secret = _presented(authorization)
+        with self._store.read() as uow:
+            credential = uow.credentials.find(credential_id)
+        principal = _insist(credential, secret)
+        if credential is not None:
+            self._remember(credential)
+        return principal
+
+    def _remember(self, credential: Credential) -> None:
+        with self._lock:
+            if len(self._remembered) >= _MOST_REMEMBERED:
+                self._remembered.clear()
+            self._remembered[credential.id] = (time.monotonic(), credential)
+
+
+def _presented(authorization: str | None) -> tuple[str, str]:
+    scheme, _, token = (authorization or "").partition(" ")
+    parts = split_token(token.strip()) if scheme.lower() == "bearer" else None
+    if parts is None:
+        raise LoginRequired("Send 'Authorization: Bearer <token>' with a token of this gateway.")
+    return parts
+
+
+def _insist(credential: Credential | None, secret: str) -> Principal:
+    if credential is None or not credential.accepts(secret):
+        raise LoginRequired("This token is not, or no longer, valid here.")
+    return credential.principal()

@@ -1,0 +1,164 @@
+"""Composition root of the API process: knows everyone, decides nothing.
+
+Run it with `python -m gateway.app`.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import uvicorn
+from fastapi import FastAPI
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.routing import Route as Path
+
+from adapters.site import SiteWatch, site_schema
+from gateway.api.audit_event import AuditEvents
+from gateway.api.capability import capability_statement
+from gateway.api.docs_page import CONTENT_SECURITY_POLICY, docs_page
+from gateway.api.edge import Edge
+from gateway.api.health import Health
+from gateway.api.intake import Intake
+from gateway.api.openapi import describe
+from gateway.api.outcome import fhir_response, refuse
+from gateway.api.receive import Receiver
+from gateway.api.security import Authenticator
+from gateway.api.tasks import Tasks
+from gateway.core.errors import ContentError, NotFound
+from gateway.core.principal import Permission
+from gateway.queue import bell, is_broker_up
+from gateway.settings import Settings, get_settings
+from gateway.store.engine import migrate
+from gateway.store.group_commit import GroupCommit
+from gateway.store.keys import load_or_create
+from gateway.store.sealing import Sealer
+from gateway.store.unit_of_work import Store
+from gateway.telemetry import configure, report_levels
+from models.registry import REFERENCE_MODELS, installed_digests
+
+PROCESS = "api"
+
+
+def build(settings: Settings) -> FastAPI:
+    """Put the API process together."""
+    keys = load_or_create(
+        settings.data_dir,
+        master_key_file=settings.master_key_file,
+        audit_key_file=settings.audit_key_file,
+    )
+    migrate(settings.resolved_database_url)
+    store = Store(settings.resolved_database_url, Sealer(keys.master))
+    watch = SiteWatch(store)
+    digests = installed_digests(settings.models_dir or REFERENCE_MODELS)
+    intake = Intake(
+        store, watch.current, lambda: digests, process_name=PROCESS, after_commit=bell().knock
+    )
+    committer = GroupCommit(
+        intake,
+        limit=settings.commit_batch,
+        max_waiting=settings.max_waiting,
+        weigh=lambda posting: posting.weight,
+    )
+    edge = Edge(store, Authenticator(store), site_name=lambda: watch.current().name)
+    health = Health(store, is_broker_up)
+    report_levels(health.levels)
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        yield
+        committer.close()
+        edge.close()
+        store.close()
+
+    app = FastAPI(title="Nadi", lifespan=lifespan, docs_url=None, redoc_url=None)
+    app.router.routes.extend(
+        [
+            *_fhir_routes(edge, Receiver(settings, committer), Tasks(edge), AuditEvents(edge)),
+            *_operator_routes(health),
+            _docs(app, settings),
+        ]
+    )
+    _explain_unknown(app)
+    describe(app)
+    return app
+
+
+def _fhir_routes(edge: Edge, receiver: Receiver, tasks: Tasks, audit: AuditEvents) -> list[Path]:
+    async def metadata(_request: Request) -> Response:
+        return fhir_response(capability_statement())
+
+    push, own = Permission.PUSH, Permission.READ_OWN_TASKS
+    return [
+        Path("/fhir/metadata", metadata, methods=["GET"]),
+        Path("/fhir/Task", edge.endpoint(own, tasks.search), methods=["GET"]),
+        Path("/fhir/Task/{id}", edge.endpoint(own, tasks.read), methods=["GET"]),
+        Path(
+            "/fhir/AuditEvent",
+            edge.endpoint(Permission.READ_AUDIT, audit.search),
+            methods=["GET"],
+        ),
+        Path(
+            "/audit/checkpoint",
+            edge.endpoint(Permission.READ_AUDIT, audit.checkpoint),
+            methods=["GET"],
+        ),
+        Path("/fhir", edge.endpoint(push, receiver.base), methods=["POST"]),
+        Path("/fhir/", edge.endpoint(push, receiver.base), methods=["POST"]),
+        Path("/fhir/{type}", edge.endpoint(push, receiver.create), methods=["POST"]),
+        Path("/fhir/{type}/{id}", edge.endpoint(push, receiver.update), methods=["PUT"]),
+    ]
+
+
+def _operator_routes(health: Health) -> list[Path]:
+    async def schema(_request: Request) -> Response:
+        return JSONResponse(site_schema())
+
+    return [
+        Path("/health/live", health.live, methods=["GET"]),
+        Path("/health/ready", health.ready, methods=["GET"]),
+        Path("/metrics", health.metrics, methods=["GET"]),
+        Path("/site.schema.json", schema, methods=["GET"]),
+    ]
+
+
+def _docs(app: FastAPI, settings: Settings) -> Path:
+    async def docs(_request: Request) -> Response:
+        page = docs_page(app.openapi(), settings.base_url)
+        return HTMLResponse(page, headers={"Content-Security-Policy": CONTENT_SECURITY_POLICY})
+
+    return Path("/docs", docs, methods=["GET"])
+
+
+def _explain_unknown(app: FastAPI) -> None:
+    """Answer unknown addresses and methods with an OperationOutcome too."""
+
+    async def not_found(_request: Request, _error: Exception) -> Response:
+        return refuse(NotFound("There is nothing at this address."))
+
+    async def not_allowed(_request: Request, error: Exception) -> Response:
+        response = refuse(ContentError("This method is not offered at this address."), status=405)
+        response.headers.update(getattr(error, "headers", None) or {})
+        return response
+
+    app.add_exception_handler(404, not_found)
+    app.add_exception_handler(405, not_allowed)
+
+
+def main() -> None:
+    """Serve until told to stop; running requests are finished first."""
+    settings = get_settings()
+    configure(PROCESS, settings)
+    uvicorn.run(
+        build(settings),
+        host=settings.host,
+        port=settings.port,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=10,
+        backlog=2048,
+    )
+
+
+if __name__ == "__main__":
+    main()
