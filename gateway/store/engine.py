@@ -13,6 +13,9 @@ from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from sqlalchemy.exc import DBAPIError
+
+from gateway.core.errors import StoreUnavailable
 
 WRITES = "nadi_writes"
 _BUSY_TIMEOUT_MS = 15_000
@@ -66,8 +69,17 @@ def _open_postgresql(url: str) -> sa.Engine:
 
 
 def migrate(url: str) -> None:
-    """Bring the database to the newest schema. Safe to repeat and to run from several processes."""
-    command.upgrade(_alembic(url), "head")
+    """Bring the database to the newest schema. Safe to repeat and to run from several processes.
+
+    Raises:
+        StoreUnavailable: The database is away or locked; nothing was changed.
+    """
+    try:
+        command.upgrade(_alembic(url), "head")
+    except DBAPIError as error:
+        # The driver's text can quote values: the class says enough.
+        message = f"The database can't be prepared ({type(error).__name__})."
+        raise StoreUnavailable(message) from error
 
 
 def is_at_head(engine: sa.Engine) -> bool:

@@ -1,0 +1,80 @@
+"""The command `nadi`: one module per noun, loaded when it is called.
+
+Loading lazily keeps `nadi --help` and every command quick: most nouns need the database, some the
+site file, none needs all.
+"""
+
+import importlib
+import importlib.metadata
+import importlib.util
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+#: Nouns, in the order of the help page. A noun lives in the module of its name in this package.
+NOUNS = {
+    "up": "Start everything on this machine and keep it running.",
+    "doctor": "Check this installation and what it can reach.",
+    "site": "The site file: systems and routes.",
+    "route": "Explain what a route makes of a real resource.",
+    "jobs": "Look after jobs and their deliveries.",
+    "models": "The installed models.",
+    "consent": "Explain consent decisions.",
+    "audit": "Read, verify and prove the audit log.",
+    "access": "Credentials of those who may call.",
+    "sandbox": "The stand-in EHR and its ward of synthetic patients.",
+    "prepare": "Create keys, schema and first credentials, and end.",
+}
+#: These do one thing and have no verbs below them.
+SINGLE = frozenset({"up", "doctor", "prepare"})
+
+
+class LazyNouns(TyperGroup):
+    """Shows the nouns from the table and imports the one that is called."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 (typer's signature)
+        super().__init__(*args, **kwargs)
+        for name, text in NOUNS.items():
+            if importlib.util.find_spec(f"gateway.cli.{name}"):
+                self.commands[name] = TyperCommand(name, help=text)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:  # noqa: ANN401 (as above)
+        """Find the command that is called, and load its module."""
+        name, command, rest = super().resolve_command(ctx, args)
+        return name, load(name) if name else command, rest
+
+
+def load(noun: str) -> Any:  # noqa: ANN401 (typer keeps its command type to itself)
+    """Import a noun's module and give its command."""
+    app: typer.Typer = importlib.import_module(f"gateway.cli.{noun}").app
+    return typer.main.get_command(app) if noun in SINGLE else typer.main.get_group(app)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"nadi {importlib.metadata.version('nadi')}")
+        raise typer.Exit
+
+
+app = typer.Typer(
+    cls=LazyNouns,
+    no_args_is_help=True,
+    pretty_exceptions_show_locals=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.callback()
+def nadi(
+    *,
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Say which it is."),
+    ] = False,
+) -> None:
+    """Run AI models beside an EHR: consent checked, results delivered, everything on record."""
+
+
+if __name__ == "__main__":
+    app()

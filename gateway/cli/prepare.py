@@ -1,0 +1,122 @@
+"""`nadi prepare`: keys, schema, first credentials and the sandbox's site, each made where missing.
+
+`nadi up` calls it in a process of its own, so that the supervisor stays small; in containers it is
+the one-shot service that runs before all others. Safe to repeat.
+"""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import adapters
+from adapters.site import load_site
+from gateway.cli.context import DataDir, Opened, explained, operator, out, settings_for
+from gateway.cli.site import put_in_force
+from gateway.core import audit
+from gateway.core.clock import new_id
+from gateway.core.principal import Role
+from gateway.settings import Settings
+from gateway.store.engine import migrate
+from gateway.store.keys import load_or_create
+from gateway.store.sealing import Sealer
+from gateway.store.unit_of_work import Store, UnitOfWork
+
+#: The system of the site file for which the first `ehr` credential speaks.
+FIRST_SYSTEM = "ehr"
+
+app = typer.Typer(pretty_exceptions_show_locals=False)
+
+
+@app.command()
+@explained
+def prepare(
+    *,
+    data_dir: DataDir = None,
+    sandbox: Annotated[
+        bool, typer.Option("--sandbox", help="Apply the sandbox's site if there is none.")
+    ] = False,
+) -> None:
+    """Create keys, schema and first credentials where they are missing."""
+    settings = settings_for(data_dir)
+    os.umask(0o077)
+    for path in prepare_data(settings, sandbox=sandbox):
+        out.print(f"New credential: {path}", soft_wrap=True)
+
+
+def prepare_data(settings: Settings, *, sandbox: bool) -> list[Path]:
+    """Make an installation ready for its processes.
+
+    Returns:
+        Files with the tokens of the credentials that were made.
+
+    Raises:
+        GatewayError: A key file is unusable, or the database is away.
+    """
+    settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    keys = load_or_create(
+        settings.data_dir,
+        master_key_file=settings.master_key_file,
+        audit_key_file=settings.audit_key_file,
+    )
+    migrate(settings.resolved_database_url)
+    store = Store(settings.resolved_database_url, Sealer(keys.master))
+    try:
+        opened = Opened(settings, keys, store)
+        if sandbox:
+            _apply_sandbox_site(opened)
+        return _first_credentials(opened)
+    finally:
+        store.close()
+
+
+def _apply_sandbox_site(opened: Opened) -> None:
+    with opened.store.read() as uow:
+        if uow.sites.version():
+            return
+    text = _sandbox_site().read_text("utf-8")
+    put_in_force(opened, text, load_site(text, source="sandbox.example.yaml").name)
+
+
+def _sandbox_site() -> Path:
+    return Path(adapters.__path__[0]) / "sites" / "sandbox.example.yaml"
+
+
+def _first_credentials(opened: Opened) -> list[Path]:
+    """Make one credential per role when there is none at all."""
+    source = opened.source()
+    with opened.store.write() as uow:
+        if uow.credentials.list():
+            return []
+        # The files come first: a crash before the commit leaves tokens that mean nothing and are
+        # replaced at the next start, never a credential whose token nobody has.
+        return [_credential(uow, source, opened.settings.data_dir, role) for role in Role]
+
+
+def _credential(uow: UnitOfWork, source: audit.Source, data_dir: Path, role: Role) -> Path:
+    system = FIRST_SYSTEM if role is Role.EHR else None
+    credential_id, token = uow.credentials.add(f"first-{role.value}", role, system)
+    step = audit.Step(id=new_id(), recorded=uow.now, source=source)
+    uow.audit(
+        audit.credential_changed(
+            step, by=operator(), credential_id=credential_id, role=role.value, is_added=True
+        )
+    )
+    return _write_secret(data_dir / "credentials" / f"{role.value}.token", token)
+
+
+def _write_secret(path: Path, secret: str) -> Path:
+    path.parent.mkdir(mode=0o700, exist_ok=True)
+    draft = path.with_suffix(".draft")
+    draft.unlink(missing_ok=True)
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w", encoding="ascii") as file:
+        file.write(secret + "\n")
+        file.flush()
+        os.fsync(descriptor)
+    return draft.replace(path)
+
+
+if __name__ == "__main__":
+    app()

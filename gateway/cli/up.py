@@ -1,0 +1,186 @@
+"""`nadi up`: everything on one machine, with nothing but Python.
+
+Broker, api, relay and both workers run as children of this process, which restarts what dies and
+drains at SIGTERM. With `--sandbox` a stand-in EHR runs beside them, with `--play N` a ward of
+synthetic patients pushes events as soon as all is ready.
+"""
+
+import http.client
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.panel import Panel
+from rich.table import Table
+
+from gateway.cli.context import EXIT_NOT_SO, DataDir, err, explained, fail, out, settings_for
+from gateway.cli.processes import children, metrics_dir, play
+from gateway.settings import Settings, environment_with
+from gateway.supervisor import Supervisor, sole_supervisor
+
+#: After this time a start is called slow and what is missing is named.
+READY_WITHIN_S = 15.0
+_ASK_EVERY_S = 0.1
+_ANSWER_WITHIN_S = 0.5
+_WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 (an address to call, not to bind)
+
+app = typer.Typer(pretty_exceptions_show_locals=False)
+
+
+@app.command()
+@explained
+def up(  # noqa: PLR0913 (one parameter per option)
+    *,
+    data_dir: DataDir = None,
+    port: Annotated[
+        int | None, typer.Option(min=1, max=65535, help="Port of the API.", show_default="8080")
+    ] = None,
+    host: Annotated[
+        str | None, typer.Option(help="Address to listen on.", show_default="127.0.0.1")
+    ] = None,
+    sandbox: Annotated[bool, typer.Option("--sandbox", help="Run a stand-in EHR too.")] = False,
+    sandbox_port: Annotated[
+        int | None,
+        typer.Option(min=1, max=65535, help="Port of the stand-in EHR.", show_default="8090"),
+    ] = None,
+    patients: Annotated[
+        int | None, typer.Option("--play", min=1, help="Let so many synthetic patients play.")
+    ] = None,
+    log_to_terminal: Annotated[
+        bool, typer.Option("--log-to-terminal", help="Show all logs here, write no log files.")
+    ] = False,
+) -> None:
+    """Start everything on this machine and keep it running until Ctrl-C or SIGTERM."""
+    chosen = {"port": port, "host": host, "sandbox_port": sandbox_port}
+    given = {name: value for name, value in chosen.items() if value is not None}
+    settings = settings_for(data_dir)
+    settings = settings.model_copy(update={**given, "data_dir": settings.data_dir.absolute()})
+    if patients and not sandbox:
+        fail("--play needs --sandbox: the patients live in the stand-in EHR.", code=2)
+    os.umask(0o077)
+    _make_folders(settings)
+    with sole_supervisor(settings.data_dir / "run" / "nadi.lock"):
+        _insist_on_free_ports(settings, sandbox=sandbox)
+        _prepare(settings, sandbox=sandbox)
+        _supervise(
+            settings,
+            log_dir=None if log_to_terminal else settings.data_dir / "logs",
+            sandbox=sandbox,
+            patients=patients,
+        )
+
+
+def _make_folders(settings: Settings) -> None:
+    folder = settings.data_dir
+    for path in (folder, folder / "run", folder / "logs", settings.broker_socket.parent):
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if path.stat().st_uid != os.getuid():
+            fail(f"{path} belongs to another user.")
+        path.chmod(0o700)
+
+
+def _insist_on_free_ports(settings: Settings, *, sandbox: bool) -> None:
+    wanted = {"--port": settings.port}
+    if sandbox:
+        wanted["--sandbox-port"] = settings.sandbox_port
+    if len(set(wanted.values())) < len(wanted):
+        fail("--port and --sandbox-port have to differ.", code=2)
+    for option, port in wanted.items():
+        family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+        with socket.socket(family) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((settings.host, port))
+            except OSError as error:
+                fail(f"Port {port} can't be used ({error.strerror}); choose another: {option}.")
+
+
+def _prepare(settings: Settings, *, sandbox: bool) -> None:
+    """Prepare the data in a process of its own: it needs much that the supervisor does not."""
+    shutil.rmtree(metrics_dir(settings), ignore_errors=True)
+    metrics_dir(settings).mkdir(mode=0o700)
+    settings.broker_socket.unlink(missing_ok=True)
+    command = [sys.executable, "-m", "gateway.cli.prepare", *(["--sandbox"] if sandbox else [])]
+    environment = environment_with(NADI_DATA_DIR=str(settings.data_dir))
+    done = subprocess.run(command, env=environment, check=False)  # noqa: S603 (our own command)
+    if done.returncode:
+        raise typer.Exit(EXIT_NOT_SO)
+
+
+def _supervise(
+    settings: Settings, *, log_dir: Path | None, sandbox: bool, patients: int | None
+) -> None:
+    supervisor = Supervisor(children(settings, sandbox=sandbox), log_dir, say=_say)
+    started = time.monotonic()
+    supervisor.start()
+
+    def announce() -> None:
+        out.print(_welcome(settings, sandbox=sandbox, ready_s=time.monotonic() - started))
+        if patients:
+            supervisor.add(play(settings, patients))
+
+    supervisor.run(_Readiness(settings, supervisor, announce))
+    _say("Stopped.")
+
+
+class _Readiness:
+    """Asks `/health/ready` until it says yes, then tells."""
+
+    def __init__(
+        self, settings: Settings, supervisor: Supervisor, announce: Callable[[], None]
+    ) -> None:
+        self._address = (_WILDCARDS.get(settings.host, settings.host), settings.port)
+        self._supervisor = supervisor
+        self._announce = announce
+        self._slow_at = time.monotonic() + READY_WITHIN_S
+        self._is_ready = False
+
+    def __call__(self) -> float:
+        """Look once; give the seconds until the next look."""
+        if self._is_ready:
+            return float("inf")
+        if _is_ready(*self._address):
+            self._is_ready = True
+            self._announce()
+        elif time.monotonic() > self._slow_at:
+            self._slow_at = float("inf")
+            alive = ", ".join(sorted(self._supervisor.pids()))
+            _say(f"Not ready after {READY_WITHIN_S:g} s. Running: {alive}. Try: nadi doctor")
+        return _ASK_EVERY_S
+
+
+def _is_ready(host: str, port: int) -> bool:
+    connection = http.client.HTTPConnection(host, port, timeout=_ANSWER_WITHIN_S)
+    try:
+        connection.request("GET", "/health/ready")
+        return connection.getresponse().status == http.client.OK
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def _welcome(settings: Settings, *, sandbox: bool, ready_s: float) -> Panel:
+    rows = Table.grid(padding=(0, 2))
+    base, folder = settings.base_url, settings.data_dir
+    rows.add_row("FHIR API", f"{base}/fhir")
+    rows.add_row("API docs", f"{base}/docs")
+    rows.add_row("Metrics", f"{base}/metrics")
+    if sandbox:
+        rows.add_row("Sandbox EHR", f"http://{settings.host}:{settings.sandbox_port}/fhir")
+    rows.add_row("Tokens", f"{folder / 'credentials'}/<role>.token")
+    rows.add_row("Logs", f"{folder / 'logs'}/")
+    rows.add_row("One patient's audit trail", f"nadi audit list --patient ID --data-dir {folder}")
+    rows.add_row("Stop", "Ctrl-C")
+    return Panel(rows, title=f"Nadi is ready after {ready_s:.1f} s", expand=False)
+
+
+def _say(line: str) -> None:
+    err.print(f"nadi: {line}", markup=False, soft_wrap=True)
