@@ -40,10 +40,10 @@ class Settings(BaseSettings):
         None, description="File with the password that completes broker_url."
     )
     master_key_file: Path | None = Field(
-        None, description="32 bytes; created in the data folder when absent."
+        None, description="File of 64 hex digits; made in the data folder when absent."
     )
     audit_key_file: Path | None = Field(
-        None, description="Ed25519 seed; created in the data folder when absent."
+        None, description="File of 64 hex digits; made in the data folder when absent."
     )
     models_dir: Path | None = Field(
         None, description="Folder of model packages; the reference models when absent."
