@@ -190,7 +190,7 @@ def _candidates(store: Store, query: Query) -> Iterable[Record]:
             for token in query.indexed
             for record in store.having(query.resource_type, token)
         }
-        return sorted(found.values(), key=lambda record: record.updated_ms, reverse=True)
+        return sorted(found.values(), key=lambda record: record.sequence, reverse=True)
     return _since(store.newest_first(query.resource_type), query.since_us)
 
 
@@ -206,7 +206,7 @@ def _sort(found: list[Record], name: str) -> None:
     bare = name.removeprefix("-")
     is_descending = name.startswith("-")
     if bare == "_lastUpdated":
-        found.sort(key=lambda record: record.updated_ms, reverse=is_descending)
+        found.sort(key=lambda record: record.sequence, reverse=is_descending)
     elif bare == "_id":
         found.sort(key=lambda record: record.id, reverse=is_descending)
     else:

@@ -8,7 +8,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import orjson
 
@@ -21,7 +21,12 @@ _NO_KEYS = SearchKeys(frozenset(), (), (), ())
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One version of one resource; its body is empty when that version says "deleted"."""
+    """One version of one resource; its body is empty when that version says "deleted".
+
+    Attributes:
+        updated_ms: When it was written, in milliseconds; several may share one.
+        sequence: The order in which this store wrote everything.
+    """
 
     resource_type: str
     id: str
@@ -29,6 +34,7 @@ class Record:
     updated_ms: int
     body: bytes
     keys: SearchKeys = field(repr=False)
+    sequence: int = field(default=0, compare=False)
 
     @property
     def reference(self) -> str:
@@ -60,9 +66,11 @@ class Store:
         self._undo: list[tuple[Record, Record | None]] | None = None
         self._listeners: list[Listener] = []
         self._journal = journal
+        self._written = 0
+        self._latest_ms = 0
         for line in journal.replay() if journal else ():
             for entry in line:
-                self._place(_from_journal(entry))
+                self._place(self._numbered(_from_journal(entry)))
 
     def listen(self, listener: Listener) -> None:
         """Call `listener` with the records of every transaction after it is complete."""
@@ -148,17 +156,22 @@ class Store:
 
     def _next_version(self, resource_type: str, resource_id: str) -> tuple[int, int]:
         before = self.current(resource_type, resource_id)
-        now_ms = to_ms(self._clock())
-        if before is None:
-            return 1, now_ms
-        return before.version + 1, max(now_ms, before.updated_ms)
+        # A clock that is set back must not put a later change before an earlier one.
+        updated_ms = max(to_ms(self._clock()), self._latest_ms)
+        return (before.version + 1 if before else 1), updated_ms
+
+    def _numbered(self, record: Record) -> Record:
+        self._written += 1
+        self._latest_ms = record.updated_ms
+        return replace(record, sequence=self._written)
 
     def _write(self, record: Record) -> Record:
+        numbered = self._numbered(record)
         with self.transaction():
-            before = self._place(record)
+            before = self._place(numbered)
             if self._undo is not None:
-                self._undo.append((record, before))
-        return record
+                self._undo.append((numbered, before))
+        return numbered
 
     def _place(self, record: Record) -> Record | None:
         """Make a record the current one of its id and give the one it follows."""
@@ -190,7 +203,7 @@ class Store:
                 self._add(before)
         # What was put back stands at the end now; the order of last change has to be mended.
         for kind in {before.resource_type for _, before in undo if before is not None}:
-            ordered = sorted(self._records[kind].values(), key=lambda record: record.updated_ms)
+            ordered = sorted(self._records[kind].values(), key=lambda record: record.sequence)
             self._records[kind] = {record.id: record for record in ordered}
 
 

@@ -1,0 +1,223 @@
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import httpx
+import pytest
+from starlette.requests import Request
+from starlette.responses import Response
+
+from adapters.sandbox.faults import FaultKnobs, Faults
+from adapters.sandbox.refusal import Refusal
+from adapters.sandbox.store import Store
+from adapters.sandbox.subscriptions import Pusher, read_subscriber
+
+
+class Endpoint:
+    """A subscriber's HTTP endpoint that remembers what it was sent."""
+
+    def __init__(self, *statuses: int) -> None:
+        self.seen: list[tuple[str, str, bytes, str]] = []
+        self._statuses = list(statuses)
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        request = Request(scope, receive)
+        key = request.headers.get("x-key", "")
+        self.seen.append((request.method, request.url.path, await request.body(), key))
+        status = self._statuses.pop(0) if self._statuses else 202
+        await Response(status_code=status)(scope, receive, send)
+
+    @property
+    def ids(self) -> list[str]:
+        return [path.rsplit("/", 1)[1] for _, path, _, _ in self.seen]
+
+
+def subscription(criteria: str = "Observation?", **channel: Any) -> dict[str, Any]:
+    hook = {
+        "type": "rest-hook",
+        "endpoint": "http://nadi.test/fhir/",
+        "payload": "application/fhir+json",
+        "header": ["X-Key: k:1"],
+    }
+    return {
+        "resourceType": "Subscription",
+        "status": "active",
+        "criteria": criteria,
+        "channel": hook | channel,
+    }
+
+
+def observation(code: str = "1") -> dict[str, Any]:
+    return {
+        "resourceType": "Observation",
+        "code": {"coding": [{"system": "l", "code": code}]},
+        "subject": {"reference": "Patient/p"},
+    }
+
+
+def play(
+    endpoint: Endpoint,
+    story: Callable[[Store], Awaitable[None]],
+    *,
+    faults: Faults | None = None,
+    give_up_after_s: float = 5.0,
+) -> Pusher:
+    """Let a story write into a store whose Subscriptions go to the endpoint."""
+
+    async def run() -> Pusher:
+        store = Store()
+        transport = httpx.ASGITransport(endpoint)
+        pusher = Pusher(
+            store,
+            FaultKnobs(faults),
+            give_up_after_s=give_up_after_s,
+            make_client=lambda: httpx.AsyncClient(transport=transport),
+        )
+        await story(store)
+        async with asyncio.timeout(5):
+            while pusher.counts["queued"] > sum(pusher.counts[each] for each in ENDS):  # noqa: ASYNC110
+                await asyncio.sleep(0.001)
+        await pusher.close()
+        return pusher
+
+    return asyncio.run(run())
+
+
+ENDS = ("sent", "refused", "dropped", "lost")
+
+
+def test_what_matches_is_put_to_the_endpoint_with_its_headers() -> None:
+    endpoint = Endpoint()
+
+    async def story(store: Store) -> None:
+        store.put(subscription("Observation?code=l|1"), "s")
+        store.put(observation("2"), "no")
+        store.put(observation("1"), "yes")
+        store.put({"resourceType": "Patient"}, "neither")
+
+    play(endpoint, story)
+
+    ((method, path, body, key),) = endpoint.seen
+    assert (method, path, key) == ("PUT", "/fhir/Observation/yes", "k:1")
+    assert b'"versionId":"1"' in body
+
+
+def test_pushes_about_one_patient_stay_in_order() -> None:
+    endpoint = Endpoint()
+
+    async def story(store: Store) -> None:
+        store.put(subscription(), "s")
+        for number in range(20):
+            store.put(observation(), f"o{number}")
+
+    play(endpoint, story)
+
+    assert endpoint.ids == [f"o{number}" for number in range(20)]
+
+
+def test_without_payload_only_the_news_is_sent() -> None:
+    endpoint = Endpoint()
+
+    async def story(store: Store) -> None:
+        hook = subscription()
+        del hook["channel"]["payload"]
+        store.put(hook, "s")
+        store.put(observation(), "a")
+
+    play(endpoint, story)
+
+    assert endpoint.seen == [("POST", "/fhir", b"", "k:1")]
+
+
+def test_a_push_is_tried_again_until_it_is_taken() -> None:
+    endpoint = Endpoint(503, 429)
+
+    async def story(store: Store) -> None:
+        store.put(subscription(), "s")
+        store.put(observation(), "a")
+
+    pusher = play(endpoint, story)
+
+    assert endpoint.ids == ["a", "a", "a"]
+    assert (pusher.counts["sent"], pusher.counts["retried"]) == (1, 2)
+
+
+@pytest.mark.parametrize(("status", "count"), [(422, "refused"), (500, "dropped")])
+def test_a_push_that_is_never_taken_is_given_up(status: int, count: str) -> None:
+    endpoint = Endpoint(*[status] * 9)
+
+    async def story(store: Store) -> None:
+        store.put(subscription(), "s")
+        store.put(observation(), "a")
+
+    pusher = play(endpoint, story, give_up_after_s=0.05)
+
+    assert pusher.counts[count] == 1
+
+
+def test_a_subscription_that_is_switched_off_or_deleted_is_served_no_more() -> None:
+    endpoint = Endpoint()
+
+    async def story(store: Store) -> None:
+        store.put(subscription(), "s1")
+        store.put(subscription(), "s2")
+        store.put(subscription() | {"status": "off"}, "s1")
+        store.delete("Subscription", "s2")
+        store.put(observation(), "a")
+
+    play(endpoint, story)
+
+    assert endpoint.seen == []
+
+
+@pytest.mark.parametrize(
+    ("faults", "ids"),
+    [
+        (Faults(duplicate_rate=1), ["a", "a", "b", "b"]),
+        (Faults(reorder_rate=1), ["b", "a"]),
+        (Faults(push_loss_rate=1), []),
+    ],
+    ids=["duplicate", "reorder", "loss"],
+)
+def test_pushes_can_be_repeated_reordered_and_lost(faults: Faults, ids: list[str]) -> None:
+    endpoint = Endpoint()
+
+    async def story(store: Store) -> None:
+        store.put(subscription(), "s")
+        store.put(observation(), "a")
+        store.put(observation(), "b")
+
+    play(endpoint, story, faults=faults)
+
+    assert endpoint.ids == ids
+
+
+def test_a_last_push_is_sent_though_nothing_follows_to_overtake_it() -> None:
+    endpoint = Endpoint()
+
+    async def story(store: Store) -> None:
+        store.put(subscription(), "s")
+        store.put(observation(), "a")
+
+    play(endpoint, story, faults=Faults(reorder_rate=1))
+
+    assert endpoint.ids == ["a"]
+
+
+@pytest.mark.parametrize(
+    "resource",
+    [
+        subscription(""),
+        subscription("Observation?colour=red"),
+        subscription(endpoint="mailto:someone"),
+    ],
+)
+def test_a_subscription_that_cannot_be_served_is_refused(resource: dict[str, Any]) -> None:
+    with pytest.raises(Refusal):
+        read_subscriber(resource, "s")
+
+
+def test_a_subscription_is_active_once_it_is_taken(ehr) -> None:
+    written = ehr.ask("POST", "/fhir/Subscription", json=subscription() | {"status": "requested"})
+
+    assert written.json()["status"] == "active"
