@@ -27,6 +27,7 @@ from gateway.core.errors import GatewayError
 from gateway.settings import Settings
 
 if TYPE_CHECKING:
+    from adapters.site import Site
     from gateway.core.audit import AuditAgent, Source
     from gateway.store.keys import Keys
     from gateway.store.unit_of_work import Store
@@ -124,13 +125,21 @@ class Opened:
         self.keys = keys
         self.store = store
 
+    def site(self) -> "Site":
+        """Read the site in force; an empty one when none was applied yet."""
+        from adapters.site import Site, load_site  # noqa: PLC0415 - FHIRPath takes a moment
+
+        with self.store.read() as uow:
+            row = uow.sites.current()
+        if row is None:
+            return Site()
+        return load_site(row.yaml, source=f"site version {row.version}", version=row.version)
+
     def source(self) -> "Source":
         """Say which process writes an audit event."""
         from gateway.core.audit import Source  # noqa: PLC0415
 
-        with self.store.read() as uow:
-            row = uow.sites.current()
-        return Source(_site_name(row.yaml) if row else "nadi", f"cli@{socket.gethostname()}")
+        return Source(self.site().name or "nadi", f"cli@{socket.gethostname()}")
 
 
 def operator() -> "AuditAgent":
@@ -185,9 +194,3 @@ def _insist_on_schema(store: "Store") -> None:
 
     if not is_at_head(store.engine):
         fail("The database has the schema of another version of Nadi; `nadi up` upgrades it.")
-
-
-def _site_name(text: str) -> str:
-    from adapters.site import load_site  # noqa: PLC0415
-
-    return load_site(text).name

@@ -1,0 +1,152 @@
+"""`nadi access`: who may call Nadi. A token is shown once; only its hash is kept."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from gateway.cli.context import (
+    EXIT_USAGE,
+    AsJson,
+    DataDir,
+    Opened,
+    err,
+    explained,
+    fail,
+    iso,
+    moment,
+    noun,
+    opened,
+    operator,
+    out,
+    print_json,
+    table,
+)
+from gateway.core import audit
+from gateway.core.clock import new_id
+from gateway.core.errors import NotFound
+from gateway.core.principal import Role
+from gateway.store.credentials import Credential
+from gateway.store.unit_of_work import UnitOfWork
+
+app = noun("The credentials of systems and people.")
+
+
+@app.command()
+@explained
+def add(
+    name: Annotated[
+        str, typer.Argument(help="A name for people, such as the EHR's or a person's.")
+    ],
+    role: Annotated[Role, typer.Option("--role", help="What it may do.")],
+    system: Annotated[
+        str | None,
+        typer.Option("--system", help="For role ehr: the system of the site file it speaks for."),
+    ] = None,
+    file: Annotated[
+        Path | None, typer.Option("--out", help="Write the token to this new file instead.")
+    ] = None,
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make a credential; its token is shown this once."""
+    if (role is Role.EHR) != (system is not None):
+        fail("--system belongs to --role ehr, and to no other role.", code=EXIT_USAGE)
+    with opened(data_dir) as nadi:
+        _warn_of_unknown(nadi, system)
+        source = nadi.source()
+        with nadi.store.write() as uow:
+            credential_id, token = uow.credentials.add(name, role, system)
+            _audit(uow, source, credential_id, role=role, is_added=True)
+            if file is not None:
+                _write_secret(file, token)
+    if as_json:
+        shown = {"id": credential_id, "name": name, "role": role.value, "system": system}
+        print_json(shown if file else {**shown, "token": token})
+        return
+    err.print(f"[green]✓[/] {escape(name)} may now call Nadi as [bold]{role.value}[/].")
+    if file is None:
+        err.print("[yellow]![/] This token can't be shown again; keep it as you keep a password:")
+        typer.echo(token)
+    else:
+        err.print(f"  The token is in {escape(str(file))}; only you can read it.")
+
+
+@app.command(name="list")
+@explained
+def list_credentials(data_dir: DataDir = None, as_json: AsJson = False) -> None:
+    """List every credential; tokens are never shown."""
+    with opened(data_dir) as nadi, nadi.store.read() as uow:
+        found = uow.credentials.list()
+    if as_json:
+        print_json([_as_json(each) for each in found])
+        return
+    listing = table("ID", "NAME", "ROLE", "SYSTEM", "MADE", "STATE")
+    for each in found:
+        state = "[green]in force[/]" if each.revoked_ms is None else _revoked(each)
+        made = moment(each.created_ms)
+        name, system = escape(each.name), escape(each.system or "")
+        listing.add_row(each.id, name, each.role.value, system, made, state)
+    out.print(listing)
+
+
+@app.command()
+@explained
+def revoke(
+    credential_id: Annotated[str, typer.Argument(metavar="ID", help="Its id, from the list.")],
+    data_dir: DataDir = None,
+) -> None:
+    """Make a credential useless at once."""
+    with opened(data_dir) as nadi:
+        source = nadi.source()
+        with nadi.store.write() as uow:
+            found = uow.credentials.find(credential_id)
+            if found is None:
+                raise NotFound("No credential has this id; `nadi access list` shows them.")
+            uow.credentials.revoke(credential_id)
+            _audit(uow, source, credential_id, role=found.role, is_added=False)
+    out.print(f"[green]✓[/] {escape(found.name)} ({found.role.value}) is revoked.")
+
+
+def _audit(
+    uow: UnitOfWork, source: audit.Source, credential_id: str, *, role: Role, is_added: bool
+) -> None:
+    step = audit.Step(id=new_id(), recorded=uow.now, source=source)
+    uow.audit(
+        audit.credential_changed(
+            step, by=operator(), credential_id=credential_id, role=role.value, is_added=is_added
+        )
+    )
+
+
+def _warn_of_unknown(nadi: Opened, system: str | None) -> None:
+    site = nadi.site()
+    if system is not None and system not in site.systems:
+        err.print(f"[yellow]![/] The site file in force has no system '{escape(system)}' yet.")
+
+
+def _write_secret(file: Path, token: str) -> None:
+    """Write a new file that only its owner may read; an existing one is never overwritten."""
+    try:
+        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except OSError as error:
+        fail(f"{file} can't be written: {error.strerror}.")
+    with os.fdopen(descriptor, "w", encoding="ascii") as stream:
+        stream.write(token + "\n")
+
+
+def _revoked(each: Credential) -> str:
+    return f"[red]revoked[/] {moment(each.revoked_ms or 0)}"
+
+
+def _as_json(each: Credential) -> dict[str, object]:
+    return {
+        "id": each.id,
+        "name": each.name,
+        "role": each.role.value,
+        "system": each.system,
+        "created_at": iso(each.created_ms),
+        "revoked_at": None if each.revoked_ms is None else iso(each.revoked_ms),
+    }

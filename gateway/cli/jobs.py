@@ -1,0 +1,306 @@
+"""`nadi jobs`: the queue as it is, and the two things a person may do to it."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from gateway.cli.context import (
+    EXIT_NOT_SO,
+    AsJson,
+    DataDir,
+    err,
+    explained,
+    iso,
+    moment,
+    noun,
+    opened,
+    operator,
+    out,
+    print_json,
+    table,
+)
+from gateway.core import audit
+from gateway.core.clock import new_id
+from gateway.core.delivery import Delivery, DeliveryState
+from gateway.core.errors import GatewayError, InvalidTransition, NotFound
+from gateway.core.jobs import Advance, BusinessStatus, Job, JobState
+from gateway.queue import Bell
+from gateway.store.audit_log import AuditFilter, AuditRow
+from gateway.store.deliveries import Settlement
+from gateway.store.jobs import JobFilter
+from gateway.store.unit_of_work import UnitOfWork
+
+app = noun("The jobs: one route applied to one version of one resource.")
+
+_RETRIED = "An operator asked for another try."
+
+Ids = Annotated[list[str], typer.Argument(metavar="ID...", help="Ids of jobs.")]
+
+_Change = Callable[[UnitOfWork, str, audit.Source], None]
+
+COLOURS = {
+    JobState.REQUESTED: "cyan",
+    JobState.READY: "cyan",
+    JobState.IN_PROGRESS: "blue",
+    JobState.COMPLETED: "green",
+    JobState.REJECTED: "yellow",
+    JobState.CANCELLED: "yellow",
+    JobState.FAILED: "red",
+}
+
+
+@app.command(name="list")
+@explained
+def list_jobs(
+    state: Annotated[JobState | None, typer.Option("--state", help="Only these.")] = None,
+    route: Annotated[str | None, typer.Option("--route", help="Only this route's.")] = None,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="Most jobs.")] = 100,
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """List jobs, newest first."""
+    wanted = JobFilter(state=state, route=route, limit=limit)
+    with opened(data_dir) as nadi, nadi.store.read() as uow:
+        found = uow.jobs.find(wanted)
+        total = sum(uow.jobs.counts().values())
+    if as_json:
+        print_json([job_json(job) for job in found])
+        return
+    listing = table("ID", "CREATED", "STATE", "BECAUSE", "ROUTE", "MODEL", "PATIENT")
+    for job in found:
+        listing.add_row(*_row(job))
+    out.print(listing)
+    if len(found) == limit < total:
+        out.print(f"[dim]{limit} of {total}; --limit shows more.[/]")
+
+
+@app.command()
+@explained
+def show(
+    job_id: Annotated[str, typer.Argument(metavar="ID", help="Id of a job.")],
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show everything about one job but the patient."""
+    with opened(data_dir) as nadi, nadi.store.read() as uow:
+        job = uow.jobs.get(job_id)
+        if job is None:
+            raise NotFound(_no_job(job_id))
+        delivery = uow.deliveries.of_jobs([job_id]).get(job.id)
+        trail = uow.audit_log.search(AuditFilter(job_id=job_id))
+    trail.reverse()
+    if as_json:
+        print_json({**job_json(job), **_details(job, delivery), "steps": [*map(_step, trail)]})
+        return
+    _show(job, delivery, trail)
+
+
+@app.command()
+@explained
+def retry(ids: Ids, data_dir: DataDir = None) -> None:
+    """Let failed jobs run again, and results that could not be written be written."""
+    _each(ids, data_dir, _retry, "is tried again")
+
+
+@app.command()
+@explained
+def cancel(ids: Ids, data_dir: DataDir = None) -> None:
+    """Stop jobs that are not finished; what is already in the EHR stays there."""
+    _each(ids, data_dir, _cancel, "is cancelled")
+
+
+def _each(ids: Sequence[str], data_dir: Path | None, change: _Change, done: str) -> None:
+    failed = 0
+    with opened(data_dir) as nadi:
+        source = nadi.source()
+        for job_id in dict.fromkeys(ids):
+            try:
+                with nadi.store.write() as uow:
+                    change(uow, job_id, source)
+            except GatewayError as error:
+                failed += 1
+                err.print(f"[red]✗[/] {escape(job_id)}: {escape(error.message)}")
+            else:
+                out.print(f"[green]✓[/] {escape(job_id)} {done}.")
+        Bell(nadi.settings.resolved_broker_url).knock()
+    if failed:
+        raise typer.Exit(EXIT_NOT_SO)
+
+
+def _retry(uow: UnitOfWork, job_id: str, source: audit.Source) -> None:
+    """Put a failed job back: to the workers, or, when its result exists, to its delivery."""
+    job = _existing(uow, job_id)
+    if job.state is not JobState.FAILED:
+        raise InvalidTransition(f"Only a failed job can be tried again; this one is {job.state}.")
+    delivery = uow.deliveries.of_jobs([job_id]).get(job.id)
+    ready = Advance(
+        job=job, state=JobState.READY, business_status=BusinessStatus.QUEUED, reason=_RETRIED
+    )
+    _move(uow, ready)
+    if delivery is None:
+        _audit(uow, ready, "retry", source)
+        return
+    waiting = Advance(
+        job=replace(job, state=JobState.READY),
+        state=JobState.IN_PROGRESS,
+        business_status=BusinessStatus.DELIVERY_PENDING,
+        reason=_RETRIED,
+    )
+    _move(uow, waiting)
+    _settle(uow, delivery, DeliveryState.PENDING)
+    _audit(uow, waiting, "retry", source)
+
+
+def _cancel(uow: UnitOfWork, job_id: str, source: audit.Source) -> None:
+    job = _existing(uow, job_id)
+    if job.state.is_final or job.state is JobState.FAILED:
+        raise InvalidTransition(f"It is {job.state} already.")
+    stopped = Advance(
+        job=job,
+        state=JobState.CANCELLED,
+        business_status=BusinessStatus.STOPPED,
+        reason="Stopped by an operator.",
+    )
+    _move(uow, stopped)
+    delivery = uow.deliveries.of_jobs([job_id]).get(job.id)
+    if delivery and delivery.state in (DeliveryState.PENDING, DeliveryState.IN_FLIGHT):
+        _settle(uow, delivery, DeliveryState.CANCELLED)
+    _audit(uow, stopped, "cancel", source)
+
+
+def _existing(uow: UnitOfWork, job_id: str) -> Job:
+    job = uow.jobs.get(job_id)
+    if job is None:
+        raise NotFound(_no_job(job_id))
+    return job
+
+
+def _move(uow: UnitOfWork, change: Advance) -> None:
+    if uow.jobs.advance([change]) != 1:
+        raise InvalidTransition("A worker moved it at this very moment; look at it again.")
+
+
+def _settle(uow: UnitOfWork, delivery: Delivery, state: DeliveryState) -> None:
+    due = uow.now_ms if state is DeliveryState.PENDING else 0
+    answer = delivery.last_answer
+    change = Settlement(delivery=delivery, state=state, answer=answer, next_attempt_ms=due)
+    if uow.deliveries.settle([change]) != 1:
+        raise InvalidTransition("A worker moved its result at this very moment; look again.")
+
+
+def _audit(uow: UnitOfWork, change: Advance, event: audit.JobEvent, source: audit.Source) -> None:
+    job = change.job
+    step = audit.Step(
+        id=new_id(),
+        recorded=uow.now,
+        source=source,
+        patient_key=job.patient_key,
+        job_id=job.id,
+        event_id=job.event_id,
+        reason=change.reason,
+    )
+    uow.audit(
+        audit.job_changed(
+            step,
+            event,
+            state=change.state.value,
+            business_status=change.business_status.value,
+            by=operator(),
+        )
+    )
+
+
+def _no_job(job_id: str) -> str:
+    return f"There is no job {job_id}; `nadi jobs list` shows them."
+
+
+def job_json(job: Job) -> dict[str, object]:
+    """Give a job as scripts read it."""
+    return {
+        "id": job.id,
+        "state": job.state.value,
+        "business_status": job.business_status.value,
+        "reason": job.reason,
+        "route": job.route,
+        "model": job.model,
+        "model_digest": job.model_digest,
+        "patient_key": job.patient_key,
+        "event_id": job.event_id,
+        "attempt": job.attempt,
+        "created_at": iso(job.created_ms),
+        "updated_at": iso(job.updated_ms),
+    }
+
+
+def _details(job: Job, delivery: Delivery | None) -> dict[str, object]:
+    return {
+        "decisions": list(job.decisions),
+        "delivery": None
+        if delivery is None
+        else {
+            "id": delivery.id,
+            "system": delivery.system,
+            "state": delivery.state.value,
+            "attempt": delivery.attempt,
+            "last_answer": delivery.last_answer,
+            "identifier": delivery.identifier,
+        },
+    }
+
+
+def _step(row: AuditRow) -> dict[str, object]:
+    return {"at": iso(row.recorded_ms), "event": row.event, "outcome": row.outcome}
+
+
+def coloured(job: Job) -> str:
+    """Show a job's state in its colour."""
+    return f"[{COLOURS[job.state]}]{job.state.value}[/]"
+
+
+def _row(job: Job) -> tuple[str, ...]:
+    patient = (job.patient_key or "")[:12]
+    because = job.business_status.value
+    created = moment(job.created_ms)
+    return job.id, created, coloured(job), because, job.route, job.model, patient
+
+
+def _show(job: Job, delivery: Delivery | None, trail: Sequence[AuditRow]) -> None:
+    out.print(f"[bold]{job.id}[/]  {coloured(job)} ({job.business_status.value})")
+    if job.reason:
+        out.print(f"  {escape(job.reason)}")
+    facts = table("", "")
+    facts.show_header = False
+    for name, value in _facts(job, delivery):
+        facts.add_row(f"[dim]{name}[/]", escape(value))
+    out.print(facts)
+    listing = table("WHEN", "STEP", "OUTCOME")
+    for row in trail:
+        listing.add_row(moment(row.recorded_ms), row.event, outcome_word(row.outcome))
+    out.print("\n[bold]What happened[/]", listing, sep="\n")
+    out.print(f"\n[dim]Why it was permitted or not: nadi consent explain {job.id}[/]")
+
+
+def _facts(job: Job, delivery: Delivery | None) -> list[tuple[str, str]]:
+    found = [
+        ("route", job.route),
+        ("model", f"{job.model}  {job.model_digest[:16]}"),
+        ("patient", (job.patient_key or "")[:16]),
+        ("event", job.event_id),
+        ("attempts", str(job.attempt)),
+        ("created", moment(job.created_ms)),
+        ("changed", moment(job.updated_ms)),
+    ]
+    if delivery is None:
+        return found
+    answer = f", last answer {delivery.last_answer}" if delivery.last_answer else ""
+    state = f"{delivery.state.value} to {delivery.system}, attempt {delivery.attempt}{answer}"
+    return [*found, ("delivery", state)]
+
+
+def outcome_word(outcome: str) -> str:
+    """Say how an audited step ended."""
+    return "[green]done[/]" if outcome == "0" else "[yellow]refused or failed[/]"

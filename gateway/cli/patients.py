@@ -1,0 +1,38 @@
+"""From `Patient/<id>`, as the EHR writes it, to the key by which Nadi knows the patient."""
+
+from dataclasses import dataclass
+
+from gateway.cli.context import EXIT_USAGE, Opened, fail, operator
+from gateway.core import audit
+from gateway.core.clock import new_id
+from gateway.store.unit_of_work import UnitOfWork
+
+
+@dataclass(frozen=True)
+class KnownPatient:
+    """A patient of one system.
+
+    Attributes:
+        key: Keyed hash.
+    """
+
+    system: str
+    key: str
+
+
+def patient_of(nadi: Opened, reference: str, system: str | None) -> KnownPatient:
+    """Find the key of a patient; it ends here when it is not clear whose patient that is."""
+    kind, _, number = reference.partition("/")
+    if kind != "Patient" or not number:
+        fail("Write the patient as the EHR does: Patient/<id>.", code=EXIT_USAGE)
+    systems = sorted(nadi.site().systems)
+    chosen = system or (systems[0] if len(systems) == 1 else None)
+    if chosen is None:
+        fail(f"Say with --system whose patient: {', '.join(systems) or 'none'}.", code=EXIT_USAGE)
+    return KnownPatient(chosen, nadi.store.sealer.patient_key(chosen, reference))
+
+
+def record_search(uow: UnitOfWork, source: audit.Source, patient_key: str, query: str) -> None:
+    """Put on record that somebody at this machine looked a patient up."""
+    step = audit.Step(id=new_id(), recorded=uow.now, source=source, patient_key=patient_key)
+    uow.audit(audit.queried(step, agents=[operator()], query=query))
