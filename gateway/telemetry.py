@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
+from wsgiref.simple_server import WSGIServer
 
 import structlog
 from prometheus_client import (
@@ -75,11 +76,11 @@ Span = AbstractContextManager[object]
 
 
 def configure(process: str, settings: Settings, *, stream: TextIO | None = None) -> None:
-    """Set up the logs and traces of this process.
+    """Set up the logs, metrics and traces of this process.
 
     Args:
         process: Name that every line carries, for example `api`.
-        settings: Gives `log_level` and `otlp_endpoint`.
+        settings: Gives `log_level`, `metrics_port` and `otlp_endpoint`.
         stream: Where lines go; standard error when absent.
     """
     out = stream or sys.stderr
@@ -93,6 +94,8 @@ def configure(process: str, settings: Settings, *, stream: TextIO | None = None)
     )
     _adopt_libraries(level)
     _adopt_crashes()
+    if settings.metrics_port and not is_shared():
+        serve_metrics(settings.metrics_port)
     if settings.otlp_endpoint:
         _start_traces(process, settings.otlp_endpoint)
 
@@ -170,9 +173,12 @@ class _Adopted(logging.Handler):
     """Passes what libraries log on to our chain, stripped to logger, place and error class."""
 
     def emit(self, record: logging.LogRecord) -> None:
+        event = HARMLESS_MESSAGES.get(str(record.msg))
+        if event is None and record.levelno < logging.WARNING:
+            return
         structlog.get_logger().log(
             min(record.levelno // 10 * 10, logging.CRITICAL),
-            HARMLESS_MESSAGES.get(str(record.msg), "library"),
+            event or "library",
             logger=record.name,
             place=f"{record.module}:{record.lineno}",
             exc_info=record.exc_info,
@@ -376,9 +382,13 @@ def is_shared() -> bool:
     return bool(getattr(values.ValueClass, "_multiprocess", False))
 
 
-def serve_metrics(port: int) -> None:
-    """Serve this process's metrics on a port, for a worker in a container of its own."""
-    start_http_server(port, registry=_registry)
+def serve_metrics(port: int) -> tuple[WSGIServer, threading.Thread]:
+    """Serve this process's metrics on a port, for a worker in a container of its own.
+
+    Returns:
+        The server and its thread, which end with the process.
+    """
+    return start_http_server(port, registry=_registry)
 
 
 # --- Traces ---------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ import io
 import json
 import logging
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -14,6 +15,7 @@ import structlog
 from prometheus_client.parser import text_string_to_metric_families
 
 from gateway import telemetry
+from gateway.cli.healthy import is_healthy
 from gateway.core.errors import StoreUnavailable
 from gateway.settings import Settings
 
@@ -243,3 +245,17 @@ def test_spans_carry_allow_listed_attributes_only(monkeypatch):
     assert dict(finished.attributes) == {"count": 2}
     assert finished.events == ()
     assert CANARY not in finished.to_json()
+
+
+def test_a_worker_of_its_own_serves_its_metrics_on_a_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+
+    server, thread = telemetry.serve_metrics(port)
+
+    assert is_healthy(f"http://127.0.0.1:{port}/metrics")
+    assert not is_healthy(f"http://127.0.0.1:{port + 1}/metrics")
+    server.shutdown()
+    server.server_close()
+    thread.join()

@@ -1,0 +1,60 @@
+# Everything a newcomer or a build server needs. Python 3.11 to 3.14 and make are enough.
+#
+#   make run      install, then the demonstration: a stand-in EHR with 40 synthetic patients
+#   make test     install and run all tests
+#   make check    format, lint, types
+#   make bench    side-by-side benchmark against a plain build
+#   make chaos    kill processes while events flow, the long version
+
+PYTHON ?= $(firstword $(foreach p,python3.13 python3.12 python3.14 python3.11 python3,\
+            $(shell $(p) -c 'import sys; print("$(p)" if (3,11) <= sys.version_info < (3,15) else "")' 2>/dev/null)))
+VENV   := .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
+DEMO   := .demo
+PORT   ?= 8080
+SANDBOX_PORT ?= 8090
+
+.PHONY: install dev run test check bench chaos clean
+.DEFAULT_GOAL := install
+
+install: $(VENV)/.installed
+
+dev: $(VENV)/.installed-dev
+
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo "Nadi needs Python 3.11 to 3.14; none was found. Name one: make PYTHON=/path/to/python3" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { echo "$(PYTHON) can't make a virtual environment. On Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
+
+$(VENV)/.installed: requirements.lock pyproject.toml | $(BIN)/python
+	@echo "Installing Nadi into $(VENV) ..."
+	@$(PIP) install --require-hashes -r requirements.lock
+	@$(PIP) install --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/.installed-dev: requirements-dev.lock $(VENV)/.installed
+	@echo "Installing what the tests need ..."
+	@$(PIP) install --require-hashes -r requirements-dev.lock
+	@touch $@
+
+# The demonstration begins anew each time, in a folder of its own.
+run: install
+	@rm -rf $(DEMO)
+	@$(BIN)/nadi up --data-dir $(DEMO) --port $(PORT) --sandbox --sandbox-port $(SANDBOX_PORT) --play 40
+
+test: dev
+	@$(BIN)/python -m pytest -q
+
+check: dev
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+
+bench: dev
+	@$(BIN)/python -m benchmarks
+
+chaos: dev
+	@NADI_CHAOS_EVENTS=2000 $(BIN)/python -m pytest -q -m chaos tests/chaos
+
+clean:
+	@rm -rf $(VENV) $(DEMO)
