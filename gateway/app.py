@@ -22,6 +22,7 @@ from gateway.api.intake import Intake
 from gateway.api.openapi import describe
 from gateway.api.outcome import fhir_response, refuse
 from gateway.api.receive import Receiver
+from gateway.api.results import Results
 from gateway.api.security import Authenticator
 from gateway.api.tasks import Tasks
 from gateway.core.errors import ContentError, NotFound
@@ -73,7 +74,8 @@ def build(settings: Settings) -> FastAPI:
     app = FastAPI(title="Nadi", lifespan=lifespan, docs_url=None, redoc_url=None)
     app.router.routes.extend(
         [
-            *_fhir_routes(edge, Receiver(settings, committer), Tasks(edge), AuditEvents(edge)),
+            *_read_routes(edge),
+            *_push_routes(edge, Receiver(settings, committer)),
             *_operator_routes(health),
             _docs(app, settings),
         ]
@@ -83,29 +85,34 @@ def build(settings: Settings) -> FastAPI:
     return app
 
 
-def _fhir_routes(edge: Edge, receiver: Receiver, tasks: Tasks, audit: AuditEvents) -> list[Path]:
+def _read_routes(edge: Edge) -> list[Path]:
     async def metadata(_request: Request) -> Response:
         return fhir_response(capability_statement())
 
-    push, own = Permission.PUSH, Permission.READ_OWN_TASKS
+    tasks, audit = Tasks(edge), AuditEvents(edge)
+    guarded = (
+        ("/fhir/Task", Permission.READ_TASKS, tasks.search),
+        ("/fhir/Task/{id}", Permission.READ_TASKS, tasks.read),
+        ("/fhir/Observation", Permission.READ_RESULTS, Results(edge).search),
+        ("/fhir/AuditEvent", Permission.READ_AUDIT, audit.search),
+        ("/audit/checkpoint", Permission.READ_AUDIT, audit.checkpoint),
+    )
     return [
         Path("/fhir/metadata", metadata, methods=["GET"]),
-        Path("/fhir/Task", edge.endpoint(own, tasks.search), methods=["GET"]),
-        Path("/fhir/Task/{id}", edge.endpoint(own, tasks.read), methods=["GET"]),
-        Path(
-            "/fhir/AuditEvent",
-            edge.endpoint(Permission.READ_AUDIT, audit.search),
-            methods=["GET"],
+        *(
+            Path(path, edge.endpoint(permission, handler), methods=["GET"])
+            for path, permission, handler in guarded
         ),
-        Path(
-            "/audit/checkpoint",
-            edge.endpoint(Permission.READ_AUDIT, audit.checkpoint),
-            methods=["GET"],
-        ),
-        Path("/fhir", edge.endpoint(push, receiver.base), methods=["POST"]),
-        Path("/fhir/", edge.endpoint(push, receiver.base), methods=["POST"]),
-        Path("/fhir/{type}", edge.endpoint(push, receiver.create), methods=["POST"]),
-        Path("/fhir/{type}/{id}", edge.endpoint(push, receiver.update), methods=["PUT"]),
+    ]
+
+
+def _push_routes(edge: Edge, receiver: Receiver) -> list[Path]:
+    base, create = edge.endpoint(Permission.PUSH, receiver.base), receiver.create
+    return [
+        Path("/fhir", base, methods=["POST"]),
+        Path("/fhir/", base, methods=["POST"]),
+        Path("/fhir/{type}", edge.endpoint(Permission.PUSH, create), methods=["POST"]),
+        Path("/fhir/{type}/{id}", edge.endpoint(Permission.PUSH, receiver.update), methods=["PUT"]),
     ]
 
 

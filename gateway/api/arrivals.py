@@ -6,12 +6,13 @@ from hashlib import sha256
 
 from adapters.site import Site
 from gateway.core.admission import Arrival
-from gateway.core.clock import new_id, to_ms
+from gateway.core.clock import new_id
 from gateway.core.errors import ConfigurationError, Issue
 from gateway.core.event import Facts, facts
 from gateway.core.fhir import BundleEntry, ParsedBundle, Resource
 from gateway.core.jobs import EventId
 from gateway.core.principal import Principal
+from gateway.store.identity import dedupe_key, resource_key
 from gateway.store.sealing import Sealer
 
 _NO_RESOURCE = Issue("not-supported", "An entry without a resource changes nothing here.")
@@ -104,10 +105,8 @@ def _arrival(
         content=resource.content,
         raw=resource.raw,
         sha256=digest,
-        dedupe_key=_dedupe_key(sealer, system, read, digest),
-        resource_key=sealer.keyed_hash("resource", system, read.resource_type, read.resource_id)
-        if read.resource_id
-        else None,
+        dedupe_key=dedupe_key(sealer, system, read, digest),
+        resource_key=resource_key(sealer, system, read),
         patient_key=sealer.patient_key(system, read.patient) if read.patient else None,
         submission_id=posting.submission_id if posting.bundle else None,
         entry_index=index,
@@ -115,12 +114,3 @@ def _arrival(
         address=posting.address,
         principal_name=posting.principal.name,
     )
-
-
-def _dedupe_key(sealer: Sealer, system: str, read: Facts, digest: str) -> str:
-    """Make equal keys for the same version of a resource, or the same bytes without a version."""
-    updated = str(to_ms(read.last_updated)) if read.last_updated else ""
-    if read.resource_id and (read.version_id or updated):
-        version = (read.resource_type, read.resource_id, read.version_id or "", updated)
-        return sealer.keyed_hash("version", system, *version)
-    return sealer.keyed_hash("bytes", system, read.resource_type, digest)

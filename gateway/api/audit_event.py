@@ -3,7 +3,6 @@
 Source: IHE ITI-81 (Retrieve ATNA Audit Event), FHIR R4 AuditEvent search parameters.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -14,7 +13,7 @@ from starlette.responses import PlainTextResponse, Response
 
 from gateway.api.edge import Call, Edge
 from gateway.api.outcome import fhir_response
-from gateway.api.paging import count_of, next_link, searchset
+from gateway.api.paging import count_of, next_link, patient_key_of, searchset
 from gateway.core import clinical_time
 from gateway.core.clock import to_ms
 from gateway.core.errors import ContentError, NotFound
@@ -33,9 +32,8 @@ class _Answer:
 class AuditEvents:
     """Searches the audit log."""
 
-    def __init__(self, edge: Edge, *, default_system: str = "ehr") -> None:
+    def __init__(self, edge: Edge) -> None:
         self._edge = edge
-        self._default_system = default_system
 
     async def search(self, call: Call) -> Response:
         """`GET /fhir/AuditEvent?patient=&date=&outcome=&_count=`."""
@@ -77,7 +75,7 @@ class AuditEvents:
             raise ContentError("outcome has to be 0, 4, 8 or 12.", location="outcome")
         since, until = _period(given.getlist("date"))
         return AuditFilter(
-            patient_key=self._patient_key(given),
+            patient_key=patient_key_of(request, self._edge.store.sealer),
             since_ms=since,
             until_ms=until,
             outcome=outcome,
@@ -85,14 +83,6 @@ class AuditEvents:
             before_seq=_number(given.get("before")),
             limit=count_of(request),
         )
-
-    def _patient_key(self, given: Mapping[str, str]) -> str | None:
-        patient = given.get("patient")
-        if patient is None:
-            return None
-        reference = patient if "/" in patient else f"Patient/{patient}"
-        system = given.get("system", self._default_system)
-        return self._edge.store.sealer.patient_key(system, reference)
 
 
 def _number(text: str | None) -> int | None:

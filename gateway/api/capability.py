@@ -43,6 +43,9 @@ def _resource(name: str) -> dict[str, object]:
     described: dict[str, object] = {"type": name}
     if name == "Task":
         codes += ["read", "search-type"]
+    if name == "Observation":
+        codes += ["search-type"]
+        described["searchParam"] = [{"name": "patient", "type": "reference"}]
     if name == "AuditEvent":
         codes += ["search-type"]
         described["searchParam"] = [

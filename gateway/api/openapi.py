@@ -51,6 +51,11 @@ def _paths() -> dict[str, Any]:
         "/fhir/Task/{id}": {
             "get": _call("See what became of an event or job", 200, "Task", [identifier])
         },
+        "/fhir/Observation": {
+            "get": _call(
+                "A patient's results", 200, "Bundle of Observations", searched[:1] + searched[3:]
+            )
+        },
         "/fhir/AuditEvent": {
             "get": _call("Search the audit log", 200, "Bundle of AuditEvents", searched)
         },

@@ -9,9 +9,13 @@ from urllib.parse import urlencode
 from starlette.requests import Request
 
 from gateway.core.errors import ContentError
+from gateway.store.sealing import Sealer
 
 DEFAULT_COUNT = 50
 MOST_COUNT = 500
+
+#: The system that patients belong to unless `system=` says otherwise.
+DEFAULT_SYSTEM = "ehr"
 
 
 def count_of(request: Request) -> int:
@@ -24,6 +28,18 @@ def count_of(request: Request) -> int:
     if not given.isdecimal():
         raise ContentError("_count has to be a whole number.", location="_count")
     return min(max(int(given), 1), MOST_COUNT)
+
+
+def patient_key_of(request: Request, sealer: Sealer) -> str | None:
+    """Turn `patient=` into the patient's keyed hash; None when no patient is named.
+
+    `system=` says whose patient it is, for a site with more than one EHR.
+    """
+    patient = request.query_params.get("patient")
+    if patient is None:
+        return None
+    reference = patient if "/" in patient else f"Patient/{patient}"
+    return sealer.patient_key(request.query_params.get("system", DEFAULT_SYSTEM), reference)
 
 
 def next_link(name: str, value: str | None) -> dict[str, str]:

@@ -70,12 +70,12 @@ class Tasks:
 
 
 def _visible(uow: UnitOfWork, caller: Principal, count: int, before: str | None) -> list[Event]:
-    owner = None if caller.may(Permission.READ_JOBS) else caller.id
+    owner = None if caller.may(Permission.READ_EVERY_TASK) else caller.id
     return uow.events.recent(principal_id=owner, limit=count, before=before)
 
 
 def _may_see(caller: Principal, event: Event) -> bool:
-    return caller.may(Permission.READ_JOBS) or event.principal_id == caller.id
+    return caller.may(Permission.READ_EVERY_TASK) or event.principal_id == caller.id
 
 
 def _found(event: Event, jobs: list[Job]) -> _Found:

@@ -23,8 +23,8 @@ class Permission(StrEnum):
     """What a call needs."""
 
     PUSH = "push"
-    READ_OWN_TASKS = "read-own-tasks"
-    READ_JOBS = "read-jobs"
+    READ_TASKS = "read-tasks"
+    READ_EVERY_TASK = "read-every-task"
     READ_RESULTS = "read-results"
     READ_AUDIT = "read-audit"
     READ_CONSENT = "read-consent"
@@ -33,8 +33,10 @@ class Permission(StrEnum):
 
 
 PERMISSIONS: dict[Role, frozenset[Permission]] = {
-    Role.EHR: frozenset({Permission.PUSH, Permission.READ_OWN_TASKS}),
-    Role.INTEGRATOR: frozenset({Permission.READ_JOBS, Permission.CONFIGURE}),
+    Role.EHR: frozenset({Permission.PUSH, Permission.READ_TASKS}),
+    Role.INTEGRATOR: frozenset(
+        {Permission.READ_TASKS, Permission.READ_EVERY_TASK, Permission.CONFIGURE}
+    ),
     Role.CLINICIAN: frozenset({Permission.READ_RESULTS}),
     Role.COMPLIANCE: frozenset({Permission.READ_AUDIT, Permission.READ_CONSENT}),
     Role.OPERATOR: frozenset({Permission.OPERATE}),
