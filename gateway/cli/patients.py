@@ -22,14 +22,14 @@ class KnownPatient:
 
 def patient_of(nadi: Opened, reference: str, system: str | None) -> KnownPatient:
     """Find the key of a patient; it ends here when it is not clear whose patient that is."""
-    kind, _, number = reference.partition("/")
-    if kind != "Patient" or not number:
-        fail("Write the patient as the EHR does: Patient/<id>.", code=EXIT_USAGE)
+    kind, _, number = reference.rpartition("/")
+    if kind not in ("", "Patient") or not number:
+        fail("Name the patient by the id that the EHR uses: Patient/<id>.", code=EXIT_USAGE)
     systems = sorted(nadi.site().systems)
     chosen = system or (systems[0] if len(systems) == 1 else None)
     if chosen is None:
         fail(f"Say with --system whose patient: {', '.join(systems) or 'none'}.", code=EXIT_USAGE)
-    return KnownPatient(chosen, nadi.store.sealer.patient_key(chosen, reference))
+    return KnownPatient(chosen, nadi.store.sealer.patient_key(chosen, f"Patient/{number}"))
 
 
 def record_search(uow: UnitOfWork, source: audit.Source, patient_key: str, query: str) -> None:

@@ -1,0 +1,135 @@
+"""What the audit log says that the other tables have to hold: read once, compared row by row.
+
+Each AuditEvent is a claim about rows: this event was received with this SHA-256, this job is in
+this state. `Evidence` gathers the claims; `gateway.store.verification` compares.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from gateway.core.audit import AuditRecord
+from gateway.core.audit_event import (
+    CREDENTIAL_SYSTEM,
+    EVENT_SYSTEM,
+    RESULT_SYSTEM,
+)
+from gateway.core.clock import to_ms
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One AuditEvent, taken apart.
+
+    Attributes:
+        seq: Its number in `audit_events`.
+        facts: `entity.detail` of all its entities, by name.
+        names: `entity.what.identifier` values, by system.
+        agents: Identifiers of its agents.
+        reason: `outcomeDesc`.
+    """
+
+    seq: int
+    record: AuditRecord
+    facts: Mapping[str, str]
+    names: Mapping[str, str]
+    agents: tuple[str, ...]
+    request_id: str | None
+    reason: str
+
+    @property
+    def recorded_ms(self) -> int:
+        """When it was recorded, in milliseconds."""
+        return to_ms(self.record.recorded)
+
+
+@dataclass
+class JobEvidence:
+    """Everything on record about one job."""
+
+    first: Claim
+    last: Claim
+    decisions: set[tuple[str, str, str, str]] = field(default_factory=set)
+    delivered: Claim | None = None
+    digests: set[str] = field(default_factory=set)
+
+
+@dataclass
+class Evidence:
+    """What the whole log says."""
+
+    received: dict[str, Claim] = field(default_factory=dict)
+    jobs: dict[str, JobEvidence] = field(default_factory=dict)
+    results: dict[str, str] = field(default_factory=dict)
+    sites: dict[str, Claim] = field(default_factory=dict)
+    credentials: dict[str, Claim] = field(default_factory=dict)
+    revoked: dict[str, Claim] = field(default_factory=dict)
+
+    def add(self, claim: Claim) -> None:
+        """Take one claim into account; claims come in the order of the log."""
+        record = claim.record
+        if record.event == "receive" and EVENT_SYSTEM in claim.names and record.outcome == "0":
+            self.received[claim.names[EVENT_SYSTEM]] = claim
+        elif record.event == "configure":
+            self.sites[claim.facts.get("version", "")] = claim
+        elif CREDENTIAL_SYSTEM in claim.names and record.event == "credential-add":
+            self.credentials[claim.names[CREDENTIAL_SYSTEM]] = claim
+        elif CREDENTIAL_SYSTEM in claim.names and record.event == "credential-revoke":
+            self.revoked[claim.names[CREDENTIAL_SYSTEM]] = claim
+        elif record.job_id is not None:
+            self._add_of_job(record.job_id, claim)
+
+    def _add_of_job(self, job_id: str, claim: Claim) -> None:
+        known = self.jobs.setdefault(job_id, JobEvidence(claim, claim))
+        if "state" in claim.facts and (
+            "state" not in known.last.facts or claim.seq > known.last.seq
+        ):
+            known.last = claim
+        if claim.record.event == "consent":
+            known.decisions.add(_decision(claim))
+        elif claim.record.event == "infer" and "sha256" in claim.facts:
+            known.digests.add(claim.facts["sha256"])
+        elif claim.record.event == "deliver":
+            self._add_delivery(job_id, known, claim)
+
+    def _add_delivery(self, job_id: str, known: JobEvidence, claim: Claim) -> None:
+        self.results[job_id] = claim.names.get(RESULT_SYSTEM, "")
+        if claim.record.outcome == "0":
+            known.delivered = claim
+
+
+def read_claim(seq: int, record: AuditRecord) -> Claim:
+    """Take an AuditEvent apart; its body was read as a record before."""
+    body: dict[str, Any] = orjson.loads(record.body)
+    entities = body.get("entity", [])
+    identifiers = [entity.get("what", {}).get("identifier", {}) for entity in entities]
+    return Claim(
+        seq=seq,
+        record=record,
+        facts=dict(_facts(entities)),
+        names={each["system"]: each["value"] for each in identifiers if "system" in each},
+        agents=tuple(agent["who"]["identifier"]["value"] for agent in body["agent"]),
+        request_id=next(
+            (each["value"] for each in identifiers if "system" not in each and each), None
+        ),
+        reason=body.get("outcomeDesc", ""),
+    )
+
+
+def decision_key(decision: Mapping[str, Any]) -> tuple[str, str, str, str]:
+    """Give what a decision kept with a job has in common with its AuditEvent."""
+    outcome = "0" if decision["decision"] == "permit" else "8"
+    return outcome, decision["stage"], decision["purpose"], " ".join(decision["reasons"])
+
+
+def _decision(claim: Claim) -> tuple[str, str, str, str]:
+    stage, purpose = claim.facts.get("stage", ""), claim.facts.get("purpose", "")
+    return claim.record.outcome, stage, purpose, claim.reason
+
+
+def _facts(entities: list[dict[str, Any]]) -> Iterator[tuple[str, str]]:
+    for entity in entities:
+        for detail in entity.get("detail", ()):
+            yield detail["type"], detail["valueString"]

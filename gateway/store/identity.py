@@ -1,0 +1,28 @@
+"""The keyed hashes by which a resource is known, the same when receiving and when verifying."""
+
+from gateway.core.clock import to_ms
+from gateway.core.event import Facts
+from gateway.store.sealing import Sealer
+
+
+def dedupe_key(sealer: Sealer, system: str, read: Facts, sha256: str) -> str:
+    """Make equal keys for the same version of a resource, or the same bytes without a version.
+
+    Args:
+        sealer: Hashes with the key of this installation.
+        system: System of the site file that the resource comes from.
+        read: What the resource says of itself.
+        sha256: Of its bytes, hexadecimal.
+    """
+    updated = str(to_ms(read.last_updated)) if read.last_updated else ""
+    if read.resource_id and (read.version_id or updated):
+        version = (read.resource_type, read.resource_id, read.version_id or "", updated)
+        return sealer.keyed_hash("version", system, *version)
+    return sealer.keyed_hash("bytes", system, read.resource_type, sha256)
+
+
+def resource_key(sealer: Sealer, system: str, read: Facts) -> str | None:
+    """Name a resource over all its versions; None when it has no id."""
+    if not read.resource_id:
+        return None
+    return sealer.keyed_hash("resource", system, read.resource_type, read.resource_id)

@@ -1,0 +1,284 @@
+"""The rows beside the audit log, compared with what the log says of them.
+
+* An event's payload opens, has the SHA-256 that was recorded when it was received, and says of
+  itself what the columns say; a Bundle can be put together again with its SHA-256.
+* A job is in the state that was last recorded, for the event, patient, route and model recorded.
+* A result's body and location open; what was recorded as delivered is delivered.
+* Nothing recorded is missing, and nothing is there that was never recorded.
+
+A value that opens was sealed by the master key for exactly this table, column, row and patient.
+"""
+
+from collections.abc import Callable, Mapping
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any
+
+import orjson
+import sqlalchemy as sa
+
+from gateway.core.audit_event import RESULT_SYSTEM
+from gateway.core.clock import to_ms
+from gateway.core.delivery import DeliveryState
+from gateway.core.errors import Unsealable
+from gateway.core.event import VersionMark, facts, is_older
+from gateway.core.jobs import JobState
+from gateway.store.evidence import Claim, Evidence, JobEvidence, decision_key
+from gateway.store.identity import dedupe_key, resource_key
+from gateway.store.sealing import Place
+from gateway.store.verification import Progress, Verification, rows
+
+if TYPE_CHECKING:
+    from gateway.store.unit_of_work import UnitOfWork
+
+Row = Mapping[str, Any]
+
+#: `recorded` is cut to the millisecond, a column may be rounded.
+_SAME_MOMENT_MS = 1
+_EVERY = 200
+
+
+class RowVerifier:
+    """Goes through the tables that the audit log speaks of."""
+
+    def __init__(
+        self, uow: "UnitOfWork", evidence: Evidence, report: Verification, progress: Progress
+    ) -> None:
+        self._uow = uow
+        self._evidence = evidence
+        self._report = report
+        self._progress = progress
+        self._current: dict[str, list[tuple[VersionMark, bool, str]]] = {}
+        self._job_rows: dict[str, tuple[str, str | None]] = {}
+
+    def run(self) -> None:
+        """Go through everything; what is wrong goes into the report."""
+        self._each("patient_keys", self._check_key, key="patient_key")
+        self._each("events", self._check_event)
+        self._check_versions()
+        self._each("submissions", self._check_submission)
+        self._each("jobs", self._check_job)
+        self._each("deliveries", self._check_delivery)
+        self._each("sites", self._check_site, key="version")
+        self._each("credentials", self._check_credential)
+        self._check_missing("events", set(self._evidence.received))
+        self._check_missing("jobs", set(self._evidence.jobs))
+
+    def _each(self, table: str, check: Callable[[Row], None], *, key: str = "id") -> None:
+        connection = self._uow.connection
+        total = connection.execute(sa.text(f"select count(*) from {table}")).scalar_one()  # noqa: S608 - our own names
+        for index, row in enumerate(rows(connection, f"select * from {table} order by {key}")):  # noqa: S608
+            if index % _EVERY == 0:
+                self._progress(table, index, total)
+            try:
+                check(row)
+            except Unsealable as error:
+                self._report.found(table, row[key], error.message)
+            except (ValueError, TypeError, KeyError, AttributeError):
+                self._report.found(table, row[key], "it can't be read as what it was")
+            self._report.count(table)
+        self._progress(table, total, total)
+
+    # -- what was received -------------------------------------------------------------------
+
+    def _check_key(self, row: Row) -> None:
+        name = str(row["patient_key"])
+        # Sealing nothing unwraps the key, which opens for this patient alone.
+        self._uow.sealer.seal(bytes(row["wrapped_key"]), name, Place("", "", ""), b"")
+
+    def _check_event(self, row: Row) -> None:
+        claim = self._evidence.received.get(row["id"])
+        if claim is None:
+            self._report.found("events", row["id"], "its reception is not on record")
+            return
+        payload = self._open("events", "payload", row)
+        content = orjson.loads(payload)
+        read, sealer = facts(content), self._uow.sealer
+        updated_ms = to_ms(read.last_updated) if read.last_updated else None
+        expected = {
+            **self._recorded_of_event(claim),
+            "version_id": read.version_id,
+            "last_updated_ms": updated_ms,
+            "codes": "\n".join(read.codes),
+            "effective_ms": to_ms(read.effective) if read.effective else None,
+            "resource_type": read.resource_type,
+            "resource_key": resource_key(sealer, row["system"], read),
+            "dedupe_key": dedupe_key(sealer, row["system"], read, row["sha256"]),
+        }
+        self._compare("events", row, expected, claim)
+        self._same_moment("events", row, "received_ms", claim)
+        if sha256(payload).hexdigest() != claim.facts.get("sha256"):
+            self._report.found(
+                "events", row["id"], "its payload is not what was received", claim.seq
+            )
+        self._check_patient(row)
+        if row["resource_key"]:
+            mark = VersionMark(read.version_id, updated_ms)
+            versions = self._current.setdefault(row["resource_key"], [])
+            versions.append((mark, bool(row["is_current"]), row["id"]))
+        elif not row["is_current"]:
+            self._report.found("events", row["id"], "column is_current is not what it was")
+
+    def _recorded_of_event(self, claim: Claim) -> dict[str, object]:
+        return {
+            "sha256": claim.facts.get("sha256"),
+            "patient_key": claim.record.patient_key,
+            "request_id": claim.request_id,
+            "principal_id": claim.agents[0],
+        }
+
+    def _check_patient(self, row: Row) -> None:
+        if row["patient_ref"] is None:
+            return
+        reference = self._open("events", "patient_ref", row).decode()
+        if self._uow.sealer.patient_key(row["system"], reference) != row["patient_key"]:
+            self._report.found("events", row["id"], "column patient_key is another patient's")
+
+    def _check_versions(self) -> None:
+        """Insist that of each resource the newest version, and no other, is the current one."""
+        for versions in self._current.values():
+            current = [(mark, row) for mark, is_current, row in versions if is_current]
+            if len(current) != 1:
+                what = f"{len(current)} versions of its resource are current instead of one"
+                self._report.found("events", versions[-1][2], what)
+            elif any(is_older(current[0][0], mark) for mark, _, _ in versions):
+                self._report.found("events", current[0][1], "it is current but not the newest")
+
+    def _check_submission(self, row: Row) -> None:
+        whole = self._uow.events.submission_bytes(row["id"])
+        digest = sha256(whole).hexdigest()
+        expected = {
+            "sha256": digest,
+            "dedupe_key": self._uow.sealer.keyed_hash("submission", row["system"], digest),
+            "bundle_type": orjson.loads(whole).get("type", ""),
+        }
+        self._compare("submissions", row, expected)
+
+    # -- what came of it ---------------------------------------------------------------------
+
+    def _check_job(self, row: Row) -> None:
+        self._job_rows[row["id"]] = (row["state"], row["patient_key"])
+        evidence = self._evidence.jobs.get(row["id"])
+        if evidence is None:
+            self._report.found("jobs", row["id"], "that it came into being is not on record")
+            return
+        first, last = evidence.first, evidence.last
+        expected: dict[str, object] = {
+            "patient_key": first.record.patient_key,
+            "event_id": first.record.event_id,
+        }
+        known = {**first.facts, **last.facts}
+        expected |= {name: known[name] for name in ("route", "model") if name in known}
+        self._compare("jobs", row, expected, last)
+        self._check_state(row, last)
+        self._same_moment("jobs", row, "created_ms", first)
+        if evidence.digests and row["model_digest"] not in evidence.digests:
+            self._report.found("jobs", row["id"], "another model computed it than the row says")
+        self._check_decisions(row, evidence)
+
+    def _check_state(self, row: Row, last: Claim) -> None:
+        """Compare with what was last recorded; only a job that is open moves on unrecorded."""
+        recorded, actual = last.facts.get("state"), row["state"]
+        if recorded in (JobState.READY, JobState.IN_PROGRESS):
+            is_so = actual in (JobState.READY, JobState.IN_PROGRESS)
+            is_so = is_so and row["business_status"] in _OPEN
+        else:
+            explained = last.facts.get("business-status")
+            is_so = actual == recorded and row["business_status"] == explained
+        if not is_so:
+            what = f"its state is not the one last recorded ({recorded})"
+            self._report.found("jobs", row["id"], what, last.seq)
+
+    def _check_decisions(self, row: Row, evidence: JobEvidence) -> None:
+        for decision in orjson.loads(row["decisions"]):
+            if decision_key(decision) not in evidence.decisions:
+                what = "column decisions holds a consent decision that is not on record"
+                self._report.found("jobs", row["id"], what, evidence.last.seq)
+
+    def _check_delivery(self, row: Row) -> None:
+        body = self._open("deliveries", "body", row)
+        if row["location"] is not None:
+            self._open("deliveries", "location", row)
+        found, name = self._report.found, row["id"]
+        if row["job_id"] not in self._job_rows:
+            found("deliveries", name, "its job is not there")
+            return
+        if self._job_rows[row["job_id"]][1] != row["patient_key"]:
+            found("deliveries", name, "its job is about another patient")
+        if str(row["identifier"]).encode() not in body:
+            found("deliveries", name, "column identifier is not that of its body")
+        if row["state"] not in _DELIVERY_STATES:
+            found("deliveries", name, "its state is none that exists")
+        self._check_delivered(row)
+
+    def _check_delivered(self, row: Row) -> None:
+        evidence = self._evidence.jobs.get(row["job_id"])
+        claim = evidence.delivered if evidence else None
+        is_delivered = row["state"] == DeliveryState.DELIVERED
+        if (claim is not None) != is_delivered:
+            what = "its state is not the one that was recorded"
+            self._report.found("deliveries", row["id"], what, claim.seq if claim else None)
+        if claim is None:
+            return
+        expected = {"identifier": claim.names.get(RESULT_SYSTEM)}
+        self._compare("deliveries", row, expected, claim)
+        if is_delivered:
+            self._same_moment("deliveries", row, "delivered_ms", claim)
+        if row["system"] not in claim.agents:
+            what = "column system is not where it was delivered"
+            self._report.found("deliveries", row["id"], what, claim.seq)
+
+    # -- what is configured ------------------------------------------------------------------
+
+    def _check_site(self, row: Row) -> None:
+        claim = self._evidence.sites.get(str(row["version"]))
+        if claim is None:
+            self._report.found("sites", row["version"], "that it was applied is not on record")
+            return
+        digest = sha256(row["yaml"].encode()).hexdigest()
+        recorded = claim.facts.get("sha256")
+        if digest != recorded or row["sha256"] != recorded:
+            what = "it is not the file that was applied"
+            self._report.found("sites", row["version"], what, claim.seq)
+        self._same_moment("sites", row, "applied_ms", claim, key="version")
+
+    def _check_credential(self, row: Row) -> None:
+        claim = self._evidence.credentials.get(row["id"])
+        if claim is None:
+            self._report.found("credentials", row["id"], "that it was added is not on record")
+            return
+        self._compare("credentials", row, {"role": claim.facts.get("role")}, claim)
+        self._same_moment("credentials", row, "created_ms", claim)
+        revoked = self._evidence.revoked.get(row["id"])
+        if (revoked is None) != (row["revoked_ms"] is None):
+            what = "whether it is revoked is not what was recorded"
+            self._report.found("credentials", row["id"], what, (revoked or claim).seq)
+
+    # -- the comparisons ---------------------------------------------------------------------
+
+    def _open(self, table: str, column: str, row: Row) -> bytes:
+        place = Place(table, column, row["id"])
+        return self._uow.patient_keys.unseal(row["patient_key"], place, bytes(row[column]))
+
+    def _compare(
+        self, table: str, row: Row, expected: Mapping[str, object], claim: Claim | None = None
+    ) -> None:
+        for column, value in expected.items():
+            if row[column] != value:
+                what = f"column {column} is not what was recorded"
+                self._report.found(table, str(row["id"]), what, claim.seq if claim else None)
+
+    def _same_moment(
+        self, table: str, row: Row, column: str, claim: Claim, *, key: str = "id"
+    ) -> None:
+        if abs(row[column] - claim.recorded_ms) > _SAME_MOMENT_MS:
+            what = f"column {column} is not the time that was recorded"
+            self._report.found(table, str(row[key]), what, claim.seq)
+
+    def _check_missing(self, table: str, recorded: set[str]) -> None:
+        present = {row["id"] for row in rows(self._uow.connection, f"select id from {table}")}  # noqa: S608
+        for gone in sorted(recorded - present):
+            self._report.found(table, gone, "it is on record but not there")
+
+
+_OPEN = ("queued", "running", "delivery-pending")
+_DELIVERY_STATES = frozenset(DeliveryState)
