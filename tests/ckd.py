@@ -1,4 +1,4 @@
-"""The 400 patients of the public kidney disease table as FHIR, as different hospitals would send them.
+"""The 400 patients of the public kidney disease table as FHIR, as hospitals would send them.
 
 Used by the tests of ckd-risk and by integration tests: `ckd_rows` reads the table, `to_fhir` writes
 a Patient and Observations, `model_input` is the row as the model wants it, without FHIR between.

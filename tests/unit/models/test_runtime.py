@@ -1,0 +1,226 @@
+import json
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+
+from models.evaluate import quantization_gap
+from models.quantize import static_int8
+from models.registry import (
+    REFERENCE_MODELS,
+    ModelUnusable,
+    WeightsAltered,
+    installed_digests,
+    load,
+    load_installed,
+    references,
+    sha256,
+)
+from models.runtime import (
+    GoldenCasesFailed,
+    Runtime,
+    cpu_kernel_class,
+    kernel_class_of,
+    open_session,
+)
+from tests.ckd import ARFF, ckd_rows, model_input
+
+MODEL = load_installed()["ckd-risk"]
+GOLDEN, EXPECTED = MODEL.golden_cases()
+
+
+@pytest.fixture
+def copied(tmp_path):
+    return shutil.copytree(MODEL.folder, tmp_path / "ckd-risk")
+
+
+def rewritten(path, old, new):
+    text = path.read_text(encoding="utf-8")
+    assert old in text
+    path.write_text(text.replace(old, new), encoding="utf-8")
+
+
+@pytest.mark.parametrize("exact", [True, False, None])
+def test_the_reference_model_answers_its_golden_cases_under_both_kernel_settings(exact):
+    runtime = Runtime(MODEL, exact_int8=exact)
+
+    assert runtime.golden_gap <= MODEL.manifest.weights.tolerance
+    assert len(GOLDEN) >= 20
+    assert np.isnan(GOLDEN).any()
+    assert runtime.digest == MODEL.digest
+    assert runtime.version.startswith("onnxruntime 1.")
+
+
+def test_the_fp32_twin_is_the_network_the_golden_cases_were_taken_from():
+    session = open_session(MODEL.reference_weights(), exact_int8=True)
+
+    (answer,) = session.run(None, {"features": GOLDEN})
+
+    np.testing.assert_allclose(answer, EXPECTED, atol=2e-6)
+
+
+def test_int8_sums_can_not_saturate_16_bits_whatever_the_kernel():
+    graph = onnx.load_from_string(MODEL.weights()).graph
+    weights = [
+        numpy_helper.to_array(each)
+        for each in graph.initializer
+        if each.data_type == onnx.TensorProto.INT8
+    ]
+
+    largest = max(int(np.abs(each.astype(int)).max()) for each in weights if each.ndim == 2)
+
+    assert largest > 0
+    assert 2 * 255 * largest <= np.iinfo(np.int16).max
+
+
+@pytest.mark.skipif(not ARFF.exists(), reason="the public CKD table is not at hand")
+def test_int8_and_fp32_agree_within_tolerance_on_every_patient_of_the_table():
+    batch = np.array([model_input(row) for row in ckd_rows()])
+
+    gaps = quantization_gap(MODEL.weights(), MODEL.reference_weights(), batch)
+
+    assert max(gaps.values()) <= MODEL.manifest.weights.tolerance
+
+
+def test_an_answer_does_not_depend_on_its_batch_or_thread():
+    runtime = Runtime(MODEL)
+    together = runtime.predict(GOLDEN)
+
+    with ThreadPoolExecutor(4) as pool:
+        alone = list(pool.map(runtime.predict, [row[None, :] for row in GOLDEN] * 5))
+
+    np.testing.assert_allclose(np.vstack(alone), np.tile(together, (5, 1)), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "batch", [GOLDEN.astype(np.float64), GOLDEN[:, :-1], GOLDEN[0]], ids=["type", "width", "rank"]
+)
+def test_a_batch_of_another_shape_is_refused(batch):
+    with pytest.raises(ValueError, match="float32 of shape"):
+        Runtime(MODEL).predict(batch)
+
+
+def test_altered_weights_are_not_loaded(copied):
+    weights = bytearray((copied / "model.onnx").read_bytes())
+    weights[-1] ^= 1
+    (copied / "model.onnx").write_bytes(weights)
+
+    with pytest.raises(WeightsAltered):
+        Runtime(load(copied))
+    assert load(copied).digest != MODEL.digest
+
+
+def test_a_model_that_answers_differently_here_is_not_used(copied):
+    golden = json.loads((copied / "golden.json").read_text(encoding="utf-8"))
+    golden["cases"][0]["expected"] = [0.99]
+    (copied / "golden.json").write_text(json.dumps(golden), encoding="utf-8")
+
+    with pytest.raises(GoldenCasesFailed, match=r"ckd-risk@1\.0\.0"):
+        Runtime(load(copied))
+
+
+def test_golden_cases_that_do_not_fit_are_refused(copied):
+    rewritten(copied / "golden.json", '"urea"', '"uric-acid"')
+
+    with pytest.raises(ModelUnusable, match="doesn't fit"):
+        load(copied).golden_cases()
+
+
+def test_golden_cases_that_are_none_are_refused(copied):
+    (copied / "golden.json").write_text("{}", encoding="utf-8")
+
+    with pytest.raises(ModelUnusable, match="not a file of golden cases"):
+        load(copied).golden_cases()
+
+
+def test_weights_the_runtime_does_not_know_are_unusable():
+    with pytest.raises(ModelUnusable, match="can't load"):
+        open_session(b"not a network", exact_int8=False)
+
+
+def test_a_network_of_another_shape_than_its_manifest_is_unusable(copied):
+    more = (copied / "manifest.toml").read_text(encoding="utf-8")
+    output = more[more.index("[[outputs]]") : more.index("# Written by")]
+    second = output.replace('"probability"', '"second"', 1).replace("column = 0", "column = 1")
+    (copied / "manifest.toml").write_text(more + second, encoding="utf-8")
+    rewritten(copied / "golden.json", '"expected": [\n', '"expected": [\n 0.5,\n')
+
+    with pytest.raises(ModelUnusable, match="output doesn't fit"):
+        Runtime(load(copied))
+
+
+def test_a_change_of_the_manifest_changes_the_digest(copied):
+    before = load(copied).digest
+    rewritten(copied / "manifest.toml", "min_present = 4", "min_present = 5")
+
+    assert load(copied).digest != before == MODEL.digest
+
+
+def test_the_digest_can_be_recomputed_by_hand():
+    names = ("manifest.toml", "model.onnx")
+
+    lines = "".join(f"{sha256((MODEL.folder / name).read_bytes())}  {name}\n" for name in names)
+
+    assert sha256(lines.encode()) == MODEL.digest
+
+
+def test_a_missing_file_is_named(copied):
+    (copied / "model.onnx").unlink()
+
+    with pytest.raises(ModelUnusable, match=r"model\.onnx can't be read"):
+        load(copied)
+
+
+def test_a_model_installed_twice_is_refused(copied):
+    shutil.copytree(copied, copied.parent / "copy")
+
+    with pytest.raises(ModelUnusable, match="installed twice"):
+        load_installed(copied.parent)
+
+
+def test_a_model_may_come_without_its_twin(copied):
+    text = (copied / "manifest.toml").read_text(encoding="utf-8")
+    kept = [line for line in text.splitlines() if not line.startswith("reference = ")]
+    (copied / "manifest.toml").write_text("\n".join(kept), encoding="utf-8")
+
+    assert load(copied).reference_weights() is None
+
+
+def test_all_weights_together_are_under_a_megabyte():
+    assert sum(each.stat().st_size for each in REFERENCE_MODELS.rglob("*.onnx")) < 1_000_000
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        ("fma avx2 avx512f avx512_vnni avx_vnni", "avx512-vnni"),
+        ("avx2 avx_vnni", "avx-vnni"),
+        ("avx2 avx512f", "avx512"),
+        ("sse4_2 avx avx2", "avx2"),
+        ("sse4_2", "other"),
+    ],
+)
+def test_the_best_kernels_of_a_cpu_are_told_from_its_flags(flags, expected):
+    assert kernel_class_of(f"processor : 0\nflags\t\t: {flags}\nbugs\t: none\n") == expected
+
+
+def test_a_cpu_that_does_not_tell_is_of_another_kind():
+    assert kernel_class_of("Features : neon\n") == "other"
+    assert cpu_kernel_class() in {"avx512-vnni", "avx-vnni", "avx512", "avx2", "other"}
+
+
+def test_quantizing_leaves_the_original_alone_and_stays_close_to_it():
+    twin = MODEL.reference_weights()
+
+    int8 = static_int8(twin, [GOLDEN], keep_fp32=["logit"])
+
+    gaps = quantization_gap(int8, twin, GOLDEN)
+    assert 0 < max(gaps.values()) < 0.1
+
+
+def test_a_route_may_name_a_model_by_any_part_of_its_version():
+    assert references(MODEL) == ("ckd-risk@1", "ckd-risk@1.0", "ckd-risk@1.0.0")
+    assert installed_digests()["ckd-risk@1"] == MODEL.digest
