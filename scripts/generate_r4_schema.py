@@ -29,11 +29,20 @@ from r4_invariants import Element, Schema, Untranslatable, translate
 _BASE = "http://hl7.org/fhir/StructureDefinition/"
 _SYSTEM = "http://hl7.org/fhirpath/System."
 
-# Invariants that gateway/core/r4_rules.py has in Python: schemas can't say them.
-PYTHON_RULES = (
-    *("per-1", "obs-7", "ras-2", "rng-2", "bdl-3", "bdl-4", "bdl-7", "bdl-8"),
-    *("bdl-11", "bdl-12"),
-)
+# Invariants that gateway/core/r4_rules.py has in Python, because schemas can't say them, and the
+# properties without which they hold anyway.
+PYTHON_RULES: dict[str, tuple[str, ...]] = {
+    "bdl-3": ("entry",),
+    "bdl-4": ("entry",),
+    "bdl-7": ("entry",),
+    "bdl-8": ("fullUrl",),
+    "bdl-11": (),
+    "bdl-12": (),
+    "obs-7": ("component",),
+    "per-1": ("start", "end"),
+    "ras-2": ("probabilityDecimal",),
+    "rng-2": ("low", "high"),
+}
 # Held by the schema of Element, Resource and Narrative themselves, or by r4_rules.py for each
 # resource as a whole.
 BUILT_IN = ("ele-1", "dom-2", "dom-3", "dom-4", "dom-5", "ref-1", "txt-1", "txt-2")
@@ -127,6 +136,10 @@ class Generator:
         return sorted(n for n, s in self._structures.items() if s["kind"] == "resource")
 
     @cached_property
+    def _concrete(self) -> list[str]:
+        return [n for n in self._resources if not self._structures[n]["abstract"]]
+
+    @cached_property
     def _elements(self) -> dict[str, dict[str, dict[str, Any]]]:
         """Definition name -> last part of the path -> ElementDefinition."""
         owners: dict[str, dict[str, dict[str, Any]]] = {}
@@ -146,18 +159,19 @@ class Generator:
         """Give the whole document."""
         for name in sorted(self._primitives):
             self._define(name, _primitive(name))
+        self._definitions["resource-type"] = {"enum": self._concrete}
+        self._definitions["typed-reference"] = {"pattern": _reference_to(self._concrete)}
         for _, structure in sorted(self._structures.items()):
             if structure["kind"] in {"complex-type", "resource"}:
                 for element in structure["snapshot"]["element"]:
                     if element["path"] in self._elements:
                         self._definitions[element["path"]] = self._object(element, structure)
         self._simple_quantity()
-        concrete = [n for n in self._resources if not self._structures[n]["abstract"]]
         return {
             "fhirVersion": "4.0.1",
             "definitions": self._definitions,
             "checked": sorted(self._checked),
-            "resources": concrete,
+            "resources": self._concrete,
             "unchecked": sorted(self._unchecked),
         }
 
@@ -218,7 +232,10 @@ class Generator:
 
     def _rule(self, key: str, expression: str, owner: str) -> Schema:
         if key in PYTHON_RULES:
-            return {"fhirInvariant": key}
+            rule: Schema = {"fhirInvariant": key}
+            for name in PYTHON_RULES[key]:
+                rule = {"dependencies": {name: rule}}
+            return rule
         return translate(expression, owner, self._find)
 
     def _find(self, owner: str, name: str) -> Element | None:
@@ -305,7 +322,7 @@ class Generator:
         if code == "Reference":
             targets = self._targets(element)
             if targets:
-                return {"allOf": [schema], "fhirTarget": targets}
+                return {"allOf": [schema, _target_rule(targets)]}
         return schema
 
     def _targets(self, element: dict[str, Any]) -> list[str]:
@@ -372,6 +389,29 @@ def _primitive(name: str) -> Schema:
     if name == "xhtml":
         schema["allOf"] = [{"title": "txt-1", "not": {"pattern": _ACTIVE_CONTENT}}]
     return schema
+
+
+def _reference_to(types: list[str]) -> str:
+    """Make the pattern of literal references, relative or absolute, that tell one of the types."""
+    version = "(/_history/[A-Za-z0-9.-]+)?"
+    return f"(^|/)({'|'.join(types)})(/[A-Za-z0-9.-]+{version}|[?].*)$"
+
+
+def _target_rule(types: list[str]) -> Schema:
+    """Refuse references that tell a type which their element does not allow.
+
+    `urn:uuid:` and `#contained` references tell none, nor do addresses of other servers.
+    """
+    untyped = {"not": {"$ref": "#/definitions/typed-reference"}}
+    unknown = {"not": {"$ref": "#/definitions/resource-type"}}
+    return {
+        "title": "target",
+        "description": ", ".join(types),
+        "properties": {
+            "reference": {"anyOf": [untyped, {"pattern": _reference_to(types)}]},
+            "type": {"anyOf": [unknown, {"enum": types}]},
+        },
+    }
 
 
 def _nullable(schema: Schema) -> Schema:

@@ -15,6 +15,7 @@ import msgspec
 import orjson
 
 from gateway.core.errors import InvalidResource, Issue, MalformedJson, TooLarge
+from gateway.core.r4_document import Clues
 from gateway.core.r4_json import (
     count_strings,
     decode,
@@ -147,7 +148,7 @@ def parse_resource(
     content = decode(raw, max_depth=limits.max_depth)
     _refuse_many_entries(content, limits)
     _refuse_other_types(content, expected_type)
-    issues = issues_of(content, raw)
+    issues = issues_of(content, Clues.of(raw))
     if issues or not isinstance(content, dict):
         raise InvalidResource(issues)
     return Resource(content["resourceType"], content, raw)
@@ -167,21 +168,30 @@ def parse_bundle(raw: bytes, *, limits: ParseLimits = DEFAULT_LIMITS) -> ParsedB
     """
     content = decode_repeating(raw, max_depth=limits.max_depth)
     _refuse_many_entries(content, limits)
-    envelope = _without_resources(content)
-    issues = bundle_issues(content, envelope, raw)
+    _refuse_other_types(content, "Bundle")
+    envelope, clues = _without_resources(content), Clues.of(raw)
+    issues = bundle_issues(content, envelope, clues)
     if issues or not isinstance(content, dict):
         raise InvalidResource(issues)
-    given = content.get("entry", [])
     slices = _resource_slices(raw)
-    _refuse_repetition(raw, content, slices)
-    entries = tuple(_entry(*each) for each in zip(range(len(given)), given, slices, strict=True))
-    return ParsedBundle(content["type"], envelope, entries, raw)
+    repeating = _repeating_entries(raw, content, slices)
+    entries: list[BundleEntry] = []
+    for index, (entry, part) in enumerate(zip(content.get("entry", []), slices, strict=True)):
+        at = f"Bundle.entry[{index}].resource"
+        if part is None:
+            found: tuple[Issue, ...] = ()
+        elif index in repeating:
+            found = _repetition_at(part, at)
+        else:
+            found = issues_of(entry["resource"], clues, at=at)
+        entries.append(_entry(index, entry, part, found))
+    return ParsedBundle(content["type"], envelope, tuple(entries), raw)
 
 
 def _refuse_other_types(content: object, expected_type: str | None) -> None:
     name = content.get("resourceType") if isinstance(content, dict) else None
     if expected_type is not None and isinstance(name, str) and name != expected_type:
-        words = "The resourceType is not the one that the URL names."
+        words = "The resourceType is not the one that is wanted here."
         raise InvalidResource((Issue("invalid", words, "resourceType"),))
 
 
@@ -216,26 +226,34 @@ def _resource_slices(raw: bytes) -> list[bytes | None]:
     return [bytes(entry.resource) or None for entry in entries]
 
 
-def _refuse_repetition(raw: bytes, bundle: dict[str, Any], slices: list[bytes | None]) -> None:
-    """Refuse a Bundle with a repeated property outside the resources of its entries."""
+def _repeating_entries(
+    raw: bytes, bundle: dict[str, Any], slices: list[bytes | None]
+) -> frozenset[int]:
+    """Give the entries whose resource has a repeated property.
+
+    Raises:
+        MalformedJson: A property outside of the resources is repeated.
+    """
     if not repeats_a_property(raw, bundle):
-        return
-    lost = count_strings(raw) - count_strings(orjson.dumps(bundle))
-    for entry, resource in zip(bundle["entry"], slices, strict=True):
-        if resource is not None:
-            lost -= count_strings(resource) - count_strings(orjson.dumps(entry["resource"]))
-    if lost:
+        return frozenset()
+    lost = {
+        index: count_strings(resource) - count_strings(orjson.dumps(entry["resource"]))
+        for index, (entry, resource) in enumerate(zip(bundle.get("entry", []), slices, strict=True))
+        if resource is not None
+    }
+    if count_strings(raw) - count_strings(orjson.dumps(bundle)) != sum(lost.values()):
         raise repetition(raw)
+    return frozenset(index for index, count in lost.items() if count)
 
 
-def _entry(index: int, entry: dict[str, Any], raw: bytes | None) -> BundleEntry:
+def _entry(
+    index: int, entry: dict[str, Any], raw: bytes | None, issues: tuple[Issue, ...]
+) -> BundleEntry:
     request = entry.get("request", {})
-    issues: tuple[Issue, ...] = ()
     resource = None
-    if raw is not None:
+    if raw is not None and not issues:
         content = entry["resource"]
-        issues = _resource_issues(content, raw, f"Bundle.entry[{index}].resource")
-        resource = None if issues else Resource(content["resourceType"], content, raw)
+        resource = Resource(content["resourceType"], content, raw)
     return BundleEntry(
         index=index,
         full_url=entry.get("fullUrl"),
@@ -246,8 +264,6 @@ def _entry(index: int, entry: dict[str, Any], raw: bytes | None) -> BundleEntry:
     )
 
 
-def _resource_issues(content: object, raw: bytes, at: str) -> tuple[Issue, ...]:
-    if repeats_a_property(raw, content):
-        error = repetition(raw)
-        return (Issue(error.issue_type, error.message, at),)
-    return issues_of(content, raw, at=at)
+def _repetition_at(raw: bytes, at: str) -> tuple[Issue, ...]:
+    error = repetition(raw)
+    return (Issue(error.issue_type, error.message, at),)

@@ -19,6 +19,7 @@ _REFERENCE_ELEMENTS = frozenset(
     {"id", "extension", "reference", "_reference", "type", "_type", "identifier"}
     | {"display", "_display"}
 )
+_MAX_EXPLAINED_COMMAS = 4000
 _ALIGNMENT = (
     "null only holds a place where the other of the two arrays, values and extensions, has "
     "something; an id alone is no content."
@@ -40,16 +41,40 @@ class Violation:
     diagnostics: str
 
 
-def document_violations(resource: Object, raw: bytes) -> Iterator[Violation]:
+@dataclass(frozen=True)
+class Clues:
+    """What the bytes of a document tell before anything is walked through.
+
+    Attributes:
+        placeholders: There may be nulls or `_name` properties.
+        local_references: There may be `#` references.
+        is_small: There are few enough elements to explain every error in them.
+    """
+
+    placeholders: bool
+    local_references: bool
+    is_small: bool
+
+    @classmethod
+    def of(cls, raw: bytes) -> "Clues":
+        """Look through the bytes of a document, once for all resources in it."""
+        return cls(
+            placeholders=b"null" in raw or may_hold(raw, b"_"),
+            local_references=may_hold(raw, b"#"),
+            is_small=raw.count(b",") <= _MAX_EXPLAINED_COMMAS,
+        )
+
+
+def document_violations(resource: Object, clues: Clues) -> Iterator[Violation]:
     """Find what is wrong with a resource as a whole.
 
     Args:
-        resource: One resource, not the resources of Bundle entries in it.
-        raw: Bytes of the document that it came in.
+        resource: One resource; those of Bundle entries in it are left out.
+        clues: Of the document that it came in.
     """
-    if b"null" in raw or may_hold(raw, b"_"):
+    if clues.placeholders:
         yield from _misplaced_nulls(resource)
-    if "contained" in resource or may_hold(raw, b"#"):
+    if "contained" in resource or clues.local_references:
         yield from _broken_local_references(resource)
     if "contained" in resource:
         yield from _wrongly_contained(resource)

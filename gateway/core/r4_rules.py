@@ -1,25 +1,19 @@
 """What R4 asks for and a JSON Schema can't say.
 
 * invariants that compare values (`INVARIANTS`, called by the schema through `fhirInvariant`);
-* `[x]`: one type at a time (`repeated_choice`);
-* references: the right type (`is_wrong_target`).
+* `[x]`: one type at a time (`repeated_choice`).
 
 Every function takes content that may be wrong in any other way, and then says nothing of it: the
 schema does.
 
-Source: http://hl7.org/fhir/R4/formats.html#choice, references.html, and each resource's page.
+Source: http://hl7.org/fhir/R4/formats.html#choice and each resource's page.
 """
 
-import re
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 
 _DATE_LENGTH = len("2000-01-01")
-_REFERENCE = re.compile(
-    r"(?:^|/)([A-Z][A-Za-z]+)(?:/[A-Za-z0-9.-]{1,64}(?:/_history/[A-Za-z0-9.-]{1,64})?|\?.*)$"
-)
-_STRUCTURE = "http://hl7.org/fhir/StructureDefinition/"
 _WITH_REQUEST = frozenset(("batch", "transaction", "history"))
 _WITH_RESPONSE = frozenset(("batch-response", "transaction-response", "history"))
 
@@ -40,23 +34,6 @@ def repeated_choice(element: Mapping[str, Any], choices: Mapping[str, str]) -> s
         if choice is not None and seen.setdefault(choice, name) != name:
             return choice
     return None
-
-
-def is_wrong_target(reference: object, allowed: frozenset[str], known: frozenset[str]) -> bool:
-    """Say whether a Reference names a resource type that is not allowed for its element.
-
-    Only what the Reference itself tells is used: a `Type/id` or `Type?search` at the end of the
-    literal reference, and `type`. `urn:uuid:` and `#contained` references tell nothing.
-    """
-    if not isinstance(reference, dict):
-        return False
-    named = set()
-    literal, kind = reference.get("reference"), reference.get("type")
-    if isinstance(literal, str) and (match := _REFERENCE.search(literal)):
-        named.add(match[1])
-    if isinstance(kind, str):
-        named.add(kind.removeprefix(_STRUCTURE))
-    return any(name in known and name not in allowed for name in named)
 
 
 def _period_is_ordered(period: Object) -> bool:

@@ -2,7 +2,7 @@
 
 The schema of every type is in `data/r4-schema.json.gz`, made by `scripts/generate_r4_schema.py`
 from the official definitions. A validator is compiled when its resource type first comes (about
-5 ms, 1.5 MB) and the latest few are kept. Its regular expressions run on an engine with linear
+10 ms, 2.5 MB) and the latest few are kept. Its regular expressions run on an engine with linear
 time. Nested resources (contained, Bundle entries, Parameters) are opaque here: `fhir` checks each
 by itself.
 """
@@ -20,13 +20,10 @@ import orjson
 
 from gateway.core.r4_document import JsonPath, Violation
 from gateway.core.r4_json import ELEMENT_NAME
-from gateway.core.r4_rules import INVARIANTS, is_wrong_target, repeated_choice
+from gateway.core.r4_rules import INVARIANTS, repeated_choice
 
 MAX_ISSUES = 20
-_MAX_TYPES_KEPT = 40
-# Every error costs up to 50 µs to make, and all are made at once: of a larger document only the
-# first is asked for.
-_MAX_EXPLAINED_BYTES = 64 * 1024
+_MAX_TYPES_KEPT = 32
 _REFERENCE_TO = re.compile(rb'"#/definitions/([^"]+)"')
 
 Schema = dict[str, Any]
@@ -58,15 +55,17 @@ def is_valid(resource: Mapping[str, Any]) -> bool:
     return valid
 
 
-def schema_violations(resource: Mapping[str, Any], size_bytes: int) -> Iterator[Violation]:
-    """Explain why a resource does not keep its schema; the first `MAX_ISSUES` reasons.
+def schema_violations(resource: Mapping[str, Any], *, is_small: bool) -> Iterator[Violation]:
+    """Explain why a resource does not keep its schema.
 
     Args:
         resource: A resource of a known type.
-        size_bytes: Length of the document that it came in.
+        is_small: Whether there are few enough elements to look for the first `MAX_ISSUES`
+            reasons; otherwise only the first is given. The validator makes all errors at once,
+            and each costs some 50 µs.
     """
-    validator = _validator(resource["resourceType"])
-    if size_bytes <= _MAX_EXPLAINED_BYTES:
+    validator = _explainer(resource["resourceType"])
+    if is_small:
         for error in islice(validator.iter_errors(resource), MAX_ISSUES):
             yield from _violations(error)
         return
@@ -78,7 +77,27 @@ def schema_violations(resource: Mapping[str, Any], size_bytes: int) -> Iterator[
 
 @lru_cache(maxsize=_MAX_TYPES_KEPT)
 def _validator(resource_type: str) -> jsonschema_rs.Validator:
-    """Compile the validator of one resource type, with only the definitions that it reaches."""
+    return _compiled(_schema(resource_type))
+
+
+@lru_cache(maxsize=_MAX_TYPES_KEPT)
+def _explainer(resource_type: str) -> jsonschema_rs.Validator:
+    """Compile a validator that names the rule that is broken, and not the parts of that rule."""
+    return _compiled(orjson.dumps(_with_named_rules(orjson.loads(_schema(resource_type)))))
+
+
+def _compiled(schema: bytes) -> jsonschema_rs.Validator:
+    return jsonschema_rs.Draft4Validator(
+        schema.decode(),
+        keywords={"fhirChoice": _Choice, "fhirInvariant": _Invariant, "fhirRule": _Rule},
+        pattern_options=jsonschema_rs.RegexOptions(),
+        validate_formats=False,
+        mask="(value)",
+    )
+
+
+def _schema(resource_type: str) -> bytes:
+    """Write the schema of one resource type with only the definitions that it reaches."""
     definitions = _artefact()[0]
     needed, todo = {resource_type}, [resource_type]
     while todo:
@@ -86,14 +105,18 @@ def _validator(resource_type: str) -> jsonschema_rs.Validator:
         todo += found - needed
         needed |= found
     members = b",".join(b'"%s":%s' % (name.encode(), definitions[name]) for name in sorted(needed))
-    schema = b'{"$ref":"#/definitions/%s","definitions":{%s}}' % (resource_type.encode(), members)
-    return jsonschema_rs.Draft4Validator(
-        schema.decode(),
-        keywords={"fhirChoice": _Choice, "fhirInvariant": _Invariant, "fhirTarget": _Target},
-        pattern_options=jsonschema_rs.RegexOptions(),
-        validate_formats=False,
-        mask="(value)",
-    )
+    return b'{"$ref":"#/definitions/%s","definitions":{%s}}' % (resource_type.encode(), members)
+
+
+def _with_named_rules(schema: Any) -> Any:  # noqa: ANN401 - any part of a schema
+    """Wrap every titled rule into one keyword of ours, so that it gives one error."""
+    if isinstance(schema, list):
+        return [_with_named_rules(each) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    if isinstance(schema.get("title"), str):
+        return {"fhirRule": schema}
+    return {name: _with_named_rules(each) for name, each in schema.items()}
 
 
 class _Broken(ValueError):
@@ -103,9 +126,12 @@ class _Broken(ValueError):
 class _Choice:
     def __init__(self, _parent: Schema, choices: dict[str, str], _path: list[str]) -> None:
         self._choices = choices
+        self._names = choices.keys() | {f"_{name}" for name in choices}
 
     def validate(self, element: Any) -> None:  # noqa: ANN401 - any JSON value
-        choice = repeated_choice(element, self._choices) if isinstance(element, dict) else None
+        if not isinstance(element, dict) or len(self._names & element.keys()) < 2:  # noqa: PLR2004
+            return
+        choice = repeated_choice(element, self._choices)
         if choice:
             raise _Broken(choice)
 
@@ -119,13 +145,15 @@ class _Invariant:
             raise _Broken(self._key)
 
 
-class _Target:
-    def __init__(self, _parent: Schema, allowed: list[str], _path: list[str]) -> None:
-        self._allowed = frozenset(allowed)
+class _Rule:
+    def __init__(self, _parent: Schema, rule: Schema, _path: list[str]) -> None:
+        shared = {name: _definition(name) for name in ("resource-type", "typed-reference")}
+        self._index = f"{rule['title']}\n{rule.get('description', '')}"
+        self._validator = _compiled(orjson.dumps({**rule, "definitions": shared}))
 
-    def validate(self, reference: Any) -> None:  # noqa: ANN401 - any JSON value
-        if is_wrong_target(reference, self._allowed, resource_types()):
-            raise _Broken(", ".join(sorted(self._allowed)))
+    def validate(self, element: Any) -> None:  # noqa: ANN401 - any JSON value
+        if not self._validator.is_valid(element):
+            raise _Broken(self._index)
 
 
 def expression(resource_type: str, path: JsonPath) -> str:
@@ -167,45 +195,34 @@ def _type_of(schema: Schema) -> str:
 def _violations(error: jsonschema_rs.ValidationError) -> Iterator[Violation]:
     """Translate one error of the validator; its own message is never used."""
     path = tuple(error.instance_path)
-    rule = _rule_at(error.schema_path)
-    if rule is not None:
-        yield _broken_rule(path, rule)
-        return
     kind: Any = error.kind
     name = type(kind).__name__
     if name == "AdditionalProperties":
         yield from (_unknown(path, each) for each in kind.unexpected)
     elif name == "Required":
         yield _missing(path, kind.property)
+    elif name == "Custom" and kind.keyword == "fhirRule":
+        yield _broken_rule(path, *kind.message.split("\n", 1))
     elif name == "Custom":
-        yield _broken_keyword(path, kind.keyword, kind.message)
+        yield Violation(path, "structure", f"'{kind.message}[x]' is given in more than one type.")
     else:
         yield _simple(path, name, error)
 
 
-def _rule_at(schema_path: list[str | int]) -> Schema | None:
-    """Find the titled rule, if any, that an error of the schema belongs to."""
-    if len(schema_path) < 2 or schema_path[0] != "definitions":  # noqa: PLR2004
-        return None
-    schema: Any = _definition(str(schema_path[1]))
-    for step in schema_path[2:]:
-        if isinstance(schema, dict) and "title" in schema:
-            return schema
-        schema = schema[step]
-    return None
-
-
-def _broken_rule(path: JsonPath, rule: Schema) -> Violation:
-    title: str = rule["title"]
+def _broken_rule(path: JsonPath, title: str, description: str) -> Violation:
     if title.startswith("required "):
         return _missing(path, title.removeprefix("required "))
-    if title == "ele-1":
-        return Violation(path, "structure", "An id alone is no content (ele-1).")
-    if title == "binding":
-        return Violation(path, "code-invalid", "No coding is of the required value set.")
-    if title == "txt-1":
-        return Violation(path, "invariant", "txt-1: Active content is not allowed in a narrative.")
-    return Violation(path, "invariant", f"{title}: {rule['description']}")
+    if title == "target":
+        return Violation(path, "structure", f"The reference must be to one of: {description}.")
+    code, words = _RULES.get(title, ("invariant", f"{title}: {description}"))
+    return Violation(path, code, words)
+
+
+_RULES = {
+    "ele-1": ("structure", "An id alone is no content (ele-1)."),
+    "binding": ("code-invalid", "No coding is of the required value set."),
+    "txt-1": ("invariant", "txt-1: Active content is not allowed in a narrative."),
+}
 
 
 def _missing(path: JsonPath, name: str) -> Violation:
@@ -216,12 +233,6 @@ def _unknown(path: JsonPath, name: str) -> Violation:
     """Name an unknown property only if it looks like an element: it could hold anything."""
     shown = f" ('{name}')" if ELEMENT_NAME.fullmatch(name) else ""
     return Violation(path, "structure", f"R4 has no such element here{shown}.")
-
-
-def _broken_keyword(path: JsonPath, keyword: str, words: str) -> Violation:
-    if keyword == "fhirChoice":
-        return Violation(path, "structure", f"'{words}[x]' is given in more than one type.")
-    return Violation(path, "structure", f"The reference must be to one of: {words}.")
 
 
 def _simple(path: JsonPath, name: str, error: jsonschema_rs.ValidationError) -> Violation:

@@ -10,7 +10,7 @@ from itertools import islice
 from typing import Any
 
 from gateway.core.errors import Issue
-from gateway.core.r4_document import JsonPath, Violation, document_violations
+from gateway.core.r4_document import Clues, JsonPath, Violation, document_violations
 from gateway.core.r4_schema import (
     MAX_ISSUES,
     expression,
@@ -22,41 +22,41 @@ from gateway.core.r4_schema import (
 Object = dict[str, Any]
 
 
-def issues_of(content: object, raw: bytes, *, at: str | None = None) -> tuple[Issue, ...]:
+def issues_of(content: object, clues: Clues, *, at: str | None = None) -> tuple[Issue, ...]:
     """Validate one resource and everything nested in it.
 
     Args:
         content: A decoded JSON document.
-        raw: The bytes it was decoded from.
+        clues: Of the bytes it was decoded from.
         at: FHIRPath of the resource in a larger one, for example `Bundle.entry[0].resource`.
 
     Returns:
         The first `MAX_ISSUES` problems; none if it is valid.
     """
-    return tuple(islice(_resource_issues(content, raw, at), MAX_ISSUES))
+    return tuple(islice(_resource_issues(content, clues, at), MAX_ISSUES))
 
 
-def bundle_issues(bundle: object, envelope: object, raw: bytes) -> tuple[Issue, ...]:
+def bundle_issues(bundle: object, envelope: object, clues: Clues) -> tuple[Issue, ...]:
     """Validate a Bundle's own elements, but not the resources of its entries.
 
     Args:
         bundle: The decoded document.
         envelope: The same without the resources.
-        raw: The bytes it was decoded from.
+        clues: Of the bytes it was decoded from.
     """
-    issues = _type_issues(bundle, "Bundle") or _own_issues(bundle, raw, "Bundle", envelope)
+    issues = _type_issues(bundle, "Bundle") or _own_issues(bundle, clues, "Bundle", envelope)
     return tuple(islice(issues, MAX_ISSUES))
 
 
-def _resource_issues(content: object, raw: bytes, at: str | None) -> Iterator[Issue]:
+def _resource_issues(content: object, clues: Clues, at: str | None) -> Iterator[Issue]:
     problems = _type_issues(content, at)
     if problems or not isinstance(content, dict):
         yield from problems
         return
     here = at or content["resourceType"]
-    yield from _own_issues(content, raw, here, content)
+    yield from _own_issues(content, clues, here, content)
     for path, nested in _nested(content):
-        yield from _resource_issues(nested, raw, _join(here, content["resourceType"], path))
+        yield from _resource_issues(nested, clues, _join(here, content["resourceType"], path))
 
 
 def _type_issues(content: object, at: str | None) -> tuple[Issue, ...]:
@@ -71,20 +71,20 @@ def _type_issues(content: object, at: str | None) -> tuple[Issue, ...]:
     return ()
 
 
-def _own_issues(content: Any, raw: bytes, at: str, document: Any) -> Iterator[Issue]:  # noqa: ANN401
+def _own_issues(content: Any, clues: Clues, at: str, document: Any) -> Iterator[Issue]:  # noqa: ANN401
     """Find what is wrong with one resource, apart from resources nested in it."""
-    for violation in _violations(content, raw, document, is_contained=".contained[" in at):
+    for violation in _violations(content, clues, document, is_contained=".contained[" in at):
         place = _join(at, content["resourceType"], violation.path)
         yield Issue(violation.code, violation.diagnostics, place)
 
 
 def _violations(
-    content: Object, raw: bytes, document: Object, *, is_contained: bool
+    content: Object, clues: Clues, document: Object, *, is_contained: bool
 ) -> Iterator[Violation]:
     if not is_valid(content):
-        yield from schema_violations(content, len(raw))
+        yield from schema_violations(content, is_small=clues.is_small)
     if not is_contained:  # the walk through the container has been there
-        yield from document_violations(document, raw)
+        yield from document_violations(document, clues)
 
 
 def _join(at: str, resource_type: str, path: JsonPath) -> str:
