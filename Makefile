@@ -6,7 +6,7 @@
 #   make bench    side-by-side benchmark against a plain build
 #   make chaos    kill processes while events flow, the long version
 
-PYTHON ?= $(firstword $(foreach p,python3.13 python3.12 python3.14 python3.11 python3,\
+PYTHON ?= $(firstword $(foreach p,python3 python3.13 python3.12 python3.14 python3.11,\
             $(shell $(p) -c 'import sys; print("$(p)" if (3,11) <= sys.version_info < (3,15) else "")' 2>/dev/null)))
 VENV   := .venv
 BIN    := $(VENV)/bin

@@ -310,15 +310,15 @@ def knock() -> None:
     bell().knock()
 
 
-def is_broker_up() -> bool:
-    """Say whether the broker answers, within a second."""
-    url = get_settings().resolved_broker_url
+def is_broker_up(url: str | None = None) -> bool:
+    """Say whether a broker answers, within a second: this process's own unless one is named."""
+    url = url or get_settings().resolved_broker_url
     client = _client(url, SEND_TIMEOUT_S)
     try:
         if client is not None:
             with client:
                 return bool(client.ping())
-        with celery.connection_for_write() as connection:
+        with celery.connection_for_write(url) as connection:
             connection.ensure_connection(max_retries=1, timeout=SEND_TIMEOUT_S)
             return True
     except BROKER_ERRORS:

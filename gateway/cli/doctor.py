@@ -1,0 +1,298 @@
+"""`nadi doctor`: is this installation sound, and does what it needs answer?
+
+Changes nothing, except that it writes and deletes one small file to measure the disk. Ends with 0
+when nothing has failed; a warning is no failure.
+"""
+
+import ctypes
+import dataclasses
+import functools
+import os
+import shutil
+import stat
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+import typer
+
+from adapters.site import Site, load_site
+from gateway.cli.context import (
+    EXIT_NOT_SO,
+    AsJson,
+    DataDir,
+    explained,
+    out,
+    print_json,
+    settings_for,
+    table,
+)
+from gateway.cli.healthy import is_healthy
+from gateway.cli.processes import broker_program
+from gateway.core.errors import GatewayError
+from gateway.queue import is_broker_up
+from gateway.settings import Settings
+from gateway.store.engine import is_at_head
+from gateway.store.keys import load_or_create
+from gateway.store.sealing import Sealer
+from gateway.store.unit_of_work import Store
+from models.manifest import ManifestError
+from models.registry import REFERENCE_MODELS, InstalledModel, ModelUnusable, load_installed
+from models.runtime import Runtime, cpu_kernel_class, needs_exact_int8
+from workers.ehrs import Ehrs
+
+_OTHERS = stat.S_IRWXG | stat.S_IRWXO
+_GIB = 2**30
+_ENOUGH_DISK_BYTES = 5 * _GIB
+_LEAST_DISK_BYTES = _GIB // 2
+_SLOW_FSYNC_MS = 30.0
+_FSYNC_TRIES = 9
+_BLOCK_BYTES = 4096
+_EHR_WITHIN_S = 5.0
+#: 2025-01-01: this program is younger, so a clock that is older is wrong.
+_EARLIEST_S = 1_735_689_600
+#: adjtimex(2): the kernel's clock is not synchronised.
+_TIME_ERROR = 5
+
+app = typer.Typer(pretty_exceptions_show_locals=False)
+
+
+class Verdict(StrEnum):
+    """How a check ended."""
+
+    OK = "ok"
+    WARNING = "warning"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """The result of one check.
+
+    Attributes:
+        says: What was found, and what to do about it.
+    """
+
+    check: str
+    verdict: Verdict
+    says: str
+
+
+_SIGNS = {Verdict.OK: "[green]✓[/]", Verdict.WARNING: "[yellow]![/]", Verdict.FAILED: "[red]✗[/]"}
+
+
+@app.command()
+@explained
+def doctor(*, data_dir: DataDir = None, as_json: AsJson = False) -> None:
+    """Check this installation and what it can reach."""
+    settings = settings_for(data_dir)
+    settings = settings.model_copy(update={"data_dir": settings.data_dir.absolute()})
+    findings = list(examine(settings))
+    if as_json:
+        print_json([dataclasses.asdict(finding) for finding in findings])
+    else:
+        listing = table("", "CHECK", "FOUND")
+        for finding in findings:
+            listing.add_row(_SIGNS[finding.verdict], finding.check, finding.says)
+        out.print(listing)
+    if any(finding.verdict is Verdict.FAILED for finding in findings):
+        raise typer.Exit(EXIT_NOT_SO)
+
+
+def examine(settings: Settings) -> Iterator[Finding]:
+    """Run every check; one that fails ends no other."""
+    folder = settings.data_dir
+    if not folder.is_dir():
+        yield Finding("data folder", Verdict.FAILED, f"{folder} is missing; `nadi up` makes it.")
+        return
+    yield modes(folder)
+    yield disk_space(folder)
+    yield disk_speed(folder)
+    yield clock()
+    yield cpu()
+    yield from installed_models(settings.models_dir or REFERENCE_MODELS)
+    yield _guarded("broker", lambda: _broker(settings))
+    yield _running(settings)
+    yield from _stored(settings)
+
+
+def modes(folder: Path) -> Finding:
+    """Check that nobody else can read the data folder, its keys and its tokens."""
+    inside = [path for name in ("keys", "credentials") for path in (folder / name).rglob("*")]
+    open_ones = [path for path in (folder, *inside) if path.stat().st_mode & _OTHERS]
+    closed = [path for path in open_ones if path.suffix != ".pub"]
+    if closed:
+        names = ", ".join(str(path) for path in closed)
+        return Finding("data folder", Verdict.FAILED, f"Open to others: {names}. Mend: chmod go=")
+    return Finding("data folder", Verdict.OK, f"{folder}, closed to others")
+
+
+def disk_space(folder: Path) -> Finding:
+    """Check that there is room for events to come."""
+    free = shutil.disk_usage(folder).free
+    says = f"{free / _GIB:.1f} GiB free"
+    if free < _LEAST_DISK_BYTES:
+        return Finding("disk space", Verdict.FAILED, f"{says}; events will soon be refused.")
+    verdict = Verdict.OK if free >= _ENOUGH_DISK_BYTES else Verdict.WARNING
+    return Finding("disk space", verdict, says)
+
+
+def disk_speed(folder: Path) -> Finding:
+    """Measure how long the disk takes to make a small write durable: the floor of every 2xx."""
+    with tempfile.NamedTemporaryFile(dir=folder, prefix=".doctor-") as file:
+        times = sorted(_fsync_ms(file.fileno()) for _ in range(_FSYNC_TRIES))
+    middle = statistics.median(times)
+    says = f"fsync takes {middle:.1f} ms (median of {_FSYNC_TRIES}, worst {times[-1]:.1f} ms)"
+    verdict = Verdict.OK if middle <= _SLOW_FSYNC_MS else Verdict.WARNING
+    return Finding("disk speed", verdict, says)
+
+
+def _fsync_ms(descriptor: int) -> float:
+    started = time.perf_counter()
+    os.write(descriptor, bytes(_BLOCK_BYTES))
+    os.fsync(descriptor)
+    return (time.perf_counter() - started) * 1000
+
+
+def clock() -> Finding:
+    """Check that the clock is set and, where the kernel knows, kept in time."""
+    if time.time() < _EARLIEST_S:
+        return Finding("clock", Verdict.FAILED, "The clock is years behind; set it (NTP).")
+    if sys.platform.startswith("linux"):
+        # Room for struct timex; all zero asks and changes nothing.
+        state = ctypes.CDLL(None).adjtimex(ctypes.create_string_buffer(512))
+        if state == _TIME_ERROR:
+            says = "Not kept in time by NTP; consent periods and audit times depend on it."
+            return Finding("clock", Verdict.WARNING, says)
+    return Finding("clock", Verdict.OK, "set and kept in time")
+
+
+def cpu() -> Finding:
+    """Say which int8 kernels models run on here."""
+    care = "; int8 runs with exact kernels, since the default ones may saturate"
+    says = f"kernel class {cpu_kernel_class()}, {os.cpu_count()} cores"
+    return Finding("cpu", Verdict.OK, says + (care if needs_exact_int8() else ""))
+
+
+def installed_models(root: Path) -> Iterator[Finding]:
+    """Load every model and try its golden cases on this machine."""
+    try:
+        installed = load_installed(root)
+    except (ManifestError, ModelUnusable) as error:
+        yield Finding("models", Verdict.FAILED, str(error))
+        return
+    if not installed:
+        yield Finding("models", Verdict.WARNING, f"None is installed in {root}.")
+    for model in installed.values():
+        yield _tried(model)
+
+
+def _tried(model: InstalledModel) -> Finding:
+    name = f"model {model.reference}"
+    try:
+        Runtime(model)
+    except ModelUnusable as error:
+        return Finding(name, Verdict.FAILED, str(error))
+    return Finding(name, Verdict.OK, "golden cases give the recorded answers on this machine")
+
+
+def _broker(settings: Settings) -> Finding:
+    if is_broker_up(settings.resolved_broker_url):
+        return Finding("broker", Verdict.OK, "answers")
+    if settings.broker_url:
+        says = "does not answer; events are accepted and wait until it does"
+        return Finding("broker", Verdict.FAILED, says)
+    says = f"not running; `nadi up` starts {broker_program()}"
+    return Finding("broker", Verdict.WARNING, says)
+
+
+def _running(settings: Settings) -> Finding:
+    url = f"{settings.base_url}/health/ready"
+    if is_healthy(url):
+        return Finding("api", Verdict.OK, f"ready at {settings.base_url}")
+    return Finding("api", Verdict.WARNING, f"not ready at {settings.base_url}; `nadi up` starts it")
+
+
+def _guarded(check: str, find: Callable[[], Finding]) -> Finding:
+    try:
+        return find()
+    except GatewayError as error:
+        return Finding(check, Verdict.FAILED, error.message)
+
+
+def _stored(settings: Settings) -> Iterator[Finding]:
+    """Check keys, database and site; a missing installation is not created here."""
+    if settings.master_key_file is None and not (settings.data_dir / "keys").is_dir():
+        yield Finding("keys", Verdict.FAILED, "There are none yet; `nadi up` makes them.")
+        return
+    try:
+        keys = load_or_create(
+            settings.data_dir,
+            master_key_file=settings.master_key_file,
+            audit_key_file=settings.audit_key_file,
+        )
+    except GatewayError as error:
+        yield Finding("keys", Verdict.FAILED, error.message)
+        return
+    yield Finding("keys", Verdict.OK, f"audit log {keys.origin}")
+    store = Store(settings.resolved_database_url, Sealer(keys.master))
+    try:
+        yield _guarded("database", lambda: _database(store))
+        yield from _site(store)
+    finally:
+        store.close()
+
+
+def _database(store: Store) -> Finding:
+    with store.read() as uow:
+        uow.credentials.list()
+    if not is_at_head(store.engine):
+        says = "Its schema is of another version; `nadi prepare` upgrades it."
+        return Finding("database", Verdict.FAILED, says)
+    return Finding("database", Verdict.OK, f"{store.engine.dialect.name}, schema current")
+
+
+def _site(store: Store) -> Iterator[Finding]:
+    try:
+        with store.read() as uow:
+            row = uow.sites.current()
+        site = load_site(row.yaml, source=f"site version {row.version}") if row else None
+    except GatewayError as error:
+        yield Finding("site", Verdict.FAILED, error.message)
+        return
+    if row is None or site is None:
+        says = "None is in force; nothing is admitted. Next: nadi site apply FILE"
+        yield Finding("site", Verdict.WARNING, says)
+        return
+    routes = ", ".join(route.name for route in site.routes)
+    yield Finding("site", Verdict.OK, f"'{site.name}' version {row.version}; routes: {routes}")
+    yield from _systems(site)
+
+
+def _systems(site: Site) -> Iterator[Finding]:
+    ehrs = Ehrs(lambda: site, timeout_s=_EHR_WITHIN_S)
+    for name in site.systems:
+        yield _guarded(f"system {name}", functools.partial(_system, ehrs, name))
+    ehrs.close()
+
+
+def _system(ehrs: Ehrs, name: str) -> Finding:
+    connection = ehrs.connection(name)
+    known = connection.client.capabilities().of("Observation")
+    abilities = {
+        "create": "create" in known.interactions,
+        "conditional create": known.conditional_create,
+        "search": "search-type" in known.interactions,
+        "search by identifier": "identifier" in known.search_parameters,
+    }
+    can = ", ".join(ability for ability, able in abilities.items() if able) or "nothing with them"
+    missing = [ability for ability, able in abilities.items() if not able]
+    says = f"{connection.base_url}; Observations: {can}"
+    if missing:
+        return Finding(f"system {name}", Verdict.WARNING, f"{says}; missing: {', '.join(missing)}")
+    return Finding(f"system {name}", Verdict.OK, says)
