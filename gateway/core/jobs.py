@@ -49,6 +49,7 @@ class BusinessStatus(StrEnum):
     INPUT_MISSING = "input-missing"
     INPUT_STALE = "input-stale"
     INPUT_IMPLAUSIBLE = "input-implausible"
+    OUTSIDE_INTENDED_USE = "outside-intended-use"
     UNIT_UNKNOWN = "unit-unknown"
     INPUT_UNREADABLE = "input-unreadable"
     INFERENCE_FAILED = "inference-failed"

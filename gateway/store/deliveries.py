@@ -37,6 +37,11 @@ _DUE = (
 _NEXT_DUE_AT = sa.select(sa.func.min(deliveries.c.next_attempt_ms)).where(
     _IS_OPEN, deliveries.c.state == DeliveryState.PENDING
 )
+_SYSTEMS = (
+    sa.select(deliveries.c.id, deliveries.c.system)
+    .where(deliveries.c.id.in_(_IDS), *_IS_DUE)
+    .order_by(deliveries.c.next_attempt_ms)
+)
 _CLAIM = (
     sa.update(deliveries)
     .where(deliveries.c.id.in_(_IDS), *_IS_DUE)
@@ -147,6 +152,14 @@ class Deliveries:
     def next_due_ms(self) -> int | None:
         """Say when the next pending delivery is due, None when none is pending."""
         found: int | None = self._uow.connection.scalar(_NEXT_DUE_AT)
+        return found
+
+    def pending_by_system(self, ids: Collection[str]) -> dict[str, list[str]]:
+        """Sort those of the deliveries that are pending and due by the system they go to."""
+        values = {"ids": list(ids), "now": self._uow.now_ms}
+        found: dict[str, list[str]] = {}
+        for row in self._uow.connection.execute(_SYSTEMS, values):
+            found.setdefault(row.system, []).append(row.id)
         return found
 
     def claim(self, ids: Collection[str], owner: str, *, lease_ms: int) -> list[Delivery]:

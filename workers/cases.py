@@ -1,0 +1,211 @@
+"""A case is one claimed job with all that inference needs; an ending is what became of one.
+
+Every ending carries the job's change of state and the AuditEvents that belong to it, so that the
+story of inference can write a whole micro-batch in one transaction.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+from gateway.core import audit, clinical_time
+from gateway.core.audit import AgentKind, AuditAgent, AuditRecord, JobEvent, Outcome, Step
+from gateway.core.clock import from_ms, new_id
+from gateway.core.consent import ConsentDecision
+from gateway.core.delivery import LONGEST_OPEN_S, NewDelivery
+from gateway.core.errors import ProcessingError, TransientError
+from gateway.core.findings import ResultContext, result_identifier
+from gateway.core.jobs import Advance, BusinessStatus, Job, JobState
+from gateway.core.routing import Route
+from gateway.store.events import Event
+from workers.ports import LoadedModel, Ports, Round
+
+Json = Mapping[str, Any]
+
+#: Attempts after which an error that nobody expected is final.
+MOST_ATTEMPTS = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """One job under way.
+
+    Attributes:
+        patient: `Patient/<id>` as the EHR writes it.
+        decision: The consent decision that let it pass.
+        content: The event's own resource.
+        record: What was received for the patient and may matter, the event's resource included.
+        chart: What the EHR added.
+        fetches: AuditEvents of asking the EHR.
+    """
+
+    job: Job
+    event: Event
+    route: Route
+    model: LoadedModel
+    patient: str
+    decision: ConsentDecision
+    content: Json
+    record: tuple[Json, ...]
+    chart: tuple[Json, ...] = ()
+    fetches: tuple[AuditRecord, ...] = ()
+
+    @property
+    def at(self) -> datetime:
+        """The clinical time of the event; when it has none, when it was received."""
+        if found := clinical_time.clinical_time(self.content):
+            return found
+        return from_ms(self.event.effective_ms or self.event.received_ms)
+
+    @property
+    def resources(self) -> tuple[Json, ...]:
+        """Everything known of the patient, what the EHR said last."""
+        return (*self.record, *self.chart)
+
+    @property
+    def patient_resource(self) -> Json | None:
+        """The Patient resource, the newest known."""
+        patients = [r for r in self.resources if r.get("resourceType") == "Patient"]
+        return patients[-1] if patients else None
+
+    def with_chart(self, found: Sequence[Json], fetched: AuditRecord) -> "Case":
+        """Give the case with what the EHR added."""
+        return replace(self, chart=tuple(found), fetches=(*self.fetches, fetched))
+
+
+@dataclass(frozen=True)
+class Ending:
+    """What became of a job in this round."""
+
+    change: Advance
+    records: tuple[AuditRecord, ...] = ()
+    delivery: NewDelivery | None = None
+
+
+def context_of(case: Case, now: datetime) -> ResultContext:
+    """Give whom the result is about and what caused it."""
+    content, event = case.content, case.event
+    effective = {name: value for name, value in content.items() if name.startswith("effective")}
+    encounter = str((content.get("encounter") or {}).get("reference", ""))
+    return ResultContext(
+        identifier=result_identifier(
+            event.system, event.dedupe_key, case.route.name, case.job.model_digest
+        ),
+        subject=case.patient,
+        # A reference into a Bundle or into the resource means nothing outside of it.
+        encounter=None if encounter.startswith(("urn:", "#")) else encounter or None,
+        effective=effective or {"effectiveDateTime": case.at.isoformat()},
+        issued=now,
+        trigger=_versioned(content),
+        with_provenance=case.route.with_provenance,
+    )
+
+
+def _versioned(content: Json) -> str | None:
+    if "id" not in content:
+        return None
+    version = (content.get("meta") or {}).get("versionId")
+    plain = f"{content['resourceType']}/{content['id']}"
+    return f"{plain}/_history/{version}" if version else plain
+
+
+# --- endings --------------------------------------------------------------------------------
+
+
+def step_of(job: Job, round_: Round, reason: str = "", outcome: Outcome | None = None) -> Step:
+    """Give the frame of an audit event about a job."""
+    failed = Outcome.MINOR_FAILURE if reason else Outcome.SUCCESS
+    return Step(
+        id=new_id(),
+        recorded=round_.now,
+        source=round_.source,
+        patient_key=job.patient_key,
+        job_id=job.id,
+        event_id=job.event_id,
+        outcome=outcome or failed,
+        reason=reason,
+    )
+
+
+def consent_record(
+    job: Job, round_: Round, decision: ConsentDecision, stage: str, user: AuditAgent
+) -> AuditRecord:
+    """Put a consent decision on record."""
+    return audit.consent_decided(step_of(job, round_), decision, stage=stage, user=user)
+
+
+def model_agent(job: Job) -> AuditAgent:
+    """Name the model as the one who would read the data."""
+    return AuditAgent(job.model_digest, job.model, AgentKind.USER)
+
+
+def ended(
+    job: Job,
+    round_: Round,
+    event: JobEvent,
+    status: BusinessStatus,
+    reason: str,
+) -> Ending:
+    """End a job without a result."""
+    state = _STATES[event]
+    record = audit.job_changed(
+        step_of(job, round_, reason),
+        event,
+        state=state,
+        business_status=status,
+        details={"route": job.route, "model": job.model},
+    )
+    change = Advance(job=job, state=state, business_status=status, reason=reason)
+    return Ending(change, (record,))
+
+
+_STATES: dict[JobEvent, JobState] = {
+    "refuse": JobState.REJECTED,
+    "supersede": JobState.CANCELLED,
+    "cancel": JobState.CANCELLED,
+    "fail": JobState.FAILED,
+}
+
+
+def denied(job: Job, round_: Round, decision: ConsentDecision) -> Ending:
+    """End a job whose patient does not permit it any more."""
+    status, reason = BusinessStatus.CONSENT_WITHDRAWN, " ".join(decision.reasons)
+    ending = ended(job, round_, "cancel", status, reason)
+    asked = consent_record(job, round_, decision, "infer", model_agent(job))
+    decisions = (decision.as_json("infer", round_.now),)
+    change = replace(ending.change, decisions=decisions)
+    return Ending(change, (asked, *ending.records))
+
+
+def postponed(job: Job, round_: Round, delay_s: float, reason: str) -> Ending:
+    """Put a job back, to be claimed again after a delay in seconds."""
+    return Ending(
+        Advance(
+            job=job,
+            state=JobState.READY,
+            business_status=BusinessStatus.QUEUED,
+            reason=reason,
+            not_before_ms=round_.now_ms + int(delay_s * 1000),
+        )
+    )
+
+
+def failed(job: Job, round_: Round, error: Exception, ports: Ports) -> Ending:
+    """Decide what becomes of a job that met an error.
+
+    What is transient is tried again until the job is too old, what is final ends it, and what
+    nobody expected is tried again a few times.
+    """
+    status = BusinessStatus.INFERENCE_FAILED
+    if isinstance(error, ProcessingError):
+        return ended(job, round_, "fail", status, error.message)
+    age_s = (round_.now_ms - job.created_ms) / 1000
+    is_transient = isinstance(error, TransientError)
+    if ports.backoff.is_spent(age_s) or (not is_transient and job.attempt >= MOST_ATTEMPTS):
+        return ended(job, round_, "fail", status, f"Given up: {type(error).__name__}.")
+    asked = error.retry_after_s if isinstance(error, TransientError) else None
+    delay_s = ports.backoff.delay_s(job.attempt, retry_after_s=None, random=ports.random)
+    # An EHR that comes back is noticed soon: the delay of a job stays as short as a circuit's.
+    delay_s = (asked or 0.0) + min(delay_s, LONGEST_OPEN_S)
+    return postponed(job, round_, delay_s, f"To be tried again: {type(error).__name__}.")

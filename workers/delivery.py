@@ -1,0 +1,341 @@
+"""(6) Deliver: results of one micro-batch into the EHR, and what the EHR said into the database.
+
+(6.1) claim what is due, as far as the circuit of each system lets it through
+(6.2) consent still stands and the event is still current: nothing is unsealed before
+(6.3) write, outside of any transaction
+(6.4) delivery, job, circuit and AuditEvents: one transaction
+
+A delivery that was tried before may be in the EHR although nobody heard so: it is looked for
+first (`workers.result_recipient`).
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+
+from gateway import telemetry
+from gateway.core import audit
+from gateway.core.audit import AgentKind, AuditRecord, JobEvent
+from gateway.core.consent import ConsentDecision
+from gateway.core.delivery import Delivery, DeliveryState, Passage
+from gateway.core.errors import GatewayError
+from gateway.core.findings import Report
+from gateway.core.jobs import Advance, BusinessStatus, Job, JobState
+from gateway.store.deliveries import Settlement
+from gateway.store.events import Event
+from gateway.store.unit_of_work import UnitOfWork
+from workers import consents
+from workers.cases import consent_record, step_of
+from workers.ports import Ports, Round, new_round, system_agent
+from workers.result_recipient import Fate, NotReached, NotTaken, Written
+
+log = telemetry.get_logger()
+
+
+@dataclass(frozen=True)
+class _Parcel:
+    """A delivery with what its outcome needs.
+
+    Attributes:
+        decision: The consent decision that let it pass, None when it was not asked.
+        report: What is to be written, None when it must not or can't be.
+    """
+
+    delivery: Delivery
+    job: Job
+    event: Event
+    decision: ConsentDecision | None = None
+    report: Report | None = None
+
+
+@dataclass(frozen=True)
+class _End:
+    """How a parcel ends, and what its job is told.
+
+    Attributes:
+        http_status: What the EHR answered, if it did.
+    """
+
+    event: JobEvent
+    status: BusinessStatus
+    reason: str = ""
+    http_status: int | None = None
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    """What is written about one parcel."""
+
+    settlement: Settlement
+    advance: Advance | None
+    records: tuple[AuditRecord, ...]
+
+
+@dataclass
+class _Batch:
+    """A micro-batch under way: what is known of its outcome, and how each EHR answered."""
+
+    round: Round
+    ports: Ports
+    outcomes: list[_Outcome] = field(default_factory=list)
+    answered: set[str] = field(default_factory=set)
+    away: dict[str, NotReached] = field(default_factory=dict)
+
+
+def deliver(delivery_ids: Sequence[str], ports: Ports) -> int:
+    """Write the results that were rung for; give how many this worker got.
+
+    Raises:
+        StoreUnavailable: The database is away; the relay rings again, leases run out.
+    """
+    claimed = _claim(delivery_ids, ports)  # (6.1)
+    if not claimed:
+        return 0
+    with telemetry.step("deliver", len(claimed)):
+        batch, parcels = _open(claimed, ports)  # (6.2)
+        for system in {parcel.delivery.system for parcel in parcels}:
+            sent = [parcel for parcel in parcels if parcel.delivery.system == system]
+            _send(batch, system, sent)  # (6.3)
+        _settle(batch)  # (6.4)
+    return len(claimed)
+
+
+def _claim(delivery_ids: Sequence[str], ports: Ports) -> list[Delivery]:
+    with ports.store.write() as uow:
+        passing: list[str] = []
+        for system, ids in uow.deliveries.pending_by_system(delivery_ids).items():
+            passage = uow.deliveries.pass_through(system, lease_ms=ports.lease_ms)
+            if passage is not Passage.NONE:
+                passing += ids[:1] if passage is Passage.ONE else ids
+        return uow.deliveries.claim(passing, ports.owner, lease_ms=ports.lease_ms)
+
+
+# --- (6.2) ----------------------------------------------------------------------------------
+
+
+def _open(claimed: Sequence[Delivery], ports: Ports) -> tuple[_Batch, list[_Parcel]]:
+    with ports.store.read() as uow:
+        batch = _Batch(new_round(uow, ports), ports)
+        jobs = uow.jobs.get_many({each.job_id for each in claimed})
+        events = uow.events.get_many({job.event_id for job in jobs.values()})
+        patients = {each.patient_key for each in claimed}
+        known = consents.on_record(uow, patients)
+        uow.patient_keys.load(patients)
+        parcels = [
+            _Parcel(each, jobs[each.job_id], events[jobs[each.job_id].event_id]) for each in claimed
+        ]
+        opened = [_open_one(uow, batch, parcel, known) for parcel in parcels]
+    return batch, [parcel for parcel in opened if parcel is not None]
+
+
+def _open_one(
+    uow: UnitOfWork, batch: _Batch, parcel: _Parcel, known: consents.ConsentsByPatient
+) -> _Parcel | None:
+    """Give the parcel with its report; None when it ends here."""
+    delivery, job = parcel.delivery, parcel.job
+    route = batch.round.site.route(job.route)
+    if route is None:
+        _stop(batch, parcel, _End("cancel", BusinessStatus.STOPPED, "Its route was removed."))
+        return None
+    if not parcel.event.is_current:
+        reason = "A newer version of the resource arrived."
+        _stop(batch, parcel, _End("supersede", BusinessStatus.SUPERSEDED, reason))
+        return None
+    try:
+        decision = consents.ask_again(uow, parcel.event, route, known)
+        if not decision.is_permitted:
+            withdrawn = _Parcel(delivery, job, parcel.event, decision)
+            reason = " ".join(decision.reasons)
+            _stop(batch, withdrawn, _End("cancel", BusinessStatus.CONSENT_WITHDRAWN, reason))
+            return None
+        report = Report.from_json(uow.deliveries.body(delivery))
+    except GatewayError as error:  # sealed values that don't open: nothing will mend them
+        _stop(batch, parcel, _End("fail", BusinessStatus.DELIVERY_FAILED, error.message))
+        return None
+    return _Parcel(delivery, job, parcel.event, decision, report)
+
+
+def _stop(batch: _Batch, parcel: _Parcel, end: _End) -> None:
+    """End a delivery without sending it."""
+    if parcel.delivery.attempt > 1:
+        hint = "An earlier attempt may have reached the EHR all the same."
+        end = replace(end, reason=f"{end.reason} {hint}")
+    state = DeliveryState.FAILED if end.event == "fail" else DeliveryState.CANCELLED
+    answer = parcel.delivery.last_answer
+    settlement = Settlement(delivery=parcel.delivery, state=state, answer=answer)
+    batch.outcomes.append(_with_job(batch, parcel, settlement, end))
+
+
+# --- (6.3) ----------------------------------------------------------------------------------
+
+
+def _send(batch: _Batch, system: str, parcels: Sequence[_Parcel]) -> None:
+    reports = [parcel.report for parcel in parcels if parcel.report is not None]
+    repeated = frozenset(p.delivery.identifier for p in parcels if p.delivery.attempt > 1)
+    try:
+        fates = batch.ports.ehrs.connection(system).recipient.write(reports, repeated=repeated)
+    except Exception as error:  # noqa: BLE001 - whatever it is, the results wait for another try
+        log.error("write-back-error", system=system, exc_info=error)
+        # No such system, no credential: the integrator's turn. Anything else is not the system's.
+        fate = NotReached(type(error).__name__, is_of_system=isinstance(error, GatewayError))
+        fates = dict.fromkeys((report.identifier for report in reports), fate)
+    for parcel in parcels:
+        _account(batch, parcel, fates[parcel.delivery.identifier])
+
+
+def _account(batch: _Batch, parcel: _Parcel, fate: Fate) -> None:
+    """Work out what the fate of a result means for its delivery and its job."""
+    system = parcel.delivery.system
+    if isinstance(fate, NotReached) and fate.is_of_system:
+        batch.away[system] = fate
+    else:
+        batch.answered.add(system)
+    if isinstance(fate, Written):
+        batch.outcomes.append(_delivered(batch, parcel, fate))
+    elif isinstance(fate, NotTaken):
+        reason = f"The EHR refused the result: HTTP {fate.status}."
+        batch.outcomes.append(_given_up(batch, parcel, str(fate.status), reason))
+    else:
+        batch.outcomes.append(_unreached(batch, parcel, fate))
+
+
+def _delivered(batch: _Batch, parcel: _Parcel, written: Written) -> _Outcome:
+    delivery = parcel.delivery
+    if written.is_repeated:
+        log.error("result-repeated", delivery_id=delivery.id, system=delivery.system)
+    settlement = Settlement(
+        delivery=delivery,
+        state=DeliveryState.DELIVERED,
+        answer=f"{written.status} repeated" if written.is_repeated else str(written.status),
+        location=written.location,
+    )
+    telemetry.count_delivery_attempt(delivery.system, "delivered")
+    lag_s = (batch.round.now_ms - parcel.event.received_ms) / 1000
+    telemetry.observe_delivery_lag(delivery.system, lag_s)
+    end = _End("complete", BusinessStatus.DELIVERED, http_status=written.status)
+    return _with_job(batch, parcel, settlement, end)
+
+
+def _unreached(batch: _Batch, parcel: _Parcel, fate: NotReached) -> _Outcome:
+    """Plan the next attempt, unless the result has grown too old."""
+    delivery, backoff = parcel.delivery, batch.ports.backoff
+    if backoff.is_spent((batch.round.now_ms - delivery.created_ms) / 1000):
+        reason = f"Given up after {delivery.attempt} attempts; the last: {fate.error}."
+        return _given_up(batch, parcel, fate.error, reason)
+    delay_s = backoff.delay_s(
+        delivery.attempt, retry_after_s=fate.retry_after_s, random=batch.ports.random
+    )
+    settlement = Settlement(
+        delivery=delivery,
+        state=DeliveryState.PENDING,
+        answer=fate.error,
+        next_attempt_ms=batch.round.now_ms + int(delay_s * 1000),
+    )
+    telemetry.count_delivery_attempt(delivery.system, "retry")
+    reason = f"The EHR did not take it: {fate.error}."
+    records = (_consent(batch, parcel), _sent(batch, parcel, reason, None))
+    return _Outcome(settlement, None, tuple(r for r in records if r is not None))
+
+
+def _given_up(batch: _Batch, parcel: _Parcel, answer: str, reason: str) -> _Outcome:
+    settlement = Settlement(delivery=parcel.delivery, state=DeliveryState.FAILED, answer=answer)
+    telemetry.count_delivery_attempt(parcel.delivery.system, "given-up")
+    http_status = int(answer) if answer.isdecimal() else None
+    end = _End("fail", BusinessStatus.DELIVERY_FAILED, reason, http_status)
+    return _with_job(batch, parcel, settlement, end)
+
+
+_STATES: dict[JobEvent, JobState] = {
+    "complete": JobState.COMPLETED,
+    "cancel": JobState.CANCELLED,
+    "supersede": JobState.CANCELLED,
+    "fail": JobState.FAILED,
+}
+
+
+def _with_job(batch: _Batch, parcel: _Parcel, settlement: Settlement, end: _End) -> _Outcome:
+    """Settle a delivery and its job; a refused job stays refused, whatever its delivery does."""
+    job, advance = parcel.job, None
+    records = [_consent(batch, parcel)]
+    if parcel.report is not None:
+        records.append(_sent(batch, parcel, end.reason, end.http_status))
+    if job.state is JobState.IN_PROGRESS:
+        advance = _advance(batch, parcel, end)
+        frame = step_of(job, batch.round, end.reason)
+        records.append(
+            audit.job_changed(frame, end.event, state=advance.state, business_status=end.status)
+        )
+    return _Outcome(settlement, advance, tuple(r for r in records if r is not None))
+
+
+def _advance(batch: _Batch, parcel: _Parcel, end: _End) -> Advance:
+    decision = parcel.decision
+    return Advance(
+        job=parcel.job,
+        state=_STATES[end.event],
+        business_status=end.status,
+        reason=end.reason,
+        decisions=(decision.as_json("deliver", batch.round.now),) if decision else (),
+    )
+
+
+def _consent(batch: _Batch, parcel: _Parcel) -> AuditRecord | None:
+    if parcel.decision is None:
+        return None
+    user = system_agent(parcel.delivery.system, AgentKind.USER)
+    return consent_record(parcel.job, batch.round, parcel.decision, "deliver", user)
+
+
+def _sent(batch: _Batch, parcel: _Parcel, reason: str, http_status: int | None) -> AuditRecord:
+    return audit.delivered(
+        step_of(parcel.job, batch.round, reason),
+        ehr=system_agent(parcel.delivery.system, AgentKind.SERVER),
+        identifier=parcel.delivery.identifier,
+        http_status=http_status,
+        attempt=parcel.delivery.attempt,
+    )
+
+
+# --- (6.4) ----------------------------------------------------------------------------------
+
+
+def _settle(batch: _Batch) -> None:
+    """Write the whole batch in one transaction.
+
+    Raises:
+        StoreUnavailable: The database is away; nothing was written, the leases run out.
+    """
+    with batch.ports.store.write() as uow:
+        held = {d.id for d in uow.deliveries.still_held([_delivery(o) for o in batch.outcomes])}
+        outcomes = [each for each in batch.outcomes if _delivery(each).id in held]
+        moving = [each.advance for each in outcomes if each.advance is not None]
+        movable = {job.id for job in uow.jobs.still_held([change.job for change in moving])}
+        uow.deliveries.settle([each.settlement for each in outcomes])
+        uow.jobs.advance([change for change in moving if change.job.id in movable])
+        uow.audit(*(record for each in outcomes for record in each.records))
+        _keep_circuits(uow, batch)
+    _count(change for change in moving if change.job.id in movable)
+
+
+def _delivery(outcome: _Outcome) -> Delivery:
+    return outcome.settlement.delivery
+
+
+def _keep_circuits(uow: UnitOfWork, batch: _Batch) -> None:
+    """Tell the circuits how the systems answered; one that answered at all is not away."""
+    for system in batch.answered & batch.round.circuits.keys():
+        uow.deliveries.circuit_succeeded(system)
+    for system, fate in batch.away.items():
+        if system in batch.answered:
+            continue
+        failures = batch.round.circuits[system].failures if system in batch.round.circuits else 0
+        delay_s = batch.ports.backoff.delay_s(
+            failures + 1, retry_after_s=fate.retry_after_s, random=batch.ports.random
+        )
+        uow.deliveries.circuit_failed(
+            system, delay_s=delay_s, is_asked=fate.retry_after_s is not None
+        )
+
+
+def _count(moved: Iterable[Advance]) -> None:
+    for change in moved:
+        telemetry.count_job(change.job.route, change.state, change.business_status)

@@ -1,0 +1,88 @@
+"""The EHRs of the site as the workers reach them: one client per system, kept while it fits.
+
+A client holds connections, so it is kept; when the site says another address, credential or
+time-out, the next use makes a new one.
+"""
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from adapters.fhir_rest.client import FhirClient
+from adapters.site import Secret, Site, System
+from gateway.core.errors import ConfigurationError
+from workers.result_recipient import ResultRecipient
+
+#: Largest answer of an EHR that is read: a page of a search.
+_MAX_RESPONSE_BYTES = 32 * 2**20
+
+
+@dataclass(frozen=True)
+class Connection:
+    """How a system is reached now.
+
+    Attributes:
+        client: For searches.
+        recipient: For results.
+        base_url: Its FHIR base.
+    """
+
+    client: FhirClient
+    recipient: ResultRecipient
+    base_url: str
+
+
+@dataclass(frozen=True)
+class _Key:
+    base_url: str
+    token: Secret | None
+    timeout_s: float
+
+
+class Ehrs:
+    """The connections of one process; safe to share among its threads."""
+
+    def __init__(self, site: Callable[[], Site], *, timeout_s: float) -> None:
+        self._site = site
+        self._timeout_s = timeout_s
+        self._lock = threading.Lock()
+        self._connections: dict[str, tuple[_Key, Connection]] = {}
+
+    def connection(self, system: str) -> Connection:
+        """Give the connection to a system.
+
+        Raises:
+            ConfigurationError: The site has no such system, or can't say where it is.
+        """
+        found = self._site().system(system)
+        if found is None:
+            raise ConfigurationError(f"The site has no system '{system}' (any more).")
+        key = _Key(found.base_url, found.token, found.timeout_s or self._timeout_s)
+        with self._lock:
+            known = self._connections.get(system)
+            if known is None or known[0] != key:
+                known = (key, _connect(found, key))
+                # A replaced client is left to its users; its connections close with it.
+                self._connections[system] = known
+            return known[1]
+
+    def close(self) -> None:
+        """Close all connections."""
+        with self._lock:
+            for _, connection in self._connections.values():
+                connection.client.close()
+            self._connections.clear()
+
+
+def _connect(system: System, key: _Key) -> Connection:
+    client = FhirClient(
+        key.base_url,
+        auth_header=lambda: _header(system.token),
+        timeout_s=key.timeout_s,
+        max_response_bytes=_MAX_RESPONSE_BYTES,
+    )
+    return Connection(client, ResultRecipient(client), key.base_url)
+
+
+def _header(token: Secret | None) -> str | None:
+    return f"Bearer {token.resolve()}" if token else None

@@ -1,0 +1,159 @@
+"""(4.2) Open a micro-batch: what may still be used is unsealed, what may not ends here.
+
+Asked in this order: does the route still exist, is the event still the newest version of its
+resource, does the patient still permit it, is the model here. Only then is anything unsealed.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import TypeVar
+
+import orjson
+
+from gateway import telemetry
+from gateway.core.audit import JobEvent
+from gateway.core.errors import GatewayError, NotFound, TransientError
+from gateway.core.jobs import BusinessStatus, Job
+from gateway.store.events import Event
+from gateway.store.unit_of_work import UnitOfWork
+from models.manifest import Manifest
+from workers import consents
+from workers.cases import MOST_ATTEMPTS, Case, Ending, Json, denied, ended, failed, postponed
+from workers.features import LocalCodes
+from workers.ports import LoadedModel, Ports, Round, new_round
+
+log = telemetry.get_logger()
+
+# `effective` of a date without a time is a span of up to 50 hours; the record keeps its end.
+_SLACK_H = 50
+_MODEL_RETRY_S = 10.0
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+@dataclass
+class Batch:
+    """A micro-batch under way.
+
+    Attributes:
+        endings: What became of the cases that have ended.
+        answered: Systems that answered a search.
+        away: Systems that did not, and how.
+    """
+
+    round: Round
+    ports: Ports
+    endings: list[Ending] = field(default_factory=list)
+    answered: set[str] = field(default_factory=set)
+    away: dict[str, TransientError] = field(default_factory=dict)
+
+    def each(self, jobs: Iterable[T], of: Callable[[T], Job], do: Callable[[T], R]) -> list[R]:
+        """Do something for each; who fails ends alone."""
+        done = []
+        for each in jobs:
+            try:
+                done.append(do(each))
+            except Exception as error:  # noqa: BLE001 - one bad job never sinks its batch
+                self.fail(of(each), error)
+        return done
+
+    def fail(self, job: Job, error: Exception) -> None:
+        """End a job that met an error."""
+        if not isinstance(error, GatewayError):
+            log.error("job-error", job_id=job.id, attempt=job.attempt, exc_info=error)
+        self.endings.append(failed(job, self.round, error, self.ports))
+
+
+def open_cases(claimed: Sequence[Job], ports: Ports) -> tuple[Batch, list[Case]]:
+    """Let pass what may be used, and unseal it; everything else ends here.
+
+    Raises:
+        StoreUnavailable: The database is away.
+    """
+    with ports.store.read() as uow:
+        batch = Batch(new_round(uow, ports), ports)
+        opening = _Opening(uow, batch, claimed)
+        found = batch.each(claimed, lambda job: job, opening.open)
+    return batch, [case for case in found if case is not None]
+
+
+class _Opening:
+    """Opens the cases of a batch within one view of the database."""
+
+    def __init__(self, uow: UnitOfWork, batch: Batch, jobs: Sequence[Job]) -> None:
+        self._uow = uow
+        self._batch = batch
+        self._events = uow.events.get_many({job.event_id for job in jobs})
+        patients = {job.patient_key for job in jobs if job.patient_key}
+        self._consents = consents.on_record(uow, patients)
+        uow.patient_keys.load(patients)
+        self._codes: dict[str, frozenset[str]] = {}
+
+    def open(self, job: Job) -> Case | None:
+        """Give the case of a job; None when it ends here."""
+        round_, ports = self._batch.round, self._batch.ports
+        event, route = self._events[job.event_id], round_.site.route(job.route)
+        if route is None:
+            self._end(job, "cancel", BusinessStatus.STOPPED, "Its route was removed.")
+            return None
+        if not event.is_current:
+            reason = "A newer version of the resource arrived."
+            self._end(job, "supersede", BusinessStatus.SUPERSEDED, reason)
+            return None
+        decision = consents.ask_again(self._uow, event, route, self._consents)
+        if not decision.is_permitted:
+            self._batch.endings.append(denied(job, round_, decision))
+            return None
+        try:
+            model = ports.models.get(job.model_digest)
+        except NotFound:
+            self._batch.endings.append(_without_model(job, round_))
+            return None
+        return Case(
+            job=job,
+            event=event,
+            route=route,
+            model=model,
+            patient=self._uow.events.patient(event) or "",
+            decision=decision,
+            content=orjson.loads(self._uow.events.content(event)),
+            record=self._record(event, model),
+        )
+
+    def _end(self, job: Job, event: JobEvent, status: BusinessStatus, reason: str) -> None:
+        self._batch.endings.append(ended(job, self._batch.round, event, status, reason))
+
+    def _record(self, event: Event, model: LoadedModel) -> tuple[Json, ...]:
+        """Unseal what was received for the patient and the model may want."""
+        at_ms = event.effective_ms or event.received_ms
+        look_back = timedelta(hours=model.manifest.look_back_h + _SLACK_H)
+        found = self._uow.events.record(
+            event.patient_key or "",
+            ("Observation", "Patient"),
+            since_ms=at_ms - int(look_back.total_seconds() * 1000),
+            codes=self._codes_of(model),
+        )
+        return tuple(orjson.loads(self._uow.events.content(each)) for each in found)
+
+    def _codes_of(self, model: LoadedModel) -> frozenset[str]:
+        digest = model.facts.model_digest
+        if digest not in self._codes:
+            self._codes[digest] = _wanted(model.manifest, self._batch.round.site.local_codes)
+        return self._codes[digest]
+
+
+def _wanted(manifest: Manifest, local_codes: LocalCodes) -> frozenset[str]:
+    """Give `system|code` of every Observation that can matter to a model."""
+    known = {code.key for each in manifest.inputs for code in (*each.codes, *each.panels)}
+    local = {own for own, meaning in local_codes.items() if meaning in known}
+    return frozenset(f"{system}|{code}" for system, code in known | local)
+
+
+def _without_model(job: Job, round_: Round) -> Ending:
+    """Wait a little for a model that another process may be installing, then refuse."""
+    reason = f"Model {job.model} is not installed here."
+    if job.attempt < MOST_ATTEMPTS:
+        return postponed(job, round_, _MODEL_RETRY_S, reason)
+    return ended(job, round_, "refuse", BusinessStatus.MODEL_UNAVAILABLE, reason)

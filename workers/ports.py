@@ -1,0 +1,141 @@
+"""What the two stories of the workers, infer and deliver, need from outside.
+
+`workers.app` fills these for a running process; tests fill them with a temporary database and
+fakes.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from adapters.site import Site
+from gateway.core.audit import AgentKind, AuditAgent, AuditedModel, Source
+from gateway.core.clock import to_ms
+from gateway.core.delivery import Backoff, Circuit, Passage, Random
+from gateway.core.findings import RuntimeFacts
+from gateway.store.unit_of_work import Store, UnitOfWork
+from models.manifest import Manifest
+from workers.chart import Searchable
+from workers.result_recipient import ResultRecipient
+
+FloatArray = npt.NDArray[np.float32]
+
+
+class Connection(Protocol):
+    """How one EHR is reached."""
+
+    @property
+    def client(self) -> Searchable:
+        """For searches."""
+
+    @property
+    def recipient(self) -> ResultRecipient:
+        """For results."""
+
+    @property
+    def base_url(self) -> str:
+        """Its FHIR base."""
+
+
+class Connections(Protocol):
+    """Every EHR of the site."""
+
+    def connection(self, system: str) -> Connection:
+        """Give the connection to a system."""
+
+
+class LoadedModel(Protocol):
+    """A model that can be asked."""
+
+    @property
+    def manifest(self) -> Manifest:
+        """What it needs and gives."""
+
+    @property
+    def facts(self) -> RuntimeFacts:
+        """On what it runs."""
+
+    def predict(self, batch: FloatArray) -> FloatArray:
+        """Ask it: float32 of shape (n, inputs) gives float32 of shape (n, outputs)."""
+
+
+class Models(Protocol):
+    """The models of this process."""
+
+    def get(self, digest: str) -> LoadedModel:
+        """Give a model by its digest.
+
+        Raises:
+            NotFound: It is not installed here.
+        """
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ports:
+    """The outside of a worker.
+
+    Attributes:
+        owner: Name that leases are held under.
+        lease_ms: How long a worker may hold what it claimed, in milliseconds.
+        site: Gives the site in force.
+        backoff: When to try again.
+        random: Gives a random number in [0, 1).
+        knock: Wakes the relay after a commit that made work.
+    """
+
+    store: Store
+    site: Callable[[], Site]
+    models: Models
+    ehrs: Connections
+    owner: str
+    lease_ms: int
+    backoff: Backoff
+    random: Random
+    knock: Callable[[], None]
+
+
+@dataclass(frozen=True)
+class Round:
+    """One round of a worker: the moment it looked, and what held then.
+
+    Attributes:
+        now: The moment.
+        site: The site in force.
+        source: Who writes the audit events.
+        circuits: The circuits that are not closed, by system.
+    """
+
+    now: datetime
+    site: Site
+    source: Source
+    circuits: Mapping[str, Circuit]
+
+    @property
+    def now_ms(self) -> int:
+        """The moment in milliseconds."""
+        return to_ms(self.now)
+
+    def lets_through(self, system: str) -> bool:
+        """Say whether a system may be asked."""
+        return self.circuits.get(system, Circuit()).passage(self.now_ms) is not Passage.NONE
+
+
+def new_round(uow: UnitOfWork, ports: Ports) -> Round:
+    """Look at the time, the site and the circuits."""
+    site = ports.site()
+    source = Source(site.name or "site", ports.owner)
+    return Round(uow.now, site, source, uow.deliveries.circuits())
+
+
+def system_agent(system: str, kind: AgentKind) -> AuditAgent:
+    """Name a system in an audit event."""
+    return AuditAgent(system, system, kind)
+
+
+def audited(facts: RuntimeFacts, name: str) -> AuditedModel:
+    """Name a model and its runtime in an audit event."""
+    return AuditedModel(name, facts.model_digest, facts.runtime, facts.kernel_class)

@@ -1,0 +1,305 @@
+"""(6.3) Write reports into one EHR, whatever that EHR can do, so that each is there once.
+
+The ladder, from the cheapest for both sides to what every FHIR server can:
+
+1. one transaction Bundle for many reports;
+2. where the EHR refuses the whole, one transaction for each report;
+3. where it takes no transactions, Device, Observation and Provenance one after the other.
+
+A report that may have been written before (an answer was lost, a worker died) is searched for
+first. `If-None-Exist` alone is not trusted: some EHRs ignore it, and some ignore a search
+parameter they don't know, so what is found is compared before it is believed.
+
+Source: FHIR R4 RESTful API; docs/architecture.md (deliver).
+"""
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import orjson
+
+from adapters.fhir_rest.answers import WriteOutcome
+from adapters.fhir_rest.errors import EhrAnswerUnreadable, EhrRefused, MultipleMatches
+from gateway.core.errors import GatewayError, TransientError
+from gateway.core.findings import DIGEST_SYSTEM, RESULT_SYSTEM, Report
+from gateway.core.write_back import (
+    device_condition,
+    is_device,
+    is_provenance,
+    is_result,
+    provenance_condition,
+    provenance_of,
+    result_condition,
+    transaction,
+    with_device,
+)
+
+#: Reports of one transaction: enough to share its cost, few enough for any EHR's limits.
+REPORTS_PER_TRANSACTION = 20
+#: How long an EHR that took no transaction is not asked again whether it does now.
+_REMEMBER_S = 600.0
+#: Statuses that are about the service or our access to it and not about what was sent.
+_OF_THE_SERVICE = frozenset({403, 404, 405, 410, 501})
+_CREATED = 201
+_FOUND = 200
+
+
+class Ehr(Protocol):
+    """What is needed of the client of an EHR; `adapters.fhir_rest` has one."""
+
+    def search(
+        self, resource_type: str, params: Sequence[tuple[str, str]], *, max_pages: int = 5
+    ) -> list[dict[str, Any]]:
+        """Search one type."""
+
+    def create(
+        self, resource_type: str, body: bytes, *, if_none_exist: str | None = None
+    ) -> WriteOutcome:
+        """Create a resource unless the condition finds it."""
+
+    def transaction(self, body: bytes) -> list[WriteOutcome]:
+        """Send a transaction Bundle."""
+
+
+@dataclass(frozen=True)
+class Written:
+    """The result is in the EHR.
+
+    Attributes:
+        location: `Observation/<id>`, None when the EHR does not say.
+        status: HTTP status; 200 when it was there already.
+        is_repeated: The EHR holds it more than once: people have to look at it.
+    """
+
+    location: str | None
+    status: int
+    is_repeated: bool = False
+
+
+@dataclass(frozen=True)
+class NotTaken:
+    """The EHR refuses this result for good; sending it unchanged again is pointless."""
+
+    status: int
+
+
+@dataclass(frozen=True)
+class NotReached:
+    """It is not known whether the result is in the EHR, or it is not there yet.
+
+    Attributes:
+        error: Name of what happened.
+        retry_after_s: When the EHR wants to be asked again, if it said so.
+        is_of_system: The EHR as a whole is away; otherwise only this result had bad luck.
+    """
+
+    error: str
+    retry_after_s: float | None = None
+    is_of_system: bool = True
+
+
+Fate = Written | NotTaken | NotReached
+
+
+class ResultRecipient:
+    """One EHR as a recipient of results; safe to share among threads."""
+
+    def __init__(self, ehr: Ehr, *, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._ehr = ehr
+        self._monotonic = monotonic
+        self._no_transactions_until = float("-inf")
+        self._devices: dict[str, str] = {}
+
+    def write(self, reports: Sequence[Report], *, repeated: frozenset[str]) -> dict[str, Fate]:
+        """Write reports; give the fate of each by its identifier.
+
+        Args:
+            reports: What is to be written.
+            repeated: Identifiers that may be in the EHR already.
+        """
+        fates: dict[str, Fate] = {}
+        maybe = [report for report in reports if report.identifier in repeated]
+        for chunk in _chunks(maybe):
+            fates.update(self._search(chunk))
+        for chunk in _chunks([each for each in reports if each.identifier not in fates]):
+            fates.update(self._write(chunk))
+        return fates
+
+    def _search(self, reports: Sequence[Report]) -> dict[str, Fate]:
+        """Give the fate of those that are in the EHR, or that can't be looked for."""
+        try:
+            found = self._find("Observation", "identifier", [r.identifier for r in reports])
+        except TransientError as error:
+            return dict.fromkeys((r.identifier for r in reports), _not_reached(error))
+        except GatewayError:
+            # An EHR that can't search by identifier: its own conditional create has to do.
+            return {}
+        fates: dict[str, Fate] = {}
+        for report in reports:
+            matches = [each for each in found if is_result(each, report.identifier)]
+            if matches:
+                fates[report.identifier] = self._complete(report, matches)
+        return fates
+
+    def _complete(self, report: Report, found: Sequence[Mapping[str, Any]]) -> Fate:
+        """Write the Provenance of an Observation that is there, unless it is there too."""
+        location = f"Observation/{found[0].get('id')}"
+        try:
+            if report.provenance is not None and not self._has_provenance(report.identifier):
+                self._write_provenance(with_device(report, self._device(report)), location)
+        except TransientError as error:
+            return _not_reached(error)
+        except GatewayError:
+            pass  # the result itself is there; that is what counts
+        return Written(location, _FOUND, is_repeated=len(found) > 1)
+
+    def _has_provenance(self, identifier: str) -> bool:
+        found = self._find("Provenance", "_tag", [identifier])
+        return any(is_provenance(each, identifier) for each in found)
+
+    def _find(
+        self, resource_type: str, parameter: str, values: Sequence[str]
+    ) -> list[dict[str, Any]]:
+        tokens = ",".join(f"{RESULT_SYSTEM}|{value}" for value in values)
+        return self._ehr.search(resource_type, [(parameter, tokens)], max_pages=2)
+
+    def _write(self, reports: Sequence[Report]) -> dict[str, Fate]:
+        if self._monotonic() < self._no_transactions_until:
+            return self._one_by_one(reports)
+        try:
+            return self._as_transaction(reports)
+        except TransientError as error:
+            return dict.fromkeys((r.identifier for r in reports), _not_reached(error))
+        except GatewayError as error:
+            return self._after_refusal(reports, error)
+
+    def _after_refusal(self, reports: Sequence[Report], error: GatewayError) -> dict[str, Fate]:
+        """Go one rung down the ladder."""
+        is_about_transactions = isinstance(error, EhrRefused) and error.status in _OF_THE_SERVICE
+        if len(reports) > 1 and not is_about_transactions:
+            fates: dict[str, Fate] = {}
+            for report in reports:
+                fates.update(self._write([report]))
+            return fates
+        fates = self._one_by_one(reports)
+        if any(isinstance(fate, Written) for fate in fates.values()):
+            self._no_transactions_until = self._monotonic() + _REMEMBER_S
+        return fates
+
+    def _as_transaction(self, reports: Sequence[Report]) -> dict[str, Fate]:
+        made = transaction(reports)
+        outcomes = self._ehr.transaction(made.body)
+        if len(outcomes) != made.size:
+            raise EhrAnswerUnreadable
+        return {
+            report.identifier: _fate_of(outcomes[position])
+            for report, position in zip(reports, made.observations, strict=True)
+        }
+
+    def _one_by_one(self, reports: Sequence[Report]) -> dict[str, Fate]:
+        fates: dict[str, Fate] = {}
+        for report in reports:
+            fate = self._alone(report)
+            fates[report.identifier] = fate
+            if isinstance(fate, NotReached) and fate.is_of_system:
+                # No use in knocking for each of the others: they share its fate.
+                rest = (each.identifier for each in reports if each.identifier not in fates)
+                return fates | dict.fromkeys(rest, fate)
+        return fates
+
+    def _alone(self, report: Report) -> Fate:
+        try:
+            placed = with_device(report, self._device(report))
+            written = self._write_observation(placed)
+        except TransientError as error:
+            return _not_reached(error)
+        except MultipleMatches:
+            return self._search([report]).get(report.identifier, _unclear())
+        except EhrRefused as error:
+            self._devices.pop(report.digest, None)  # it may be gone, and that be the reason
+            return _refused(error)
+        except GatewayError as error:
+            return NotReached(type(error).__name__, is_of_system=False)
+        return self._with_provenance(placed, written)
+
+    def _with_provenance(self, report: Report, written: Written) -> Fate:
+        if written.location is None:  # the EHR did not say where: look for it
+            return self._search([report]).get(report.identifier, written)
+        try:
+            self._write_provenance(report, written.location)
+        except TransientError as error:
+            return _not_reached(error)
+        except GatewayError:
+            pass  # an EHR without Provenance: the Observation names its Device all the same
+        return written
+
+    def _write_observation(self, report: Report) -> Written:
+        outcome = self._ehr.create(
+            "Observation",
+            orjson.dumps(report.observation),
+            if_none_exist=result_condition(report.identifier),
+        )
+        return Written(outcome.reference, outcome.status)
+
+    def _write_provenance(self, report: Report, location: str) -> None:
+        provenance = provenance_of(report, location)
+        if provenance is not None:
+            condition = provenance_condition(report.identifier)
+            self._ehr.create("Provenance", orjson.dumps(provenance), if_none_exist=condition)
+
+    def _device(self, report: Report) -> str:
+        """Give the place of the model's Device in the EHR, written first where it is not there.
+
+        Raises:
+            TransientError: The EHR is away.
+            EhrRefused: It takes no Device.
+            EhrAnswerUnreadable: It does not say where the Device is.
+        """
+        if report.digest not in self._devices:
+            self._devices[report.digest] = self._find_device(report) or self._create_device(report)
+        return self._devices[report.digest]
+
+    def _find_device(self, report: Report) -> str | None:
+        token = [("identifier", f"{DIGEST_SYSTEM}|{report.digest}")]
+        for found in self._ehr.search("Device", token, max_pages=1):
+            if is_device(found, report.digest):
+                return f"Device/{found.get('id')}"
+        return None
+
+    def _create_device(self, report: Report) -> str:
+        condition = device_condition(report.digest)
+        body = orjson.dumps(report.device)
+        reference = self._ehr.create("Device", body, if_none_exist=condition).reference
+        if reference is None:
+            raise EhrAnswerUnreadable
+        return reference
+
+
+def _fate_of(outcome: WriteOutcome) -> Fate:
+    if outcome.is_success:
+        return Written(outcome.reference, outcome.status)
+    return _refused(EhrRefused(outcome.status, outcome.codes))
+
+
+def _refused(error: EhrRefused) -> Fate:
+    # No access, or no such service: the operator's turn, while the result waits.
+    if error.status in _OF_THE_SERVICE:
+        return NotReached(f"EhrRefused {error.status}")
+    return NotTaken(error.status)
+
+
+def _not_reached(error: TransientError) -> NotReached:
+    # A conflict is about this one result; anything else is about the whole EHR.
+    is_conflict = error.issue_type == "lock-error"
+    return NotReached(type(error).__name__, error.retry_after_s, is_of_system=not is_conflict)
+
+
+def _unclear() -> NotReached:
+    return NotReached("MultipleMatches", is_of_system=False)
+
+
+def _chunks(reports: Sequence[Report]) -> Iterator[Sequence[Report]]:
+    for start in range(0, len(reports), REPORTS_PER_TRANSACTION):
+        yield reports[start : start + REPORTS_PER_TRANSACTION]
