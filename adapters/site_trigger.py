@@ -7,7 +7,8 @@ Rules of a trigger:
 * it may name one resource type at its start; resources of other types are not even evaluated;
 * `matches`, `replaceMatches` and `repeat` are refused, since content chosen by a sender could
   make them run for hours; `trace` and `%` variables too: nothing of a patient may be printed;
-* an expression that fails on a resource does not match it, and the failure is counted.
+* an expression that fails on a resource does not match it, and the failure is counted;
+* where it is certain which elements decide (`trigger_memory`), an answer is worked out once.
 
 Source: FHIRPath N1 (http://hl7.org/fhirpath/N1/), as `fhirpathpy` implements it.
 """
@@ -27,6 +28,8 @@ from fhirpathpy.parser.generated.FHIRPathLexer import FHIRPathLexer
 from fhirpathpy.parser.generated.FHIRPathParser import FHIRPathParser
 
 from adapters.site_yaml import suggestion
+from adapters.trigger_memory import Remembered, elements_read
+from gateway.core.routing import leading_type
 
 _REFUSED = {
     "matches": "compare with =, startsWith() or contains() instead",
@@ -50,9 +53,14 @@ class Trigger:
         self.expression = expression
         self.failures = 0
         self._evaluate = fhirpathpy.compile(expression, _r4_model(), {"returnRawData": True})
+        names = elements_read(expression, leading_type(expression))
+        self._answer = self._decide if names is None else Remembered(names, self._decide)
 
     def __call__(self, content: Mapping[str, Any]) -> bool:
         """Say whether the resource matches; one that can't be evaluated does not."""
+        return self._answer(content)
+
+    def _decide(self, content: Mapping[str, Any]) -> bool:
         return self.explain(content) is None
 
     def explain(self, content: Mapping[str, Any]) -> str | None:
