@@ -7,6 +7,7 @@ with the gateway that is being measured.
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from adapters.sandbox.dates import BEGINNING, END, Range, parse_range
@@ -23,16 +24,14 @@ _REFERENCE = re.compile(r"(?:.*/)?([A-Z][A-Za-z]+/[A-Za-z0-9\-.]{1,64})(?:/_hist
 class SearchKeys:
     """Everything searchable of one resource, by the kind of parameter."""
 
-    tokens: frozenset[Token]
-    indexed: tuple[Token, ...]
-    dates: tuple[tuple[str, Range], ...]
-    strings: tuple[tuple[str, str], ...]
+    tokens: tuple[Token, ...] = ()
+    dates: tuple[tuple[str, Range], ...] = ()
+    strings: tuple[tuple[str, str], ...] = ()
 
 
 def search_keys(resource: Resource) -> SearchKeys:
     """Take out of a resource what its type's search parameters look at."""
-    tokens: set[Token] = set()
-    indexed: set[Token] = set()
+    tokens: dict[Token, None] = {}
     dates: list[tuple[str, Range]] = []
     strings: list[tuple[str, str]] = []
     for parameter in parameters_of(resource["resourceType"]).values():
@@ -42,11 +41,21 @@ def search_keys(resource: Resource) -> SearchKeys:
             elif parameter.kind == "string":
                 strings.append((parameter.name, str(element).casefold()))
             else:
-                found = {(parameter.name, *each) for each in _tokens(element)}
-                tokens |= found
-                if parameter.kind == "reference" or parameter.name == "identifier":
-                    indexed |= found
-    return SearchKeys(frozenset(tokens), tuple(indexed), tuple(dates), tuple(strings))
+                found = (_shared(parameter.name, *each) for each in _tokens(element))
+                tokens.update(dict.fromkeys(found))
+    return SearchKeys(tuple(tokens), tuple(dates), tuple(strings))
+
+
+def indexed_tokens(resource_type: str, keys: SearchKeys) -> Iterator[Token]:
+    """Give the tokens that the store keeps an index of."""
+    parameters = parameters_of(resource_type)
+    return (token for token in keys.tokens if parameters[token[0]].is_indexed)
+
+
+@lru_cache(maxsize=4096)
+def _shared(name: str, system: str, code: str) -> Token:
+    """Make a token, the same object for the same values: most resources share theirs."""
+    return name, system, code
 
 
 def normal_reference(reference: str) -> str:

@@ -30,6 +30,11 @@ class Parameter:
     paths: tuple[str, ...]
     default_type: str = ""
 
+    @property
+    def is_indexed(self) -> bool:
+        """Say whether the store keeps an index of its values."""
+        return self.kind == "reference" or self.name == "identifier"
+
 
 def _token(name: str, *paths: str) -> Parameter:
     return Parameter(name, "token", paths or (name,))

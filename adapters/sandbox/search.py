@@ -174,8 +174,7 @@ class _Builder:
         else:
             wanted = tuple(_wanted_token(parameter, each) for each in _alternatives(value))
             self._matches.append(_token_match(wanted))
-            is_indexed = parameter.kind == "reference" or parameter.name == "identifier"
-            if is_indexed and all(None not in each for each in wanted):
+            if parameter.is_indexed and all(None not in each for each in wanted):
                 self._indexed = tuple((name, str(sys), str(code)) for name, sys, code in wanted)
 
 
@@ -248,7 +247,7 @@ def _token_match(wanted: Sequence[tuple[str, str | None, str | None]]) -> Matche
 
     def matches(record: Record) -> bool:
         tokens = record.keys.tokens
-        if not exact.isdisjoint(tokens):
+        if any(token in exact for token in tokens):
             return True
         return any(_fits(token, each) for each in loose for token in tokens)
 

@@ -13,10 +13,10 @@ from dataclasses import dataclass, field, replace
 import orjson
 
 from adapters.sandbox.journal import Journal
-from adapters.sandbox.keys import Resource, SearchKeys, Token, search_keys
+from adapters.sandbox.keys import Resource, SearchKeys, Token, indexed_tokens, search_keys
 from gateway.core.clock import Clock, from_ms, to_ms, utc_now
 
-_NO_KEYS = SearchKeys(frozenset(), (), (), ())
+_NO_KEYS = SearchKeys()
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +112,8 @@ class Store:
         }
         rest = {k: v for k, v in resource.items() if k not in ("resourceType", "id", "meta")}
         whole = {"resourceType": resource_type, "id": resource_id, "meta": meta, **rest}
-        body = orjson.dumps(whole)
+        # orjson leaves a body in a buffer of several times its size; a copy is what is kept.
+        body = bytes(memoryview(orjson.dumps(whole)))
         keys = search_keys(whole)
         return self._write(Record(resource_type, resource_id, version, updated_ms, body, keys))
 
@@ -183,12 +184,12 @@ class Store:
 
     def _add(self, record: Record) -> None:
         self._records.setdefault(record.resource_type, {})[record.id] = record
-        for token in record.keys.indexed:
+        for token in indexed_tokens(record.resource_type, record.keys):
             self._index.setdefault((record.resource_type, token), {})[record.id] = None
 
     def _remove(self, record: Record) -> Record | None:
         before = self._records.get(record.resource_type, {}).pop(record.id, None)
-        for token in before.keys.indexed if before else ():
+        for token in indexed_tokens(before.resource_type, before.keys) if before else ():
             ids = self._index[record.resource_type, token]
             del ids[record.id]
             if not ids:
@@ -230,6 +231,6 @@ def _from_journal(entry: Resource) -> Record:
         entry["id"],
         entry["version"],
         entry["updated_ms"],
-        orjson.dumps(resource) if resource else b"",
+        bytes(memoryview(orjson.dumps(resource))) if resource else b"",
         search_keys(resource) if resource else _NO_KEYS,
     )

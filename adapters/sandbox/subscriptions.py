@@ -137,7 +137,7 @@ class Pusher:
             self._client = self._make_client()
             self._lanes = [asyncio.Queue() for _ in range(_LANES)]
             self._tasks = [asyncio.create_task(self._drive(lane)) for lane in self._lanes]
-        patients = [code for name, _, code in record.keys.indexed if name == "patient"]
+        patients = [code for name, _, code in record.keys.tokens if name == "patient"]
         key = patients[0] if patients else record.reference
         return self._lanes[zlib.crc32(key.encode()) % _LANES]
 
