@@ -15,9 +15,9 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import httpx
 import orjson
 
+from adapters.sandbox.courier import Courier, HttpCourier
 from adapters.sandbox.faults import FaultKnobs
 from adapters.sandbox.keys import Resource
 from adapters.sandbox.refusal import FHIR_JSON, Refusal
@@ -28,7 +28,7 @@ _LANES = 4
 _FIRST_DELAY_S = 0.1
 _LONGEST_DELAY_S = 5.0
 _REORDER_WAIT_S = 0.5
-_TIMEOUT_S = 10.0
+_SUCCESS = range(200, 300)
 _SERVER_ERROR = 500
 _RETRIED = frozenset({401, 403, 404, 408, 425, 429})
 
@@ -87,13 +87,12 @@ class Pusher:
         knobs: FaultKnobs,
         *,
         give_up_after_s: float = 60.0,
-        make_client: Callable[[], httpx.AsyncClient] | None = None,
+        make_courier: Callable[[], Courier] = HttpCourier,
     ) -> None:
         self.counts: Counter[str] = Counter()
         self._knobs = knobs
         self._give_up_after_s = give_up_after_s
-        self._make_client = make_client or _plain_client
-        self._client: httpx.AsyncClient | None = None
+        self._make_courier = make_courier
         self._subscribers: dict[str, Subscriber] = {}
         self._lanes: list[asyncio.Queue[_Push]] = []
         self._tasks: list[asyncio.Task[None]] = []
@@ -114,8 +113,6 @@ class Pusher:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        if self._client is not None:
-            await self._client.aclose()
 
     def _register(self, record: Record) -> None:
         self._subscribers.pop(record.id, None)
@@ -134,7 +131,6 @@ class Pusher:
 
     def _lane_of(self, record: Record) -> asyncio.Queue[_Push]:
         if not self._lanes:
-            self._client = self._make_client()
             self._lanes = [asyncio.Queue() for _ in range(_LANES)]
             self._tasks = [asyncio.create_task(self._drive(lane)) for lane in self._lanes]
         patients = [code for name, _, code in record.keys.tokens if name == "patient"]
@@ -143,32 +139,36 @@ class Pusher:
 
     async def _drive(self, lane: asyncio.Queue[_Push]) -> None:
         """Send the pushes of one lane, in order unless a fault says otherwise."""
-        while True:
-            push = await lane.get()
-            if self._knobs.strikes(self._knobs.current.reorder_rate):
-                overtaking = await _next_within(lane, _REORDER_WAIT_S)
-                if overtaking is not None:
-                    self.counts["reordered"] += 1
-                    await self._deliver(overtaking)
-            await self._deliver(push)
+        courier = self._make_courier()
+        try:
+            while True:
+                push = await lane.get()
+                if self._knobs.strikes(self._knobs.current.reorder_rate):
+                    overtaking = await _next_within(lane, _REORDER_WAIT_S)
+                    if overtaking is not None:
+                        self.counts["reordered"] += 1
+                        await self._deliver(courier, overtaking)
+                await self._deliver(courier, push)
+        finally:
+            courier.close()
 
-    async def _deliver(self, push: _Push) -> None:
+    async def _deliver(self, courier: Courier, push: _Push) -> None:
         faults = self._knobs.current
         if self._knobs.strikes(faults.push_loss_rate):
             self.counts["lost"] += 1
             return
-        await self._send_until_taken(push)
+        await self._send_until_taken(courier, push)
         if self._knobs.strikes(faults.duplicate_rate):
             self.counts["duplicated"] += 1
-            await self._send_until_taken(push)
+            await self._send_until_taken(courier, push)
 
-    async def _send_until_taken(self, push: _Push) -> None:
+    async def _send_until_taken(self, courier: Courier, push: _Push) -> None:
         """Try until the endpoint takes it, the Subscription ends or the time is up."""
         loop = asyncio.get_running_loop()
         give_up_at = loop.time() + self._give_up_after_s
         delay_s = _FIRST_DELAY_S
         while push.subscriber.id in self._subscribers:
-            verdict = await self._send(push)
+            verdict = _verdict(await _send(courier, push))
             if verdict != "retried" or loop.time() + delay_s > give_up_at:
                 self.counts["dropped" if verdict == "retried" else verdict] += 1
                 return
@@ -176,28 +176,23 @@ class Pusher:
             await asyncio.sleep(delay_s)
             delay_s = min(delay_s * 2, _LONGEST_DELAY_S)
 
-    async def _send(self, push: _Push) -> str:
-        """Send once and say what became of it: sent, refused or retried."""
-        subscriber, record = push.subscriber, push.record
-        headers = dict(subscriber.headers)
-        client = self._client or self._make_client()
-        try:
-            if subscriber.has_payload:
-                url = f"{subscriber.endpoint}/{record.reference}"
-                headers["Content-Type"] = FHIR_JSON
-                response = await client.put(url, content=record.body, headers=headers)
-            else:
-                response = await client.post(subscriber.endpoint, headers=headers)
-        except (httpx.HTTPError, httpx.InvalidURL):
-            return "retried"
-        if response.is_success:
-            return "sent"
-        is_retried = response.status_code >= _SERVER_ERROR or response.status_code in _RETRIED
-        return "retried" if is_retried else "refused"
+
+async def _send(courier: Courier, push: _Push) -> int | None:
+    """Send a push once."""
+    subscriber, record = push.subscriber, push.record
+    headers = dict(subscriber.headers)
+    if not subscriber.has_payload:
+        return await courier.send("POST", subscriber.endpoint, headers=headers, body=b"")
+    headers["Content-Type"] = FHIR_JSON
+    url = f"{subscriber.endpoint}/{record.reference}"
+    return await courier.send("PUT", url, headers=headers, body=record.body)
 
 
-def _plain_client() -> httpx.AsyncClient:
-    return httpx.AsyncClient(timeout=_TIMEOUT_S, trust_env=False)
+def _verdict(status: int | None) -> str:
+    """Say what becomes of a push by the answer to it: sent, refused or retried."""
+    if status is None or status >= _SERVER_ERROR or status in _RETRIED:
+        return "retried"
+    return "sent" if status in _SUCCESS else "refused"
 
 
 async def _next_within(lane: asyncio.Queue[_Push], wait_s: float) -> _Push | None:

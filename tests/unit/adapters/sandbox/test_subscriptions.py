@@ -1,11 +1,8 @@
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-import httpx
 import pytest
-from starlette.requests import Request
-from starlette.responses import Response
 
 from adapters.sandbox.faults import FaultKnobs, Faults
 from adapters.sandbox.refusal import Refusal
@@ -14,22 +11,24 @@ from adapters.sandbox.subscriptions import Pusher, read_subscriber
 
 
 class Endpoint:
-    """A subscriber's HTTP endpoint that remembers what it was sent."""
+    """Stands for a subscriber's HTTP endpoint and remembers what was sent to it."""
 
-    def __init__(self, *statuses: int) -> None:
+    def __init__(self, *statuses: int | None) -> None:
         self.seen: list[tuple[str, str, bytes, str]] = []
         self._statuses = list(statuses)
 
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        request = Request(scope, receive)
-        key = request.headers.get("x-key", "")
-        self.seen.append((request.method, request.url.path, await request.body(), key))
-        status = self._statuses.pop(0) if self._statuses else 202
-        await Response(status_code=status)(scope, receive, send)
+    async def send(
+        self, method: str, url: str, *, headers: Mapping[str, str], body: bytes
+    ) -> int | None:
+        self.seen.append((method, url, body, headers.get("X-Key", "")))
+        return self._statuses.pop(0) if self._statuses else 202
+
+    def close(self) -> None:
+        """Keep nothing."""
 
     @property
     def ids(self) -> list[str]:
-        return [path.rsplit("/", 1)[1] for _, path, _, _ in self.seen]
+        return [url.rsplit("/", 1)[1] for _, url, _, _ in self.seen]
 
 
 def subscription(criteria: str = "Observation?", **channel: Any) -> dict[str, Any]:
@@ -66,12 +65,11 @@ def play(
 
     async def run() -> Pusher:
         store = Store()
-        transport = httpx.ASGITransport(endpoint)
         pusher = Pusher(
             store,
             FaultKnobs(faults),
             give_up_after_s=give_up_after_s,
-            make_client=lambda: httpx.AsyncClient(transport=transport),
+            make_courier=lambda: endpoint,
         )
         await story(store)
         async with asyncio.timeout(5):
@@ -98,7 +96,7 @@ def test_what_matches_is_put_to_the_endpoint_with_its_headers() -> None:
     play(endpoint, story)
 
     ((method, path, body, key),) = endpoint.seen
-    assert (method, path, key) == ("PUT", "/fhir/Observation/yes", "k:1")
+    assert (method, path, key) == ("PUT", "http://nadi.test/fhir/Observation/yes", "k:1")
     assert b'"versionId":"1"' in body
 
 
@@ -126,11 +124,11 @@ def test_without_payload_only_the_news_is_sent() -> None:
 
     play(endpoint, story)
 
-    assert endpoint.seen == [("POST", "/fhir", b"", "k:1")]
+    assert endpoint.seen == [("POST", "http://nadi.test/fhir", b"", "k:1")]
 
 
 def test_a_push_is_tried_again_until_it_is_taken() -> None:
-    endpoint = Endpoint(503, 429)
+    endpoint = Endpoint(None, 429)
 
     async def story(store: Store) -> None:
         store.put(subscription(), "s")
@@ -153,6 +151,20 @@ def test_a_push_that_is_never_taken_is_given_up(status: int, count: str) -> None
     pusher = play(endpoint, story, give_up_after_s=0.05)
 
     assert pusher.counts[count] == 1
+
+
+def test_subscriptions_that_are_there_at_the_start_are_served() -> None:
+    store = Store()
+    store.put(subscription(), "s")
+    pusher = Pusher(store, FaultKnobs(), make_courier=Endpoint)
+
+    async def write() -> None:
+        store.put(observation(), "a")
+        await pusher.close()
+
+    asyncio.run(write())
+
+    assert pusher.counts["queued"] == 1
 
 
 def test_a_subscription_that_is_switched_off_or_deleted_is_served_no_more() -> None:
