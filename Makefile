@@ -11,7 +11,7 @@ PYTHON ?= $(firstword $(foreach p,python3 python3.13 python3.12 python3.14 pytho
 VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
-DEMO   := .demo
+DATA   ?= data
 PORT   ?= 8080
 SANDBOX_PORT ?= 8090
 
@@ -37,10 +37,8 @@ $(VENV)/.installed-dev: requirements-dev.lock $(VENV)/.installed
 	@$(PIP) install --require-hashes -r requirements-dev.lock
 	@touch $@
 
-# The demonstration begins anew each time, in a folder of its own.
 run: install
-	@rm -rf $(DEMO)
-	@$(BIN)/nadi up --data-dir $(DEMO) --port $(PORT) --sandbox --sandbox-port $(SANDBOX_PORT) --play 40
+	@$(BIN)/nadi up --data-dir $(DATA) --port $(PORT) --sandbox --sandbox-port $(SANDBOX_PORT) --play 40
 
 test: dev
 	@$(BIN)/python -m pytest -q
@@ -56,5 +54,6 @@ bench: dev
 chaos: dev
 	@NADI_CHAOS_EVENTS=2000 $(BIN)/python -m pytest -q -m chaos tests/chaos
 
+# The data folder stays: it may hold the only master key.
 clean:
-	@rm -rf $(VENV) $(DEMO)
+	@rm -rf $(VENV)
