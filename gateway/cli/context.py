@@ -10,6 +10,7 @@ import functools
 import getpass
 import os
 import socket
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,7 +23,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from gateway.core.clock import from_ms
+from gateway.core.clock import from_ms, to_ms, utc_now
 from gateway.core.errors import GatewayError
 from gateway.settings import Settings
 
@@ -46,8 +47,12 @@ DataDir = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 
-out = Console(highlight=False)
+# What goes into a file or a pipe is for `grep` and mail: no line of a listing is folded there.
+_PIPE_WIDTH = 200
+out = Console(highlight=False, width=None if sys.stdout.isatty() else _PIPE_WIDTH)
 err = Console(stderr=True, highlight=False)
+
+_WHOLE = frozenset({"ID", "WHEN", "STATE", "STEP", "AGE"})
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -164,16 +169,25 @@ def print_json(value: object) -> None:
 
 
 def table(*columns: str, title: str | None = None) -> Table:
-    """Make a table in the one style of all listings."""
+    """Make a table in the one style of all listings; ids and times are never folded."""
     made = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
     for column in columns:
-        made.add_column(column, overflow="fold")
+        made.add_column(column, overflow="fold", no_wrap=column in _WHOLE)
     return made
 
 
 def moment(ms: int) -> str:
     """Show a time of the database as local time, to the second."""
     return from_ms(ms).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+def age(ms: int) -> str:
+    """Say how long ago something was, in one unit: `12s`, `5m`, `3h`, `2d`."""
+    seconds = max(0, (to_ms(utc_now()) - ms) // 1000)
+    for unit, size in (("d", 86400), ("h", 3600), ("m", 60)):
+        if seconds >= size:
+            return f"{seconds // size}{unit}"
+    return f"{seconds}s"
 
 
 def iso(ms: int) -> str:

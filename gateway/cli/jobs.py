@@ -12,6 +12,7 @@ from gateway.cli.context import (
     EXIT_NOT_SO,
     AsJson,
     DataDir,
+    age,
     err,
     explained,
     iso,
@@ -36,6 +37,8 @@ from gateway.store.unit_of_work import UnitOfWork
 
 app = noun("The jobs: one route applied to one version of one resource.")
 
+#: Columns of a terminal that holds every column of the listing.
+_WIDE = 120
 _RETRIED = "An operator asked for another try."
 
 Ids = Annotated[list[str], typer.Argument(metavar="ID...", help="Ids of jobs.")]
@@ -70,9 +73,11 @@ def list_jobs(
     if as_json:
         print_json([job_json(job) for job in found])
         return
-    listing = table("ID", "CREATED", "STATE", "BECAUSE", "ROUTE", "MODEL", "PATIENT")
+    # A narrow terminal shows what tells jobs apart; all the rest is in `show` and --json.
+    wide = ("MODEL", "PATIENT") if out.width >= _WIDE else ()
+    listing = table("ID", "AGE", "STATE", "BECAUSE", "ROUTE", *wide)
     for job in found:
-        listing.add_row(*_row(job))
+        listing.add_row(*_row(job)[: len(listing.columns)])
     out.print(listing)
     if len(found) == limit < total:
         out.print(f"[dim]{limit} of {total}; --limit shows more.[/]")
@@ -262,10 +267,8 @@ def coloured(job: Job) -> str:
 
 
 def _row(job: Job) -> tuple[str, ...]:
-    patient = (job.patient_key or "")[:12]
-    because = job.business_status.value
-    created = moment(job.created_ms)
-    return job.id, created, coloured(job), because, job.route, job.model, patient
+    because, patient = job.business_status.value, (job.patient_key or "")[:12]
+    return job.id, age(job.created_ms), coloured(job), because, job.route, job.model, patient
 
 
 def _show(job: Job, delivery: Delivery | None, trail: Sequence[AuditRow]) -> None:

@@ -74,10 +74,9 @@ class Evidence:
             self.received[claim.names[EVENT_SYSTEM]] = claim
         elif record.event == "configure":
             self.sites[claim.facts.get("version", "")] = claim
-        elif CREDENTIAL_SYSTEM in claim.names and record.event == "credential-add":
-            self.credentials[claim.names[CREDENTIAL_SYSTEM]] = claim
-        elif CREDENTIAL_SYSTEM in claim.names and record.event == "credential-revoke":
-            self.revoked[claim.names[CREDENTIAL_SYSTEM]] = claim
+        elif record.event == "credential":
+            kept = self.revoked if record.action == "D" else self.credentials
+            kept[claim.names[CREDENTIAL_SYSTEM]] = claim
         elif record.job_id is not None:
             self._add_of_job(record.job_id, claim)
 

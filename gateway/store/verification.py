@@ -134,7 +134,7 @@ class LogVerifier:
             self._check_checkpoint(row)
         for index, note in enumerate(self._outside):
             self._check_note("checkpoint file", f"note {index + 1}", note)
-        if not self._outside:
+        if frontier.size and not self._outside:
             self.report.notes.append(
                 "There is no checkpoint file beside the database: a log that was cut at its end "
                 "can't be told from a shorter one."
@@ -194,6 +194,7 @@ class LogVerifier:
         last = self._scalar("select coalesce(max(audit_seq), 0) from audit_leaves")
         waiting = list(self._rows(_UNPLACED))
         for row in waiting:
+            self.report.count("audit events")
             self._check_event(row)
             if row["seq"] < last and self._is_sqlite:
                 self.report.found("audit_events", row["seq"], "it was left out of the log")
