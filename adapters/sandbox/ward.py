@@ -52,7 +52,7 @@ _EXPECTATIONS: Mapping[Case, str] = {
     "permit": "result",
     "implausible": "refused:input-implausible",
     "unknown-unit": "refused:unit-unknown",
-    "stale": "refused:input-stale",
+    "stale": "refused:too-few-inputs",
 }
 _DENIED = "consent-denied"
 _WISHES: Mapping[Case, Wish] = {
@@ -165,8 +165,9 @@ class _Stay:
         if case != "silent":
             yield self._event("consent", agreed)
         yield self._result("vital", blood_pressure(self._dice, self._severity))
+        age = _STALE if case == "stale" else timedelta(0)
         for lab in other_labs(self._dice, self._severity):
-            yield self._result("lab", lab)
+            yield self._result("lab", lab, age=age)
         if case == "revoked":
             revoked = {**agreed, "status": "inactive"}
             yield self._event("revocation", revoked, version=2)
@@ -178,11 +179,9 @@ class _Stay:
             yield self._result("lab", odd_creatinine(4800, unit))
         elif case == "unknown-unit":
             yield self._result("lab", odd_creatinine(1.4, {"unit": "lab units"}))
-        elif case == "stale":
-            yield self._result("lab", creatinine(self._dice, self._severity), age=_STALE)
         else:
             yield self._result("lab", creatinine(self._dice, self._severity))
-            if self._dice.random() < _REPEAT_SHARE:
+            if case != "stale" and self._dice.random() < _REPEAT_SHARE:
                 yield self._result("lab", creatinine(self._dice, self._severity))
 
     def _consent(self, wish: Wish) -> dict[str, Any]:

@@ -1,12 +1,17 @@
 from collections import Counter
 from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
 
 from adapters.sandbox.ward import Ward, ward
+from adapters.sandbox.ward_labs import LOCAL_CODES
 from gateway.core.consent import ConsentRequest, decide, read_consent
 from gateway.core.fhir import parse_resource
+from models import manifest
+from workers.features import Refusal, extract
 
 START = datetime(2026, 6, 1, 12, tzinfo=UTC)
 
@@ -58,7 +63,7 @@ def test_most_permit_and_every_case_is_there(forty: Ward) -> None:
     assert {each for each in counts if each.startswith("refused:")} == {
         "refused:input-implausible",
         "refused:unit-unknown",
-        "refused:input-stale",
+        "refused:too-few-inputs",
     }
     assert any(event.kind == "revocation" for event in forty.timeline)
 
@@ -86,6 +91,35 @@ def test_one_result_is_expected_per_creatinine_of_those_who_permit(forty: Ward) 
         is_result = forty.expectations[patient_id] == "result"
         assert expected == (triggers[patient_id] if is_result else 0)
     assert max(triggers.values()) == 2
+
+
+def test_the_first_model_makes_of_the_results_what_is_expected() -> None:
+    folder = Path(__file__).parents[4] / "models" / "reference" / "ckd-risk"
+    needs = manifest.parse((folder / "manifest.toml").read_text())
+    some = ward(60, seed=5, start=START)
+    pushed: dict[str, list[dict[str, Any]]] = {}
+    found: dict[str, set[str]] = {}
+    for event in some.timeline:
+        record = pushed.setdefault(event.patient_id, [])
+        record.append(event.resource)
+        if event.is_trigger:
+            outcome = extract(
+                needs,
+                [each for each in record if each["resourceType"] == "Observation"],
+                patient=record[0],
+                at=datetime.fromisoformat(event.resource["effectiveDateTime"]),
+                local_codes=LOCAL_CODES,
+            )
+            said = f"refused:{outcome.reason}" if isinstance(outcome, Refusal) else "result"
+            found.setdefault(event.patient_id, set()).add(said)
+
+    agrees = {
+        patient_id: found[patient_id] == {expectation}
+        for patient_id, expectation in some.expectations.items()
+        if expectation != "consent-denied"
+    }
+
+    assert all(agrees.values()), [found[name] for name, is_so in agrees.items() if not is_so]
 
 
 def test_identifiers_can_belong_to_nobody_and_all_are_adults(forty: Ward) -> None:
