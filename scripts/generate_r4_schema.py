@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from r4_invariants import Element, Schema, Untranslatable, translate
+from r4_primitives import nullable, primitive
 
 _BASE = "http://hl7.org/fhir/StructureDefinition/"
 _SYSTEM = "http://hl7.org/fhirpath/System."
@@ -46,61 +47,6 @@ PYTHON_RULES: dict[str, tuple[str, ...]] = {
 # Held by the schema of Element, Resource and Narrative themselves, or by r4_rules.py for each
 # resource as a whole.
 BUILT_IN = ("ele-1", "dom-2", "dom-3", "dom-4", "dom-5", "ref-1", "txt-1", "txt-2")
-
-_YEAR = "([0-9]([0-9]([0-9][1-9]|[1-9]0)|[1-9]00)|[1-9]000)"
-_LEAP_YEAR = "([0-9]{2}(0[48]|[2468][048]|[13579][26])|(0[48]|[2468][048]|[13579][26])00)"
-_MONTH = "(0[1-9]|1[0-2])"
-# "Dates SHALL be valid dates" (datatypes.html#date): the official pattern lets 2023-02-30 pass.
-_DAY = (
-    f"({_YEAR}-(((0[13578]|1[02])-(0[1-9]|[12][0-9]|3[01]))|((0[469]|11)-(0[1-9]|[12][0-9]|30))"
-    f"|(02-(0[1-9]|1[0-9]|2[0-8])))|{_LEAP_YEAR}-02-29)"
-)
-_TIME = "([01][0-9]|2[0-3]):[0-5][0-9]:([0-5][0-9]|60)([.][0-9]+)?"
-_ZONE = "(Z|[+-]((0[0-9]|1[0-3]):[0-5][0-9]|14:00))"
-# "\S" of the official patterns, read as ASCII and without the control characters that
-# datatypes.html#string forbids.
-_BLACK = r"[^\x00-\x20]"
-_TEXT = r"[^\x00-\x08\x0b\x0c\x0e-\x1f]"
-_SPACE = r"[ \t\r\n]*"
-_DIGIT = f"({_SPACE}[0-9a-zA-Z+/])"
-_INTEGERS = {"integer": -(2**31), "unsignedInt": 0, "positiveInt": 1}
-_PATTERNS = {
-    # The official pattern also takes "=" anywhere.
-    "base64Binary": (
-        f"({_DIGIT}{{4}})*({_DIGIT}{{4}}|{_DIGIT}{{3}}{_SPACE}=|{_DIGIT}{{2}}{_SPACE}={_SPACE}=){_SPACE}"
-    ),
-    "canonical": f"{_BLACK}+",
-    "code": f"{_BLACK}+([ \\t\\r\\n]{_BLACK}+)*",
-    "date": f"({_YEAR}(-{_MONTH})?|{_DAY})",
-    "dateTime": f"({_YEAR}(-{_MONTH})?|{_DAY}(T{_TIME}{_ZONE})?)",
-    "id": r"[A-Za-z0-9.-]+",
-    "instant": f"{_DAY}T{_TIME}{_ZONE}",
-    "markdown": f"{_TEXT}+",
-    "oid": r"urn:oid:[0-2]([.](0|[1-9][0-9]*))+",
-    "string": f"{_TEXT}+",
-    "time": _TIME,
-    "uri": f"{_BLACK}+",
-    "url": f"{_BLACK}+",
-    "uuid": "urn:uuid:[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}",
-    "xhtml": r"[ \t\r\n]*<div[ \t\r\n>/][\s\S]*>[ \t\r\n]*",
-}
-_LONGEST = {"string": 1024 * 1024, "id": 64}
-# txt-1: no active content, no document type (narrative.html#security). Comments are allowed.
-_FORBIDDEN_TAGS = (
-    *("script", "iframe", "frame", "object", "embed", "applet", "form", "input", "button"),
-    *("base", "link", "meta", "style", "svg", "!doctype", "!entity"),
-)
-
-
-def _any_case(word: str) -> str:
-    """Spell a pattern that ignores case: ECMA patterns have no inline flag for it."""
-    return "".join(f"[{c}{c.upper()}]" if c.isalpha() else c for c in word)
-
-
-_ACTIVE_CONTENT = (
-    f"<({'|'.join(_any_case(tag) for tag in _FORBIDDEN_TAGS)})"
-    f"|<[^>]*[ \\t\\r\\n/]{_any_case('on')}[a-zA-Z]+[ \\t\\r\\n]*="
-)
 
 
 def main() -> int:
@@ -158,7 +104,7 @@ class Generator:
     def artefact(self) -> dict[str, Any]:
         """Give the whole document."""
         for name in sorted(self._primitives):
-            self._define(name, _primitive(name))
+            self._define(name, primitive(name))
         self._definitions["resource-type"] = {"enum": self._concrete}
         self._definitions["typed-reference"] = {"pattern": _reference_to(self._concrete)}
         for _, structure in sorted(self._structures.items()):
@@ -178,7 +124,7 @@ class Generator:
     def _define(self, name: str, schema: Schema) -> None:
         """Keep a primitive under its name, and under `name?` the form that may be null."""
         self._definitions[name] = schema
-        self._definitions[f"{name}?"] = _nullable(schema)
+        self._definitions[f"{name}?"] = nullable(schema)
 
     def _simple_quantity(self) -> None:
         """Quantity without comparator (sqty-1), which elements name as a profile."""
@@ -376,21 +322,6 @@ def _read(folder: Path, kind: str, *, key: str) -> dict[str, dict[str, Any]]:
     return {document[key]: document for document in documents}
 
 
-def _primitive(name: str) -> Schema:
-    if name == "boolean":
-        return {"type": "boolean"}
-    if name == "decimal":
-        return {"type": "number"}
-    if name in _INTEGERS:
-        return {"type": "integer", "minimum": _INTEGERS[name], "maximum": 2**31 - 1}
-    schema: Schema = {"type": "string", "pattern": f"^(?:{_PATTERNS[name]})$"}
-    if name in _LONGEST:
-        schema["maxLength"] = _LONGEST[name]
-    if name == "xhtml":
-        schema["allOf"] = [{"title": "txt-1", "not": {"pattern": _ACTIVE_CONTENT}}]
-    return schema
-
-
 def _reference_to(types: list[str]) -> str:
     """Make the pattern of literal references, relative or absolute, that tell one of the types."""
     version = "(/_history/[A-Za-z0-9.-]+)?"
@@ -412,12 +343,6 @@ def _target_rule(types: list[str]) -> Schema:
             "type": {"anyOf": [unknown, {"enum": types}]},
         },
     }
-
-
-def _nullable(schema: Schema) -> Schema:
-    if "enum" in schema:
-        return {"enum": [*schema["enum"], None]}
-    return {**schema, "type": [schema["type"], "null"]}
 
 
 def _require(shape: Element, name: str, required: list[str], rules: list[Schema]) -> None:

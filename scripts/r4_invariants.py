@@ -20,9 +20,11 @@ _PATH = r"[A-Za-z]\w*(?:\.[A-Za-z]\w*)*?"
 _EXISTENCE = re.compile(rf"^({_PATH})\.(exists|empty|hasValue)\(\)(\.not\(\))?$")
 _WHERE = re.compile(rf"^({_PATH})\.where\((.*)\)\.(exists|empty)\(\)(\.not\(\))?$")
 _LITERAL = re.compile(rf"^({_PATH})\s*(!=|=)\s*('[^']*'|true|false|\d+)$")
+_LIMIT = re.compile(rf"^({_PATH}) (>=|<=|>|<) (\d+)$")
 _MEMBER = re.compile(rf"^({_PATH}) in \(([^()]*)\)$")
 _COUNT_OVER_ZERO = re.compile(r"^\(([^()]*\(\)(?: \+ [^()]*\(\))*)\) > 0$")
 _NEGATED_GROUP = re.compile(r"^(\(.*\))\.not\(\)$")
+_UCUM = "'http://unitsofmeasure.org'"
 _BINARY = (" implies ", " xor ", " or ", " and ", " != ", " = ")
 
 
@@ -61,7 +63,7 @@ def translate(expression: str, definition: str, lookup: Lookup) -> Schema:
     Raises:
         Untranslatable: The expression is of another kind.
     """
-    text = " ".join(expression.split())
+    text = " ".join(expression.replace("%ucum", _UCUM).split())
     inner = _unwrapped(text)
     if inner != text:
         return translate(inner, definition, lookup)
@@ -100,6 +102,12 @@ def _leaf(text: str, definition: str, lookup: Lookup) -> Schema:
         condition = match[2]
         found = _at(match[1], definition, lookup, lambda name: translate(condition, name, lookup))
         return {"not": found} if (match[3] == "empty") != bool(match[4]) else found
+    return _value_leaf(text, definition, lookup)
+
+
+def _value_leaf(text: str, definition: str, lookup: Lookup) -> Schema:
+    if match := _LIMIT.match(text):
+        return _within(match[1], match[2], int(match[3]), definition, lookup)
     if match := _LITERAL.match(text):
         found = _equal(match[1], [match[3]], definition, lookup)
         return {"not": found} if match[2] == "!=" else found
@@ -129,6 +137,18 @@ def _equal(path: str, literals: list[str], definition: str, lookup: Lookup) -> S
         return {"required": [name], "properties": {name: {"enum": values}}}
 
     return _at(".".join(parents), definition, lookup, holds) if parents else holds(definition)
+
+
+def _within(name: str, operator: str, limit: int, definition: str, lookup: Lookup) -> Schema:
+    """Bound a number; where there is none, there is nothing to compare."""
+    element = lookup(definition, name)
+    if element is None or element.repeats or len(element.values) != 1:
+        raise Untranslatable(name)
+    side = "inimum" if operator.startswith(">") else "aximum"
+    bound: Schema = {f"m{side}": limit}
+    if "=" not in operator:
+        bound[f"exclusiveM{side}"] = True
+    return {"properties": {element.values[0]: bound}}
 
 
 def _at(

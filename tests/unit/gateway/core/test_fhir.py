@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from gateway.core import fhir
 from gateway.core.errors import ContentError, InvalidResource, Issue, MalformedJson, TooLarge
 from gateway.core.fhir import ParseLimits, parse_bundle, parse_resource, resource_type_of
 
@@ -80,6 +81,22 @@ VALID: dict[str, dict[str, Any]] = {
             {"resourceType": "Provenance", "target": [{"reference": "#"}]}
             | {"recorded": "2026-01-01T00:00:00Z", "agent": [{"who": {"display": "d"}}]}
         ],
+    },
+    "two choices, each of one type": {
+        **OBSERVATION,
+        "effectiveDateTime": "2026",
+        "valueString": "x",
+        "_valueString": {"id": "a"},
+    },
+    "a batch response without an outcome": {
+        "resourceType": "Bundle",
+        "type": "batch-response",
+        "entry": [{"response": {"status": "204"}}],
+    },
+    "an age": {
+        "resourceType": "Condition",
+        "subject": {"display": "d"},
+        "onsetAge": {"value": 1, "code": "a", "system": "http://unitsofmeasure.org"},
     },
     "a huge decimal": {**OBSERVATION, "valueQuantity": {"value": 1e300}},
     "a period open at its end": {**OBSERVATION, "effectivePeriod": {"start": "2026-01-02"}},
@@ -321,6 +338,35 @@ INVALID: dict[str, tuple[dict[str, Any], str, str]] = {
         },
         "invariant",
         "Observation.effective.ofType(Period)",
+    ),
+    "age-1": (
+        {
+            "resourceType": "Condition",
+            "subject": {"display": "d"},
+            "onsetAge": {"value": 0, "code": "a", "system": "http://unitsofmeasure.org"},
+        },
+        "invariant",
+        "Condition.onset.ofType(Age)",
+    ),
+    "a period of numbers": (
+        OBSERVATION | {"effectivePeriod": {"start": 2, "end": 1}},
+        "structure",
+        "Observation.effective.ofType(Period).start",
+    ),
+    "a range of numbers": (
+        OBSERVATION | {"valueRange": {"low": 2, "high": 1}},
+        "structure",
+        "Observation.value.ofType(Range).low",
+    ),
+    "a parameter that is no object": (
+        {"resourceType": "Parameters", "parameter": [1, {"name": "a", "valueString": "x"}]},
+        "structure",
+        "Parameters.parameter[0]",
+    ),
+    "an entry that is no object": (
+        {"resourceType": "Bundle", "type": "collection", "entry": [1]},
+        "structure",
+        "Bundle.entry[0]",
     ),
     "rng-2": (
         OBSERVATION | {"valueRange": {"low": {"value": 2}, "high": {"value": 1}}},
@@ -698,6 +744,11 @@ def test_depth_is_counted_to_the_level() -> None:
     parse_resource(raw, limits=ParseLimits(max_depth=4))
     with pytest.raises(TooLarge):
         parse_resource(raw, limits=ParseLimits(max_depth=3))
+
+
+def test_bytes_that_only_one_of_the_readers_understands_are_malformed() -> None:
+    with pytest.raises(MalformedJson):
+        fhir._resource_slices(b'{"entry":[{"resource":}]}')
 
 
 @pytest.mark.parametrize(
