@@ -71,10 +71,10 @@ _CREATININE = _Measurement(
     ),
 )
 _LABS = (
-    _Measurement("Urea nitrogen", (13, 3), (55, 12), 5, (_Form("3094-0", "mg/dL", "mg/dL", 1, 0),)),
+    _Measurement("Urea nitrogen", (15, 3), (55, 12), 5, (_Form("3094-0", "mg/dL", "mg/dL", 1, 0),)),
     _Measurement(
         "Sodium",
-        (140, 2.2),
+        (141.5, 2.2),
         (132, 4),
         110,
         (_Form("2951-2", "mmol/L", "mmol/L", 1, 0), _Form("2951-2", "mEq/L", "meq/L", 1, 0)),
@@ -88,7 +88,7 @@ _LABS = (
     ),
     _Measurement(
         "Haemoglobin",
-        (14.2, 1.1),
+        (14.9, 0.9),
         (8.8, 1.1),
         4.5,
         (
@@ -99,7 +99,7 @@ _LABS = (
     ),
     _Measurement(
         "Haematocrit",
-        (43, 3),
+        (46, 2.5),
         (27, 3.5),
         14,
         (_Form("4544-3", "%", "%", 1, 0), _Form("20570-8", "%", "%", 1, 0)),
@@ -118,7 +118,7 @@ _LABS = (
     ),
     _Measurement(
         "Erythrocytes",
-        (5.0, 0.4),
+        (5.3, 0.35),
         (3.5, 0.4),
         2.2,
         (
@@ -168,8 +168,8 @@ def blood_pressure(dice: Random, severity: float) -> Result:
 
     Source: http://hl7.org/fhir/R4/bp.html.
     """
-    systolic = round(_mixed(dice, (118, 8), (158, 14), severity))
-    diastolic = round(_mixed(dice, (76, 5), (94, 8), severity))
+    systolic = round(_mixed(dice, (115, 8), (158, 14), severity))
+    diastolic = round(_mixed(dice, (72, 5), (94, 8), severity))
     components = [
         _component("8480-6", "Systolic blood pressure", systolic),
         _component("8462-4", "Diastolic blood pressure", diastolic),
