@@ -1,0 +1,95 @@
+"""`nadi doctor` names what is wrong and what to do."""
+
+import json
+import shutil
+
+import pytest
+from typer.testing import CliRunner
+
+from gateway.cli import doctor
+from gateway.cli.doctor import Verdict, examine
+from gateway.cli.main import app
+from gateway.cli.prepare import prepare_data
+from gateway.settings import Settings
+from models.registry import REFERENCE_MODELS
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    settings = Settings(data_dir=tmp_path_factory.mktemp("doctor") / "nadi", port=1)
+    prepare_data(settings, sandbox=False)
+    return settings
+
+
+def findings(settings: Settings) -> dict[str, tuple[Verdict, str]]:
+    return {finding.check: (finding.verdict, finding.says) for finding in examine(settings)}
+
+
+def test_a_prepared_installation_that_does_not_run_has_warnings_but_no_failure(prepared):
+    found = findings(prepared)
+
+    assert [check for check, (verdict, _) in found.items() if verdict is Verdict.FAILED] == []
+    assert found["broker"][0] is Verdict.WARNING
+    assert found["api"][0] is Verdict.WARNING
+    assert found["site"][0] is Verdict.WARNING
+    assert found["database"] == (Verdict.OK, "sqlite, schema current")
+    assert "fsync takes" in found["disk speed"][1]
+    assert found["model ckd-risk@1.0.0"][0] is Verdict.OK
+
+
+def test_a_missing_data_folder_is_named_and_not_made(tmp_path):
+    found = findings(Settings(data_dir=tmp_path / "nowhere"))
+
+    assert found["data folder"][0] is Verdict.FAILED
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_a_key_that_others_can_read_is_a_failure(tmp_path):
+    folder = tmp_path / "nadi"
+    (folder / "keys").mkdir(parents=True)
+    folder.chmod(0o700)
+    (folder / "keys").chmod(0o700)
+    key = folder / "keys" / "master.key"
+    key.touch()
+    key.chmod(0o644)
+
+    finding = doctor.modes(folder)
+
+    assert finding.verdict is Verdict.FAILED
+    assert str(key) in finding.says
+
+
+def test_an_altered_model_is_a_failure(tmp_path):
+    shutil.copytree(REFERENCE_MODELS / "ckd-risk", tmp_path / "ckd-risk")
+    weights = tmp_path / "ckd-risk" / "model.onnx"
+    weights.write_bytes(weights.read_bytes() + b"x")
+
+    (finding,) = doctor.installed_models(tmp_path)
+
+    assert finding.verdict is Verdict.FAILED
+
+
+def test_a_broker_that_is_named_and_away_is_a_failure(prepared, tmp_path):
+    url = f"redis+socket://{tmp_path}/nobody.sock"
+
+    found = findings(prepared.model_copy(update={"broker_url": url}))
+
+    assert found["broker"][0] is Verdict.FAILED
+
+
+def test_an_ehr_that_is_away_is_a_failure_that_names_the_system(tmp_path, monkeypatch):
+    monkeypatch.setenv("NADI_SANDBOX_PORT", "1")
+    settings = Settings(data_dir=tmp_path / "nadi", port=1)
+    prepare_data(settings, sandbox=True)
+
+    found = findings(settings)
+
+    assert found["site"] == (Verdict.OK, "'sandbox' version 1; routes: ckd-risk")
+    assert found["system ehr"][0] is Verdict.FAILED
+
+
+def test_scripts_get_json_and_an_exit_code(tmp_path):
+    shown = CliRunner().invoke(app, ["doctor", "--json", "--data-dir", str(tmp_path / "nowhere")])
+
+    assert shown.exit_code == 1
+    assert json.loads(shown.stdout)[0]["verdict"] == "failed"
