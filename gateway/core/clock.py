@@ -3,10 +3,15 @@
 import secrets
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 #: A clock gives aware UTC time; tests inject their own.
 Clock = Callable[[], datetime]
+
+
+# Whole numbers, since a float of seconds would sometimes lose the last millisecond.
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND = timedelta(milliseconds=1)
 
 
 def utc_now() -> datetime:
@@ -16,7 +21,7 @@ def utc_now() -> datetime:
 
 def to_ms(moment: datetime) -> int:
     """Turn an aware time into milliseconds since 1970-01-01 UTC."""
-    return int(moment.timestamp() * 1000)
+    return (moment - _EPOCH) // _MILLISECOND
 
 
 def from_ms(value: int) -> datetime:
