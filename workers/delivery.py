@@ -173,8 +173,8 @@ def _send(batch: _Batch, system: str, parcels: Sequence[_Parcel]) -> None:
     repeated = frozenset(p.delivery.identifier for p in parcels if p.delivery.attempt > 1)
     try:
         fates = batch.ports.ehrs.connection(system).recipient.write(reports, repeated=repeated)
-    except Exception as error:  # noqa: BLE001 - whatever it is, the results wait for another try
-        log.error("write-back-error", system=system, exc_info=error)
+    except Exception as error:  # whatever it is, the results wait for another try
+        log.exception("write-back-error", system=system)
         # No such system, no credential: the integrator's turn. Anything else is not the system's.
         fate = NotReached(type(error).__name__, is_of_system=isinstance(error, GatewayError))
         fates = dict.fromkeys((report.identifier for report in reports), fate)
@@ -218,7 +218,9 @@ def _delivered(batch: _Batch, parcel: _Parcel, written: Written) -> _Outcome:
 def _unreached(batch: _Batch, parcel: _Parcel, fate: NotReached) -> _Outcome:
     """Plan the next attempt, unless the result has grown too old."""
     delivery, backoff = parcel.delivery, batch.ports.backoff
-    if backoff.is_spent((batch.round.now_ms - delivery.created_ms) / 1000):
+    # A person who retries a job gives its result the whole budget anew.
+    since_ms = max(delivery.created_ms, parcel.job.updated_ms)
+    if backoff.is_spent((batch.round.now_ms - since_ms) / 1000):
         reason = f"Given up after {delivery.attempt} attempts; the last: {fate.error}."
         return _given_up(batch, parcel, fate.error, reason)
     delay_s = backoff.delay_s(

@@ -5,7 +5,7 @@
 (4.3) payload unsealed, what is missing asked of the EHR, features encoded
 (4.4) session run once per model, outputs checked against the manifest
 (4.5) report: outputs, or the refusal, as FHIR with Provenance
-(4.6) delivery, job and AuditEvents: one transaction; then knock
+(4.6) delivery, job and AuditEvents: one transaction
 
 One bad job never sinks its batch: what goes wrong with a case ends that case. The EHR is asked
 outside of any transaction. A worker that lost its lease meanwhile writes nothing.
@@ -72,7 +72,6 @@ def infer(job_ids: Sequence[str], ports: Ports) -> int:
         encoded = _encode(batch, cases)  # (4.3)
         _predict(batch, encoded)  # (4.4) (4.5)
         moved = _finish(batch)  # (4.6)
-    ports.knock()
     for change in moved:
         telemetry.count_job(change.job.route, change.state, change.business_status)
         if change.state is JobState.REJECTED:

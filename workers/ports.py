@@ -7,10 +7,7 @@ fakes.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING, Protocol
 
 from adapters.site import Site
 from gateway.core.audit import AgentKind, AuditAgent, AuditedModel, Source
@@ -22,7 +19,8 @@ from models.manifest import Manifest
 from workers.chart import Searchable
 from workers.result_recipient import ResultRecipient
 
-FloatArray = npt.NDArray[np.float32]
+if TYPE_CHECKING:  # a worker that only delivers does without numpy
+    from models.registry import FloatArray
 
 
 class Connection(Protocol):
@@ -59,7 +57,7 @@ class LoadedModel(Protocol):
     def facts(self) -> RuntimeFacts:
         """On what it runs."""
 
-    def predict(self, batch: FloatArray) -> FloatArray:
+    def predict(self, batch: "FloatArray") -> "FloatArray":
         """Ask it: float32 of shape (n, inputs) gives float32 of shape (n, outputs)."""
 
 
@@ -84,7 +82,6 @@ class Ports:
         site: Gives the site in force.
         backoff: When to try again.
         random: Gives a random number in [0, 1).
-        knock: Wakes the relay after a commit that made work.
     """
 
     store: Store
@@ -95,7 +92,6 @@ class Ports:
     lease_ms: int
     backoff: Backoff
     random: Random
-    knock: Callable[[], None]
 
 
 @dataclass(frozen=True)

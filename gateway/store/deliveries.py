@@ -30,7 +30,11 @@ _IS_DUE = (
 )
 _DUE = (
     sa.select(deliveries.c.id, deliveries.c.system)
-    .where(_IS_OPEN, *_IS_DUE)
+    .where(
+        _IS_OPEN,
+        *_IS_DUE,
+        deliveries.c.system.not_in(sa.bindparam("blocked", expanding=True)),
+    )
     .order_by(deliveries.c.next_attempt_ms)
     .limit(sa.bindparam("most"))
 )
@@ -78,15 +82,13 @@ _FREE = {
     "lease_owner": None,
     "lease_until_ms": None,
 }
-_RESCUE = (
-    sa.update(deliveries)
-    .where(
-        _IS_OPEN,
-        deliveries.c.state == DeliveryState.IN_FLIGHT,
-        deliveries.c.lease_until_ms < sa.bindparam("now"),
-    )
-    .values(_FREE)
+_IS_LOST = (
+    _IS_OPEN,
+    deliveries.c.state == DeliveryState.IN_FLIGHT,
+    deliveries.c.lease_until_ms < sa.bindparam("now"),
 )
+_LOST = sa.select(sa.func.count()).select_from(deliveries).where(*_IS_LOST)
+_RESCUE = sa.update(deliveries).where(*_IS_LOST).values(_FREE)
 _RELEASE = (
     sa.update(deliveries)
     .where(
@@ -137,17 +139,26 @@ class Deliveries:
         self._uow = uow
 
     def add(self, new: Sequence[NewDelivery]) -> None:
-        """Add results to be written; one whose identifier is there already is ignored."""
+        """Add results to be written.
+
+        A job has one delivery. Where it was given up or cancelled and the job ran again, the new
+        result takes its place; its attempts still count, since one of them may have arrived.
+        """
         if not new:
             return
         self._uow.patient_keys.load((each.patient_key for each in new), create=True)
         rows = [self._new_row(each) for each in new]
-        self._uow.connection.execute(_insert_ignoring(self._uow.connection, deliveries), rows)
+        self._uow.connection.execute(_ADD[self._uow.connection.dialect.name], rows)
 
-    def due(self, limit: int) -> list[tuple[str, str]]:
-        """Give id and system of deliveries that may be tried now, longest due first."""
-        rows = self._uow.connection.execute(_DUE, {"now": self._uow.now_ms, "most": limit})
-        return [(row[0], row[1]) for row in rows]
+    def due(self, limit: int, *, blocked: Collection[str] = ()) -> list[tuple[str, str]]:
+        """Give id and system of deliveries that may be tried now, longest due first.
+
+        Args:
+            limit: Most that are given.
+            blocked: Systems left out, since their circuit is open.
+        """
+        values = {"now": self._uow.now_ms, "most": limit, "blocked": list(blocked)}
+        return [(row[0], row[1]) for row in self._uow.connection.execute(_DUE, values)]
 
     def next_due_ms(self) -> int | None:
         """Say when the next pending delivery is due, None when none is pending."""
@@ -186,6 +197,10 @@ class Deliveries:
         self._uow.patient_keys.load(each.delivery.patient_key for each in changes)
         rows = [self._settled_row(change) for change in changes]
         return self._uow.connection.execute(_SETTLE, rows).rowcount
+
+    def lost(self) -> int:
+        """Count what a dead worker still holds."""
+        return self._uow.connection.scalar(_LOST, {"now": self._uow.now_ms}) or 0
 
     def rescue(self) -> int:
         """Make pending what a dead worker held; count it."""
@@ -322,6 +337,21 @@ class Deliveries:
 def _delivery(row: sa.Row[Any]) -> Delivery:
     values = {**row._mapping, "state": DeliveryState(row.state)}  # noqa: SLF001 - its public name
     return Delivery(**values)
+
+
+def _replacing(insert: sqlite.Insert | postgresql.Insert) -> sa.Insert:
+    taken = ("id", "system", "body", "state", "next_attempt_ms", "created_ms")
+    return insert.on_conflict_do_update(
+        index_elements=["job_id"],
+        set_={name: insert.excluded[name] for name in taken},
+        where=sa.text("deliveries.state in ('failed', 'cancelled')"),
+    )
+
+
+_ADD = {
+    "sqlite": _replacing(sqlite.insert(deliveries)),
+    "postgresql": _replacing(postgresql.insert(deliveries)),
+}
 
 
 def _insert_ignoring(connection: sa.Connection, table: sa.Table) -> sa.Insert:

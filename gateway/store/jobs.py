@@ -254,17 +254,31 @@ class Jobs:
         return [_job(row) for row in self._uow.connection.execute(statement, values)]
 
 
-def rescue(lost: Iterable[Job]) -> list[Advance]:
-    """Say that jobs whose worker is gone become ready again."""
-    return [
-        Advance(
+def rescue(lost: Iterable[Job], *, now_ms: int, budget_s: float) -> list[Advance]:
+    """Say what becomes of jobs whose worker is gone: they run again, unless they are too old.
+
+    Args:
+        lost: The jobs.
+        now_ms: The present.
+        budget_s: Age at which a job is given up: what kills every worker must not live for ever.
+    """
+    return [_rescued(job, is_spent=now_ms - job.created_ms >= budget_s * 1000) for job in lost]
+
+
+def _rescued(job: Job, *, is_spent: bool) -> Advance:
+    if is_spent:
+        return Advance(
             job=job,
-            state=JobState.READY,
-            business_status=BusinessStatus.QUEUED,
-            reason="Its worker stopped; it runs again.",
+            state=JobState.FAILED,
+            business_status=BusinessStatus.INFERENCE_FAILED,
+            reason="Its workers stopped again and again; it was given up.",
         )
-        for job in lost
-    ]
+    return Advance(
+        job=job,
+        state=JobState.READY,
+        business_status=BusinessStatus.QUEUED,
+        reason="Its worker stopped; it runs again.",
+    )
 
 
 def advanced(change: Advance) -> Job:

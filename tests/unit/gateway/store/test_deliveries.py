@@ -78,6 +78,38 @@ def test_a_result_added_twice_is_one_delivery(work: Work) -> None:
     assert len(Deliveries(work).due(10)) == 1
 
 
+def test_a_given_up_result_of_a_job_that_ran_again_takes_its_place_and_keeps_its_attempts(
+    work: Work,
+) -> None:
+    deliveries = Deliveries(work)
+    (held,) = claimed(work, make())
+    deliveries.settle([Settlement(delivery=held, state=DeliveryState.FAILED, answer="422")])
+    work.now_ms += 1000
+
+    (again,) = claimed(work, replace(make(), body=b"new"))
+
+    assert deliveries.body(again) == b"new"
+    assert (again.attempt, again.created_ms, again.job_id) == (2, work.now_ms, held.job_id)
+    assert again.id != held.id
+
+
+def test_deliveries_that_may_be_tried_are_sorted_by_system(work: Work) -> None:
+    new = [make(1), make(2, "other"), make(3)]
+    Deliveries(work).add(new)
+    Deliveries(work).claim([new[2].id], "deliver@two", lease_ms=LEASE_MS)
+
+    pending = Deliveries(work).pending_by_system([each.id for each in new])
+
+    assert pending == {"ehr": [new[0].id], "other": [new[1].id]}
+
+
+def test_what_is_due_leaves_out_the_systems_that_are_blocked(work: Work) -> None:
+    mine, other = make(1), make(2, "other")
+    Deliveries(work).add([mine, other])
+
+    assert Deliveries(work).due(10, blocked=["other"]) == [(mine.id, "ehr")]
+
+
 def test_a_claim_takes_what_is_due_and_only_once(work: Work) -> None:
     (held,) = claimed(work, make())
 
@@ -132,6 +164,7 @@ def test_a_worker_that_woke_late_changes_nothing(work: Work) -> None:
     deliveries = Deliveries(work)
     (late,) = claimed(work, make())
     work.now_ms += LEASE_MS + 1
+    assert deliveries.lost() == 1
     assert deliveries.rescue() == 1
     (successor,) = deliveries.claim([late.id], "deliver@two", lease_ms=LEASE_MS)
 

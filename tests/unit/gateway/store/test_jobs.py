@@ -10,6 +10,7 @@ from gateway.store.jobs import JobFilter, Jobs, advanced, rescue
 from gateway.store.tables import metadata
 
 LEASE_MS = 60_000
+DAY_S = 86_400
 
 
 @dataclass
@@ -158,7 +159,7 @@ def test_a_worker_that_woke_late_changes_nothing(work: Work) -> None:
     jobs = Jobs(work)
     (late,) = claimed(work, make())
     work.now_ms += LEASE_MS + 1
-    jobs.advance(rescue(jobs.expired()))
+    jobs.advance(rescue(jobs.expired(), now_ms=work.now_ms, budget_s=DAY_S))
     (successor,) = jobs.claim([late.id], "infer@two", lease_ms=LEASE_MS)
 
     moved = jobs.advance([finish(late)])
@@ -187,9 +188,20 @@ def test_only_leases_that_ran_out_are_rescued(work: Work) -> None:
     expired = jobs.expired()
 
     assert [job.event_id for job in expired] == ["event-1"]
-    assert jobs.advance(rescue(expired)) == 1
+    assert jobs.advance(rescue(expired, now_ms=work.now_ms, budget_s=DAY_S)) == 1
     assert [job.event_id for job in jobs.held_by("infer@two")] == [alive.event_id]
     assert jobs.held_by("infer@one") == []
+
+
+def test_a_job_that_is_too_old_is_given_up_instead_of_rescued(work: Work) -> None:
+    (job,) = claimed(work, make())
+
+    (change,) = rescue([job], now_ms=work.now_ms + DAY_S * 1000, budget_s=DAY_S)
+
+    assert (change.state, change.business_status) == (
+        JobState.FAILED,
+        BusinessStatus.INFERENCE_FAILED,
+    )
 
 
 def test_a_job_that_waits_for_its_delivery_has_no_lease_to_run_out(work: Work) -> None:

@@ -1,0 +1,110 @@
+"""Composition root of the worker processes: knows everyone, decides nothing.
+
+Run with `python -m celery -A workers.app worker -Q infer -P threads -c 2` (or `-Q deliver`).
+A worker uses threads, not child processes: one model session serves them all.
+"""
+
+import random
+import socket
+from functools import lru_cache
+from pathlib import Path
+
+from celery.signals import worker_init, worker_shutdown
+
+from adapters.site import SiteWatch
+from gateway import telemetry
+from gateway.core.audit import Source
+from gateway.core.delivery import Backoff
+from gateway.core.errors import NotFound
+from gateway.queue import DELIVER_QUEUE, INFER_QUEUE, celery
+from gateway.settings import get_settings
+from gateway.store.engine import migrate
+from gateway.store.jobs import rescue
+from gateway.store.keys import load_or_create
+from gateway.store.sealing import Sealer
+from gateway.store.unit_of_work import Store
+from workers import tasks
+from workers.ehrs import Ehrs
+from workers.ports import LoadedModel, Models, Ports
+from workers.rescue import put_back
+
+__all__ = ["app"]
+
+app = celery
+log = telemetry.get_logger()
+
+
+class _NoModels:
+    """What a worker that only delivers has: it never loads the inference runtime."""
+
+    def get(self, digest: str) -> LoadedModel:
+        """Give none."""
+        raise NotFound(f"This worker runs no models (asked for {digest}).")
+
+
+@lru_cache(maxsize=1)
+def ports() -> Ports:
+    """Put the outside of this worker together, once."""
+    settings = get_settings()
+    keys = load_or_create(
+        settings.data_dir,
+        master_key_file=settings.master_key_file,
+        audit_key_file=settings.audit_key_file,
+    )
+    migrate(settings.resolved_database_url)
+    store = Store(settings.resolved_database_url, Sealer(keys.master))
+    watch = SiteWatch(store)
+    return Ports(
+        store=store,
+        site=watch.current,
+        models=_models(settings.models_dir) if INFER_QUEUE in _queues() else _NoModels(),
+        ehrs=Ehrs(watch.current, timeout_s=settings.ehr_timeout_s),
+        owner=settings.worker_name or f"{'+'.join(sorted(_queues()))}@{socket.gethostname()}",
+        lease_ms=int(settings.lease_s * 1000),
+        backoff=Backoff(
+            base_s=settings.retry_base_s,
+            max_s=settings.retry_max_s,
+            budget_s=settings.retry_budget_s,
+        ),
+        random=random.random,
+    )
+
+
+def _queues() -> set[str]:
+    return set(celery.amqp.queues.consume_from)
+
+
+def _models(folder: Path | None) -> Models:
+    # Imported here: the inference runtime costs memory that a worker that delivers can do without.
+    from models.registry import REFERENCE_MODELS  # noqa: PLC0415
+    from workers.models_loaded import OpenModels  # noqa: PLC0415
+
+    models = OpenModels(folder or REFERENCE_MODELS)
+    log.info("models-open", count=models.warm_up())
+    return models
+
+
+def _prepare(**_: object) -> None:
+    """Free what a dead predecessor of the same name held, before the first message comes."""
+    settings = get_settings()
+    queues = _queues()
+    telemetry.configure("worker-" + "+".join(sorted(queues)), settings)
+    if settings.metrics_port is not None:
+        telemetry.serve_metrics(settings.metrics_port)
+    mine = ports()
+    with mine.store.write() as uow:
+        if INFER_QUEUE in queues:
+            lost = uow.jobs.held_by(mine.owner)
+            changes = rescue(lost, now_ms=uow.now_ms, budget_s=settings.retry_budget_s)
+            put_back(uow, changes, Source(mine.site().name or "site", mine.owner))
+        if DELIVER_QUEUE in queues:
+            uow.deliveries.release(mine.owner)
+
+
+def _close(**_: object) -> None:
+    ports().store.close()
+
+
+worker_init.connect(_prepare)
+worker_shutdown.connect(_close)
+tasks.register(ports)

@@ -1,0 +1,70 @@
+"""The models of a worker process: opened on first use, shared by its threads."""
+
+import threading
+from pathlib import Path
+
+from gateway.core.errors import NotFound
+from gateway.core.findings import RuntimeFacts
+from models.registry import FloatArray, InstalledModel, load_installed
+from models.runtime import Runtime
+
+
+class OpenModel:
+    """A model whose session is open.
+
+    Attributes:
+        manifest: What it needs and gives.
+        facts: On what it runs; goes into every Provenance.
+    """
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self.manifest = runtime.model.manifest
+        precision = " exact-int8" if runtime.exact_int8 else ""
+        self.facts = RuntimeFacts(
+            model_digest=runtime.digest,
+            runtime=runtime.version,
+            kernel_class=f"{runtime.kernel_class}{precision}",
+        )
+
+    def predict(self, batch: FloatArray) -> FloatArray:
+        """Ask the model: float32 of shape (n, inputs) gives float32 of shape (n, outputs)."""
+        return self._runtime.predict(batch)
+
+
+class OpenModels:
+    """The installed models by digest; safe to share among threads."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._lock = threading.Lock()
+        self._open: dict[str, OpenModel] = {}
+
+    def get(self, digest: str) -> OpenModel:
+        """Give a model by its digest, opening it where it is not.
+
+        Raises:
+            NotFound: No installed model has this digest.
+            ModelUnusable: Its weights were altered, or it does not answer its golden cases.
+        """
+        found = self._open.get(digest)
+        if found is not None:
+            return found
+        with self._lock:
+            if digest not in self._open:
+                self._open[digest] = OpenModel(Runtime(self._installed(digest)))
+            return self._open[digest]
+
+    def warm_up(self) -> int:
+        """Open everything that is installed, before the first job comes; count it."""
+        digests = [model.digest for model in load_installed(self._folder).values()]
+        for digest in digests:
+            self.get(digest)
+        return len(digests)
+
+    def _installed(self, digest: str) -> InstalledModel:
+        # Looked up anew each time: a model may have been installed since this process began.
+        for model in load_installed(self._folder).values():
+            if model.digest == digest:
+                return model
+        raise NotFound("No installed model has this digest.")

@@ -1,0 +1,288 @@
+"""(3) Queue: the relay rings the workers for what the database says is waiting.
+
+* It waits at the bell: admission knocks, and a worker says which batch it has finished.
+* It rings for ready jobs by model and for due deliveries by system, in batches, with only a few
+  batches of each queue outstanding: when work comes faster than it is done, batches grow.
+* What it rang is remembered here and nowhere else. A ring without an answer is repeated after
+  `ring_again_s`; a ring too many is harmless, since only one worker gets a job.
+* It frees what dead workers held, and gives new AuditEvents their place in the Merkle log.
+
+One relay leads (`gateway.store.leadership`); others stand by. Run with `python -m workers.relay`.
+"""
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from gateway import queue, telemetry
+from gateway.core.audit import Source
+from gateway.core.delivery import Circuit, Passage
+from gateway.core.errors import TransientError
+from gateway.settings import Settings, get_settings
+from gateway.store.engine import migrate
+from gateway.store.jobs import rescue
+from gateway.store.keys import load_or_create
+from gateway.store.leadership import Leadership, leadership
+from gateway.store.sealing import Sealer
+from gateway.store.unit_of_work import Store, UnitOfWork
+from workers.rescue import put_back
+
+PROCESS = "relay"
+#: Longest wait at the bell, in seconds: how late something is noticed that nobody rang for.
+_LONGEST_WAIT_S = 1.0
+#: How often leases are looked through.
+_RESCUE_EVERY_S = 2.0
+
+log = telemetry.get_logger()
+
+
+class Doorbell(Protocol):
+    """What the relay listens at; `gateway.queue.Bell` is one."""
+
+    def wait(self, timeout_s: float) -> list[str]:
+        """Wait for messages: `knock` or `done:<batch id>`."""
+
+
+@dataclass
+class Line:
+    """The outstanding batches of one queue.
+
+    Attributes:
+        ring: Sends a batch of ids, gives the id of the batch.
+        most: Most batches outstanding at once.
+        batch_size: Most ids of one batch.
+    """
+
+    ring: Callable[[Sequence[str]], str]
+    most: int
+    batch_size: int
+    _batches: dict[str, tuple[frozenset[str], float]] = field(default_factory=dict)
+
+    @property
+    def rung(self) -> frozenset[str]:
+        """Every id of an outstanding batch."""
+        return frozenset().union(*(ids for ids, _ in self._batches.values()))
+
+    @property
+    def room(self) -> int:
+        """How many ids more may be rung now."""
+        return max(self.most - len(self._batches), 0) * self.batch_size
+
+    def send(self, ids: Sequence[str], now_s: float) -> None:
+        """Ring for ids, in as many batches as there is room for.
+
+        Raises:
+            BrokerAway: Nothing more can be sent now.
+        """
+        for start in range(0, min(len(ids), self.room), self.batch_size):
+            batch = ids[start : start + self.batch_size]
+            self._batches[self.ring(batch)] = (frozenset(batch), now_s)
+
+    def finished(self, batch_id: str) -> None:
+        """Take note that a worker is through with a batch."""
+        self._batches.pop(batch_id, None)
+
+    def forget(self, before_s: float) -> None:
+        """Give up on batches rung before a moment: their message or their worker is lost."""
+        for batch_id in [key for key, (_, rung_s) in self._batches.items() if rung_s < before_s]:
+            del self._batches[batch_id]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RelayPorts:
+    """The outside of the relay.
+
+    Attributes:
+        lead: The right to lead.
+        source: Gives who writes the audit events.
+        signing: Signs the checkpoints of the audit log.
+        origin: Name of the audit log.
+        monotonic: A clock in seconds that never goes back.
+    """
+
+    store: Store
+    bell: Doorbell
+    lead: Leadership
+    infer: Line
+    deliver: Line
+    source: Source
+    signing: Ed25519PrivateKey
+    origin: str
+    settings: Settings
+    monotonic: Callable[[], float] = time.monotonic
+
+
+class Relay:
+    """The relay of a site; used by one thread."""
+
+    def __init__(self, ports: RelayPorts) -> None:
+        self._ports = ports
+        self._rescue_at_s = float("-inf")
+        self._integrate_at_s = float("-inf")
+
+    def run(self, stopped: threading.Event) -> None:
+        """Work until told to stop; what is away is waited for."""
+        while not stopped.is_set():
+            if not self._ports.lead.acquire():
+                stopped.wait(_LONGEST_WAIT_S)
+                continue
+            try:
+                self.turn()
+            except TransientError as error:
+                log.warning("relay-waits", error=type(error).__name__)
+                stopped.wait(_LONGEST_WAIT_S)
+        self._ports.lead.release()
+
+    def turn(self) -> None:
+        """Wait for the bell once and do what there is to do.
+
+        Raises:
+            StoreUnavailable: The database is away.
+            BrokerAway: The broker is away.
+        """
+        self._hear(self._ports.bell.wait(_LONGEST_WAIT_S))
+        self.look()
+
+    def look(self) -> None:
+        """Do what there is to do, without waiting.
+
+        Raises:
+            StoreUnavailable: The database is away.
+            BrokerAway: The broker is away.
+        """
+        now_s = self._ports.monotonic()
+        if now_s >= self._rescue_at_s:
+            self._rescue()
+            self._rescue_at_s = now_s + _RESCUE_EVERY_S
+        self._ring(now_s)
+        if now_s >= self._integrate_at_s:
+            self._integrate()
+            self._integrate_at_s = now_s + self._ports.settings.checkpoint_every_s
+
+    def _hear(self, messages: Iterable[str]) -> None:
+        for message in messages:
+            if message.startswith(queue.DONE):
+                batch_id = message.removeprefix(queue.DONE)
+                self._ports.infer.finished(batch_id)
+                self._ports.deliver.finished(batch_id)
+
+    # -- ringing -----------------------------------------------------------------------------
+
+    def _ring(self, now_s: float) -> None:
+        ports = self._ports
+        for line in (ports.infer, ports.deliver):
+            line.forget(now_s - ports.settings.ring_again_s)
+        with ports.store.read() as uow:
+            batches = [(ports.infer, ids) for ids in self._jobs(uow)]
+            batches += [(ports.deliver, ids) for ids in self._deliveries(uow)]
+        for line, ids in batches:
+            line.send(ids, now_s)
+
+    def _jobs(self, uow: UnitOfWork) -> list[list[str]]:
+        """Give the ready jobs nobody was rung for, by model."""
+        line = self._ports.infer
+        if not line.room:
+            return []
+        rung = line.rung
+        by_model: dict[str, list[str]] = {}
+        for job_id, digest in uow.jobs.ready(len(rung) + line.room):
+            if job_id not in rung:
+                by_model.setdefault(digest, []).append(job_id)
+        return list(by_model.values())
+
+    def _deliveries(self, uow: UnitOfWork) -> list[list[str]]:
+        """Give the due deliveries nobody was rung for, by system, as far as its circuit allows."""
+        line = self._ports.deliver
+        if not line.room:
+            return []
+        rung, circuits = line.rung, uow.deliveries.circuits()
+        blocked = [
+            system
+            for system, circuit in circuits.items()
+            if circuit.passage(uow.now_ms) is Passage.NONE
+        ]
+        by_system: dict[str, list[str]] = {}
+        for delivery_id, system in uow.deliveries.due(len(rung) + line.room, blocked=blocked):
+            if delivery_id not in rung:
+                by_system.setdefault(system, []).append(delivery_id)
+        return [
+            ids[:1] if circuits.get(system, Circuit()).passage(uow.now_ms) is Passage.ONE else ids
+            for system, ids in by_system.items()
+        ]
+
+    # -- rescue and audit --------------------------------------------------------------------
+
+    def _rescue(self) -> None:
+        """Free what dead workers held."""
+        ports = self._ports
+        with ports.store.read() as uow:
+            is_needed = bool(uow.jobs.expired()) or uow.deliveries.lost() > 0
+        if not is_needed:
+            return
+        with ports.store.write() as uow:
+            lost = uow.jobs.expired()
+            budget_s = ports.settings.retry_budget_s
+            changes = rescue(lost, now_ms=uow.now_ms, budget_s=budget_s)
+            put_back(uow, changes, ports.source)
+            freed = uow.deliveries.rescue()
+        log.warning("leases-rescued", count=len(changes) + freed)
+
+    def _integrate(self) -> None:
+        """Give new AuditEvents their place in the Merkle log, as many rounds as it takes."""
+        ports = self._ports
+        while True:
+            with ports.store.read() as uow:
+                waiting, _ = uow.audit_log.lag()
+            if not waiting:
+                return
+            with ports.store.write() as uow:
+                checkpoint = uow.audit_log.integrate(ports.signing, ports.origin)
+            if checkpoint is None:
+                return
+            log.debug("audit-integrated", count=waiting, tree_size=checkpoint.size)
+
+
+def build(settings: Settings) -> Relay:
+    """Put the relay process together."""
+    keys = load_or_create(
+        settings.data_dir,
+        master_key_file=settings.master_key_file,
+        audit_key_file=settings.audit_key_file,
+    )
+    migrate(settings.resolved_database_url)
+    store = Store(settings.resolved_database_url, Sealer(keys.master))
+    size = settings.batch_size
+    return Relay(
+        RelayPorts(
+            store=store,
+            bell=queue.bell(),
+            lead=leadership(store.engine),
+            infer=Line(queue.ring_infer, settings.infer_threads, size),
+            deliver=Line(queue.ring_deliver, settings.deliver_threads, size),
+            source=Source("site", settings.worker_name or PROCESS),
+            signing=keys.signing,
+            origin=keys.origin,
+            settings=settings,
+        )
+    )
+
+
+def main() -> None:
+    """Run the relay until it is told to stop."""
+    settings = get_settings()
+    telemetry.configure(PROCESS, settings)
+    stopped = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopped.set())
+    relay = build(settings)
+    log.info("relay-ready")
+    relay.run(stopped)
+
+
+if __name__ == "__main__":
+    main()
