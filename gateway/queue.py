@@ -86,6 +86,8 @@ def celery_configuration(settings: Settings) -> dict[str, object]:
         "worker_send_task_events": False,
         "worker_enable_remote_control": False,
         "worker_detect_quorum_queues": False,
+        # Only late acknowledgement is concerned, which is off; said to spare a warning.
+        "worker_cancel_long_running_tasks_on_connection_loss": True,
         "worker_prefetch_multiplier": 1,
         "worker_hijack_root_logger": False,
         "worker_redirect_stdouts": False,
