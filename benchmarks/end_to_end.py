@@ -14,7 +14,7 @@ is integrated every two seconds) is counted too.
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -135,10 +135,20 @@ class Round:
     correctness: Correctness
 
 
-def run_rounds(plan: Plan, systems: Sequence[str] = ("nadi", "plain")) -> list[Round]:
-    """Let the systems have their turns, interleaved, on the same events."""
+def run_rounds(plan: Plan, tell: Callable[[int, str], None]) -> list[Round]:
+    """Let the systems have their turns, interleaved, on the same events.
+
+    Args:
+        plan: How much.
+        tell: Called before each turn with the number of turns done and the system's name.
+    """
     workload = make_workload(plan.events, seed=_SEED, now=datetime.now(UTC).replace(microsecond=0))
-    return [run_round(name, plan, workload) for _ in range(plan.rounds) for name in systems]
+    rounds: list[Round] = []
+    for _ in range(plan.rounds):
+        for name in SYSTEMS:
+            tell(len(rounds), name)
+            rounds.append(run_round(name, plan, workload))
+    return rounds
 
 
 def run_round(name: str, plan: Plan, workload: Workload) -> Round:

@@ -1,0 +1,59 @@
+"""Run the benchmarks: `python -m benchmarks [all|end-to-end|memory] [--quick]`."""
+
+from collections.abc import Sequence
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from benchmarks.end_to_end import QUICK, SYSTEMS, Plan, Round, run_rounds
+from benchmarks.machine import facts
+from benchmarks.memory import measure
+from benchmarks.report import Report
+
+console = Console()
+
+
+class Part(StrEnum):
+    """What is measured."""
+
+    ALL = "all"
+    END_TO_END = "end-to-end"
+    MEMORY = "memory"
+
+
+def main(
+    part: Annotated[Part, typer.Argument(help="What to measure.")] = Part.ALL,
+    *,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Fewer events, one round; writes no file.")
+    ] = False,
+) -> None:
+    """Measure Nadi beside the plain build; about ten minutes."""
+    about = facts()
+    rounds = _rounds(QUICK if quick else Plan()) if part != Part.MEMORY else []
+    names = SYSTEMS if part != Part.END_TO_END else {}
+    with console.status("Measuring memory and start-up …"):
+        report = Report(about, rounds, [measure(name) for name in names])
+    report.show(console)
+    if part == Part.ALL and not quick:
+        for path in report.write():
+            console.print(f"Written: {path}", soft_wrap=True)
+    if not report.is_right:
+        console.print("[red]A round did not do what it should; see the table.[/]")
+        raise typer.Exit(1)
+
+
+def _rounds(plan: Plan) -> Sequence[Round]:
+    total = plan.rounds * len(SYSTEMS)
+    with console.status("Making up patients …") as status:
+
+        def tell(done: int, name: str) -> None:
+            status.update(f"Round {done + 1} of {total}: {name} …")
+
+        return run_rounds(plan, tell)
+
+
+if __name__ == "__main__":
+    typer.run(main)
