@@ -1,0 +1,245 @@
+"""`nadi route explain`: try a route on a real resource; nothing is sent or stored."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import orjson
+import typer
+from rich.markup import escape
+from rich.syntax import Syntax
+
+from adapters.site import Site, load_site
+from gateway.cli.context import (
+    EXIT_NOT_SO,
+    AsJson,
+    DataDir,
+    Opened,
+    explained,
+    fail,
+    noun,
+    opened,
+    out,
+    print_json,
+    settings_for,
+    table,
+)
+from gateway.cli.explanation import Explainer, Explanation, Sample, read_sample
+from gateway.cli.models import installed
+from gateway.cli.patients import record_search
+from gateway.core.errors import ConfigurationError
+from gateway.core.routing import Route
+
+app = noun("The routes: which events run which model, and what one makes of a sample.")
+
+_STATUS = {"present": "green", "imputed": "yellow", "stale": "yellow", "missing": "yellow"}
+
+
+@app.command(name="list")
+@explained
+def list_routes(data_dir: DataDir = None, as_json: AsJson = False) -> None:
+    """List the routes in force."""
+    with opened(data_dir) as nadi:
+        routes = nadi.site().routes
+    if as_json:
+        print_json([_route_json(route) for route in routes])
+        return
+    listing = table("ROUTE", "SOURCE", "MATCH", "PURPOSE", "MODEL", "SINK")
+    for route in routes:
+        match = escape(" ".join(route.match.split()))
+        listing.add_row(route.name, route.source, match, route.purpose, route.model, route.sink)
+    out.print(listing)
+
+
+@app.command()
+@explained
+def explain(
+    route: Annotated[str, typer.Option("--route", help="Name of the route.")],
+    sample: Annotated[
+        Path, typer.Option("--sample", exists=True, dir_okay=False, help="A resource or Bundle.")
+    ],
+    site_file: Annotated[
+        Path | None,
+        typer.Option("--site", exists=True, dir_okay=False, help="Instead of the site in force."),
+    ] = None,
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what a route would make of a sample: match, consent, features, result."""
+    with _installation(data_dir, needed=site_file is None) as nadi:
+        site = _site(nadi, site_file)
+        chosen = _route(site, route)
+        settings = nadi.settings if nadi else settings_for(data_dir)
+        model = installed(settings).find(chosen.model)
+        read = read_sample(sample, base_url=_base_url(site, chosen.source))
+        store = nadi.store if nadi else None
+        found = Explainer(site, chosen, model, store).explain(read)
+        if nadi:
+            _audit(nadi, chosen, found)
+    if as_json:
+        print_json(
+            {
+                "route": chosen.name,
+                "problems": list(read.problems),
+                "resources": [_as_json(each) for each in found],
+            }
+        )
+    else:
+        _show(chosen, read, found)
+    if not any(each.why_not is None for each in found):
+        raise typer.Exit(EXIT_NOT_SO)
+
+
+@contextmanager
+def _installation(data_dir: Path | None, *, needed: bool) -> Iterator[Opened | None]:
+    """Open the installation, if there is one or one is needed."""
+    settings = settings_for(data_dir)
+    if not needed and settings.database_url is None and not settings.data_dir.exists():
+        yield None
+        return
+    with opened(data_dir) as nadi:
+        yield nadi
+
+
+def _site(nadi: Opened | None, file: Path | None) -> Site:
+    if file is not None:
+        return load_site(file.read_text("utf-8"), source=str(file), folder=file.parent)
+    return nadi.site() if nadi else Site()
+
+
+def _route(site: Site, name: str) -> Route:
+    found = site.route(name)
+    if found is None:
+        known = ", ".join(each.name for each in site.routes) or "none"
+        fail(f"There is no route '{name}' in the site file; known: {known}.")
+    return found
+
+
+def _base_url(site: Site, system: str) -> str | None:
+    try:
+        return site.systems[system].base_url
+    except ConfigurationError:
+        return None
+
+
+def _audit(nadi: Opened, route: Route, found: list[Explanation]) -> None:
+    """Put on record whose data was looked at, if anything of theirs was on record."""
+    source = nadi.source()
+    patients = {each.patient for each in found if each.patient}
+    with nadi.store.write() as uow:
+        for patient in sorted(patients):
+            key = nadi.store.sealer.patient_key(route.source, patient)
+            record_search(uow, source, key, f"Observation?patient={key}")
+
+
+def _route_json(route: Route) -> dict[str, object]:
+    names = ("name", "source", "match", "resource_type", "model", "purpose", "consent_default")
+    more = ("sink", "with_provenance", "report_refusals")
+    return {name: getattr(route, name) for name in (*names, *more)}
+
+
+def _as_json(each: Explanation) -> dict[str, object]:
+    consent = each.consent
+    return {
+        "resource": each.name,
+        "matches": each.why_not is None,
+        "why_not": each.why_not,
+        "patient": each.patient,
+        "consent": None
+        if consent is None
+        else {
+            "permitted": consent.is_permitted,
+            "purpose": consent.purpose,
+            "reasons": list(consent.reasons),
+        },
+        "features": [
+            {
+                "id": given.id,
+                "value": given.value,
+                "unit": given.unit,
+                "status": given.status,
+                "effective": given.effective.isoformat() if given.effective else None,
+                "sources": list(given.sources),
+            }
+            for given in each.inputs
+        ],
+        "refusal": None
+        if each.refusal is None
+        else {"reason": each.refusal.reason, "text": each.refusal.text},
+        "would_ask_ehr_for": list(each.not_here),
+        "observation": each.observation,
+        "notes": each.notes,
+    }
+
+
+def _show(route: Route, sample: Sample, found: list[Explanation]) -> None:
+    out.print(f"Route [bold]{route.name}[/] looks for [cyan]{escape(_one_line(route.match))}[/]")
+    for problem in sample.problems:
+        out.print(f"[red]✗[/] not valid, so it would be refused: {escape(problem)}")
+    for why, names in _grouped(found).items():
+        shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")  # noqa: PLR2004 - enough to recognise them
+        out.print(f"[dim]-[/] {escape(shown)}: no match, {escape(why)}")
+    matched = [each for each in found if each.why_not is None]
+    for each in matched:
+        _show_match(each)
+    if not matched:
+        out.print("[yellow]✗ Nothing in this sample starts the route.[/]")
+    else:
+        out.print("[dim]Nothing was sent or stored.[/]")
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _grouped(found: list[Explanation]) -> dict[str, list[str]]:
+    groups: dict[str, list[str]] = {}
+    for each in found:
+        if each.why_not is not None:
+            groups.setdefault(each.why_not, []).append(each.name)
+    return groups
+
+
+def _show_match(each: Explanation) -> None:
+    out.print(f"\n[green]✓[/] [bold]{escape(each.name)}[/] matches")
+    for note in each.notes:
+        out.print(f"  [yellow]![/] {escape(note)}")
+    if each.consent is not None:
+        verdict = "[green]permitted[/]" if each.consent.is_permitted else "[red]denied[/]"
+        out.print(f"  Consent for {escape(each.consent.purpose)}: {verdict}")
+        for reason in each.consent.reasons:
+            out.print(f"    • {escape(reason)}", soft_wrap=True)
+    if each.refusal is not None:
+        refused = f"{each.refusal.reason}: {each.refusal.text}"
+        out.print(f"  [yellow]The model would not be asked:[/] {escape(refused)}")
+    _show_inputs(each)
+    if each.not_here:
+        out.print(f"  [dim]The EHR would be asked for:[/] {escape(', '.join(each.not_here))}")
+    _show_result(each)
+
+
+def _show_inputs(each: Explanation) -> None:
+    if not each.inputs:
+        return
+    listing = table("INPUT", "VALUE", "UNIT", "STATUS", "FROM")
+    for given in each.inputs:
+        value = "" if given.value is None else f"{given.value:.4g}"
+        status = f"[{_STATUS[given.status]}]{given.status}[/]"
+        sources = escape(", ".join(given.sources))
+        listing.add_row(given.id, value, escape(given.unit), status, sources)
+    out.print(listing)
+
+
+def _show_result(each: Explanation) -> None:
+    if each.observation is None:
+        return
+    is_permitted = each.consent is None or each.consent.is_permitted
+    words = "would be written" if is_permitted else "would be written if the patient consented"
+    out.print(f"  This Observation {words}:")
+    text = _pretty(each.observation)
+    out.print(Syntax(text, "json", background_color="default", word_wrap=True))
+
+
+def _pretty(value: object) -> str:
+    return orjson.dumps(value, option=orjson.OPT_INDENT_2).decode()
