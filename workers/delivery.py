@@ -178,6 +178,7 @@ def _send(batch: _Batch, system: str, parcels: Sequence[_Parcel]) -> None:
         # No such system, no credential: the integrator's turn. Anything else is not the system's.
         fate = NotReached(type(error).__name__, is_of_system=isinstance(error, GatewayError))
         fates = dict.fromkeys((report.identifier for report in reports), fate)
+    batch.round = replace(batch.round, now=batch.ports.clock())
     for parcel in parcels:
         _account(batch, parcel, fates[parcel.delivery.identifier])
 
@@ -207,6 +208,7 @@ def _delivered(batch: _Batch, parcel: _Parcel, written: Written) -> _Outcome:
         state=DeliveryState.DELIVERED,
         answer=f"{written.status} repeated" if written.is_repeated else str(written.status),
         location=written.location,
+        delivered_ms=batch.round.now_ms,
     )
     telemetry.count_delivery_attempt(delivery.system, "delivered")
     lag_s = (batch.round.now_ms - parcel.event.received_ms) / 1000

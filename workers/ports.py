@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from adapters.site import Site
 from gateway.core.audit import AgentKind, AuditAgent, AuditedModel, Source
-from gateway.core.clock import to_ms
+from gateway.core.clock import Clock, to_ms, utc_now
 from gateway.core.delivery import Backoff, Circuit, Passage, Random
 from gateway.core.findings import RuntimeFacts
 from gateway.store.unit_of_work import Store, UnitOfWork
@@ -82,6 +82,7 @@ class Ports:
         site: Gives the site in force.
         backoff: When to try again.
         random: Gives a random number in [0, 1).
+        clock: Gives the present time.
     """
 
     store: Store
@@ -92,6 +93,7 @@ class Ports:
     lease_ms: int
     backoff: Backoff
     random: Random
+    clock: Clock = utc_now
 
 
 @dataclass(frozen=True)

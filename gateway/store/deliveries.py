@@ -123,6 +123,7 @@ class Settlement:
         answer: What the EHR said: a status code or an error's name, never its text.
         next_attempt_ms: When it is due again, for a delivery that stays pending.
         location: Where the EHR keeps the result, `Observation/<id>`, once it is delivered.
+        delivered_ms: When it was delivered: the moment that its AuditEvent names.
     """
 
     delivery: Delivery
@@ -130,6 +131,7 @@ class Settlement:
     answer: str = ""
     next_attempt_ms: int = 0
     location: str | None = None
+    delivered_ms: int | None = None
 
 
 class Deliveries:
@@ -315,7 +317,6 @@ class Deliveries:
     def _settled_row(self, change: Settlement) -> dict[str, object]:
         held = change.delivery
         place = Place("deliveries", "location", held.id)
-        is_delivered = change.state is DeliveryState.DELIVERED
         location = change.location and self._uow.patient_keys.seal(
             held.patient_key, place, change.location.encode()
         )
@@ -327,7 +328,7 @@ class Deliveries:
             "new_next_attempt_ms": change.next_attempt_ms,
             "new_last_answer": change.answer,
             "new_location": location,
-            "new_delivered_ms": self._uow.now_ms if is_delivered else None,
+            "new_delivered_ms": change.delivered_ms,
         }
 
     def _all(self, statement: Any, **values: object) -> list[Delivery]:  # noqa: ANN401 - any SQL

@@ -148,7 +148,11 @@ def test_a_delivered_result_says_where_it_is_and_never_comes_back(work: Work) ->
     assert deliveries.location(held) is None
 
     done = Settlement(
-        delivery=held, state=DeliveryState.DELIVERED, answer="201", location="Observation/7"
+        delivery=held,
+        state=DeliveryState.DELIVERED,
+        answer="201",
+        location="Observation/7",
+        delivered_ms=work.now_ms,
     )
 
     assert deliveries.settle([done]) == 1
