@@ -17,6 +17,11 @@ pre{background:var(--soft);padding:.7rem;border-radius:.4rem;overflow-x:auto;mar
 background:var(--accent);font-size:.85rem;margin-right:.6rem}p{margin:.4rem 0}
 """
 
+_ERRORS = (
+    "Whatever is not accepted is answered with an OperationOutcome: what is wrong, where, and how "
+    "to mend it. <b>503</b> with Retry-After means: nothing was accepted, send it again."
+)
+
 #: Sent with the page: nothing may be loaded, only the style that stands in it.
 CONTENT_SECURITY_POLICY = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"
 
@@ -37,7 +42,7 @@ def docs_page(document: dict[str, Any], base_url: str) -> str:
     return (
         '<!doctype html><html lang="en"><meta charset="utf-8"><title>Nadi API</title>'
         '<meta name="viewport" content="width=device-width"><style>'
-        f"{_STYLE}</style><h1>Nadi API</h1><p>{about}</p>"
+        f"{_STYLE}</style><h1>Nadi API</h1><p>{about}</p><p>{_ERRORS}</p>"
         '<p>Machine-readable: <a href="/openapi.json">/openapi.json</a> · '
         '<a href="/fhir/metadata">/fhir/metadata</a> · '
         f'<a href="/site.schema.json">/site.schema.json</a></p>{calls}</html>'
@@ -48,6 +53,7 @@ def _call(base_url: str, path: str, verb: str, call: dict[str, Any]) -> str:
     answers = " · ".join(
         f"<b>{escape(status)}</b> {escape(answer['description'])}"
         for status, answer in call["responses"].items()
+        if status.startswith("2")
     )
     return (
         f'<article><h2><span class="verb">{verb.upper()}</span><code>{escape(path)}</code></h2>'
@@ -64,5 +70,5 @@ def _example(base_url: str, path: str, verb: str, call: dict[str, Any]) -> str:
     if call["security"]:
         lines.append('-H "Authorization: Bearer $NADI_TOKEN"')
     if "requestBody" in call:
-        lines += ["-H 'Content-Type: application/fhir+json'", "--data @resource.json"]
+        lines += ["-H 'Content-Type: application/fhir+json'", "--data-binary @resource.json"]
     return " \\\n  ".join(lines)
