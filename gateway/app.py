@@ -75,7 +75,7 @@ def build(settings: Settings) -> FastAPI:
     app.router.routes.extend(
         [
             *_read_routes(edge),
-            *_push_routes(edge, Receiver(settings, committer)),
+            *_push_routes(edge, Receiver(settings, committer, edge)),
             *_operator_routes(health),
             _docs(app, settings),
         ]

@@ -15,8 +15,6 @@ from gateway.core.principal import Principal
 from gateway.store.identity import dedupe_key, resource_key
 from gateway.store.sealing import Sealer
 
-_NO_RESOURCE = Issue("not-supported", "An entry without a resource changes nothing here.")
-
 
 @dataclass(frozen=True, kw_only=True)
 class Posting:
@@ -26,6 +24,7 @@ class Posting:
         system: The system of the site file that the caller speaks for.
         address: Network address of the caller, for the audit event.
         is_update: Whether it came by PUT.
+        is_known_bundle: Whether the same Bundle is stored already, or is about to be.
     """
 
     principal: Principal
@@ -36,6 +35,7 @@ class Posting:
     resource: Resource | None = None
     bundle: ParsedBundle | None = None
     submission_id: str = field(default_factory=new_id)
+    is_known_bundle: bool = False
 
     @property
     def weight(self) -> int:
@@ -44,8 +44,7 @@ class Posting:
 
     def issues_of(self, index: int) -> tuple[Issue, ...]:
         """Say why an entry of the Bundle gave no arrival."""
-        entry = self.bundle.entries[index] if self.bundle else None
-        return entry.issues if entry and entry.issues else (_NO_RESOURCE,)
+        return self.bundle.entries[index].issues if self.bundle else ()
 
 
 def arrivals_of(posting: Posting, sealer: Sealer, site: Site) -> list[Arrival | None]:

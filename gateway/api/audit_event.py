@@ -13,7 +13,7 @@ from starlette.responses import PlainTextResponse, Response
 
 from gateway.api.edge import Call, Edge
 from gateway.api.outcome import fhir_response
-from gateway.api.paging import count_of, next_link, patient_key_of, searchset
+from gateway.api.paging import count_of, next_link, patient_key_of, searchset, whole_number
 from gateway.core import clinical_time
 from gateway.core.clock import to_ms
 from gateway.core.errors import ContentError, NotFound
@@ -80,17 +80,9 @@ class AuditEvents:
             until_ms=until,
             outcome=outcome,
             event=given.get("subtype"),
-            before_seq=_number(given.get("before")),
+            before_seq=whole_number(request, "before"),
             limit=count_of(request),
         )
-
-
-def _number(text: str | None) -> int | None:
-    if text is None:
-        return None
-    if not text.isdecimal():
-        raise ContentError("before has to be the number that a next link gave.", location="before")
-    return int(text)
 
 
 def _period(dates: list[str]) -> tuple[int | None, int | None]:

@@ -8,11 +8,13 @@ import asyncio
 import re
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
+from gateway.api.body import NotAcceptable, check_accept
 from gateway.api.outcome import refuse
 from gateway.api.security import Authenticator
 from gateway.core.audit import (
@@ -24,6 +26,7 @@ from gateway.core.audit import (
     Step,
     forbidden,
     queried,
+    received,
     sign_in_failed,
     was_read,
 )
@@ -51,6 +54,15 @@ class Call:
     def address(self) -> str | None:
         """Network address of the caller."""
         return self.request.client.host if self.request.client else None
+
+    def keep(self, body: bytes) -> None:
+        """Keep the body at hand, so that a refusal can be recorded with its hash."""
+        self.request.state.body = body
+
+    @property
+    def sha256(self) -> str:
+        """SHA-256 of the body, hexadecimal; of nothing while none was read."""
+        return sha256(getattr(self.request.state, "body", b"")).hexdigest()
 
     @property
     def agent(self) -> AuditAgent:
@@ -87,12 +99,9 @@ class Edge:
         async def serve(request: Request) -> Response:
             request_id = _request_id(request)
             try:
-                call = Call(request, await self._principal(request), request_id)
-                await self._insist(call, permission)
-                response = await handler(call)
-            except LoginRequired as error:
-                await self._record_sign_in_failure(request, request_id)
-                response = refuse(error)
+                response = await self._served(request, request_id, permission, handler)
+            except NotAcceptable as error:
+                response = refuse(error, status=406)
             except GatewayError as error:
                 response = refuse(error)
             except ClientDisconnect:
@@ -105,10 +114,24 @@ class Edge:
 
         return serve
 
+    async def _served(
+        self, request: Request, request_id: str, permission: Permission, handler: Endpoint
+    ) -> Response:
+        try:
+            call = Call(request, await self._principal(request), request_id)
+        except LoginRequired:
+            await self._record_sign_in_failure(request, request_id)
+            raise
+        await self._insist(call, permission)
+        check_accept(request)
+        return await handler(call)
+
     async def _principal(self, request: Request) -> Principal:
         header = request.headers.get("authorization")
         known = self._authenticator.remembered(header)
-        return known or await run_in_threadpool(self._authenticator.authenticate, header)
+        if known is not None:
+            return known
+        return await run_in_threadpool(self._authenticator.authenticate, header)
 
     async def _insist(self, call: Call, permission: Permission) -> None:
         try:
@@ -123,6 +146,17 @@ class Edge:
         client = AuditAgent("unknown", "unknown", AgentKind.CLIENT, address=address)
         step = self._step(request_id, outcome=Outcome.SERIOUS_FAILURE)
         await self._record(sign_in_failed(step, client=client))
+
+    async def record_refusal(self, call: Call, issue_type: str) -> None:
+        """Record that pushed content was not accepted.
+
+        Raises:
+            StoreUnavailable: It can't be recorded at the moment.
+        """
+        step = self._step(
+            call.request_id, outcome=Outcome.SERIOUS_FAILURE, reason=f"Refused: {issue_type}"
+        )
+        await self._record(received(step, sender=call.agent, resource_type="", sha256=call.sha256))
 
     async def record_read(
         self, call: Call, resource_type: str, resource_id: str, patient_key: str | None
@@ -158,6 +192,7 @@ class Edge:
         *,
         patient_key: str | None = None,
         outcome: Outcome = Outcome.SUCCESS,
+        reason: str = "",
     ) -> Step:
         return Step(
             id=new_id(),
@@ -166,6 +201,7 @@ class Edge:
             patient_key=patient_key,
             request_id=request_id,
             outcome=outcome,
+            reason=reason,
         )
 
     async def _record(self, *records: AuditRecord) -> None:

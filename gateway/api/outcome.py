@@ -32,6 +32,7 @@ STATUS = {
     "exception": 500,
     "transient": 503,
     "throttled": 503,
+    "lock-error": 503,
     "no-store": 503,
     "timeout": 504,
 }

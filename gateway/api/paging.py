@@ -3,6 +3,7 @@
 Source: FHIR R4 search.html#count, bundle.html#searchset.
 """
 
+import re
 from collections.abc import Sequence
 from urllib.parse import urlencode
 
@@ -14,6 +15,12 @@ from gateway.store.sealing import Sealer
 DEFAULT_COUNT = 50
 MOST_COUNT = 500
 
+# What fits into a 64-bit column; longer numbers are none of ours.
+_MOST_DIGITS = 18
+
+# FHIR id, http://hl7.org/fhir/R4/datatypes.html#id
+_ID = re.compile(r"[A-Za-z0-9.-]{1,64}")
+
 #: The system that patients belong to unless `system=` says otherwise.
 DEFAULT_SYSTEM = "ehr"
 
@@ -24,10 +31,34 @@ def count_of(request: Request) -> int:
     Raises:
         ContentError: It is not a whole number.
     """
-    given = request.query_params.get("_count", str(DEFAULT_COUNT))
-    if not given.isdecimal():
-        raise ContentError("_count has to be a whole number.", location="_count")
-    return min(max(int(given), 1), MOST_COUNT)
+    count = whole_number(request, "_count")
+    return DEFAULT_COUNT if count is None else min(max(count, 1), MOST_COUNT)
+
+
+def whole_number(request: Request, name: str) -> int | None:
+    """Read a parameter that is a whole number; None when it is not given.
+
+    Raises:
+        ContentError: It is something else.
+    """
+    given = request.query_params.get(name)
+    if given is None:
+        return None
+    if not (given.isascii() and given.isdecimal() and len(given) <= _MOST_DIGITS):
+        raise ContentError(f"{name} has to be a whole number.", location=name)
+    return int(given)
+
+
+def next_of(request: Request) -> str | None:
+    """Read `before`, the id that a next link gave; None on the first page.
+
+    Raises:
+        ContentError: It is no id.
+    """
+    given = request.query_params.get("before")
+    if given is not None and not _ID.fullmatch(given):
+        raise ContentError("before has to be the id that a next link gave.", location="before")
+    return given
 
 
 def patient_key_of(request: Request, sealer: Sealer) -> str | None:
@@ -63,10 +94,12 @@ def searchset(
         total: How many match in all, where that was counted.
     """
     path = request.url.path
-    given = dict(request.query_params)
+    # A parameter may be given more than once: date=ge…&date=lt…
+    given = request.query_params.multi_items()
     links = [{"relation": "self", "url": _address(path, given)}]
     if following:
-        links.append({"relation": "next", "url": _address(path, {**given, **following})})
+        kept = [pair for pair in given if pair[0] not in following]
+        links.append({"relation": "next", "url": _address(path, [*kept, *following.items()])})
     bundle: dict[str, object] = {"resourceType": "Bundle", "type": "searchset", "link": links}
     if total is not None:
         bundle["total"] = total
@@ -77,5 +110,5 @@ def searchset(
     return bundle
 
 
-def _address(path: str, parameters: dict[str, str]) -> str:
+def _address(path: str, parameters: Sequence[tuple[str, str]]) -> str:
     return f"{path}?{urlencode(parameters)}" if parameters else path

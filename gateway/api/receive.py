@@ -3,21 +3,24 @@
 * `POST /fhir/{type}` and `PUT /fhir/{type}/{id}` answer 202 with a Task, its address in Location;
 * `POST /fhir` takes a Bundle of any type and answers 200 with a Task (or OperationOutcome) per
   entry; a transaction, document or message with one bad entry is refused whole;
-* the same resource version, or the same bytes, gives the same Task.
+* the same resource version, or the same bytes, gives the same Task;
+* what is refused is put on record and counted, without anything of its content.
 
 Source: FHIR R4 http.html#create, #update, #transaction.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from gateway.api.arrivals import Posting
+from gateway.api.batch import Receipt
 from gateway.api.body import check_headers, read_body
-from gateway.api.edge import Call
-from gateway.api.intake import Receipt
+from gateway.api.edge import Call, Edge, Endpoint
+from gateway.api.entries import with_refusals
 from gateway.api.outcome import STATUS, fhir_response, operation_outcome
 from gateway.core.errors import ContentError, Forbidden, InvalidResource, Issue, NotFound
 from gateway.core.fhir import (
@@ -32,55 +35,86 @@ from gateway.core.r4_schema import resource_types
 from gateway.core.task import event_task
 from gateway.settings import Settings
 from gateway.store.group_commit import GroupCommit
+from gateway.telemetry import count_received
 
 # These say of themselves that they are one whole: part of one would mean something else.
 _WHOLE = frozenset({"transaction", "document", "message"})
+
+
+# Beyond this size reading a body takes long enough to hold up the other callers.
+_LARGE_BYTES = 64 * 1024
 
 
 class Receiver:
     """The three ways in."""
 
     def __init__(
-        self, settings: Settings, intake: GroupCommit[Posting, tuple[Receipt, ...]]
+        self,
+        settings: Settings,
+        intake: GroupCommit[Posting, tuple[Receipt, ...]],
+        edge: Edge,
     ) -> None:
         self._settings = settings
         self._intake = intake
+        self._edge = edge
         self._limits = ParseLimits(settings.max_depth, settings.max_entries)
 
     async def create(self, call: Call) -> Response:
         """`POST /fhir/{type}`."""
+        return await self._on_record(call, self._create)
+
+    async def update(self, call: Call) -> Response:
+        """`PUT /fhir/{type}/{id}`."""
+        return await self._on_record(call, self._update)
+
+    async def base(self, call: Call) -> Response:
+        """`POST /fhir`: a Bundle, or a single resource from a system that knows no better."""
+        return await self._on_record(call, self._base)
+
+    async def _on_record(self, call: Call, handler: Endpoint) -> Response:
+        system = _system_of(call)
+        try:
+            return await handler(call)
+        except ContentError as error:
+            await self._edge.record_refusal(call, error.issues[0].code)
+            count_received(system, error.issues[0].code)
+            raise
+
+    async def _create(self, call: Call) -> Response:
         kind = _known_type(call)
         body = await self._body(call)
         if kind == "Bundle":
             return await self._bundle(call, body)
-        resource = parse_resource(body, limits=self._limits, expected_type=kind)
-        return await self._single(call, resource, is_update=False)
+        return await self._single(call, await self._parsed(body, kind), is_update=False)
 
-    async def update(self, call: Call) -> Response:
-        """`PUT /fhir/{type}/{id}`."""
+    async def _update(self, call: Call) -> Response:
         kind, wanted = _known_type(call), call.request.path_params["id"]
         body = await self._body(call)
-        resource = parse_resource(body, limits=self._limits, expected_type=kind)
-        if resource.content.get("id") != wanted:
-            raise ContentError(
-                "The id of the resource has to be the id in the address.", location=f"{kind}.id"
-            )
+        if kind == "Bundle":
+            return await self._bundle(call, body, expected_id=wanted)
+        resource = await self._parsed(body, kind)
+        _insist_id(resource.content, kind, wanted)
         return await self._single(call, resource, is_update=True)
 
-    async def base(self, call: Call) -> Response:
-        """`POST /fhir`: a Bundle, or a single resource from a system that knows no better."""
+    async def _base(self, call: Call) -> Response:
         body = await self._body(call)
         if resource_type_of(body) == "Bundle":
             return await self._bundle(call, body)
-        return await self._single(call, parse_resource(body, limits=self._limits), is_update=False)
+        return await self._single(call, await self._parsed(body), is_update=False)
 
     async def _body(self, call: Call) -> bytes:
         check_headers(call.request)
-        return await read_body(
+        body = await read_body(
             call.request,
             max_bytes=self._settings.max_body_bytes,
             max_decompressed=self._settings.max_decompressed_bytes,
         )
+        call.keep(body)
+        return body
+
+    async def _parsed(self, body: bytes, kind: str | None = None) -> Resource:
+        parse = partial(parse_resource, body, limits=self._limits, expected_type=kind)
+        return await run_in_threadpool(parse) if len(body) > _LARGE_BYTES else parse()
 
     async def _single(self, call: Call, resource: Resource, *, is_update: bool) -> Response:
         (receipt,) = await self._receive(_posting(call, resource=resource, is_update=is_update))
@@ -91,9 +125,11 @@ class Receiver:
             event_task(receipt.event, receipt.jobs), status=202, headers={"Location": location}
         )
 
-    async def _bundle(self, call: Call, body: bytes) -> Response:
-        # A large Bundle takes a while to read: it must not hold up the other callers.
-        bundle = await run_in_threadpool(parse_bundle, body, limits=self._limits)
+    async def _bundle(self, call: Call, body: bytes, *, expected_id: str | None = None) -> Response:
+        parsed = await run_in_threadpool(parse_bundle, body, limits=self._limits)
+        if expected_id is not None:
+            _insist_id(parsed.content, "Bundle", expected_id)
+        bundle = with_refusals(parsed)
         _insist_whole(bundle)
         receipts = await self._receive(_posting(call, bundle=bundle))
         return fhir_response(_bundle_response(bundle, receipts))
@@ -109,17 +145,31 @@ def _posting(
     bundle: ParsedBundle | None = None,
     is_update: bool = False,
 ) -> Posting:
-    if call.principal.system is None:
-        raise Forbidden("This credential speaks for no system: make one with --system.")
     return Posting(
         principal=call.principal,
-        system=call.principal.system,
+        system=_system_of(call),
         request_id=call.request_id,
         address=call.address,
         is_update=is_update,
         resource=resource,
         bundle=bundle,
     )
+
+
+def _system_of(call: Call) -> str:
+    if call.principal.system is None:
+        raise Forbidden(
+            "This credential speaks for no system: "
+            "make one with `nadi access add NAME --role ehr --system SYSTEM`."
+        )
+    return call.principal.system
+
+
+def _insist_id(content: Mapping[str, object], kind: str, wanted: str) -> None:
+    if content.get("id") != wanted:
+        raise ContentError(
+            "The id of the resource has to be the id in the address.", location=f"{kind}.id"
+        )
 
 
 def _known_type(call: Call) -> str:
@@ -138,7 +188,10 @@ def _insist_whole(bundle: ParsedBundle) -> None:
 
 def _bundle_response(bundle: ParsedBundle, receipts: Sequence[Receipt]) -> dict[str, object]:
     kind = "transaction-response" if bundle.type == "transaction" else "batch-response"
-    return {"resourceType": "Bundle", "type": kind, "entry": [_entry(r) for r in receipts]}
+    response: dict[str, object] = {"resourceType": "Bundle", "type": kind}
+    if receipts:
+        response["entry"] = [_entry(receipt) for receipt in receipts]
+    return response
 
 
 def _entry(receipt: Receipt) -> dict[str, object]:

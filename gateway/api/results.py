@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from gateway.api.edge import Call, Edge
 from gateway.api.outcome import fhir_response
-from gateway.api.paging import count_of, next_link, patient_key_of, searchset
+from gateway.api.paging import count_of, next_link, next_of, patient_key_of, searchset
 from gateway.core.errors import ContentError
 from gateway.core.findings import Report
 from gateway.store.jobs import JobFilter
@@ -28,7 +28,7 @@ class Results:
         patient_key = patient_key_of(call.request, self._edge.store.sealer)
         if patient_key is None:
             raise ContentError("Name the patient: ?patient=Patient/<id>.", location="patient")
-        count, before = count_of(call.request), call.request.query_params.get("before")
+        count, before = count_of(call.request), next_of(call.request)
         results, last = await run_in_threadpool(self._find, patient_key, count, before)
         await self._edge.record_query(
             call, f"Observation?patient-key={patient_key}&_count={count}", {patient_key}

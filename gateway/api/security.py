@@ -46,18 +46,20 @@ class Authenticator:
             StoreUnavailable: The database can't say.
         """
         credential_id, secret = _presented(authorization)
+        # Taken before the look: a revocation during it is not overlooked for longer.
+        looked = time.monotonic()
         with self._store.read() as uow:
             credential = uow.credentials.find(credential_id)
         principal = _insist(credential, secret)
         if credential is not None:
-            self._remember(credential)
+            self._remember(credential, looked)
         return principal
 
-    def _remember(self, credential: Credential) -> None:
+    def _remember(self, credential: Credential, looked: float) -> None:
         with self._lock:
             if len(self._remembered) >= _MOST_REMEMBERED:
                 self._remembered.clear()
-            self._remembered[credential.id] = (time.monotonic(), credential)
+            self._remembered[credential.id] = (looked, credential)
 
 
 def _presented(authorization: str | None) -> tuple[str, str]:

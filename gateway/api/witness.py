@@ -1,8 +1,11 @@
 """The AuditEvents of receiving and admitting, written into the transaction they record."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import lru_cache
+from hashlib import sha256
 
+from gateway.api.arrivals import Posting
 from gateway.core.admission import Admission, Arrival
 from gateway.core.audit import (
     AgentKind,
@@ -12,11 +15,13 @@ from gateway.core.audit import (
     Step,
     consent_decided,
     job_changed,
+    noted,
     received,
 )
 from gateway.core.clock import new_id
 from gateway.core.consent import ConsentDecision
-from gateway.core.jobs import BusinessStatus, Job, JobState
+from gateway.core.errors import Issue
+from gateway.core.jobs import BusinessStatus, EventId, Job, JobState
 from gateway.store.unit_of_work import UnitOfWork
 
 
@@ -39,6 +44,46 @@ class Witness:
                     is_update=arrival.is_update,
                 )
                 for arrival in arrivals
+            )
+        )
+
+    def returned(self, arrivals: Sequence[tuple[Arrival, str]]) -> None:
+        """Record that bytes received before, without a version, are in force again.
+
+        Args:
+            arrivals: What arrived, each with the id of the event that holds it.
+        """
+        self._uow.audit(
+            *(
+                noted(
+                    self._step(replace(arrival, id=EventId(event_id))),
+                    "note",
+                    agents=[_sender(arrival.principal_id, arrival.principal_name, arrival.address)],
+                    details={"what": "received again, in force again"},
+                )
+                for arrival, event_id in arrivals
+            )
+        )
+
+    def refused(self, posting: Posting, index: int, issues: Sequence[Issue]) -> None:
+        """Record that an entry of a Bundle was not accepted."""
+        who = posting.principal
+        where = "" if posting.bundle is None else f"Entry {index} of a Bundle was refused: "
+        step = Step(
+            id=new_id(),
+            recorded=self._uow.now,
+            source=self._source,
+            patient_key=None,
+            request_id=posting.request_id,
+            outcome=Outcome.SERIOUS_FAILURE,
+            reason=f"{where}{issues[0].code}",
+        )
+        self._uow.audit(
+            received(
+                step,
+                sender=_sender(who.id, who.name, posting.address),
+                resource_type="",
+                sha256=sha256(posting.bundle.raw if posting.bundle else b"").hexdigest(),
             )
         )
 

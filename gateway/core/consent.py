@@ -5,10 +5,11 @@ Rules of this first cut (the full engine widens `decide`, not its callers):
 1. Only consents whose `status` is active, whose scope is patient-privacy and which are about this
    patient are in force.
 2. `provision.period` has to hold the present time; absent means always.
-3. The base rule is `provision.type`, else `policyRule` (OPTIN permits, OPTOUT denies); anything
-   else denies.
+3. The base rule is `provision.type`, else `policyRule` (OPTIN of v3-ActCode permits, OPTOUT
+   denies); anything else denies.
 4. `provision.purpose` has to cover the purpose asked; absent means any. A purpose covers its
-   descendants in v3-ActReason, but break-glass (BTG) is covered by BTG alone.
+   descendants in v3-ActReason, but break-glass (BTG) is covered by BTG alone. A purpose in a
+   vocabulary that is not known here permits nothing and denies everything.
 5. A permit that carries a limit this engine can't evaluate does not permit; a deny that carries
    one denies. In doubt the answer is no.
 6. Any applicable deny overrides every permit. When nothing applies, the default of the route
@@ -19,10 +20,11 @@ Source: FHIR R4 Consent (http://hl7.org/fhir/R4/consent.html); HL7 v3-ActReason.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import MAXYEAR, UTC, datetime, timedelta
 from typing import Any, Literal
 
 ACT_REASON = "http://terminology.hl7.org/CodeSystem/v3-ActReason"
+ACT_CODE = "http://terminology.hl7.org/CodeSystem/v3-ActCode"
 CONSENT_SCOPE = "http://terminology.hl7.org/CodeSystem/consentscope"
 
 # child -> parent, for the purposes a gateway is asked about. BTG has no parent here on purpose.
@@ -36,12 +38,8 @@ _PARENTS = {
     "HQUALIMP": "HOPERAT",
     "PATSFTY": "HOPERAT",
 }
-_POLICY_RULES: dict[str, Literal["permit", "deny"]] = {
-    "OPTIN": "permit",
-    "OPTINR": "permit",
-    "OPTOUT": "deny",
-    "OPTOUTE": "deny",
-}
+# Every other policy rule denies. OPTINR and OPTOUTE carry limits that only their text tells.
+_PERMITTING_RULE = "OPTIN"
 _LIMITS = (
     "actor",
     "action",
@@ -53,6 +51,8 @@ _LIMITS = (
     "provision",
     "modifierExtension",
 )
+# The same of the Consent itself: they change what all of it means.
+_LIMITS_OF_ALL = ("modifierExtension", "implicitRules")
 
 
 @dataclass(frozen=True)
@@ -71,6 +71,10 @@ class ConsentRecord:
     Attributes:
         ref: How the decision names it, for example `Consent/<id of the received event>`.
         patient: Reference of the patient it is about, as a relative `Patient/<id>`.
+        ends: The first moment that is no longer held; None while it is open.
+        purposes: Codes of v3-ActReason; None when it names no purpose at all.
+        has_unknown_purpose: It names a purpose in another vocabulary.
+        limits: The elements that narrow it in ways this engine can't evaluate.
     """
 
     ref: str
@@ -82,6 +86,7 @@ class ConsentRecord:
     ends: datetime | None
     is_period_readable: bool
     purposes: tuple[str, ...] | None
+    has_unknown_purpose: bool
     limits: tuple[str, ...]
 
 
@@ -142,6 +147,8 @@ def _judge(
 def _why_silent(record: ConsentRecord, request: ConsentRequest) -> str | None:
     """Say why a consent does not apply, None when it does."""
     is_other_purpose = record.purposes is not None and not _covers(record.purposes, request.purpose)
+    if record.has_unknown_purpose and record.rule == "deny":
+        is_other_purpose = False
     # An unreadable period can't prove that a permit still holds; a deny goes on denying.
     is_doubtful = not record.is_period_readable and record.rule == "permit"
     silences = (
@@ -186,7 +193,11 @@ def read_consent(content: Mapping[str, Any], ref: str, *, patient: str | None) -
         ends=ends,
         is_period_readable=is_readable,
         purposes=_purposes(provision.get("purpose")),
-        limits=tuple(name for name in _LIMITS if provision.get(name)),
+        has_unknown_purpose=any(map(_is_unknown, provision.get("purpose", ()))),
+        limits=(
+            *(name for name in _LIMITS if provision.get(name)),
+            *(f"Consent.{name}" for name in _LIMITS_OF_ALL if content.get(name)),
+        ),
     )
 
 
@@ -196,14 +207,18 @@ def _base_rule(
     if "type" in provision:
         return "permit" if provision["type"] == "permit" else "deny"
     codings = (content.get("policyRule") or {}).get("coding", ())
-    rules = {_POLICY_RULES.get(coding.get("code", ""), "deny") for coding in codings}
-    return "permit" if rules == {"permit"} else "deny"
+    rules = {(coding.get("system"), coding.get("code")) for coding in codings}
+    return "permit" if rules == {(ACT_CODE, _PERMITTING_RULE)} else "deny"
 
 
 def _purposes(codings: Sequence[Mapping[str, Any]] | None) -> tuple[str, ...] | None:
     if not codings:
         return None
-    return tuple(coding.get("code", "") for coding in codings if coding.get("system") == ACT_REASON)
+    return tuple(coding["code"] for coding in codings if not _is_unknown(coding))
+
+
+def _is_unknown(purpose: Mapping[str, Any]) -> bool:
+    return purpose.get("system") != ACT_REASON or "code" not in purpose
 
 
 def _has_code(concept: Mapping[str, Any] | None, system: str, code: str) -> bool:
@@ -218,29 +233,50 @@ def _read_period(
     if not period:
         return None, None, True
     try:
-        starts = _span(period["start"])[0] if "start" in period else None
-        ends = _span(period["end"])[1] if "end" in period else None
+        starts = _first_moment(period["start"]) if "start" in period else None
+        ends = _moment_after(period["end"]) if "end" in period else None
     except ValueError:
         return None, None, False
     return starts, ends, "start" in period or "end" in period
 
 
-def _span(text: str) -> tuple[datetime, datetime]:
-    """Give the first moment of a FHIR dateTime and the first moment after it.
+def _first_moment(text: str) -> datetime:
+    """Give the first moment of a FHIR dateTime.
+
+    Raises:
+        ValueError: It is not a dateTime.
+    """
+    if "T" not in text:
+        year, month, day = _parts(text)
+        return datetime(year, month or 1, day or 1, tzinfo=UTC)
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        raise ValueError("no time zone")
+    return moment
+
+
+def _moment_after(text: str) -> datetime | None:
+    """Give the first moment after a FHIR dateTime; None when the calendar ends before it.
 
     Raises:
         ValueError: It is not a dateTime.
 
     Source: FHIR R4 Period: "If the end of the period is 2012-02-03, the period includes that day".
     """
+    first = _first_moment(text)
+    if first.year == MAXYEAR:
+        # 9999-12-31 is how many systems write "no end".
+        return None
     if "T" in text:
-        moment = datetime.fromisoformat(text)
-        if moment.tzinfo is None:
-            raise ValueError(text)
-        return moment, moment + timedelta(seconds=1)
-    year, month, day = ([int(part) for part in text.split("-")] + [0, 0])[:3]
-    first = datetime(year, month or 1, day or 1, tzinfo=UTC)
+        return first + timedelta(seconds=1)
+    year, month, day = _parts(text)
     if day:
-        return first, first + timedelta(days=1)
+        return first + timedelta(days=1)
     after = (year, month + 1) if month and month < 12 else (year + 1, 1)  # noqa: PLR2004 - months
-    return first, datetime(*after, 1, tzinfo=UTC)
+    return datetime(*after, 1, tzinfo=UTC)
+
+
+def _parts(text: str) -> tuple[int, int, int]:
+    """Give year, month and day of a date; 0 for what a partial date leaves out."""
+    year, month, day = ([int(part) for part in text.split("-")] + [0, 0])[:3]
+    return year, month, day

@@ -160,6 +160,16 @@ class Busy(TransientError):
     issue_type = "throttled"
 
 
+class StoreConflict(TransientError):
+    """Somebody else changed the same thing at the same moment; nothing was written, try again."""
+
+    issue_type = "lock-error"
+
+
+class StoreRefused(ProcessingError):
+    """The database can't hold this content; nothing was written."""
+
+
 class StoreUnavailable(TransientError):
     """The database can't be written at the moment; nothing was accepted."""
 

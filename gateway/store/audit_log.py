@@ -145,7 +145,7 @@ class AuditLog:
         ).one_or_none()
         return Frontier.from_hex(row.size, orjson.loads(row.frontier)) if row else Frontier()
 
-    def _unintegrated(self) -> Sequence[sa.Row[tuple[int, bytes]]]:
+    def _unintegrated(self) -> Sequence[sa.Row[int, bytes]]:
         last = self._uow.connection.execute(
             sa.select(sa.func.coalesce(sa.func.max(audit_leaves.c.audit_seq), 0))
         ).scalar_one()

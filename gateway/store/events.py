@@ -1,6 +1,6 @@
 """What was received: every version of every resource, sealed, and which version is current."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from threading import Lock
 from typing import TYPE_CHECKING
@@ -12,7 +12,9 @@ import sqlalchemy as sa
 from gateway.core.admission import Arrival
 from gateway.core.clock import to_ms
 from gateway.core.consent import ConsentRecord, read_consent
+from gateway.core.errors import NotFound, Unsealable
 from gateway.core.event import VersionMark
+from gateway.store.identity import code_keys
 from gateway.store.sealing import Place
 from gateway.store.tables import events, submissions
 
@@ -27,7 +29,7 @@ class Event:
     """One received version of one resource; its content stays sealed.
 
     Attributes:
-        codes: `system|code` of its codings.
+        codes: Keyed hashes of `system|code` of its codings.
         payload: The sealed bytes; `Events.content` opens them.
     """
 
@@ -50,12 +52,22 @@ class Event:
     received_ms: int
 
 
+@dataclass(frozen=True)
+class KnownEvent:
+    """An event that was here before, as much of it as the answer to its repeat needs."""
+
+    id: str
+    is_current: bool
+    sha256: str
+    received_ms: int
+
+
 @dataclass(frozen=True, kw_only=True)
 class Submission:
     """A Bundle as received.
 
     Attributes:
-        skeleton: What `split_bundle` leaves when the entries stored as events are cut out.
+        skeleton: Its bytes, with the id of an event wherever its payload stood.
     """
 
     id: str
@@ -63,7 +75,7 @@ class Submission:
     system: str
     bundle_type: str
     sha256: str
-    skeleton: Sequence[bytes]
+    skeleton: Sequence[bytes | str]
 
 
 class ConsentCache:
@@ -96,19 +108,17 @@ class Events:
 
     # -- receiving ---------------------------------------------------------------------------
 
-    def known(self, dedupe_keys: Collection[str]) -> dict[str, str]:
-        """Give the ids of events that were received before, by their dedupe key."""
-        return self._ids_by(events, dedupe_keys)
+    def known(self, dedupe_keys: Collection[str]) -> dict[str, KnownEvent]:
+        """Give the events that were received before, by their dedupe key."""
+        columns = [events.c[name] for name in ("id", "is_current", "sha256", "received_ms")]
+        query = sa.select(events.c.dedupe_key, *columns)
+        rows = self._uow.connection.execute(query.where(events.c.dedupe_key.in_(dedupe_keys)))
+        return {row[0]: KnownEvent(*row[1:]) for row in rows}
 
-    def known_submissions(self, dedupe_keys: Collection[str]) -> dict[str, str]:
-        """Give the ids of Bundles that were received before, by their dedupe key."""
-        return self._ids_by(submissions, dedupe_keys)
-
-    def _ids_by(self, table: sa.Table, dedupe_keys: Collection[str]) -> dict[str, str]:
-        rows = self._uow.connection.execute(
-            sa.select(table.c.dedupe_key, table.c.id).where(table.c.dedupe_key.in_(dedupe_keys))
-        )
-        return {row.dedupe_key: row.id for row in rows}
+    def known_submissions(self, dedupe_keys: Collection[str]) -> set[str]:
+        """Say which Bundles were received before, by their dedupe key."""
+        key = submissions.c.dedupe_key
+        return set(self._uow.connection.scalars(sa.select(key).where(key.in_(dedupe_keys))))
 
     def newest(self, resource_keys: Collection[str]) -> dict[str, VersionMark]:
         """Give the current version of each of these resources."""
@@ -122,19 +132,36 @@ class Events:
     def add(self, arrivals: Sequence[tuple[Arrival, bool]]) -> None:
         """Store arrivals, each with whether it is now the current version of its resource."""
         self._uow.patient_keys.load((a.patient_key for a, _ in arrivals), create=True)
-        replaced = {a.resource_key for a, current in arrivals if current and a.resource_key}
-        if replaced:
-            self._uow.connection.execute(
-                sa.update(events)
-                .where(events.c.resource_key.in_(replaced), events.c.is_current)
-                .values(is_current=False)
-            )
+        self._retire({a.resource_key for a, current in arrivals if current and a.resource_key})
         rows = [self._row(arrival, is_current) for arrival, is_current in arrivals]
         if rows:
             self._uow.connection.execute(sa.insert(events), rows)
 
+    def reinstate(self, returned: Mapping[str, str]) -> None:
+        """Make events that were here before current again.
+
+        Args:
+            returned: Resource key to the id of the event that came again.
+        """
+        self._retire(returned.keys())
+        if returned:
+            self._uow.connection.execute(
+                sa.update(events).where(events.c.id.in_(returned.values())).values(is_current=True)
+            )
+
+    def _retire(self, resource_keys: Collection[str]) -> None:
+        if resource_keys:
+            self._uow.connection.execute(
+                sa.update(events)
+                .where(events.c.resource_key.in_(resource_keys), events.c.is_current)
+                .values(is_current=False)
+            )
+
     def add_submission(self, submission: Submission) -> None:
-        """Store the skeleton of a Bundle."""
+        """Store the skeleton of a Bundle.
+
+        The entries' resources lie under their patients' keys, the rest under nobody's.
+        """
         self._uow.patient_keys.load([None], create=True)
         place = Place("submissions", "skeleton", submission.id)
         skeleton = msgspec.msgpack.encode(submission.skeleton)
@@ -170,7 +197,7 @@ class Events:
             "last_updated_ms": to_ms(facts.last_updated) if facts.last_updated else None,
             "patient_key": arrival.patient_key,
             "patient_ref": reference,
-            "codes": "\n".join(facts.codes),
+            "codes": "\n".join(code_keys(self._uow.sealer, facts.codes)),
             "effective_ms": to_ms(facts.effective) if facts.effective else None,
             "is_current": is_current,
             "sha256": arrival.sha256,
@@ -189,11 +216,6 @@ class Events:
     def get_many(self, event_ids: Collection[str]) -> dict[str, Event]:
         """Give events by their ids."""
         return {event.id: event for event in self._select(events.c.id.in_(event_ids))}
-
-    def of_submission(self, submission_id: str) -> list[Event]:
-        """Give the events of one Bundle in the order of its entries."""
-        found = self._select(events.c.submission_id == submission_id)
-        return sorted(found, key=lambda event: event.entry_index or 0)
 
     def recent(
         self, *, principal_id: str | None, limit: int, before: str | None = None
@@ -233,7 +255,8 @@ class Events:
         found = self._select(*criteria, order=events.c.id)
         if codes is None:
             return found
-        return [e for e in found if not e.codes or not set(codes).isdisjoint(e.codes)]
+        wanted = frozenset(code_keys(self._uow.sealer, codes))
+        return [e for e in found if not e.codes or not wanted.isdisjoint(e.codes)]
 
     def content(self, event: Event) -> bytes:
         """Open the payload: the bytes as received.
@@ -260,15 +283,23 @@ class Events:
 
         Raises:
             Unsealable: A row was changed or a key is gone.
+            NotFound: No such Bundle was received.
         """
         row = self._uow.connection.execute(
             sa.select(submissions.c.skeleton).where(submissions.c.id == submission_id)
-        ).one()
+        ).one_or_none()
+        if row is None:
+            raise NotFound("No such Bundle was received.")
         place = Place("submissions", "skeleton", submission_id)
         skeleton = self._uow.patient_keys.unseal(None, place, row.skeleton)
-        parts = msgspec.msgpack.decode(skeleton, type=list[bytes])
-        contents = [self.content(event) for event in self.of_submission(submission_id)]
-        return join_bundle(parts, contents)
+        parts: list[bytes | str] = msgspec.msgpack.decode(skeleton)
+        wanted = {part for part in parts if isinstance(part, str)}
+        found = self.get_many(wanted)
+        if wanted - found.keys():
+            raise Unsealable("An event of this Bundle is gone.")
+        return b"".join(
+            self.content(found[part]) if isinstance(part, str) else part for part in parts
+        )
 
     def consents(self, patient_keys: Collection[str]) -> dict[str, list[ConsentRecord]]:
         """Give everything on record about the consent of these patients.
@@ -314,17 +345,17 @@ def _event(row: sa.RowMapping) -> Event:
     return Event(**{**values, "codes": tuple(codes.split("\n")) if codes else ()})
 
 
-def split_bundle(raw: bytes, resources: Iterable[bytes]) -> list[bytes]:
-    """Cut the resources out of a Bundle: what stands before, between and after them."""
-    parts, position = [], 0
-    for resource in resources:
+def cut_bundle(raw: bytes, resources: Iterable[tuple[bytes, str]]) -> list[bytes | str]:
+    """Put the ids of events into a Bundle where their payloads stand.
+
+    Args:
+        raw: The Bundle.
+        resources: Payload and event id, in the order in which they stand in the Bundle.
+    """
+    parts: list[bytes | str] = []
+    position = 0
+    for resource, event_id in resources:
         start = raw.index(resource, position)
-        parts.append(raw[position:start])
+        parts += [raw[position:start], event_id]
         position = start + len(resource)
     return [*parts, raw[position:]]
-
-
-def join_bundle(parts: Sequence[bytes], resources: Sequence[bytes]) -> bytes:
-    """Undo `split_bundle`."""
-    woven = [piece for pair in zip(parts, resources, strict=False) for piece in pair]
-    return b"".join([*woven, parts[-1]])

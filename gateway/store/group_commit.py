@@ -5,7 +5,8 @@ and answers each waiter when the batch's transaction has been committed. While o
 the next one gathers, so that the number of fsyncs falls as the load rises, and an idle gateway
 waits for nobody.
 
-If a batch fails, its items are tried one by one, so that one bad item can't sink its neighbours.
+If a batch fails, its items are tried one by one, so that one bad item can't sink its neighbours;
+an item that another process was a moment ahead of is tried again a few times.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,10 +15,13 @@ from queue import Empty, SimpleQueue
 from threading import Lock, Thread
 from typing import Generic, TypeVar
 
-from gateway.core.errors import Busy, StoreUnavailable
+from gateway.core.errors import Busy, StoreConflict, StoreUnavailable
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
+
+#: How often one item is tried while other processes are ahead of it.
+MOST_TRIES = 5
 
 
 class GroupCommit(Generic[Item, Answer]):
@@ -46,6 +50,7 @@ class GroupCommit(Generic[Item, Answer]):
         self._weigh = weigh
         self._queue: SimpleQueue[tuple[Item, Future[Answer]] | None] = SimpleQueue()
         self._waiting = 0
+        self._is_open = True
         self._lock = Lock()
         self._thread = Thread(target=self._run, name="group-commit", daemon=True)
         self._thread.start()
@@ -54,27 +59,35 @@ class GroupCommit(Generic[Item, Answer]):
         """Queue an item; the future is done when it is durable or refused.
 
         Raises:
-            Busy: Too much is waiting already; nothing was accepted.
+            Busy: Too much is waiting already, or this process is stopping; nothing was accepted.
         """
+        future: Future[Answer] = Future()
         with self._lock:
+            if not self._is_open:
+                raise Busy("This process is stopping.", retry_after_s=1)
             if self._waiting >= self._max_waiting:
                 raise Busy("Too many events are waiting to be stored.", retry_after_s=1)
             self._waiting += self._weigh(item)
-        future: Future[Answer] = Future()
-        self._queue.put((item, future))
+            # Within the lock: whatever is accepted stands in the queue before the end mark.
+            self._queue.put((item, future))
         return future
 
     def close(self) -> None:
         """Commit what is waiting, then stop."""
-        self._queue.put(None)
+        with self._lock:
+            self._is_open = False
+            self._queue.put(None)
         self._thread.join()
 
     def _run(self) -> None:
         is_open = True
         while is_open:
             batch, is_open = self._gather()
-            if batch:
-                self._commit(batch)
+            # A waiter that has gone away is dropped here; from here on none can leave any more.
+            wanted = [pair for pair in batch if pair[1].set_running_or_notify_cancel()]
+            self._release([pair for pair in batch if pair[1].cancelled()])
+            if wanted:
+                self._commit(wanted)
 
     def _gather(self) -> tuple[list[tuple[Item, "Future[Answer]"]], bool]:
         first = self._queue.get()
@@ -92,17 +105,19 @@ class GroupCommit(Generic[Item, Answer]):
             weight += self._weigh(another[0])
         return batch, True
 
-    def _commit(self, batch: Sequence[tuple[Item, "Future[Answer]"]]) -> None:
+    def _commit(self, batch: Sequence[tuple[Item, "Future[Answer]"]], *, tries: int = 1) -> None:
         try:
             answers = self._process([item for item, _ in batch])
         except StoreUnavailable as error:
             self._fail(batch, error)
         except Exception as error:  # noqa: BLE001 - whatever it is, every waiter is answered
-            if len(batch) == 1:
+            if len(batch) > 1:
+                for single in batch:
+                    self._commit([single])
+            elif isinstance(error, StoreConflict) and tries < MOST_TRIES:
+                self._commit(batch, tries=tries + 1)
+            else:
                 self._fail(batch, error)
-                return
-            for single in batch:
-                self._commit([single])
         else:
             self._release(batch)
             for (_, future), answer in zip(batch, answers, strict=True):

@@ -1,5 +1,7 @@
 """The keyed hashes by which a resource is known, the same when receiving and when verifying."""
 
+from collections.abc import Iterable
+
 from gateway.core.clock import to_ms
 from gateway.core.event import Facts
 from gateway.store.sealing import Sealer
@@ -26,3 +28,8 @@ def resource_key(sealer: Sealer, system: str, read: Facts) -> str | None:
     if not read.resource_id:
         return None
     return sealer.keyed_hash("resource", system, read.resource_type, read.resource_id)
+
+
+def code_keys(sealer: Sealer, codes: Iterable[str]) -> tuple[str, ...]:
+    """Hash `system|code` pairs: what they say of a patient is found by equality, never read."""
+    return tuple(sealer.code_key(code) for code in codes)

@@ -124,6 +124,7 @@ _OPEN_OF_PATIENT = select(*_COLUMNS).where(
 _COUNTS = select(jobs.c.state, jobs.c.business_status, func.count()).group_by(
     jobs.c.state, jobs.c.business_status
 )
+_OLDEST = select(func.min(jobs.c.created_ms)).where(_IS_OPEN, jobs.c.state == bindparam("state"))
 _WAITING = select(func.count()).where(_IS_OPEN, jobs.c.state == JobState.READY)
 
 
@@ -191,6 +192,11 @@ class Jobs:
     def next_ready_ms(self) -> int | None:
         """Say when the next job that waits for its time may be claimed, None when none waits."""
         found: int | None = self._uow.connection.scalar(_NEXT_READY_AT, {"now": self._uow.now_ms})
+        return found
+
+    def oldest_ms(self, state: JobState) -> int | None:
+        """Say when the oldest open job in a state was made, None when there is none."""
+        found: int | None = self._uow.connection.scalar(_OLDEST, {"state": state})
         return found
 
     def waiting(self) -> int:

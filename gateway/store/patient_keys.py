@@ -50,7 +50,8 @@ class PatientKeys:
     def _create(self, missing: Collection[str]) -> None:
         if not missing:
             return
-        made = {key: self._uow.sealer.new_data_key(key) for key in missing}
+        # In one order everywhere: two processes that make the same keys can't block each other.
+        made = {key: self._uow.sealer.new_data_key(key) for key in sorted(missing)}
         self._uow.connection.execute(
             _insert_ignoring(self._uow.connection),
             [
@@ -87,5 +88,6 @@ class PatientKeys:
 
 
 def _insert_ignoring(connection: sa.Connection) -> sa.Insert:
-    module = sqlite if connection.dialect.name == "sqlite" else postgresql
-    return module.insert(patient_keys).on_conflict_do_nothing()
+    if connection.dialect.name == "sqlite":
+        return sqlite.insert(patient_keys).on_conflict_do_nothing()
+    return postgresql.insert(patient_keys).on_conflict_do_nothing()

@@ -33,6 +33,9 @@ _NONCE_BYTES = 12
 _TAG_BYTES = 16
 _OVERHEAD_BYTES = len(_VERSION) + _NONCE_BYTES + _TAG_BYTES
 _CACHED_CIPHERS = 4096
+_CACHED_CODES = 16_384
+# 96 bits: enough that two codes of a hospital never meet.
+_CODE_KEY_DIGITS = 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +65,8 @@ class Sealer:
         self._search_key = _derive(master, b"nadi keyed hash 1")
         self._wrapping = AESGCM(_derive(master, b"nadi key wrapping 1"))
         self._data_cipher = lru_cache(maxsize=_CACHED_CIPHERS)(self._unwrap)
+        # The same few codes come again with every event.
+        self.code_key = lru_cache(maxsize=_CACHED_CODES)(self._code_key)
 
     def patient_key(self, system: str, reference: str) -> str:
         """Give the name by which a patient is known everywhere inside Nadi.
@@ -86,6 +91,9 @@ class Sealer:
             64 hexadecimal digits.
         """
         return hmac.digest(self._search_key, _framed(purpose, *parts), "sha256").hex()
+
+    def _code_key(self, code: str) -> str:
+        return self.keyed_hash("code", code)[:_CODE_KEY_DIGITS]
 
     def new_data_key(self, patient_key: str) -> bytes:
         """Make the data key of a patient; give it wrapped, as it is stored."""

@@ -30,8 +30,9 @@ metadata = MetaData(
 
 _Serial = BigInteger().with_variant(Integer, "sqlite")
 
-# A Bundle as received: its bytes with the entries' resources cut out, so that skeleton and
-# entries together give back every byte. Single resources have no submission.
+# A Bundle as received: its bytes with the entries' resources cut out and their events' ids in
+# their place, so that skeleton and events together give back every byte. Single resources have no
+# submission.
 submissions = Table(
     "submissions",
     metadata,
@@ -62,7 +63,8 @@ events = Table(
     Column("patient_key", String(64)),
     # sealed `Patient/<id>`: with a Bundle's urn:uuid references resolved
     Column("patient_ref", LargeBinary),
-    # "system|code" of the resource's codings, separated by newlines
+    # keyed hashes of the resource's codings ("system|code"), separated by newlines: a diagnosis is
+    # a patient's value too
     Column("codes", Text, nullable=False, server_default=""),
     Column("effective_ms", BigInteger),
     Column("is_current", Boolean, nullable=False),
@@ -70,7 +72,14 @@ events = Table(
     Column("payload", LargeBinary, nullable=False),
     Column("received_ms", BigInteger, nullable=False),
     Index("ix_events_record", "patient_key", "resource_type", "effective_ms"),
-    Index("ix_events_resource_key", "resource_key"),
+    # of each resource one version is current, however many processes receive it at once
+    Index(
+        "uq_events_current",
+        "resource_key",
+        unique=True,
+        sqlite_where=text("is_current = 1"),
+        postgresql_where=text("is_current"),
+    ),
     Index("ix_events_principal", "principal_id", "id"),
 )
 

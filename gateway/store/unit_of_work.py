@@ -11,12 +11,12 @@ from datetime import datetime
 from functools import cached_property
 
 import sqlalchemy as sa
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from gateway.core.audit import AuditRecord
 from gateway.core.clock import Clock, to_ms, utc_now
-from gateway.core.errors import StoreUnavailable
+from gateway.core.errors import GatewayError, StoreConflict, StoreRefused, StoreUnavailable
 from gateway.store.audit_log import AuditLog
 from gateway.store.credentials import Credentials
 from gateway.store.deliveries import Deliveries
@@ -43,6 +43,8 @@ class Store:
 
         Raises:
             StoreUnavailable: The database is away, locked or full; nothing was written.
+            StoreConflict: Another transaction was there first; the same one may succeed now.
+            StoreRefused: The content does not fit into the database.
         """
         try:
             writing = self.engine.connect().execution_options(**{WRITES: True})
@@ -51,7 +53,7 @@ class Store:
                 yield uow
                 uow.flush_audit()
         except (DBAPIError, PoolTimeout) as error:
-            raise StoreUnavailable(_describe(error)) from error
+            raise _explained(error) from error
 
     @contextmanager
     def read(self) -> Iterator["UnitOfWork"]:
@@ -64,7 +66,7 @@ class Store:
             with self.engine.connect() as connection, connection.begin():
                 yield self._unit(connection)
         except (DBAPIError, PoolTimeout) as error:
-            raise StoreUnavailable(_describe(error)) from error
+            raise _explained(error) from error
 
     def close(self) -> None:
         """Close every connection."""
@@ -132,6 +134,16 @@ class UnitOfWork:
         return Sites(self)
 
 
-def _describe(error: SQLAlchemyError) -> str:
-    # The driver's text can quote values: the class says enough.
-    return f"The database did not do its part ({type(error).__name__}); try again."
+# PostgreSQL: serialization_failure, deadlock_detected.
+_CONFLICTS = frozenset({"40001", "40P01"})
+
+
+def _explained(error: DBAPIError | PoolTimeout) -> GatewayError:
+    """Say whose turn it is. The driver's text can quote values: the class says enough."""
+    name = type(error).__name__
+    is_conflict = getattr(getattr(error, "orig", None), "sqlstate", None) in _CONFLICTS
+    if is_conflict or isinstance(error, IntegrityError):
+        return StoreConflict(f"Another transaction was there first ({name}); try again.")
+    if isinstance(error, DataError):
+        return StoreRefused(f"The database can't hold this content ({name}).")
+    return StoreUnavailable(f"The database did not do its part ({name}); try again.")

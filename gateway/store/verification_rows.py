@@ -23,7 +23,7 @@ from gateway.core.errors import Unsealable
 from gateway.core.event import VersionMark, facts, is_older
 from gateway.core.jobs import JobState
 from gateway.store.evidence import Claim, Evidence, JobEvidence, decision_key
-from gateway.store.identity import dedupe_key, resource_key
+from gateway.store.identity import code_keys, dedupe_key, resource_key
 from gateway.store.sealing import Place
 from gateway.store.verification import Progress, Verification, rows
 
@@ -32,8 +32,6 @@ if TYPE_CHECKING:
 
 Row = Mapping[str, Any]
 
-#: `recorded` is cut to the millisecond, a column may be rounded.
-_SAME_MOMENT_MS = 1
 _EVERY = 200
 
 
@@ -98,7 +96,7 @@ class RowVerifier:
             **self._recorded_of_event(claim),
             "version_id": read.version_id,
             "last_updated_ms": updated_ms,
-            "codes": "\n".join(read.codes),
+            "codes": "\n".join(code_keys(sealer, read.codes)),
             "effective_ms": to_ms(read.effective) if read.effective else None,
             "resource_type": read.resource_type,
             "resource_key": resource_key(sealer, row["system"], read),
@@ -270,7 +268,7 @@ class RowVerifier:
     def _same_moment(
         self, table: str, row: Row, column: str, claim: Claim, *, key: str = "id"
     ) -> None:
-        if abs(row[column] - claim.recorded_ms) > _SAME_MOMENT_MS:
+        if row[column] != claim.recorded_ms:
             what = f"column {column} is not the time that was recorded"
             self._report.found(table, str(row[key]), what, claim.seq)
 

@@ -1,0 +1,158 @@
+"""Fixtures that many tests share: a fresh database of either kind, a store, the API on it."""
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+
+from gateway.app import build
+from gateway.core.clock import new_id
+from gateway.core.principal import Role
+from gateway.settings import Settings
+from gateway.store.engine import migrate
+from gateway.store.sealing import MasterKey, Sealer
+from gateway.store.unit_of_work import Store
+from tests import postgres
+from tests.asgi import AsgiClient
+from tests.factories import SITE
+
+SHARED_DATA = Path(__file__).resolve().parents[1] / ".." / "shared" / "data"
+MASTER = MasterKey(bytes(range(32)))
+
+_numbers = count(1)
+
+
+def shared_data(folder: str) -> Path:
+    """Give a folder of the shared data; skips where it is not at hand."""
+    found = SHARED_DATA / folder
+    if not found.is_dir():
+        pytest.skip(f"the shared data ({folder}) is not on this machine")
+    return found
+
+
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty SQLite database with the newest schema, to be copied."""
+    path = tmp_path_factory.mktemp("template") / "nadi.db"
+    migrate(f"sqlite:///{path}")
+    engine = sa.create_engine(f"sqlite:///{path}")
+    with engine.connect() as connection:
+        connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+    engine.dispose()
+    return path
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[str]:
+    """A PostgreSQL cluster with an empty database `template_nadi` of the newest schema."""
+    found = postgres.programs()
+    if found is None:
+        pytest.skip("PostgreSQL (initdb, postgres) is not on this machine")
+    with postgres.cluster(found) as url:
+        _create(url, "template_nadi", "template1")
+        migrate(url.replace("/postgres?", "/template_nadi?"))
+        yield url
+
+
+@pytest.fixture
+def sqlite_url(sqlite_template: Path, tmp_path: Path) -> str:
+    """A fresh SQLite database."""
+    shutil.copy(sqlite_template, tmp_path / "nadi.db")
+    return f"sqlite:///{tmp_path / 'nadi.db'}"
+
+
+@pytest.fixture
+def postgresql_url(postgresql: str) -> str:
+    """A fresh PostgreSQL database."""
+    name = f"nadi_{next(_numbers)}"
+    _create(postgresql, name, "template_nadi")
+    return postgresql.replace("/postgres?", f"/{name}?")
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.integration)])
+def database_url(request: pytest.FixtureRequest) -> str:
+    """A fresh database, of each kind in turn."""
+    url: str = request.getfixturevalue(f"{request.param}_url")
+    return url
+
+
+@pytest.fixture
+def store(database_url: str) -> Iterator[Store]:
+    """A store on a fresh database of each kind."""
+    opened = Store(database_url, Sealer(MASTER))
+    yield opened
+    opened.close()
+
+
+def _create(url: str, name: str, template: str) -> None:
+    engine = sa.create_engine(url, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.execute(sa.text(f"create database {name} template {template}"))
+    engine.dispose()
+
+
+@dataclass(frozen=True)
+class Api:
+    """The real application on a fresh data folder, with one credential for each role."""
+
+    client: AsgiClient
+    store: Store
+    tokens: dict[str, str]
+
+    def headers(self, role: str = "ehr") -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.tokens[role]}"}
+
+    def post(self, body: bytes, path: str = "/fhir", **headers: str):
+        given = {"Content-Type": "application/fhir+json", **self.headers(), **headers}
+        return self.client.post(path, content=body, headers=given)
+
+    def put(self, body: bytes, path: str, **headers: str):
+        given = {"Content-Type": "application/fhir+json", **self.headers(), **headers}
+        return self.client.put(path, content=body, headers=given)
+
+    def get(self, path: str, role: str = "ehr", **headers: str):
+        return self.client.get(path, headers={**self.headers(role), **headers})
+
+
+def credentials(store: Store) -> dict[str, str]:
+    """Make a token for each role; `nobody` is of role ehr but speaks for no system."""
+    with store.write() as uow:
+        tokens = {
+            role.value: uow.credentials.add(role.value, role, "ehr" if role is Role.EHR else None)[
+                1
+            ]
+            for role in Role
+        }
+        tokens["nobody"] = uow.credentials.add("nobody", Role.EHR)[1]
+    return tokens
+
+
+def settings_for(folder: Path, url: str, **changed: object) -> Settings:
+    """Settings of a data folder of its own, whose broker is away."""
+    return Settings(
+        data_dir=folder,
+        database_url=url,
+        broker_url=f"redis+socket://{folder}/no-broker-{new_id()}.sock",
+        **changed,
+    )
+
+
+@pytest.fixture
+def api(sqlite_url: str, tmp_path: Path) -> Iterator[Api]:
+    """The API with the site `SITE` in force, on SQLite, without a broker."""
+    settings = settings_for(tmp_path / "data", sqlite_url)
+    app = build(settings)
+    from gateway.store.keys import load_or_create
+
+    keys = load_or_create(settings.data_dir, master_key_file=None, audit_key_file=None)
+    store = Store(sqlite_url, Sealer(keys.master))
+    with store.write() as uow:
+        uow.sites.apply(SITE, "test")
+    with AsgiClient(app) as client:
+        yield Api(client, store, credentials(store))
+    store.close()

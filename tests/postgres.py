@@ -1,0 +1,70 @@
+"""A PostgreSQL cluster for one test session: in a temporary folder, on a unix socket, then gone."""
+
+import os
+import pwd
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+_ACCOUNTS = ("postgres", "nobody")
+_SETTINGS = (
+    "listen_addresses=",
+    "fsync=off",
+    "full_page_writes=off",
+    "shared_buffers=32MB",
+    "max_connections=200",
+)
+
+
+def programs() -> Path | None:
+    """Find the folder with `initdb` and `postgres`; None when this machine has none."""
+    found = shutil.which("initdb")
+    folders = [Path(found).resolve().parent] if found else []
+    folders += sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
+    return next((f for f in folders if (f / "initdb").exists() and (f / "postgres").exists()), None)
+
+
+@contextmanager
+def cluster(folder_of_programs: Path) -> Iterator[str]:
+    """Run a cluster; give the URL of its maintenance database."""
+    with tempfile.TemporaryDirectory(prefix="nadi-pg-") as name:
+        folder, account = Path(name), _account()
+        if account is not None:
+            os.chown(folder, account.pw_uid, account.pw_gid)
+        who = (
+            {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []} if account else {}
+        )
+        data = folder / "data"
+        _run([folder_of_programs / "initdb", "-D", data, "-U", "nadi", "-A", "trust", "-N"], who)
+        options = " ".join(
+            f"-c {setting}" for setting in (*_SETTINGS, f"unix_socket_directories={name}")
+        )
+        control = folder_of_programs / "pg_ctl"
+        _run([control, "-D", data, "-w", "-l", folder / "log", "-o", options, "start"], who)
+        try:
+            yield f"postgresql+psycopg://nadi@/postgres?host={name}"
+        finally:
+            _run([control, "-D", data, "-m", "immediate", "stop"], who)
+
+
+def _account() -> pwd.struct_passwd | None:
+    """PostgreSQL refuses to run as root: then somebody else has to."""
+    if os.geteuid() != 0:
+        return None
+    known = {entry.pw_name: entry for entry in pwd.getpwall()}
+    return next((known[name] for name in _ACCOUNTS if name in known), None)
+
+
+def _run(command: list[object], who: dict[str, object]) -> None:
+    subprocess.run(
+        [str(part) for part in command],
+        check=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        cwd="/",
+        timeout=60,
+        **who,
+    )
