@@ -24,6 +24,7 @@ from gateway.core.audit import Source
 from gateway.core.delivery import Circuit, Passage
 from gateway.core.errors import TransientError
 from gateway.settings import Settings, get_settings
+from gateway.store.checkpoint_file import CheckpointFile
 from gateway.store.engine import migrate
 from gateway.store.jobs import rescue
 from gateway.store.keys import load_or_create
@@ -242,8 +243,10 @@ class Relay:
                 return
             with ports.store.write() as uow:
                 checkpoint = uow.audit_log.integrate(ports.signing, ports.origin)
-            if checkpoint is None:
+                note = uow.audit_log.newest_checkpoint()
+            if checkpoint is None or note is None:
                 return
+            CheckpointFile(ports.settings.data_dir).append(note)
             log.debug("audit-integrated", count=waiting, tree_size=checkpoint.size)
 
 

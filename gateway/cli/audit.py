@@ -29,12 +29,18 @@ from gateway.cli.patients import patient_of, record_search
 from gateway.core.audit import read_record
 from gateway.core.clock import to_ms
 from gateway.store.audit_log import AuditFilter, AuditRow
+from gateway.store.checkpoint_file import CheckpointFile
 from gateway.store.evidence import read_claim
-from gateway.store.verification import Verification, outside_checkpoints
+from gateway.store.verification import Verification
 
 app = noun("The audit log: what was done with whose data, why, and that nothing was changed.")
 
 _SHOWN_FINDINGS = 50
+#: Steps that somebody outside asked for.
+_CALLED = frozenset(
+    {"receive", "read", "query", "configure", "credential", "sign-in-failure", "forbid"}
+)
+_TOLD = ("route", "model", "stage", "purpose", "state", "business-status", "http-status")
 
 
 @app.command()
@@ -91,7 +97,7 @@ def _verify(nadi: Opened, *, quiet: bool) -> Verification:
     """Verify with a progress bar on standard error."""
     from gateway.store.verification import verify as compare  # noqa: PLC0415 - same name
 
-    outside = outside_checkpoints(nadi.settings.data_dir / "audit" / "checkpoints.log")
+    outside = CheckpointFile(nadi.settings.data_dir).notes()
     bar = _progress_bar(Console(stderr=True, quiet=quiet))
     tasks: dict[str, Any] = {}
 
@@ -154,17 +160,28 @@ def _trail_row(row: AuditRow) -> tuple[str, ...]:
     body = orjson.loads(row.body)
     colour = "green" if row.outcome == "0" else "yellow"
     word = {"0": "done", "4": "refused", "8": "refused"}.get(row.outcome, "failed")
-    who = body["agent"][0]["who"].get("display", "")
+    who = _who(row, body)
     why = body.get("outcomeDesc") or _about(row)
     step = f"[bold]{row.event}[/]"
     return moment(row.recorded_ms), step, f"[{colour}]{word}[/]", escape(who), escape(why)
 
 
+def _who(row: AuditRow, body: dict[str, Any]) -> str:
+    """Name who set the step going: a caller where there was one, else the process of ours."""
+    if row.event in _CALLED:
+        return str(body["agent"][0]["who"].get("display", ""))
+    return str(body["source"]["observer"].get("display", ""))
+
+
 def _about(row: AuditRow) -> str:
     """Say in a few words what a step that needed no reason was about."""
-    facts = read_claim(row.seq, read_record(row.body)).facts
-    wanted = ("route", "model", "stage", "purpose", "state", "business-status", "http-status")
-    return ", ".join(f"{name} {facts[name]}" for name in wanted if name in facts)
+    claim = read_claim(row.seq, read_record(row.body))
+    named = [f"{name} {claim.facts[name]}" for name in _TOLD if name in claim.facts]
+    if row.event == "receive":
+        return claim.resource_type
+    if row.event in ("deliver", "fetch"):
+        named.insert(0, f"{'to' if row.event == 'deliver' else 'from'} {claim.agents[-1]}")
+    return ", ".join(named)
 
 
 def _moment(text: str) -> int:

@@ -29,6 +29,7 @@ class Claim:
         names: `entity.what.identifier` values, by system.
         agents: Identifiers of its agents.
         reason: `outcomeDesc`.
+        resource_type: FHIR type of the data that the step was about, empty when it names none.
     """
 
     seq: int
@@ -38,6 +39,7 @@ class Claim:
     agents: tuple[str, ...]
     request_id: str | None
     reason: str
+    resource_type: str = ""
 
     @property
     def recorded_ms(self) -> int:
@@ -114,6 +116,7 @@ def read_claim(seq: int, record: AuditRecord) -> Claim:
             (each["value"] for each in identifiers if "system" not in each and each), None
         ),
         reason=body.get("outcomeDesc", ""),
+        resource_type=_resource_type(entities),
     )
 
 
@@ -126,6 +129,12 @@ def decision_key(decision: Mapping[str, Any]) -> tuple[str, str, str, str]:
 def _decision(claim: Claim) -> tuple[str, str, str, str]:
     stage, purpose = claim.facts.get("stage", ""), claim.facts.get("purpose", "")
     return claim.record.outcome, stage, purpose, claim.reason
+
+
+def _resource_type(entities: list[dict[str, Any]]) -> str:
+    """Read the type out of the entity that is data: neither the patient, nor our own Task."""
+    types = [str(entity.get("what", {}).get("type", "")) for entity in entities]
+    return next((found for found in reversed(types) if found), "")
 
 
 def _facts(entities: list[dict[str, Any]]) -> Iterator[tuple[str, str]]:

@@ -14,11 +14,9 @@ Nothing is repaired. What can't be found this way is said in docs/audit.md.
 Source: RFC 9162 section 2.1; C2SP tlog-checkpoint.
 """
 
-import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -46,7 +44,6 @@ if TYPE_CHECKING:
 Progress = Callable[[str, int, int], None]
 
 _BATCH = 2000
-_NOTE = re.compile(r"[^\n]+\n[0-9]+\n[^\n]+\n(?:[^\n]+\n)*?\n(?:\u2014 [^\n]+\n)+")
 
 
 @dataclass(frozen=True, order=True)
@@ -88,21 +85,6 @@ class Verification:
     def count(self, what: str, number: int = 1) -> None:
         """Count what was looked at."""
         self.counted[what] = self.counted.get(what, 0) + number
-
-
-def outside_checkpoints(file: Path) -> list[str]:
-    """Read the signed notes that were kept outside the database, oldest first.
-
-    Call it before the database is read: what is in the file was committed before.
-    """
-    try:
-        text = file.read_text("utf-8", errors="replace")
-    except OSError:
-        return []
-    notes = _NOTE.findall(text)
-    rest = _NOTE.sub("", text)
-    # Whatever is no note is kept as one, and found to be none.
-    return [*notes, rest] if rest.strip() else notes
 
 
 class LogVerifier:
@@ -281,7 +263,7 @@ def verify(
     Args:
         uow: A unit of work that nothing was read in yet.
         verifier: The line of `audit.pub`.
-        outside: What `outside_checkpoints` gave before the unit of work began.
+        outside: What `CheckpointFile.notes` gave before the unit of work began.
         progress: Told how far it is.
     """
     from gateway.store.verification_rows import RowVerifier  # noqa: PLC0415 - it builds on this
