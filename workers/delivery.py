@@ -72,8 +72,14 @@ class _Outcome:
 
 @dataclass
 class _Batch:
-    """A micro-batch under way: what is known of its outcome, and how each EHR answered."""
+    """A micro-batch under way: what is known of its outcome, and how each EHR answered.
 
+    Attributes:
+        opened: The moment at which consent was asked.
+        round: The present: later than that, once the EHR has answered.
+    """
+
+    opened: Round
     round: Round
     ports: Ports
     outcomes: list[_Outcome] = field(default_factory=list)
@@ -114,7 +120,8 @@ def _claim(delivery_ids: Sequence[str], ports: Ports) -> list[Delivery]:
 
 def _open(claimed: Sequence[Delivery], ports: Ports) -> tuple[_Batch, list[_Parcel]]:
     with ports.store.read() as uow:
-        batch = _Batch(new_round(uow, ports), ports)
+        opened = new_round(uow, ports)
+        batch = _Batch(opened, opened, ports)
         jobs = uow.jobs.get_many({each.job_id for each in claimed})
         events = uow.events.get_many({job.event_id for job in jobs.values()})
         patients = {each.patient_key for each in claimed}
@@ -123,8 +130,8 @@ def _open(claimed: Sequence[Delivery], ports: Ports) -> tuple[_Batch, list[_Parc
         parcels = [
             _Parcel(each, jobs[each.job_id], events[jobs[each.job_id].event_id]) for each in claimed
         ]
-        opened = [_open_one(uow, batch, parcel, known) for parcel in parcels]
-    return batch, [parcel for parcel in opened if parcel is not None]
+        ready = [_open_one(uow, batch, parcel, known) for parcel in parcels]
+    return batch, [parcel for parcel in ready if parcel is not None]
 
 
 def _open_one(
@@ -278,7 +285,7 @@ def _advance(batch: _Batch, parcel: _Parcel, end: _End) -> Advance:
         state=_STATES[end.event],
         business_status=end.status,
         reason=end.reason,
-        decisions=(decision.as_json("deliver", batch.round.now),) if decision else (),
+        decisions=(decision.as_json("deliver", batch.opened.now),) if decision else (),
     )
 
 
@@ -286,7 +293,7 @@ def _consent(batch: _Batch, parcel: _Parcel) -> AuditRecord | None:
     if parcel.decision is None:
         return None
     user = system_agent(parcel.delivery.system, AgentKind.USER)
-    return consent_record(parcel.job, batch.round, parcel.decision, "deliver", user)
+    return consent_record(parcel.job, batch.opened, parcel.decision, "deliver", user)
 
 
 def _sent(batch: _Batch, parcel: _Parcel, reason: str, http_status: int | None) -> AuditRecord:
