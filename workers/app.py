@@ -89,8 +89,6 @@ def _prepare(**_: object) -> None:
     settings = get_settings()
     queues = _queues()
     telemetry.configure("worker-" + "+".join(sorted(queues)), settings)
-    if settings.metrics_port is not None:
-        telemetry.serve_metrics(settings.metrics_port)
     mine = ports()
     with mine.store.write() as uow:
         if INFER_QUEUE in queues:

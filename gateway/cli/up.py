@@ -177,7 +177,8 @@ def _welcome(settings: Settings, *, sandbox: bool, ready_s: float) -> Panel:
         rows.add_row("Sandbox EHR", f"http://{settings.host}:{settings.sandbox_port}/fhir")
     rows.add_row("Tokens", f"{folder / 'credentials'}/<role>.token")
     rows.add_row("Logs", f"{folder / 'logs'}/")
-    rows.add_row("One patient's audit trail", f"nadi audit list --patient ID --data-dir {folder}")
+    trail = f"{sys.argv[0]} audit list --patient Patient/ID --data-dir {folder}"
+    rows.add_row("One patient's audit trail", trail)
     rows.add_row("Stop", "Ctrl-C")
     return Panel(rows, title=f"Nadi is ready after {ready_s:.1f} s", expand=False)
 

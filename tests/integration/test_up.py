@@ -1,0 +1,104 @@
+"""`nadi up` as an operator sees it: starts soon, refuses a double, tells no secret, drains."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+
+from tests.running import free_ports, running_nadi, wait_until
+
+pytestmark = pytest.mark.integration
+
+READY_WITHIN_S = 15.0
+DRAINED_WITHIN_S = 25.0
+
+
+@pytest.fixture(scope="module")
+def nadi(tmp_path_factory):
+    started = time.monotonic()
+    with running_nadi(tmp_path_factory.mktemp("up") / "nadi") as running:
+        running.ready_s = time.monotonic() - started
+        yield running
+
+
+def test_it_is_ready_within_15_seconds(nadi):
+    assert nadi.ready_s < READY_WITHIN_S
+
+
+def test_nobody_else_can_read_its_folder(nadi):
+    for path in [nadi.folder, *nadi.folder.rglob("*")]:
+        is_public = path.suffix == ".pub"
+        assert path.is_symlink() or is_public or path.stat().st_mode & 0o077 == 0, path
+
+
+def test_no_token_and_no_key_is_in_a_log(nadi):
+    secrets = [nadi.token(path.stem) for path in (nadi.folder / "credentials").iterdir()]
+    secrets += [path.read_text().strip() for path in (nadi.folder / "keys").glob("*.key")]
+
+    for log in (nadi.folder / "logs").iterdir():
+        text = log.read_text()
+        assert not any(secret in text for secret in secrets), log
+
+
+def test_a_second_start_on_the_same_folder_is_refused(nadi):
+    port, ehr = free_ports(2)
+
+    second = nadi.nadi("up", "--port", str(port), "--sandbox-port", str(ehr), check=False)
+
+    assert second.returncode == 1
+    assert "already runs" in second.stderr
+
+
+def test_doctor_finds_nothing_wrong(nadi):
+    examined = nadi.nadi("doctor", check=False)
+
+    assert examined.returncode == 0, examined.stdout
+
+
+@pytest.mark.parametrize("role", ["broker", "relay", "api", "infer", "deliver"])
+def test_what_is_killed_comes_back(nadi, role):
+    (before,) = nadi.pids(role)
+
+    nadi.kill(role)
+
+    wait_until(lambda: nadi.pids(role) not in ([], [before]), within_s=5, what=f"{role} is back")
+
+
+def test_a_port_in_use_is_refused_before_anything_starts(tmp_path):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        command = [sys.executable, "-m", "gateway.cli.main", "up"]
+        arguments = ["--data-dir", str(tmp_path / "nadi"), "--port", str(port)]
+
+        refused = subprocess.run(
+            [*command, *arguments], capture_output=True, text=True, check=False, timeout=60
+        )
+
+    assert refused.returncode == 1
+    assert f"Port {port} can't be used" in refused.stderr
+    assert not (tmp_path / "nadi" / "keys").exists()
+
+
+@pytest.mark.parametrize(
+    ("number", "drains"), [(signal.SIGTERM, True), (signal.SIGKILL, False)], ids=["term", "kill"]
+)
+def test_nothing_is_left_running_even_of_a_folder_too_deep_for_a_socket(tmp_path, number, drains):
+    deep = tmp_path / ("d" * 100)
+    deep.mkdir()
+    with running_nadi(deep / "nadi") as nadi:
+        children = psutil.Process(nadi.process.pid).children(recursive=True)
+        assert len(children) >= 6
+
+        os.kill(nadi.process.pid, number)
+
+        assert nadi.process.wait(DRAINED_WITHIN_S) == (0 if drains else -number)
+        gone, left = psutil.wait_procs(children, timeout=5)
+        assert left == []
+        assert len(gone) == len(children)
