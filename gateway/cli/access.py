@@ -59,7 +59,7 @@ def add(
         source = nadi.source()
         with nadi.store.write() as uow:
             credential_id, token = uow.credentials.add(name, role, system)
-            _audit(uow, source, credential_id, role=role, is_added=True)
+            record_change(uow, source, credential_id, is_added=True)
             if file is not None:
                 _write_secret(file, token)
     if as_json:
@@ -106,17 +106,29 @@ def revoke(
             if found is None:
                 raise NotFound("No credential has this id; `nadi access list` shows them.")
             uow.credentials.revoke(credential_id)
-            _audit(uow, source, credential_id, role=found.role, is_added=False)
+            record_change(uow, source, credential_id, is_added=False)
     out.print(f"[green]✓[/] {escape(found.name)} ({found.role.value}) is revoked.")
 
 
-def _audit(
-    uow: UnitOfWork, source: audit.Source, credential_id: str, *, role: Role, is_added: bool
+def record_change(
+    uow: UnitOfWork, source: audit.Source, credential_id: str, *, is_added: bool
 ) -> None:
-    step = audit.Step(id=new_id(), recorded=uow.now, source=source)
+    """Put on record that a credential was added or revoked.
+
+    Raises:
+        NotFound: There is no such credential.
+    """
+    found = uow.credentials.find(credential_id)
+    if found is None:
+        raise NotFound("No credential has this id; `nadi access list` shows them.")
     uow.audit(
         audit.credential_changed(
-            step, by=operator(), credential_id=credential_id, role=role.value, is_added=is_added
+            audit.Step(id=new_id(), recorded=uow.now, source=source),
+            by=operator(),
+            credential_id=credential_id,
+            role=found.role.value,
+            is_added=is_added,
+            fingerprint=found.fingerprint,
         )
     )
 

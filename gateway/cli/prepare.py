@@ -12,10 +12,10 @@ import typer
 
 import adapters
 from adapters.site import load_site
-from gateway.cli.context import DataDir, Opened, explained, operator, out, settings_for
+from gateway.cli.access import record_change
+from gateway.cli.context import DataDir, Opened, explained, out, settings_for
 from gateway.cli.site import put_in_force
 from gateway.core import audit
-from gateway.core.clock import new_id
 from gateway.core.principal import Role
 from gateway.settings import Settings
 from gateway.store.engine import migrate
@@ -97,12 +97,7 @@ def _first_credentials(opened: Opened) -> list[Path]:
 def _credential(uow: UnitOfWork, source: audit.Source, data_dir: Path, role: Role) -> Path:
     system = FIRST_SYSTEM if role is Role.EHR else None
     credential_id, token = uow.credentials.add(f"first-{role.value}", role, system)
-    step = audit.Step(id=new_id(), recorded=uow.now, source=source)
-    uow.audit(
-        audit.credential_changed(
-            step, by=operator(), credential_id=credential_id, role=role.value, is_added=True
-        )
-    )
+    record_change(uow, source, credential_id, is_added=True)
     return _write_secret(data_dir / "credentials" / f"{role.value}.token", token)
 
 

@@ -301,13 +301,28 @@ def configured(step: Step, *, by: AuditAgent, version: int, sha256: str) -> Audi
 
 
 def credential_changed(
-    step: Step, *, by: AuditAgent, credential_id: str, role: str, is_added: bool
+    step: Step,
+    *,
+    by: AuditAgent,
+    credential_id: str,
+    role: str,
+    is_added: bool,
+    fingerprint: str = "",
 ) -> AuditRecord:
-    """A credential was added, or revoked."""
+    """A credential was added, or revoked.
+
+    Args:
+        step: When and where.
+        by: Who did it.
+        credential_id: Id of the credential.
+        role: What it may do.
+        is_added: Whether it was added rather than revoked.
+        fingerprint: SHA-256 over everything that is kept of it, so that a change is seen.
+    """
     credential = {
         **balp.SECURITY_ENTITY,
         "what": identified(CREDENTIAL_SYSTEM, credential_id),
-        "detail": entity_details({"role": role}),
+        "detail": entity_details({"role": role, "fingerprint": fingerprint}),
     }
     pattern = balp.ACTIVITIES["credential-add" if is_added else "credential-revoke"]
     agents = _beside_us(step, by)

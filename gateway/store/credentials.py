@@ -36,6 +36,12 @@ class Credential:
     created_ms: int
     revoked_ms: int | None
 
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 over what may never change of it, for the audit log."""
+        kept = (self.id, self.name, self.role.value, self.system or "", self.secret_sha256)
+        return sha256("\n".join(kept).encode()).hexdigest()
+
     def principal(self) -> Principal:
         """Give whom the credential speaks for."""
         return Principal(self.id, self.name, self.role, self.system)

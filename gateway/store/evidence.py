@@ -56,6 +56,7 @@ class JobEvidence:
     decisions: set[tuple[str, str, str, str]] = field(default_factory=set)
     delivered: Claim | None = None
     digests: set[str] = field(default_factory=set)
+    facts: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -88,6 +89,8 @@ class Evidence:
             "state" not in known.last.facts or claim.seq > known.last.seq
         ):
             known.last = claim
+        if "state" in claim.facts:
+            known.facts.update(claim.facts)
         if claim.record.event == "consent":
             known.decisions.add(_decision(claim))
         elif claim.record.event == "infer" and "sha256" in claim.facts:

@@ -22,6 +22,8 @@ from gateway.core.delivery import DeliveryState
 from gateway.core.errors import Unsealable
 from gateway.core.event import VersionMark, facts, is_older
 from gateway.core.jobs import JobState
+from gateway.core.principal import Role
+from gateway.store.credentials import Credential
 from gateway.store.evidence import Claim, Evidence, JobEvidence, decision_key
 from gateway.store.identity import code_keys, dedupe_key, resource_key
 from gateway.store.sealing import Place
@@ -54,6 +56,7 @@ class RowVerifier:
         self._each("events", self._check_event)
         self._check_versions()
         self._each("submissions", self._check_submission)
+        self._check_submission_ids()
         self._each("jobs", self._check_job)
         self._each("deliveries", self._check_delivery)
         self._each("sites", self._check_site, key="version")
@@ -151,6 +154,12 @@ class RowVerifier:
         }
         self._compare("submissions", row, expected)
 
+    def _check_submission_ids(self) -> None:
+        known = "select id from submissions"
+        lost = f"select id from events where submission_id not in ({known})"  # noqa: S608
+        for row in rows(self._uow.connection, lost):
+            self._report.found("events", row["id"], "the Bundle it came in is not there")
+
     # -- what came of it ---------------------------------------------------------------------
 
     def _check_job(self, row: Row) -> None:
@@ -164,8 +173,7 @@ class RowVerifier:
             "patient_key": first.record.patient_key,
             "event_id": first.record.event_id,
         }
-        known = {**first.facts, **last.facts}
-        expected |= {name: known[name] for name in ("route", "model") if name in known}
+        expected |= {n: evidence.facts[n] for n in ("route", "model") if n in evidence.facts}
         self._compare("jobs", row, expected, last)
         self._check_state(row, last)
         self._same_moment("jobs", row, "created_ms", first)
@@ -182,6 +190,7 @@ class RowVerifier:
         else:
             explained = last.facts.get("business-status")
             is_so = actual == recorded and row["business_status"] == explained
+            is_so = is_so and row["reason"] == last.reason
         if not is_so:
             what = f"its state is not the one last recorded ({recorded})"
             self._report.found("jobs", row["id"], what, last.seq)
@@ -219,6 +228,9 @@ class RowVerifier:
             return
         expected = {"identifier": claim.names.get(RESULT_SYSTEM)}
         self._compare("deliveries", row, expected, claim)
+        if is_delivered and str(row["attempt"]) != claim.facts.get("attempt"):
+            what = "column attempt is not what was recorded"
+            self._report.found("deliveries", row["id"], what, claim.seq)
         if is_delivered:
             self._same_moment("deliveries", row, "delivered_ms", claim)
         if row["system"] not in claim.agents:
@@ -238,13 +250,19 @@ class RowVerifier:
             what = "it is not the file that was applied"
             self._report.found("sites", row["version"], what, claim.seq)
         self._same_moment("sites", row, "applied_ms", claim, key="version")
+        if not any(agent.endswith(row["applied_by"]) for agent in claim.agents):
+            what = "column applied_by is not who applied it"
+            self._report.found("sites", row["version"], what, claim.seq)
 
     def _check_credential(self, row: Row) -> None:
         claim = self._evidence.credentials.get(row["id"])
         if claim is None:
             self._report.found("credentials", row["id"], "that it was added is not on record")
             return
-        self._compare("credentials", row, {"role": claim.facts.get("role")}, claim)
+        kept = Credential(**{**row, "role": Role(row["role"])})
+        if kept.fingerprint != claim.facts.get("fingerprint"):
+            what = "it is not the credential that was added"
+            self._report.found("credentials", row["id"], what, claim.seq)
         self._same_moment("credentials", row, "created_ms", claim)
         revoked = self._evidence.revoked.get(row["id"])
         if (revoked is None) != (row["revoked_ms"] is None):
