@@ -2,7 +2,7 @@
 
 from contextlib import ExitStack
 from functools import partial
-from typing import Any
+from typing import Any, Self
 
 import httpx
 from anyio.from_thread import BlockingPortal, start_blocking_portal
@@ -18,7 +18,7 @@ class AsgiClient:
         self._portal: BlockingPortal
         self._client: httpx.AsyncClient
 
-    def __enter__(self) -> "AsgiClient":
+    def __enter__(self) -> Self:
         self._portal = self._stack.enter_context(start_blocking_portal())
         lifespan = self._app.router.lifespan_context(self._app)
         self._stack.enter_context(self._portal.wrap_async_context_manager(lifespan))

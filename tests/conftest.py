@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-
 from gateway.app import build
 from gateway.core.clock import new_id
 from gateway.core.principal import Role

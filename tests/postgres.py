@@ -39,9 +39,8 @@ def cluster(folder_of_programs: Path) -> Iterator[str]:
         )
         data = folder / "data"
         _run([folder_of_programs / "initdb", "-D", data, "-U", "nadi", "-A", "trust", "-N"], who)
-        options = " ".join(
-            f"-c {setting}" for setting in (*_SETTINGS, f"unix_socket_directories={name}")
-        )
+        told = (*_SETTINGS, f"unix_socket_directories={name}")
+        options = " ".join(f"-c {setting}" for setting in told)
         control = folder_of_programs / "pg_ctl"
         _run([control, "-D", data, "-w", "-l", folder / "log", "-o", options, "start"], who)
         try:
