@@ -156,7 +156,11 @@ class RowVerifier:
 
     def _check_submission_ids(self) -> None:
         known = "select id from submissions"
-        lost = f"select id from events where submission_id not in ({known})"  # noqa: S608
+        # An empty list would hold even of a submission_id that is NULL.
+        lost = (
+            "select id from events where submission_id is not null "
+            f"and submission_id not in ({known})"  # noqa: S608 - fixed words
+        )
         for row in rows(self._uow.connection, lost):
             self._report.found("events", row["id"], "the Bundle it came in is not there")
 
