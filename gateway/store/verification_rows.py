@@ -155,11 +155,10 @@ class RowVerifier:
         self._compare("submissions", row, expected)
 
     def _check_submission_ids(self) -> None:
-        known = "select id from submissions"
-        # An empty list would hold even of a submission_id that is NULL.
+        # `not in` of an empty list holds even of a submission_id that is NULL.
         lost = (
             "select id from events where submission_id is not null "
-            f"and submission_id not in ({known})"  # noqa: S608 - fixed words
+            "and submission_id not in (select id from submissions)"
         )
         for row in rows(self._uow.connection, lost):
             self._report.found("events", row["id"], "the Bundle it came in is not there")
