@@ -13,7 +13,7 @@ from gateway.core import audit, clinical_time
 from gateway.core.audit import AgentKind, AuditAgent, AuditRecord, JobEvent, Outcome, Step
 from gateway.core.clock import from_ms, new_id
 from gateway.core.consent import ConsentDecision
-from gateway.core.delivery import LONGEST_OPEN_S, NewDelivery
+from gateway.core.delivery import NewDelivery
 from gateway.core.errors import ProcessingError, TransientError
 from gateway.core.findings import ResultContext, result_identifier
 from gateway.core.jobs import Advance, BusinessStatus, Job, JobState
@@ -205,7 +205,7 @@ def failed(job: Job, round_: Round, error: Exception, ports: Ports) -> Ending:
     if ports.backoff.is_spent(age_s) or (not is_transient and job.attempt >= MOST_ATTEMPTS):
         return ended(job, round_, "fail", status, f"Given up: {type(error).__name__}.")
     asked = error.retry_after_s if isinstance(error, TransientError) else None
-    delay_s = ports.backoff.delay_s(job.attempt, retry_after_s=None, random=ports.random)
-    # An EHR that comes back is noticed soon: the delay of a job stays as short as a circuit's.
-    delay_s = (asked or 0.0) + min(delay_s, LONGEST_OPEN_S)
+    delay_s = ports.backoff.delay_s(
+        job.attempt, retry_after_s=asked, random=ports.random, is_of_system=True
+    )
     return postponed(job, round_, delay_s, f"To be tried again: {type(error).__name__}.")

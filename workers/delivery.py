@@ -23,7 +23,7 @@ from gateway.core.jobs import Advance, BusinessStatus, Job, JobState
 from gateway.store.deliveries import Settlement
 from gateway.store.events import Event
 from gateway.store.unit_of_work import UnitOfWork
-from workers import consents
+from workers import circuits, consents
 from workers.cases import consent_record, step_of
 from workers.ports import Ports, Round, new_round, system_agent
 from workers.result_recipient import Fate, NotReached, NotTaken, Written
@@ -233,7 +233,10 @@ def _unreached(batch: _Batch, parcel: _Parcel, fate: NotReached) -> _Outcome:
         reason = f"Given up after {delivery.attempt} attempts; the last: {fate.error}."
         return _given_up(batch, parcel, fate.error, reason)
     delay_s = backoff.delay_s(
-        delivery.attempt, retry_after_s=fate.retry_after_s, random=batch.ports.random
+        delivery.attempt,
+        retry_after_s=fate.retry_after_s,
+        random=batch.ports.random,
+        is_of_system=fate.is_of_system,
     )
     settlement = Settlement(
         delivery=delivery,
@@ -315,7 +318,8 @@ def _settle(batch: _Batch) -> None:
     Raises:
         StoreUnavailable: The database is away; nothing was written, the leases run out.
     """
-    with batch.ports.store.write() as uow:
+    ports = batch.ports
+    with ports.store.write() as uow:
         held = {d.id for d in uow.deliveries.still_held([_delivery(o) for o in batch.outcomes])}
         outcomes = [each for each in batch.outcomes if _delivery(each).id in held]
         moving = [each.advance for each in outcomes if each.advance is not None]
@@ -323,28 +327,13 @@ def _settle(batch: _Batch) -> None:
         uow.deliveries.settle([each.settlement for each in outcomes])
         uow.jobs.advance([change for change in moving if change.job.id in movable])
         uow.audit(*(record for each in outcomes for record in each.records))
-        _keep_circuits(uow, batch)
+        away = {system: fate.retry_after_s for system, fate in batch.away.items()}
+        circuits.keep(uow, ports, batch.round, answered=batch.answered, away=away)
     _count(change for change in moving if change.job.id in movable)
 
 
 def _delivery(outcome: _Outcome) -> Delivery:
     return outcome.settlement.delivery
-
-
-def _keep_circuits(uow: UnitOfWork, batch: _Batch) -> None:
-    """Tell the circuits how the systems answered; one that answered at all is not away."""
-    for system in batch.answered & batch.round.circuits.keys():
-        uow.deliveries.circuit_succeeded(system)
-    for system, fate in batch.away.items():
-        if system in batch.answered:
-            continue
-        failures = batch.round.circuits[system].failures if system in batch.round.circuits else 0
-        delay_s = batch.ports.backoff.delay_s(
-            failures + 1, retry_after_s=fate.retry_after_s, random=batch.ports.random
-        )
-        uow.deliveries.circuit_failed(
-            system, delay_s=delay_s, is_asked=fate.retry_after_s is not None
-        )
 
 
 def _count(moved: Iterable[Advance]) -> None:

@@ -25,7 +25,7 @@ from gateway.core.delivery import NewDelivery
 from gateway.core.errors import GatewayError, TransientError
 from gateway.core.findings import Report, refusal, report
 from gateway.core.jobs import Advance, BusinessStatus, Job, JobState
-from gateway.store.unit_of_work import UnitOfWork
+from workers import circuits
 from workers.cases import (
     Case,
     Ending,
@@ -311,19 +311,6 @@ def _finish(batch: Batch) -> list[Advance]:
         uow.deliveries.add([e.delivery for e in endings if e.delivery is not None])
         uow.jobs.advance([ending.change for ending in endings])
         uow.audit(*(record for ending in endings for record in ending.records))
-        _keep_circuits(uow, batch)
+        away = {system: error.retry_after_s for system, error in batch.away.items()}
+        circuits.keep(uow, batch.ports, batch.round, answered=batch.answered, away=away)
     return [ending.change for ending in endings]
-
-
-def _keep_circuits(uow: UnitOfWork, batch: Batch) -> None:
-    for system, error in batch.away.items():
-        delay_s = batch.ports.backoff.delay_s(1, retry_after_s=error.retry_after_s, random=_certain)
-        uow.deliveries.circuit_failed(
-            system, delay_s=delay_s, is_asked=error.retry_after_s is not None
-        )
-    for system in batch.answered & batch.round.circuits.keys():
-        uow.deliveries.circuit_succeeded(system)
-
-
-def _certain() -> float:
-    return 1.0

@@ -89,16 +89,26 @@ class Backoff:
     max_s: float
     budget_s: float
 
-    def delay_s(self, attempt: int, *, retry_after_s: float | None, random: Random) -> float:
+    def delay_s(
+        self,
+        attempt: int,
+        *,
+        retry_after_s: float | None,
+        random: Random,
+        is_of_system: bool = False,
+    ) -> float:
         """Say how long to wait after a failed attempt.
 
         Args:
             attempt: Which attempt failed, counted from 1.
             retry_after_s: What the EHR asked for, if it did.
             random: Gives a random number in [0, 1).
+            is_of_system: The EHR as a whole is away. Then its circuit protects it, and what waits
+                is due as soon as the circuit probes, so that its return is noticed.
         """
         doublings = min(max(attempt - 1, 0), _MAX_DOUBLINGS)
-        jittered = random() * min(self.max_s, self.base_s * 2.0**doublings)
+        longest_s = min(self.max_s, LONGEST_OPEN_S) if is_of_system else self.max_s
+        jittered = random() * min(longest_s, self.base_s * 2.0**doublings)
         # A jitter after Retry-After too: or all who were asked to wait come back at once.
         return (retry_after_s or 0.0) + jittered
 

@@ -36,6 +36,12 @@ def test_the_delay_doubles_is_capped_and_honours_retry_after(
     assert delay == expected
 
 
+def test_what_waits_for_an_ehr_that_is_away_waits_no_longer_than_its_circuit() -> None:
+    delay = BACKOFF.delay_s(50, retry_after_s=None, random=lambda: 0.5, is_of_system=True)
+
+    assert delay == LONGEST_OPEN_S / 2
+
+
 @given(
     attempt=st.integers(1, 1000),
     asked=st.one_of(st.none(), st.floats(0, 86_400)),

@@ -1,0 +1,248 @@
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+
+from adapters.fhir_rest.errors import EhrConflict, EhrTimeout
+from gateway.core.findings import Report, ResultContext, RuntimeFacts, report, result_identifier
+from models.manifest import parse
+from tests.hospital import MANIFEST, FakeEhr
+from workers.result_recipient import NotReached, NotTaken, ResultRecipient, Written
+
+RUNTIME = RuntimeFacts(model_digest="d" * 64, runtime="toy 1", kernel_class="none")
+
+
+def make(number: int = 1, *, with_provenance: bool = True) -> Report:
+    context = ResultContext(
+        identifier=result_identifier("ehr", str(number), "route", "d" * 64),
+        subject="Patient/p1",
+        encounter=None,
+        effective={"effectiveDateTime": "2026-11-20"},
+        issued=datetime(2026, 11, 23, tzinfo=UTC),
+        trigger=None,
+        with_provenance=with_provenance,
+    )
+    return report(parse(MANIFEST), (0.5,), inputs=(), context=context, runtime=RUNTIME)
+
+
+def write(ehr: FakeEhr, *reports: Report, again: bool = False) -> list[object]:
+    repeated = frozenset(each.identifier for each in reports) if again else frozenset()
+    fates = ResultRecipient(ehr).write(reports, repeated=repeated)
+    return [fates[each.identifier] for each in reports]
+
+
+def test_reports_are_written_in_transactions_of_twenty() -> None:
+    ehr = FakeEhr()
+
+    fates = write(ehr, *(make(number) for number in range(25)))
+
+    assert ehr.calls == ["transaction 41", "transaction 11"]
+    assert all(isinstance(fate, Written) for fate in fates)
+    assert len(ehr.of("Device")) == 1
+
+
+def test_an_ehr_without_transactions_gets_one_resource_after_the_other() -> None:
+    ehr = FakeEhr()
+    ehr.refused[""] = 501
+
+    fates = write(ehr, make(1), make(2))
+
+    assert [fate for fate in fates if isinstance(fate, Written)] == fates
+    first, second = ehr.results()
+    assert first["device"] == second["device"] == {"reference": "Device/device-1"}
+    targets = [each["target"][0]["reference"] for each in ehr.of("Provenance")]
+    assert targets == ["Observation/observation-1", "Observation/observation-2"]
+    assert len(ehr.of("Device")) == 1
+
+
+def test_an_ehr_without_transactions_is_asked_for_one_again_only_after_a_while() -> None:
+    ehr = FakeEhr()
+    ehr.refused[""] = 404
+    now = [0.0]
+    recipient = ResultRecipient(ehr, monotonic=lambda: now[0])
+
+    for number in range(3):
+        recipient.write([make(number)], repeated=frozenset())
+    asked = [call for call in ehr.calls if call.startswith("transaction")]
+    now[0] = 601
+    recipient.write([make(9)], repeated=frozenset())
+
+    assert len(asked) == 1
+    assert len([call for call in ehr.calls if call.startswith("transaction")]) == 2
+
+
+def test_what_is_there_already_is_found_and_not_written_again() -> None:
+    ehr = FakeEhr()
+    ehr.ignores_conditions = True
+    write(ehr, make())
+
+    (fate,) = write(ehr, make(), again=True)
+
+    assert fate == Written("Observation/observation-1", 200)
+    assert len(ehr.results()) == len(ehr.of("Provenance")) == 1
+
+
+def test_an_ehr_that_ignores_the_search_for_identifiers_is_not_believed() -> None:
+    ehr = FakeEhr()
+    write(ehr, make(1))
+    ehr.is_unlabelled = True
+    ehr.ignores_conditions = True
+
+    (fate,) = write(ehr, make(2), again=True)
+
+    assert fate == Written("Observation/observation-2", 201)
+
+
+def test_a_provenance_that_was_lost_is_added_to_the_observation_that_is_there() -> None:
+    ehr = FakeEhr()
+    write(ehr, make(with_provenance=False))
+
+    (fate,) = write(ehr, make(), again=True)
+
+    assert isinstance(fate, Written)
+    assert ehr.of("Provenance")[0]["target"] == [{"reference": "Observation/observation-1"}]
+
+
+def test_several_observations_of_one_result_are_reported_as_such() -> None:
+    ehr = FakeEhr()
+    ehr.ignores_conditions = True
+    write(ehr, make())
+    write(ehr, make())
+
+    (fate,) = write(ehr, make(), again=True)
+
+    assert fate == Written("Observation/observation-1", 200, is_repeated=True)
+
+
+@pytest.mark.parametrize("no_transactions", [False, True], ids=["transaction", "one-by-one"])
+def test_a_condition_that_matches_several_is_settled_by_a_search(no_transactions: bool) -> None:
+    ehr = FakeEhr()
+    ehr.ignores_conditions = True
+    write(ehr, make())
+    write(ehr, make())
+    ehr.ignores_conditions = False
+    if no_transactions:
+        ehr.refused[""] = 501
+
+    (fate,) = write(ehr, make())
+
+    assert isinstance(fate, Written)
+    assert fate.is_repeated
+
+
+def test_an_ehr_that_says_no_place_is_searched_for_it() -> None:
+    ehr = FakeEhr()
+    write(ehr, make(1))
+    ehr.refused[""] = 501
+    ehr.tells_no_place = True
+
+    (fate,) = write(ehr, make(2))
+
+    assert fate == Written("Observation/observation-2", 200)
+    assert len(ehr.of("Provenance")) == 2
+
+
+def test_an_ehr_that_says_no_place_of_the_device_is_not_reached() -> None:
+    ehr = FakeEhr()
+    ehr.refused[""] = 501
+    ehr.tells_no_place = True
+
+    (fate,) = write(ehr, make())
+
+    assert isinstance(fate, NotReached)
+
+
+@pytest.mark.parametrize(
+    ("status", "expected"),
+    [
+        (422, NotTaken(422)),
+        (400, NotTaken(400)),
+        (403, NotReached("EhrRefused 403")),
+        (404, NotReached("EhrRefused 404")),
+    ],
+)
+def test_a_refusal_of_the_content_is_final_and_one_of_the_service_is_not(
+    status: int, expected: object
+) -> None:
+    ehr = FakeEhr()
+    ehr.refused["Observation"] = status
+
+    assert write(ehr, make()) == [expected]
+
+
+def test_an_ehr_without_provenance_gets_the_observation_all_the_same() -> None:
+    ehr = FakeEhr()
+    ehr.refused["Provenance"] = 404
+
+    (fate,) = write(ehr, make())
+    (again,) = write(ehr, make(), again=True)
+
+    assert isinstance(fate, Written)
+    assert isinstance(again, Written)
+
+
+def test_an_ehr_that_can_t_search_by_identifier_is_written_to_on_its_conditions() -> None:
+    ehr = FakeEhr()
+    write(ehr, make())
+    ehr.refused["search Observation"] = 400
+
+    (fate,) = write(ehr, make(), again=True)
+
+    assert fate == Written("Observation/observation-1", 200)
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["first", "again"])
+def test_an_ehr_that_is_away_is_not_reached_for_all_alike(again: bool) -> None:
+    ehr = FakeEhr()
+    ehr.away = EhrTimeout(retry_after_s=7)
+
+    fates = write(ehr, make(1), make(2), again=again)
+
+    assert fates == [NotReached("EhrTimeout", 7)] * 2
+
+
+def test_a_conflict_is_bad_luck_of_one_result() -> None:
+    ehr = FakeEhr()
+    ehr.away = EhrConflict()
+
+    assert write(ehr, make()) == [NotReached("EhrConflict", is_of_system=False)]
+
+
+def test_one_by_one_stops_knocking_when_the_ehr_goes_away() -> None:
+    ehr = FakeEhr()
+    ehr.refused[""] = 501
+    ehr.loses_answers = 1
+
+    fates = write(ehr, make(1), make(2), make(3))
+
+    assert fates == [NotReached("EhrTimeout")] * 3
+    assert ehr.calls == ["transaction 7", "search Device True", "create Device"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [lambda made: [*made, made[0]], lambda made: made[1:]],
+    ids=["more", "fewer"],
+)
+def test_an_answer_with_another_number_of_entries_is_not_believed(
+    change: Callable[[list[object]], list[object]],
+) -> None:
+    ehr = FakeEhr()
+
+    class Odd(FakeEhr):
+        def transaction(self, body: bytes) -> list[object]:  # type: ignore[override]
+            return change(list(ehr.transaction(body)))
+
+    assert write(Odd(), make()) == [NotReached("EhrAnswerUnreadable")]
+
+
+def test_an_entry_that_is_refused_alone_is_a_refusal_of_that_result() -> None:
+    ehr = FakeEhr()
+
+    class Lenient(FakeEhr):
+        def transaction(self, body: bytes) -> list[object]:  # type: ignore[override]
+            device, result, provenance = ehr.transaction(body)
+            return [device, replace(result, status=422), provenance]
+
+    assert write(Lenient(), make()) == [NotTaken(422)]
