@@ -32,4 +32,6 @@ WORKDIR /var/lib/nadi
 VOLUME /var/lib/nadi
 USER 10001:10001
 EXPOSE 8080
+HEALTHCHECK --interval=10s --timeout=5s --start-period=20s \
+    CMD ["python", "-m", "gateway.cli.healthy", "http://127.0.0.1:8080/health/ready"]
 CMD ["nadi", "up"]

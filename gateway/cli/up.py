@@ -5,6 +5,7 @@ drains at SIGTERM. With `--sandbox` a stand-in EHR runs beside them, with `--pla
 synthetic patients pushes events as soon as all is ready.
 """
 
+import contextlib
 import http.client
 import os
 import shutil
@@ -184,4 +185,6 @@ def _welcome(settings: Settings, *, sandbox: bool, ready_s: float) -> Panel:
 
 
 def _say(line: str) -> None:
-    err.print(f"nadi: {line}", markup=False, soft_wrap=True)
+    # A terminal that was closed must not keep the children from being drained.
+    with contextlib.suppress(OSError):
+        err.print(f"nadi: {line}", markup=False, soft_wrap=True)
