@@ -1,7 +1,8 @@
 """A whole Nadi in a folder of its own, as `nadi up` runs it, for tests that need all real parts.
 
-`RunningNadi` starts it on free ports with the stand-in EHR, gives its tokens and addresses, kills
-its processes by role, and stops it. Everything it starts ends with the block.
+`RunningNadi` starts it on free ports with the stand-in EHR, gives its tokens and addresses, reads
+its database, kills or freezes its processes by role, and stops it. Everything it starts ends with
+the block.
 """
 
 import json
@@ -12,12 +13,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import httpx
 import psutil
+import sqlalchemy as sa
 
 #: What a process's command line says of its role.
 ROLES = {
@@ -28,19 +30,44 @@ ROLES = {
     "broker": "unixsocket",
 }
 READY_WITHIN_S = 30.0
+HEALTHY_EHR: Mapping[str, object] = {
+    "down": "no",
+    "slow_ms": 0,
+    "error_rate": 0,
+    "retry_after_s": 1,
+    "drop_after_commit_rate": 0,
+    "ignore_unknown_params": False,
+    "ignored_params": [],
+    "drop_elements": [],
+    "no_conditional_create": False,
+    "no_transaction": False,
+    "unsupported_types": [],
+}
+_OPEN_STATES = frozenset({"requested", "ready", "in-progress"})
 RESULT_SYSTEM = "https://nadi.health/fhir/sid/result"
 
 
 class RunningNadi:
     """One running installation with its stand-in EHR."""
 
-    def __init__(self, folder: Path, process: subprocess.Popen[bytes], port: int, ehr: int) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        process: subprocess.Popen[bytes],
+        ports: tuple[int, int],
+        *,
+        environment: Mapping[str, str] = {},
+    ) -> None:
         self.folder = folder
         self.process = process
+        port, ehr = ports
         self.base = f"http://127.0.0.1:{port}"
         self.ehr_base = f"http://127.0.0.1:{ehr}"
-        self.environment = {**os.environ, "NADI_DATA_DIR": str(folder), "NADI_PORT": str(port)}
-        self.environment["NADI_SANDBOX_PORT"] = str(ehr)
+        self.environment = {**os.environ, **environment, "NADI_DATA_DIR": str(folder)}
+        self.environment |= {"NADI_PORT": str(port), "NADI_SANDBOX_PORT": str(ehr)}
+        self.log = folder.parent / f"{folder.name}.log"
+        url = environment.get("NADI_DATABASE_URL", f"sqlite:///{folder / 'nadi.db'}")
+        self._engine = sa.create_engine(url, poolclass=sa.NullPool)
 
     def token(self, role: str) -> str:
         """Read the first credential of a role."""
@@ -65,6 +92,16 @@ class RunningNadi:
         )
         return listed
 
+    def rows(self, query: str, **parameters: object) -> list[dict[str, Any]]:
+        """Read the database directly: quicker than a command, and what no answer shows."""
+        with self._engine.connect() as connection:
+            found = connection.execute(sa.text(query), parameters).mappings()
+            return [dict(row) for row in found]
+
+    def jobs_of(self, task_id: str) -> list[dict[str, Any]]:
+        """Read the jobs that an event caused."""
+        return self.rows("select * from jobs where event_id = :id order by id", id=task_id)
+
     def pids(self, role: str) -> list[int]:
         """Find the processes of a role."""
         found = []
@@ -79,31 +116,88 @@ class RunningNadi:
     def kill(self, role: str) -> None:
         """Kill the processes of a role as a power cut would."""
         for pid in self.pids(role):
-            os.kill(pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+    @contextmanager
+    def frozen(self, role: str) -> Iterator[None]:
+        """Stop the processes of a role for a while, as a machine does that swaps."""
+        pids = self.pids(role)
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for pid in pids:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGCONT)
 
     def faults(self, **knobs: object) -> None:
         """Set the fault knobs of the stand-in EHR."""
         httpx.post(f"{self.ehr_base}/sandbox/faults", json=knobs).raise_for_status()
+
+    @contextmanager
+    def faulty_ehr(self, **knobs: object) -> Iterator[None]:
+        """Let the stand-in EHR have faults for a while, then be healthy."""
+        self.faults(**knobs)
+        try:
+            yield
+        finally:
+            self.faults(**HEALTHY_EHR)
+
+    def store_in_ehr(self, *resources: Mapping[str, Any]) -> None:
+        """Put resources into the stand-in EHR, as somebody at the ward does."""
+        for each in resources:
+            url = f"{self.ehr_base}/fhir/{each['resourceType']}/{each['id']}"
+            httpx.put(url, json=each, timeout=30).raise_for_status()
 
     def stats(self) -> dict[str, Any]:
         """Ask the stand-in EHR what it holds."""
         answer: dict[str, Any] = httpx.get(f"{self.ehr_base}/sandbox/stats", timeout=30).json()
         return answer
 
+    def duplicates(self) -> int:
+        """Count what the stand-in EHR holds twice under one identifier."""
+        return sum(self.stats()["duplicates"].values())
+
     def results(self) -> list[dict[str, Any]]:
         """Read every Observation that Nadi wrote into the stand-in EHR."""
+        return self.ehr_search(f"Observation?identifier={RESULT_SYSTEM}|&_count=500")
+
+    def ehr_search(self, query: str) -> list[dict[str, Any]]:
+        """Search the stand-in EHR, all pages."""
         found: list[dict[str, Any]] = []
-        url: str | None = f"{self.ehr_base}/fhir/Observation?identifier={RESULT_SYSTEM}|&_count=500"
+        url: str | None = f"{self.ehr_base}/fhir/{query}"
         while url:
-            bundle = httpx.get(url, timeout=60).json()
+            answer = httpx.get(url, timeout=60)
+            answer.raise_for_status()
+            bundle = answer.json()
             found += [entry["resource"] for entry in bundle.get("entry", ())]
             links = {link["relation"]: link["url"] for link in bundle.get("link", ())}
             url = links.get("next")
         return found
 
+    def results_of(self, patient_id: str) -> list[dict[str, Any]]:
+        """Read what Nadi wrote into the stand-in EHR about one patient."""
+        wanted = f"Patient/{patient_id}"
+        return [each for each in self.results() if each["subject"]["reference"] == wanted]
+
     def is_settled(self) -> bool:
         """Say whether no job is open any more."""
-        return all(job["state"] not in {"ready", "in-progress", "requested"} for job in self.jobs())
+        states = self.rows("select distinct state from jobs")
+        return _OPEN_STATES.isdisjoint(row["state"] for row in states)
+
+    def settle(self, within_s: float = 60) -> None:
+        """Wait until no job is open any more."""
+        wait_until(self.is_settled, within_s=within_s, what="every job is finished")
+
+    def wait_for_status(self, task_id: str, status: str, *, within_s: float = 30) -> None:
+        """Wait until every job of an event has a business status."""
+        wait_until(
+            lambda: {job["business_status"] for job in self.jobs_of(task_id)} == {status},
+            within_s=within_s,
+            what=f"every job of {task_id} is {status}",
+        )
 
 
 @contextmanager
@@ -116,7 +210,7 @@ def running_nadi(folder: Path, *, environment: Mapping[str, str] = {}) -> Iterat
     process = subprocess.Popen(
         command, env={**os.environ, **environment}, stdout=output, stderr=output
     )
-    nadi = RunningNadi(folder, process, port, ehr)
+    nadi = RunningNadi(folder, process, (port, ehr), environment=environment)
     try:
         wait_until(lambda: is_ready(nadi), within_s=READY_WITHIN_S, what="nadi up is ready")
         yield nadi
@@ -140,7 +234,7 @@ def is_ready(nadi: RunningNadi) -> bool:
 
 
 def wait_until(holds: Callable[[], bool], *, within_s: float, what: str) -> None:
-    """Wait for something to hold, looking twice a second.
+    """Wait for something to hold, looking five times a second.
 
     Raises:
         AssertionError: It didn't in time.
@@ -148,7 +242,7 @@ def wait_until(holds: Callable[[], bool], *, within_s: float, what: str) -> None
     deadline = time.monotonic() + within_s
     while not holds():
         assert time.monotonic() < deadline, f"not within {within_s} s: {what}"
-        time.sleep(0.5)
+        time.sleep(0.2)
 
 
 def free_ports(count: int) -> Sequence[int]:
@@ -183,3 +277,19 @@ def push(client: httpx.Client, resource: Mapping[str, Any], *, patience_s: float
             pass
         assert time.monotonic() < deadline, "the event was not accepted in time"
         time.sleep(0.1)
+
+
+def push_chart(nadi: RunningNadi, *resources: Mapping[str, Any]) -> list[str]:
+    """Push resources as one Bundle; give the id of each one's Task."""
+    entries = [
+        {
+            "resource": each,
+            "request": {"method": "PUT", "url": f"{each['resourceType']}/{each['id']}"},
+        }
+        for each in resources
+    ]
+    bundle = {"resourceType": "Bundle", "type": "transaction", "entry": entries}
+    with nadi.client() as client:
+        answer = client.post("/fhir", json=bundle)
+    assert answer.status_code == 200, answer.text
+    return [str(entry["resource"]["id"]) for entry in answer.json()["entry"]]

@@ -20,6 +20,8 @@ from tests.running import RunningNadi, running_nadi, wait_until
 from workers.features import Refusal, extract
 
 SYNTHEA = Path(__file__).resolve().parents[2] / ".." / "shared" / "data" / "synthea"
+#: Reasons of feature extraction that a job tells under a wider business status.
+TOLD_AS = {"too-few-inputs": "input-missing", "unit-not-convertible": "unit-unknown"}
 TAG = {"system": "https://hospital.example/order", "code": "complete"}
 SITE = """
 site: acceptance
@@ -61,13 +63,14 @@ def nadi(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningNadi]:
 @pytest.mark.skipif(not ckd.ARFF.exists(), reason="the kidney disease table is not at hand")
 def test_every_probability_in_the_ehr_is_the_models_own_on_the_table(nadi: RunningNadi) -> None:
     at = datetime.now(UTC).replace(microsecond=0)
-    rows = ckd.ckd_rows()
     resources = {
         row.patient_id: ckd.to_fhir(
             row, system_units="si" if row.number % 4 > 1 else "conventional", at=at
         )
-        for row in rows
+        for row in ckd.ckd_rows()
     }
+    # One patient of the table has an age and not a single result: nothing that could be pushed.
+    rows = [row for row in ckd.ckd_rows() if len(resources[row.patient_id]) > 1]
     with nadi.client() as client:
         for patient_id, of_patient in resources.items():
             answer = client.post("/fhir", json=_order(patient_id, of_patient))
@@ -82,7 +85,7 @@ def test_every_probability_in_the_ehr_is_the_models_own_on_the_table(nadi: Runni
         patient, *observations = resources[row.patient_id]
         features = extract(model.manifest, observations, patient=patient, at=at)
         if isinstance(features, Refusal):
-            refused[features.reason] += 1
+            refused[TOLD_AS.get(features.reason, features.reason)] += 1
         else:
             (probability,) = Runtime(model).predict(ckd.model_input(row)[None, :])[0]
             expected[row.patient_id] = float(probability)
@@ -95,6 +98,7 @@ def test_every_probability_in_the_ehr_is_the_models_own_on_the_table(nadi: Runni
     assert written.keys() == expected.keys()
     assert max(abs(written[key] - expected[key]) for key in written) <= 1e-6
     assert refusals == refused
+    assert len(rows) >= 399
     assert len(jobs) == len(rows) == len(written) + sum(refused.values())
     print(f"{len(written)} results equal to the table's, refused: {dict(refused)}")  # noqa: T201
 
@@ -130,7 +134,7 @@ def test_synthea_bundles_pass_and_every_job_ends_with_a_result_or_a_reason(
         ("rejected", "unit-unknown"),
         ("rejected", "consent-denied"),
     }
-    assert nadi.stats()["duplicates"] == 0
+    assert nadi.duplicates() == 0
     assert nadi.nadi("audit", "verify", check=False).returncode == 0
     print(f"{pushed} resources, {dict(ended)}")  # noqa: T201
 
