@@ -37,6 +37,8 @@ _LOOK_EVERY_S = 0.5
 _LINE_EVERY_S = 2.0
 #: After the last push, how long nothing may move before it is called stuck.
 _PATIENCE_S = 60.0
+#: The same, once no job is open any more.
+_SETTLED_S = 3.0
 _TIMEOUT_S = 30.0
 _LARGEST_SEED = 9999
 
@@ -72,6 +74,8 @@ def play(
         done = asyncio.run(_play(settings, plan, token=_token(settings), home=home))
     except httpx.HTTPError as error:
         fail(f"The stand-in EHR at {home} does not play along ({type(error).__name__}).")
+    if not until_done:
+        out.print("[dim]Not waited for; what follows is the state of this moment.[/]")
     out.print(summary(done, docs_url=f"{settings.base_url}/docs", nadi=_command(settings)))
     if until_done and (unmet(done) or done.tally.duplicates or done.tally.refused_at_door):
         raise typer.Exit(EXIT_NOT_SO)
@@ -144,7 +148,8 @@ class _Display:
     @property
     def is_stuck(self) -> bool:
         """Whether nothing has moved for so long that nothing more is to come."""
-        return time.monotonic() - self._moved_at > _PATIENCE_S
+        patience_s = _SETTLED_S if self._made.is_settled else _PATIENCE_S
+        return time.monotonic() - self._moved_at > patience_s
 
     def show(self) -> None:
         """Show the present moment."""

@@ -12,7 +12,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from statistics import median
 from typing import Any, Protocol
 
@@ -20,7 +20,6 @@ import httpx
 import orjson
 
 from adapters.sandbox.ward import Ward, WardEvent
-from gateway.core.clock import utc_now
 
 RESULT_SYSTEM = "https://nadi.health/fhir/sid/result"
 FHIR_JSON = "application/fhir+json"
@@ -71,6 +70,7 @@ class Tally:
     started: float = field(default_factory=time.monotonic)
     trigger_events: dict[str, str] = field(default_factory=dict)
     is_pushed: bool = False
+    is_ehr_away: bool = False
 
     @property
     def elapsed_s(self) -> float:
@@ -114,7 +114,6 @@ class WardPlay:
         self._slots = asyncio.Semaphore(_AT_ONCE)
         self._pushed_at: dict[str, float] = {}
         self._before: frozenset[str] = frozenset()
-        self._since = utc_now()
         self._duplicates_before = 0
 
     async def prepare(self) -> None:
@@ -131,7 +130,6 @@ class WardPlay:
             bundle = {"resourceType": "Bundle", "type": "transaction", "entry": batch}
             answer = await self._ehr.post("", content=orjson.dumps(bundle))
             answer.raise_for_status()
-        self._since = datetime.now(UTC)
 
     async def push(self, rate: float) -> None:
         """Push the timeline at a steady rate, in events per second."""
@@ -144,20 +142,29 @@ class WardPlay:
         self.tally.is_pushed = True
 
     async def look(self) -> None:
-        """Read once what has come of it."""
+        """Read once what has come of it; an EHR that is away is looked at again later."""
         self.tally.jobs = await self._jobs.read(list(self.tally.trigger_events))
-        for result in await self._results():
-            if result["id"] not in self._before and result["id"] not in self.tally.results:
-                self._take(result)
-        self.tally.duplicates = await self._count_duplicates() - self._duplicates_before
+        try:
+            for result in await self._results():
+                if result["id"] not in self._before and result["id"] not in self.tally.results:
+                    self._take(result)
+            self.tally.duplicates = await self._count_duplicates() - self._duplicates_before
+        except httpx.HTTPError:
+            self.tally.is_ehr_away = True
+        else:
+            self.tally.is_ehr_away = False
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether every event is pushed and every job has ended."""
+        has_jobs = len(self.tally.jobs) >= len(self.tally.trigger_events)
+        return self.tally.is_pushed and has_jobs and not self.tally.open_jobs
 
     @property
     def is_done(self) -> bool:
-        """Whether every event is pushed, every job ended, and every expected result there."""
-        tally, wanted = self.tally, sum(self.ward.expected_results.values())
-        has_jobs = len(tally.jobs) >= len(tally.trigger_events)
-        is_settled = has_jobs and not tally.open_jobs and len(tally.results) >= wanted
-        return tally.is_pushed and is_settled
+        """Whether all has ended and every expected result is there."""
+        wanted = sum(self.ward.expected_results.values())
+        return self.is_settled and len(self.tally.results) >= wanted
 
     async def _push_in_turn(self, event: WardEvent) -> None:
         # asyncio.Lock is fair: a patient's events keep their order.
@@ -167,26 +174,30 @@ class WardPlay:
             await self._push(event)
 
     async def _store_at_home(self, event: WardEvent) -> None:
-        body = orjson.dumps(event.resource)
-        (await self._ehr.put(_path(event.resource), content=body)).raise_for_status()
+        body, path = orjson.dumps(event.resource), _path(event.resource)
+        await self._persist(lambda: self._ehr.put(path, content=body))
 
     async def _push(self, event: WardEvent) -> None:
         """Push one event until Nadi takes or refuses it."""
         body, path = orjson.dumps(event.resource), _path(event.resource)
         self.tally.sent += 1
         self._pushed_at[path] = time.time()
-        pause = 0.2
-        while True:
-            answer = await _attempt(lambda: self._nadi.put(path, content=body))
-            if answer is not None and answer.status_code not in _BUSY:
-                break
-            self.tally.repeated += 1
-            await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
-            pause = min(2 * pause, _LONGEST_PAUSE_S)
+        answer = await self._persist(lambda: self._nadi.put(path, content=body))
         if answer.is_success:
             self._accept(event, answer.json())
         else:
             self.tally.refused_at_door[f"HTTP {answer.status_code}"] += 1
+
+    async def _persist(self, call: Callable[[], Awaitable[httpx.Response]]) -> httpx.Response:
+        """Make a request again and again until somebody answers who is not too busy."""
+        pause = 0.2
+        while True:
+            answer = await _attempt(call)
+            if answer is not None and answer.status_code not in _BUSY:
+                return answer
+            self.tally.repeated += 1
+            await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
+            pause = min(2 * pause, _LONGEST_PAUSE_S)
 
     def _accept(self, event: WardEvent, task: dict[str, Any]) -> None:
         self.tally.accepted += 1
@@ -206,7 +217,7 @@ class WardPlay:
             self.tally.latencies_s.append(max(0.0, stored - max(pushed)))
 
     async def _results(self) -> list[dict[str, Any]]:
-        """Give what Nadi has written into the EHR since the play began (before it, ever)."""
+        """Give every result that the EHR holds."""
         query = {"identifier": f"{RESULT_SYSTEM}|", "_count": str(_PAGE)}
         found: list[dict[str, Any]] = []
         answer = await self._ehr.get("Observation", params=query)

@@ -33,11 +33,12 @@ def live(play: WardPlay) -> Panel:
     bars = Table.grid(padding=(0, 1))
     bars.add_row("pushed", _bar(tally.sent, tally.planned), f"{tally.sent}/{tally.planned}")
     bars.add_row("results in the EHR", _bar(len(tally.results), wanted), _of(tally, wanted))
-    latency = _latency(tally)
+    away = ", [red]the EHR does not answer[/]" if tally.is_ehr_away else ""
     return Panel(
         Group(bars, "", columns),
         title="[bold]A ward at work[/]",
-        subtitle=f"{tally.elapsed_s:.0f} s{latency}",
+        subtitle=f"{tally.elapsed_s:.0f} s{_latency(tally)}{away}",
+        expand=False,
         padding=(1, 2),
     )
 
@@ -51,6 +52,7 @@ def line(play: WardPlay) -> str:
         f"accepted {tally.accepted}, open jobs {tally.open_jobs}, "
         f"results in the EHR {len(tally.results)}/{wanted}"
         + (f", refused: {refused}" if refused else "")
+        + (", the EHR does not answer" if tally.is_ehr_away else "")
     )
 
 
