@@ -122,6 +122,8 @@ def test_batches_grow_while_the_workers_are_busy(post: Post) -> None:
     push(post.hospital, *names(4))
     post.look()
     assert [len(batch) for batch in post.infer.batches] == [1, 1]
+    with post.hospital.store.write() as uow:
+        uow.jobs.claim(post.infer.batches[0], "infer@one", lease_ms=LEASE_MS)
 
     post.turn("done:b1", "knock")
 
