@@ -1,0 +1,125 @@
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+
+from gateway.core.errors import StoreUnavailable
+from gateway.store.engine import WRITES, is_at_head, migrate, open_engine
+from gateway.store.tables import metadata
+from gateway.store.unit_of_work import Store
+
+
+def test_the_migrations_give_the_tables_of_the_code(store: Store):
+    with store.engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+
+        assert compare_metadata(context, metadata) == []
+
+
+def test_migrating_again_changes_nothing(database_url: str):
+    migrate(database_url)
+
+    engine = open_engine(database_url)
+    assert is_at_head(engine)
+    engine.dispose()
+
+
+def test_an_empty_database_is_not_at_head(tmp_path: Path):
+    engine = open_engine(f"sqlite:///{tmp_path / 'empty.db'}")
+
+    assert not is_at_head(engine)
+
+    engine.dispose()
+
+
+def test_migrating_down_leaves_no_table(tmp_path: Path):
+    from alembic import command
+
+    from gateway.store.engine import _alembic
+
+    url = f"sqlite:///{tmp_path / 'nadi.db'}"
+    migrate(url)
+
+    command.downgrade(_alembic(url), "base")
+
+    engine = sa.create_engine(url)
+    assert sa.inspect(engine).get_table_names() == ["alembic_version"]
+    engine.dispose()
+
+
+def test_a_database_that_is_away_cannot_be_migrated(tmp_path: Path):
+    with pytest.raises(StoreUnavailable, match="can't be prepared"):
+        migrate(f"sqlite:///{tmp_path / 'no' / 'such' / 'folder.db'}")
+
+
+def test_sqlite_is_durable_and_waits_for_the_other_writer(sqlite_url: str):
+    engine = open_engine(sqlite_url)
+    with engine.connect() as connection:
+
+        def pragma(name: str) -> object:
+            return connection.exec_driver_sql(f"PRAGMA {name}").scalar()
+
+        assert (pragma("journal_mode"), pragma("synchronous")) == ("wal", 2)
+        assert pragma("busy_timeout") == 15_000
+    engine.dispose()
+
+
+@pytest.mark.integration
+def test_postgresql_is_durable_and_gives_up_a_lock_in_time(postgresql_url: str):
+    engine = open_engine(postgresql_url)
+    with engine.connect() as connection:
+
+        def setting(name: str) -> object:
+            return connection.exec_driver_sql(f"show {name}").scalar()
+
+        assert (setting("synchronous_commit"), setting("lock_timeout")) == ("on", "15s")
+    engine.dispose()
+
+
+def test_a_write_on_sqlite_takes_its_turn_when_it_begins(sqlite_url: str):
+    engine = open_engine(sqlite_url)
+    writing = engine.connect().execution_options(**{WRITES: True})
+    with writing, writing.begin(), engine.connect() as other:
+        other.exec_driver_sql("PRAGMA busy_timeout=0")
+        with pytest.raises(sa.exc.OperationalError, match="locked"):
+            other.exec_driver_sql("BEGIN IMMEDIATE")
+    engine.dispose()
+
+
+@pytest.mark.parametrize("table", ["audit_events", "audit_leaves", "audit_checkpoints"])
+@pytest.mark.parametrize("verb", ["delete from {}", "update {} set {}"])
+def test_the_audit_log_refuses_changes(store: Store, table: str, verb: str):
+    rows = {
+        "audit_events": "(id, recorded_ms, event, action, outcome, body) "
+        "values ('a', 1, 'note', 'E', '0', '')",
+        "audit_leaves": "(leaf_index, audit_seq, leaf_hash) values (0, 1, '')",
+        "audit_checkpoints": "(size, note, frontier, created_ms) values (1, '', '', 1)",
+    }
+    change = {
+        "audit_events": "outcome = '8'",
+        "audit_leaves": "audit_seq = 2",
+        "audit_checkpoints": "note = 'x'",
+    }
+    with store.engine.begin() as connection:
+        connection.execute(sa.text(f"insert into {table} {rows[table]}"))
+
+    with (
+        pytest.raises(sa.exc.DBAPIError, match="append-only"),
+        store.engine.begin() as connection,
+    ):
+        connection.execute(sa.text(verb.format(table, change[table])))
+
+
+@pytest.mark.integration
+def test_the_audit_log_refuses_to_be_emptied(postgresql_url: str):
+    engine = open_engine(postgresql_url)
+
+    with (
+        pytest.raises(sa.exc.DBAPIError, match="append-only"),
+        engine.begin() as connection,
+    ):
+        connection.execute(sa.text("truncate audit_events"))
+
+    engine.dispose()
