@@ -6,6 +6,7 @@ this state. `Evidence` gathers the claims; `gateway.store.verification` compares
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 import orjson
@@ -17,6 +18,9 @@ from gateway.core.audit_event import (
     RESULT_SYSTEM,
 )
 from gateway.core.clock import to_ms
+
+#: Outcome, stage, purpose, reasons, consents and moment of a consent decision.
+DecisionKey = tuple[str, str, str, str, tuple[str, ...], int]
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,7 @@ class Claim:
         agents: Identifiers of its agents.
         reason: `outcomeDesc`.
         resource_type: FHIR type of the data that the step was about, empty when it names none.
+        references: What it refers to by name: the consents of a decision.
     """
 
     seq: int
@@ -40,6 +45,7 @@ class Claim:
     request_id: str | None
     reason: str
     resource_type: str = ""
+    references: tuple[str, ...] = ()
 
     @property
     def recorded_ms(self) -> int:
@@ -53,7 +59,7 @@ class JobEvidence:
 
     first: Claim
     last: Claim
-    decisions: set[tuple[str, str, str, str]] = field(default_factory=set)
+    decisions: set[DecisionKey] = field(default_factory=set)
     delivered: Claim | None = None
     digests: set[str] = field(default_factory=set)
     facts: dict[str, str] = field(default_factory=dict)
@@ -120,18 +126,30 @@ def read_claim(seq: int, record: AuditRecord) -> Claim:
         ),
         reason=body.get("outcomeDesc", ""),
         resource_type=_resource_type(entities),
+        references=tuple(
+            entity["what"]["reference"]
+            for entity in entities
+            if "reference" in entity.get("what", {})
+        ),
     )
 
 
-def decision_key(decision: Mapping[str, Any]) -> tuple[str, str, str, str]:
+def decision_key(decision: Mapping[str, Any]) -> DecisionKey:
     """Give what a decision kept with a job has in common with its AuditEvent."""
-    outcome = "0" if decision["decision"] == "permit" else "8"
-    return outcome, decision["stage"], decision["purpose"], " ".join(decision["reasons"])
+    return (
+        {"permit": "0", "deny": "8"}[decision["decision"]],
+        decision["stage"],
+        decision["purpose"],
+        " ".join(decision["reasons"]),
+        tuple(decision["consents"]),
+        to_ms(datetime.fromisoformat(decision["at"])),
+    )
 
 
-def _decision(claim: Claim) -> tuple[str, str, str, str]:
+def _decision(claim: Claim) -> DecisionKey:
     stage, purpose = claim.facts.get("stage", ""), claim.facts.get("purpose", "")
-    return claim.record.outcome, stage, purpose, claim.reason
+    reason, at_ms = claim.reason, claim.recorded_ms
+    return claim.record.outcome, stage, purpose, reason, claim.references, at_ms
 
 
 def _resource_type(entities: list[dict[str, Any]]) -> str:

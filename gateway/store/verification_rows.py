@@ -271,6 +271,8 @@ class RowVerifier:
         if (revoked is None) != (row["revoked_ms"] is None):
             what = "whether it is revoked is not what was recorded"
             self._report.found("credentials", row["id"], what, (revoked or claim).seq)
+        elif revoked is not None:
+            self._same_moment("credentials", row, "revoked_ms", revoked)
 
     # -- the comparisons ---------------------------------------------------------------------
 
