@@ -4,7 +4,7 @@ Asked in this order: does the route still exist, is the event still the newest v
 resource, does the patient still permit it, is the model here. Only then is anything unsealed.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TypeVar
@@ -13,13 +13,15 @@ import orjson
 
 from gateway import telemetry
 from gateway.core.audit import JobEvent
+from gateway.core.consent import ConsentDecision
 from gateway.core.errors import GatewayError, NotFound, TransientError
 from gateway.core.jobs import BusinessStatus, Job
+from gateway.core.routing import Route
 from gateway.store.events import Event
 from gateway.store.unit_of_work import UnitOfWork
 from models.manifest import Manifest
 from workers import consents
-from workers.cases import MOST_ATTEMPTS, Case, Ending, Json, denied, ended, failed, postponed
+from workers.cases import MOST_ATTEMPTS, Case, Ending, denied, ended, failed, postponed
 from workers.features import LocalCodes
 from workers.ports import LoadedModel, Ports, Round, new_round
 
@@ -75,8 +77,36 @@ def open_cases(claimed: Sequence[Job], ports: Ports) -> tuple[Batch, list[Case]]
     with ports.store.read() as uow:
         batch = Batch(new_round(uow, ports), ports)
         opening = _Opening(uow, batch, claimed)
-        found = batch.each(claimed, lambda job: job, opening.open)
-    return batch, [case for case in found if case is not None]
+        passing = [each for each in batch.each(claimed, _itself, opening.ask) if each is not None]
+        records = opening.records(passing)
+        cases = batch.each(passing, _job_of, lambda each: opening.unseal(each, records))
+    return batch, cases
+
+
+@dataclass(frozen=True)
+class _Passing:
+    """A job that may go on; nothing of it is unsealed yet."""
+
+    job: Job
+    event: Event
+    route: Route
+    model: LoadedModel
+    decision: ConsentDecision
+
+    @property
+    def since_ms(self) -> int:
+        """How far back the patient's record can matter."""
+        at_ms = self.event.effective_ms or self.event.received_ms
+        look_back = timedelta(hours=self.model.manifest.look_back_h + _SLACK_H)
+        return at_ms - int(look_back.total_seconds() * 1000)
+
+
+def _itself(job: Job) -> Job:
+    return job
+
+
+def _job_of(passing: _Passing) -> Job:
+    return passing.job
 
 
 class _Opening:
@@ -89,10 +119,9 @@ class _Opening:
         patients = {job.patient_key for job in jobs if job.patient_key}
         self._consents = consents.on_record(uow, patients)
         uow.patient_keys.load(patients)
-        self._codes: dict[str, frozenset[str]] = {}
 
-    def open(self, job: Job) -> Case | None:
-        """Give the case of a job; None when it ends here."""
+    def ask(self, job: Job) -> _Passing | None:
+        """Let a job pass, or end it here and give None."""
         round_, ports = self._batch.round, self._batch.ports
         event, route = self._events[job.event_id], round_.site.route(job.route)
         if route is None:
@@ -107,41 +136,41 @@ class _Opening:
             self._batch.endings.append(denied(job, round_, decision))
             return None
         try:
-            model = ports.models.get(job.model_digest)
+            return _Passing(job, event, route, ports.models.get(job.model_digest), decision)
         except NotFound:
             self._batch.endings.append(_without_model(job, round_))
             return None
+
+    def records(self, passing: Sequence[_Passing]) -> Mapping[str, list[Event]]:
+        """Fetch, still sealed, what was received for the patients and the models may want."""
+        if not passing:
+            return {}
+        local_codes = self._batch.round.site.local_codes
+        models = {each.model.facts.model_digest: each.model for each in passing}
+        wanted = (_wanted(model.manifest, local_codes) for model in models.values())
+        return self._uow.events.records(
+            {each.event.patient_key or "" for each in passing},
+            ("Observation", "Patient"),
+            since_ms=min(each.since_ms for each in passing),
+            codes=frozenset().union(*wanted),
+        )
+
+    def unseal(self, passing: _Passing, records: Mapping[str, list[Event]]) -> Case:
+        """Open the event and the record of its patient."""
+        content, event = self._uow.events.content, passing.event
         return Case(
-            job=job,
+            job=passing.job,
             event=event,
-            route=route,
-            model=model,
+            route=passing.route,
+            model=passing.model,
             patient=self._uow.events.patient(event) or "",
-            decision=decision,
-            content=orjson.loads(self._uow.events.content(event)),
-            record=self._record(event, model),
+            decision=passing.decision,
+            content=orjson.loads(content(event)),
+            record=tuple(orjson.loads(content(each)) for each in records[event.patient_key or ""]),
         )
 
     def _end(self, job: Job, event: JobEvent, status: BusinessStatus, reason: str) -> None:
         self._batch.endings.append(ended(job, self._batch.round, event, status, reason))
-
-    def _record(self, event: Event, model: LoadedModel) -> tuple[Json, ...]:
-        """Unseal what was received for the patient and the model may want."""
-        at_ms = event.effective_ms or event.received_ms
-        look_back = timedelta(hours=model.manifest.look_back_h + _SLACK_H)
-        found = self._uow.events.record(
-            event.patient_key or "",
-            ("Observation", "Patient"),
-            since_ms=at_ms - int(look_back.total_seconds() * 1000),
-            codes=self._codes_of(model),
-        )
-        return tuple(orjson.loads(self._uow.events.content(each)) for each in found)
-
-    def _codes_of(self, model: LoadedModel) -> frozenset[str]:
-        digest = model.facts.model_digest
-        if digest not in self._codes:
-            self._codes[digest] = _wanted(model.manifest, self._batch.round.site.local_codes)
-        return self._codes[digest]
 
 
 def _wanted(manifest: Manifest, local_codes: LocalCodes) -> frozenset[str]:

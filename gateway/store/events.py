@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from threading import Lock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import orjson
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from gateway.store.unit_of_work import UnitOfWork
 
 _CONSENTS_REMEMBERED = 20_000
+_THE_BEGINNING_MS = -(2**62)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +98,19 @@ class ConsentCache:
             self._records[event_id] = record
 
 
-_COLUMNS = [events.c[name] for name in Event.__dataclass_fields__]
+_NAMES = tuple(Event.__dataclass_fields__)
+_COLUMNS = [events.c[name] for name in _NAMES]
+# Built once: this is what inference asks for with every batch.
+_RECORDS = (
+    sa.select(*_COLUMNS)
+    .where(
+        events.c.patient_key.in_(sa.bindparam("patients", expanding=True)),
+        events.c.resource_type.in_(sa.bindparam("types", expanding=True)),
+        events.c.is_current,
+        sa.or_(events.c.effective_ms >= sa.bindparam("since"), events.c.effective_ms.is_(None)),
+    )
+    .order_by(events.c.id)
+)
 
 
 class Events:
@@ -236,27 +249,35 @@ class Events:
         since_ms: int | None = None,
         codes: Collection[str] | None = None,
     ) -> list[Event]:
-        """Give the current versions of what was received for a patient, oldest first.
+        """Give what was received for one patient, see `records`."""
+        found = self.records([patient_key], resource_types, since_ms=since_ms, codes=codes)
+        return found[patient_key]
+
+    def records(
+        self,
+        patient_keys: Collection[str],
+        resource_types: Collection[str],
+        *,
+        since_ms: int | None = None,
+        codes: Collection[str] | None = None,
+    ) -> dict[str, list[Event]]:
+        """Give the current versions of what was received for patients, oldest first.
 
         Args:
-            patient_key: The patient.
+            patient_keys: The patients.
             resource_types: FHIR types wanted.
             since_ms: Leaves out what was true before; what has no time is always given.
             codes: Keeps only resources with one of these `system|code`, and those without codes.
         """
-        criteria = [
-            events.c.patient_key == patient_key,
-            events.c.resource_type.in_(resource_types),
-            events.c.is_current,
-        ]
-        if since_ms is not None:
-            recent = events.c.effective_ms >= since_ms
-            criteria.append(sa.or_(recent, events.c.effective_ms.is_(None)))
-        found = self._select(*criteria, order=events.c.id)
-        if codes is None:
-            return found
-        wanted = frozenset(code_keys(self._uow.sealer, codes))
-        return [e for e in found if not e.codes or not wanted.isdisjoint(e.codes)]
+        found: dict[str, list[Event]] = {key: [] for key in patient_keys}
+        wanted = None if codes is None else frozenset(code_keys(self._uow.sealer, codes))
+        since_ms = _THE_BEGINNING_MS if since_ms is None else since_ms
+        values = {"patients": list(found), "types": list(resource_types), "since": since_ms}
+        for row in self._uow.connection.execute(_RECORDS, values):
+            event = _event(row)
+            if wanted is None or not event.codes or not wanted.isdisjoint(event.codes):
+                found[str(event.patient_key)].append(event)
+        return found
 
     def content(self, event: Event) -> bytes:
         """Open the payload: the bytes as received.
@@ -336,13 +357,14 @@ class Events:
         limit: int | None = None,
     ) -> list[Event]:
         query = sa.select(*_COLUMNS).where(*criteria).order_by(order).limit(limit)
-        return [_event(row) for row in self._uow.connection.execute(query).mappings()]
+        return [_event(row) for row in self._uow.connection.execute(query)]
 
 
-def _event(row: sa.RowMapping) -> Event:
-    values = dict(row)
-    codes = str(values["codes"])
-    return Event(**{**values, "codes": tuple(codes.split("\n")) if codes else ()})
+def _event(row: sa.Row[Any]) -> Event:
+    values = dict(zip(_NAMES, row, strict=True))
+    codes = values["codes"]
+    values["codes"] = tuple(codes.split("\n")) if codes else ()
+    return Event(**values)
 
 
 def cut_bundle(raw: bytes, resources: Iterable[tuple[bytes, str]]) -> list[bytes | str]:
