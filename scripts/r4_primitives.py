@@ -1,7 +1,7 @@
 """JSON Schema (draft 4) of the primitive types of FHIR R4.
 
-The official patterns, their classes of white space read as ASCII; and where the text of the standard
-asks for more than its pattern, that too.
+The official patterns, their classes of white space read as ASCII; and where the text of the
+standard asks for more than its pattern, that too.
 
 Source: http://hl7.org/fhir/R4/datatypes.html#primitive.
 """

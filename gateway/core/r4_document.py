@@ -109,7 +109,7 @@ def _has_extension(shadow: object) -> bool:
 
 def _broken_local_references(resource: Object) -> Iterator[Violation]:
     """ref-1: a `#id` is the id of a contained resource; `#` is the resource itself."""
-    ids = {item.get("id") for item in _contained(resource)}
+    ids = {name for item in _contained(resource) if isinstance(name := item.get("id"), str)}
     for path, element in _walk(resource):
         reference = element.get("reference")
         if not (isinstance(reference, str) and reference.startswith("#")):

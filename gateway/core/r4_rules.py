@@ -13,6 +13,8 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 
+import orjson
+
 _DATE_LENGTH = len("2000-01-01")
 _WITH_REQUEST = frozenset(("batch", "transaction", "history"))
 _WITH_RESPONSE = frozenset(("batch-response", "transaction-response", "history"))
@@ -75,16 +77,15 @@ def _components_have_other_codes(observation: Object) -> bool:
     if not any(name.lstrip("_").startswith("value") for name in observation):
         return True
     own = _codings(observation)
-    return not any(
-        coding in own
-        for component in _objects(observation, "component")
-        for coding in _codings(component)
-    )
+    components = _objects(observation, "component")
+    return all(own.isdisjoint(_codings(component)) for component in components)
 
 
-def _codings(element: Object) -> list[Any]:
+def _codings(element: Object) -> set[bytes]:
+    """Give the codings of `code` in a form that can be compared at once."""
     code = element.get("code")
-    return _objects(code, "coding") if isinstance(code, dict) else []
+    codings = _objects(code, "coding") if isinstance(code, dict) else []
+    return {orjson.dumps(coding, option=orjson.OPT_SORT_KEYS) for coding in codings}
 
 
 def _probability_is_a_percentage(prediction: Object) -> bool:

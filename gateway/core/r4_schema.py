@@ -24,6 +24,7 @@ from gateway.core.r4_rules import INVARIANTS, repeated_choice
 
 MAX_ISSUES = 20
 _MAX_TYPES_KEPT = 32
+_MAX_RULES_KEPT = 256
 _REFERENCE_TO = re.compile(rb'"#/definitions/([^"]+)"')
 
 Schema = dict[str, Any]
@@ -147,13 +148,19 @@ class _Invariant:
 
 class _Rule:
     def __init__(self, _parent: Schema, rule: Schema, _path: list[str]) -> None:
-        shared = {name: _definition(name) for name in ("resource-type", "typed-reference")}
-        self._index = f"{rule['title']}\n{rule.get('description', '')}"
-        self._validator = _compiled(orjson.dumps({**rule, "definitions": shared}))
+        self._schema = orjson.dumps(rule)
+        self._words = f"{rule['title']}\n{rule.get('description', '')}"
 
     def validate(self, element: Any) -> None:  # noqa: ANN401 - any JSON value
-        if not self._validator.is_valid(element):
-            raise _Broken(self._index)
+        if not _rule_validator(self._schema).is_valid(element):
+            raise _Broken(self._words)
+
+
+@lru_cache(maxsize=_MAX_RULES_KEPT)
+def _rule_validator(rule: bytes) -> jsonschema_rs.Validator:
+    """Compile one titled rule, when an element that it is about is first explained."""
+    shared = {name: _definition(name) for name in ("resource-type", "typed-reference")}
+    return _compiled(orjson.dumps({**orjson.loads(rule), "definitions": shared}))
 
 
 def expression(resource_type: str, path: JsonPath) -> str:

@@ -1,7 +1,10 @@
 """Agreement with the official R4 examples, with HL7's validator, and with the definitions."""
 
+import contextlib
+import copy
 import csv
 import json
+import random
 import subprocess
 import sys
 from pathlib import Path
@@ -93,6 +96,45 @@ BASE_LEVEL_CASES = [
 @pytest.mark.parametrize("name", BASE_LEVEL_CASES)
 def test_what_breaks_base_r4_for_the_official_validator_is_refused(name: str) -> None:
     assert issues(DATA / "validator-cases" / name)
+
+
+JUNK: list[Any] = [None, 1, 1.5, "", "x", [], {}, [None], {"id": "a"}, True, "#x", "Device/1", [[]]]
+
+
+SPOILT_TYPES = {"Observation", "Bundle", "Patient", "Consent", "MedicationRequest", "Encounter"}
+
+
+def spoil(content: Any, chance: random.Random) -> None:
+    """Take away, replace or add something somewhere in a document."""
+    keys = list(content) if isinstance(content, dict) else list(range(len(content)))
+    key = chance.choice(keys)
+    if isinstance(content[key], (dict, list)) and content[key] and chance.random() < 0.6:
+        spoil(content[key], chance)
+    elif isinstance(content, dict) and chance.random() < 0.4:
+        content[f"_{key}"] = content.pop(key)
+    else:
+        content[key] = chance.choice(JUNK)
+
+
+def test_spoilt_examples_give_a_resource_or_a_content_error() -> None:
+    chance = random.Random(5)  # noqa: S311 - not for secrets
+    examples = sorted((DATA / "r4-examples").glob("[A-Z]*.json"))
+    small = [
+        json.loads(path.read_bytes())
+        for path in examples
+        if path.name.partition("-")[0] in SPOILT_TYPES and path.stat().st_size < 9000
+    ]
+
+    refused = 0
+    for example in small * 3:
+        content = copy.deepcopy(example)
+        spoil(content, chance)
+        raw = json.dumps(content).encode()
+        refused += not accepts(raw)
+        with contextlib.suppress(ContentError):
+            parse_bundle(raw)
+
+    assert refused > len(small)
 
 
 OWNERS: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
