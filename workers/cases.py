@@ -14,7 +14,7 @@ from gateway.core.audit import AgentKind, AuditAgent, AuditRecord, JobEvent, Out
 from gateway.core.clock import from_ms, new_id
 from gateway.core.consent import ConsentDecision
 from gateway.core.delivery import NewDelivery
-from gateway.core.errors import ProcessingError, TransientError
+from gateway.core.errors import ConfigurationError, ProcessingError, TransientError
 from gateway.core.findings import ResultContext, result_identifier
 from gateway.core.jobs import Advance, BusinessStatus, Job, JobState
 from gateway.core.routing import Route
@@ -201,7 +201,8 @@ def failed(job: Job, round_: Round, error: Exception, ports: Ports) -> Ending:
     if isinstance(error, ProcessingError):
         return ended(job, round_, "fail", status, error.message)
     age_s = (round_.now_ms - job.created_ms) / 1000
-    is_transient = isinstance(error, TransientError)
+    # What is not configured is the integrator's turn, while the job waits.
+    is_transient = isinstance(error, TransientError | ConfigurationError)
     if ports.backoff.is_spent(age_s) or (not is_transient and job.attempt >= MOST_ATTEMPTS):
         return ended(job, round_, "fail", status, f"Given up: {type(error).__name__}.")
     asked = error.retry_after_s if isinstance(error, TransientError) else None

@@ -22,9 +22,10 @@ from gateway import telemetry
 from gateway.core import audit
 from gateway.core.audit import AgentKind, Outcome
 from gateway.core.delivery import NewDelivery
-from gateway.core.errors import GatewayError, TransientError
+from gateway.core.errors import ProcessingError, TransientError
 from gateway.core.findings import Report, refusal, report
 from gateway.core.jobs import Advance, BusinessStatus, Job, JobState
+from models.manifest import Manifest
 from workers import circuits
 from workers.cases import (
     Case,
@@ -89,13 +90,12 @@ def _claim(job_ids: Sequence[str], ports: Ports) -> list[Job]:
 
 def _encode(batch: Batch, cases: Sequence[Case]) -> list[tuple[Case, Features]]:
     """Turn each patient's record into the model's inputs, or end the case with a refusal."""
-    gaps = {case.job.id: gap for case, gap in _gaps(batch, cases) if gap is not None}
-    complete = [case for case in cases if case.job.id not in gaps]
-    for system, asking in groupby(
-        sorted((case for case in cases if case.job.id in gaps), key=_system), key=_system
-    ):
-        complete += _ask_chart(batch, system, [(case, gaps[case.job.id]) for case in asking])
-    encoded = batch.each(complete, lambda case: case.job, lambda case: (case, _read(batch, case)))
+    first = batch.each(cases, lambda case: case.job, lambda case: (case, _first(batch, case)))
+    encoded = [(case, read) for case, read in first if not isinstance(read, Gap)]
+    gaps = [(case, read) for case, read in first if isinstance(read, Gap)]
+    for system, asking in groupby(sorted(gaps, key=_system), key=_system):
+        asked = _ask_chart(batch, system, list(asking))
+        encoded += batch.each(asked, lambda case: case.job, lambda case: (case, _read(batch, case)))
     refused = [(case, read) for case, read in encoded if isinstance(read, Refusal)]
     batch.endings += batch.each(
         refused, lambda pair: pair[0].job, lambda pair: _refuse(batch, pair)
@@ -103,12 +103,22 @@ def _encode(batch: Batch, cases: Sequence[Case]) -> list[tuple[Case, Features]]:
     return [(case, read) for case, read in encoded if isinstance(read, Features)]
 
 
-def _system(case: Case) -> str:
-    return case.event.system
+def _system(asking: tuple[Case, Gap]) -> str:
+    return asking[0].event.system
 
 
-def _gaps(batch: Batch, cases: Sequence[Case]) -> list[tuple[Case, Gap | None]]:
-    return batch.each(cases, lambda case: case.job, lambda case: (case, _gap(batch, case)))
+def _first(batch: Batch, case: Case) -> Features | Refusal | Gap:
+    """Read what was received; where something is missing, say what the EHR has to be asked for."""
+    read = _read(batch, case)
+    if isinstance(read, Features) and _is_complete(case.model.manifest, read):
+        return read
+    return _gap(batch, case) or read
+
+
+def _is_complete(manifest: Manifest, read: Features) -> bool:
+    """Say whether the EHR can't add anything: all is here, and only the latest values count."""
+    is_latest = all(each.aggregation == "latest" for each in manifest.inputs)
+    return is_latest and all(each.status == "present" for each in read.inputs)
 
 
 def _gap(batch: Batch, case: Case) -> Gap | None:
@@ -143,10 +153,14 @@ def _ask_chart(batch: Batch, system: str, asking: Sequence[tuple[Case, Gap]]) ->
             record = _fetched(batch, case, gap, f"The EHR did not answer: {type(error).__name__}.")
             batch.endings.append(replace(ending, records=(record, *ending.records)))
         return []
-    except GatewayError as error:
+    except ProcessingError as error:
         # An EHR that refuses such a search will go on doing so: what was received has to do.
         log.warning("chart-refused", system=system, error=type(error).__name__)
         return [case for case, _ in asking]
+    except Exception as error:  # noqa: BLE001 - an answer that nobody expected
+        for case, _ in asking:
+            batch.fail(case.job, error)
+        return []
     batch.answered.add(system)
     return [
         case.with_chart(found[gap.patient], _fetched(batch, case, gap, "")) for case, gap in asking

@@ -213,6 +213,34 @@ def test_an_ehr_that_refuses_searches_leaves_what_was_received(hospital: Hospita
     assert hospital.job().business_status is BusinessStatus.DELIVERY_PENDING
 
 
+def test_an_ehr_that_is_not_configured_postpones_the_job(hospital: Hospital) -> None:
+    hospital.admit_patient()
+    hospital.push(observation())
+    hospital.ehrs.known = None
+
+    for _ in range(4):
+        hospital.infer()
+        hospital.pass_time(60)
+
+    assert hospital.job().state is JobState.READY
+
+
+def test_an_answer_of_the_ehr_that_nobody_expected_ends_only_those_who_asked(
+    hospital: Hospital,
+) -> None:
+    hospital.admit_patient("p1")
+    hospital.admit_patient("p2")
+    hospital.push(observation(40, name="u2", of="p2", code=UREA))
+    hospital.push(observation(name="o1", of="p1"), observation(name="o2", of="p2"))
+    hospital.ehr.away = AttributeError()
+
+    hospital.infer()
+
+    asked, complete = hospital.jobs()
+    assert asked.business_status is BusinessStatus.QUEUED
+    assert complete.business_status is BusinessStatus.DELIVERY_PENDING
+
+
 def test_a_refusal_is_recorded_with_its_reason_and_no_result(hospital: Hospital) -> None:
     hospital.admit_patient()
     hospital.push(observation(0.01))
