@@ -32,10 +32,19 @@ def csv_codes(document: Document, folder: Path | None) -> tuple[list[LocalCode],
     text = read_text_file(folder / name)
     if text is None:
         return [], [document.problem(at, f"the file '{name}' can't be read")]
-    return _parse_csv(text, name)
+    return _parse_csv(text, name, _mapped(codes))
 
 
-def _parse_csv(text: str, name: str) -> tuple[list[LocalCode], list[Problem]]:
+def _mapped(codes: Mapping[str, Any]) -> set[tuple[str, str]]:
+    """Give system and code of the rows that are written out in the site file itself."""
+    written = codes.get("map")
+    rows = [row for row in written if isinstance(row, dict)] if isinstance(written, list) else []
+    return {(str(row.get("system", "")), str(row.get("code", ""))) for row in rows}
+
+
+def _parse_csv(
+    text: str, name: str, known: set[tuple[str, str]]
+) -> tuple[list[LocalCode], list[Problem]]:
     reader = csv.DictReader(io.StringIO(text), restkey="", strict=True)
     wanted = {"code", "loinc"}
     if not wanted <= set(reader.fieldnames or ()):
@@ -44,26 +53,25 @@ def _parse_csv(text: str, name: str) -> tuple[list[LocalCode], list[Problem]]:
     problems: list[Problem] = []
     try:
         for row in reader:
-            _add_row(row, rows, problems, at=(name, reader.line_num))
+            read = _read_row(row, at=(name, reader.line_num))
+            problems += read if isinstance(read, list) else []
+            if isinstance(read, LocalCode):
+                rows.append(read)
+                if (read.system, read.code) in known:
+                    problems.append(Problem(name, reader.line_num, 1, "code", "is mapped already"))
+                known.add((read.system, read.code))
     except csv.Error as error:
         problems.append(Problem(name, reader.line_num, 1, "", f"is not CSV: {error}"))
     return rows, problems
 
 
-def _add_row(
-    row: Mapping[str, str | None],
-    rows: list[LocalCode],
-    problems: list[Problem],
-    *,
-    at: tuple[str, int],
-) -> None:
+def _read_row(row: Mapping[str, str | None], *, at: tuple[str, int]) -> LocalCode | list[Problem]:
     known = {key: (row.get(key) or "").strip() for key in ("system", "code", "loinc")}
     try:
-        rows.append(LocalCode(**known))
+        return LocalCode(**known)
     except ValidationError as error:
-        for issue in error.errors(include_url=False, include_input=False, include_context=False):
-            column = str(issue["loc"][0])
-            problems.append(Problem(*at, 1, column, issue["msg"]))
+        issues = error.errors(include_url=False, include_input=False, include_context=False)
+        return [Problem(*at, 1, str(issue["loc"][0]), issue["msg"]) for issue in issues]
 
 
 def read_text_file(path: Path) -> str | None:
