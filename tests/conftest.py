@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from hypothesis import settings as property_settings
 
 from gateway.app import build
 from gateway.core.clock import new_id
@@ -24,6 +25,10 @@ SHARED_DATA = Path(__file__).resolve().parents[1] / ".." / "shared" / "data"
 MASTER = MasterKey(bytes(range(32)))
 
 _numbers = count(1)
+
+# A busy machine is no failure of the code: what is slow is measured in benchmarks/, not here.
+property_settings.register_profile("nadi", deadline=None)
+property_settings.load_profile("nadi")
 
 
 def shared_data(folder: str) -> Path:
