@@ -79,7 +79,7 @@ def consent(number: int | str = 1, subject: str = "Patient/p1", **changed: Any) 
 
 
 def bundle(*resources: Json, kind: str = "collection", **changed: Any) -> Json:
-    """A Bundle; for a transaction or batch each entry is an update of its resource."""
+    """A Bundle; where entries have requests each is an update of its resource."""
     return {
         "resourceType": "Bundle",
         "type": kind,
@@ -93,7 +93,9 @@ def _entry(resource: Json, kind: str) -> Json:
     entry: Json = {"resource": resource}
     if url:
         entry["fullUrl"] = f"http://ehr.test/fhir/{url}"
-    if kind in {"transaction", "batch"}:
+    if kind == "history":
+        entry["response"] = {"status": "200"}
+    if kind in {"transaction", "batch", "history"}:
         entry["request"] = (
             {"method": "PUT", "url": url}
             if url
