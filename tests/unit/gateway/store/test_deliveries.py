@@ -1,42 +1,24 @@
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import pytest
-from sqlalchemy import Connection, create_engine
 
 from gateway.core.delivery import FAILURES_TO_OPEN, Circuit, DeliveryState, NewDelivery, Passage
 from gateway.core.errors import Unsealable
 from gateway.core.jobs import JobId
 from gateway.store.deliveries import Deliveries, Settlement
-from gateway.store.patient_keys import PatientKeys
-from gateway.store.sealing import MasterKey, Sealer
-from gateway.store.tables import metadata
+from gateway.store.unit_of_work import Store
+from gateway.store.unit_of_work import UnitOfWork as Work
 
 LEASE_MS = 60_000
 BODY = b'[{"resourceType":"Observation"}]'
-SEALER = Sealer(MasterKey(b"k" * 32))
-
-
-@dataclass
-class Work:
-    """As much of a unit of work as the repository needs."""
-
-    connection: Connection
-    now_ms: int = 1_000_000
-    sealer: Sealer = SEALER
-    patient_keys: PatientKeys = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.patient_keys = PatientKeys(self)
 
 
 @pytest.fixture
-def work() -> Iterator[Work]:
-    engine = create_engine("sqlite://")
-    metadata.create_all(engine)
-    with engine.connect() as connection:
-        yield Work(connection)
-    engine.dispose()
+def work(store: Store) -> Iterator[Work]:
+    with store.write() as unit:
+        unit.now_ms = 1_000_000
+        yield unit
 
 
 def make(number: int = 1, system: str = "ehr") -> NewDelivery:
