@@ -80,7 +80,8 @@ class Evidence:
         """Take one claim into account; claims come in the order of the log."""
         record = claim.record
         if record.event == "receive" and EVENT_SYSTEM in claim.names and record.outcome == "0":
-            self.received[claim.names[EVENT_SYSTEM]] = claim
+            # A version may come again and be in force again: its row is from the first time.
+            self.received.setdefault(claim.names[EVENT_SYSTEM], claim)
         elif record.event == "configure":
             self.sites[claim.facts.get("version", "")] = claim
         elif record.event == "credential":

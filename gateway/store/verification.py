@@ -146,9 +146,9 @@ class LogVerifier:
         if row["body"] is None:
             what = f"AuditEvent {row['audit_seq']} of this leaf is gone"
             self.report.found("audit_leaves", row["leaf_index"], what, row["audit_seq"])
-            return bytes(row["leaf_hash"])
+            return as_bytes(row["leaf_hash"])
         self._check_event(row)
-        digest = leaf_hash(bytes(row["body"]))
+        digest = leaf_hash(as_bytes(row["body"]))
         if digest != row["leaf_hash"]:
             what = "the leaf is not the hash of its AuditEvent"
             self.report.found("audit_leaves", row["leaf_index"], what, row["seq"])
@@ -157,7 +157,7 @@ class LogVerifier:
     def _check_event(self, row: Mapping[str, Any]) -> None:
         seq = row["seq"]
         try:
-            record = read_record(bytes(row["body"]))
+            record = read_record(as_bytes(row["body"]))
         except AuditEventMalformed:
             self.report.found("audit_events", seq, "its body is not what was written", seq)
             return
@@ -206,7 +206,7 @@ class LogVerifier:
         if opened and opened.size != size:
             self.report.found("audit_checkpoints", size, f"its note is about {opened.size} leaves")
         try:
-            stored = orjson.loads(row["frontier"])
+            stored = orjson.loads(str(row["frontier"]))
         except orjson.JSONDecodeError:
             stored = None
         if size in self._frontiers and stored != self._frontiers[size]:
@@ -278,6 +278,9 @@ def verify(
         except DBAPIError as error:
             what = f"it can't be read any further ({type(error).__name__})"
             log.report.found("database", uow.connection.dialect.name, what)
+        finally:
+            # Nothing was written, and a damaged database can't even end a transaction well.
+            uow.connection.rollback()
     return log.report
 
 
@@ -299,6 +302,11 @@ def _take_snapshot(connection: sa.Connection) -> None:
     """Let all that is read be of one moment; SQLite's transactions are so anyway."""
     if connection.dialect.name != "sqlite":
         connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+
+
+def as_bytes(value: object) -> bytes:
+    """Give a value as bytes, whatever type it was turned into."""
+    return bytes(value) if isinstance(value, bytes | memoryview) else str(value).encode()
 
 
 def check_file(connection: sa.Connection, report: Verification) -> None:

@@ -27,7 +27,7 @@ from gateway.store.credentials import Credential
 from gateway.store.evidence import Claim, Evidence, JobEvidence, decision_key
 from gateway.store.identity import code_keys, dedupe_key, resource_key
 from gateway.store.sealing import Place
-from gateway.store.verification import Progress, Verification, rows
+from gateway.store.verification import Progress, Verification, as_bytes, rows
 
 if TYPE_CHECKING:
     from gateway.store.unit_of_work import UnitOfWork
@@ -84,7 +84,7 @@ class RowVerifier:
     def _check_key(self, row: Row) -> None:
         name = str(row["patient_key"])
         # Sealing nothing unwraps the key, which opens for this patient alone.
-        self._uow.sealer.seal(bytes(row["wrapped_key"]), name, Place("", "", ""), b"")
+        self._uow.sealer.seal(as_bytes(row["wrapped_key"]), name, Place("", "", ""), b"")
 
     def _check_event(self, row: Row) -> None:
         claim = self._evidence.received.get(row["id"])
@@ -278,7 +278,7 @@ class RowVerifier:
 
     def _open(self, table: str, column: str, row: Row) -> bytes:
         place = Place(table, column, row["id"])
-        return self._uow.patient_keys.unseal(row["patient_key"], place, bytes(row[column]))
+        return self._uow.patient_keys.unseal(row["patient_key"], place, as_bytes(row[column]))
 
     def _compare(
         self, table: str, row: Row, expected: Mapping[str, object], claim: Claim | None = None

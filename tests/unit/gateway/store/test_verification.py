@@ -1,0 +1,210 @@
+"""Whatever is changed in the database behind Nadi's back is found, and named."""
+
+import shutil
+import sqlite3
+
+import pytest
+
+from gateway.store.checkpoint_file import CheckpointFile
+from gateway.store.verification import verify
+from tests.installation import consent, creatinine, installation, reopened
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory):
+    """An installation with events, a Bundle, jobs and a log with two checkpoints."""
+    folder = tmp_path_factory.mktemp("original") / "nadi"
+    with installation(folder) as nadi:
+        nadi.receive(consent("p1"), creatinine("p1"), creatinine("p2"))
+        nadi.integrate()
+        nadi.receive(consent("p1", rule="deny", version="2"))
+        nadi.receive_bundle(consent("p3"), creatinine("p3"))
+        nadi.integrate()
+    return folder
+
+
+@pytest.fixture
+def nadi(original, tmp_path):
+    """A copy of it, whose append-only triggers are gone as an attacker would have them gone."""
+    folder = tmp_path / "nadi"
+    shutil.copytree(original, folder)
+    with sqlite3.connect(folder / "nadi.db") as database:
+        triggers = database.execute("select name from sqlite_master where type = 'trigger'")
+        for (name,) in triggers.fetchall():
+            database.execute(f"drop trigger {name}")
+    with reopened(folder) as copy:
+        yield copy
+
+
+def change(nadi, *statements):
+    nadi.store.close()
+    with sqlite3.connect(nadi.folder / "nadi.db") as database:
+        for statement in statements:
+            database.execute(statement)
+
+
+def findings(nadi):
+    outside = CheckpointFile(nadi.folder).notes()
+    with nadi.store.read() as uow:
+        return verify(uow, nadi.keys.verifier, outside=outside, progress=lambda *_: None)
+
+
+def test_an_untouched_database_holds(nadi):
+    report = findings(nadi)
+
+    assert report.findings == []
+    assert report.counted["events"] == 6
+    assert report.counted["jobs"] == 3
+    assert report.counted["submissions"] == 1
+
+
+@pytest.mark.parametrize(
+    ("statement", "table", "what"),
+    [
+        (
+            "update audit_events set body = replace(body, 'ckd-risk', 'ckd-rixk')",
+            "audit_leaves",
+            "",
+        ),
+        (
+            "update audit_events set outcome = '4' where event = 'configure'",
+            "audit_events",
+            "outcome",
+        ),
+        ("update audit_events set patient_key = null where seq = 8", "audit_events", "patient_key"),
+        ("update audit_events set recorded_ms = recorded_ms + 1", "audit_events", "recorded_ms"),
+        (
+            "update audit_leaves set leaf_hash = zeroblob(32) where leaf_index = 3",
+            "audit_leaves",
+            "",
+        ),
+        ("delete from audit_leaves where leaf_index = 2", "audit_leaves", "leaf 2 is missing"),
+        ("delete from audit_events where seq = 5", "audit_leaves", "is gone"),
+        ("delete from audit_checkpoints", "audit_checkpoints", "have none"),
+        (
+            "update audit_checkpoints set note = replace(note, 'nadi', 'nady')",
+            "audit_checkpoints",
+            "",
+        ),
+        ("update audit_checkpoints set frontier = '[]'", "audit_checkpoints", "frontier"),
+        ("update events set payload = zeroblob(80)", "events", "opened"),
+        ("update events set sha256 = lower(hex(zeroblob(32)))", "events", "sha256"),
+        ("update events set resource_type = 'Patient'", "events", "resource_type"),
+        ("update events set patient_key = lower(hex(zeroblob(32)))", "events", "opened"),
+        ("update events set codes = 'x'", "events", "codes"),
+        ("update events set effective_ms = 1", "events", "effective_ms"),
+        ("update events set version_id = '7'", "events", "version_id"),
+        ("update events set is_current = 0", "events", "current"),
+        ("update events set system = 'ehs'", "events", "dedupe_key"),
+        ("update events set principal_id = 'x'", "events", "principal_id"),
+        ("update events set received_ms = received_ms + 1", "events", "received_ms"),
+        ("update events set submission_id = 'x'", "events", "Bundle"),
+        ("delete from events where resource_type = 'Consent'", "events", "not there"),
+        ("update submissions set skeleton = zeroblob(80)", "submissions", "opened"),
+        ("update submissions set sha256 = 'x'", "submissions", "sha256"),
+        ("update submissions set bundle_type = 'batch'", "submissions", "bundle_type"),
+        ("update jobs set state = 'completed' where state = 'ready'", "jobs", "state"),
+        ("update jobs set state = 'ready' where state = 'rejected'", "jobs", "state"),
+        ("update jobs set reason = 'because' where state = 'rejected'", "jobs", "state"),
+        ("update jobs set route = 'other'", "jobs", "route"),
+        ("update jobs set patient_key = 'x'", "jobs", "patient_key"),
+        ("update jobs set decisions = replace(decisions, 'deny', 'permit')", "jobs", "decisions"),
+        ("update jobs set decisions = '['", "jobs", "can't be read"),
+        ("delete from jobs", "jobs", "not there"),
+        ("update patient_keys set wrapped_key = zeroblob(61)", "patient_keys", "opened"),
+        ("update sites set yaml = replace(yaml, 'deny', 'permit')", "sites", "not the file"),
+        ("update sites set applied_by = 'x'", "sites", "applied_by"),
+        ("update credentials set role = 'operator'", "credentials", "not the credential"),
+        ("update credentials set secret_sha256 = 'x'", "credentials", "not the credential"),
+        ("update credentials set revoked_ms = 1", "credentials", "revoked"),
+        (
+            "insert into credentials values ('x', 'y', 'operator', null, 'z', 1, null)",
+            "credentials",
+            "not on record",
+        ),
+    ],
+    ids=lambda value: value[:48] if isinstance(value, str) else None,
+)
+def test_a_change_is_found_and_named(nadi, statement, table, what):
+    change(nadi, statement)
+
+    report = findings(nadi)
+
+    assert not report.holds
+    assert any(each.table == table and what in each.what for each in report.findings), (
+        report.findings
+    )
+
+
+def test_a_log_that_was_cut_is_shorter_than_the_checkpoint_outside(nadi):
+    change(
+        nadi,
+        "delete from audit_leaves where leaf_index >= (select min(size) from audit_checkpoints)",
+        "delete from audit_events where seq > (select max(audit_seq) from audit_leaves)",
+        "delete from audit_checkpoints where size > (select count(*) from audit_leaves)",
+        "update sqlite_sequence set seq = (select max(seq) from audit_events) "
+        "where name = 'audit_events'",
+    )
+
+    report = findings(nadi)
+
+    assert any(each.table == "checkpoint file" for each in report.findings)
+
+
+def test_events_cut_off_before_they_were_in_the_log_are_missed(nadi):
+    nadi.receive(creatinine("p4"))
+    change(nadi, "delete from audit_events where seq = (select max(seq) from audit_events)")
+
+    report = findings(nadi)
+
+    assert any("were written" in each.what for each in report.findings)
+
+
+def test_what_has_no_place_in_the_log_yet_is_told(nadi):
+    nadi.receive(creatinine("p4"))
+
+    report = findings(nadi)
+
+    assert report.holds
+    assert any("wait for their place" in note for note in report.notes)
+
+
+def test_a_text_that_is_no_utf_8_names_its_row(nadi):
+    change(nadi, "update jobs set route = cast(x'ff41' as text)")
+
+    report = findings(nadi)
+
+    assert any(each.table == "jobs" and "route" in each.what for each in report.findings)
+
+
+def test_a_damaged_file_is_found(nadi):
+    nadi.store.close()
+    path = nadi.folder / "nadi.db"
+    content = bytearray(path.read_bytes())
+    # The header of an inner page: how many cells it has.
+    content[4096 * 3 + 4] ^= 1
+    path.write_bytes(bytes(content))
+
+    report = findings(nadi)
+
+    assert any(each.table in ("database file", "database") for each in report.findings)
+
+
+def test_a_checkpoint_file_that_was_tampered_with_is_found(nadi):
+    file = nadi.folder / "audit" / "checkpoints.log"
+    file.write_text(file.read_text() + "and more\n")
+
+    report = findings(nadi)
+
+    assert [each.table for each in report.findings] == ["checkpoint file"]
+
+
+def test_the_checkpoint_file_stays_small(tmp_path):
+    file = CheckpointFile(tmp_path)
+    note = "origin\n{}\nroot\n" + "extension\n" * 40_000 + "\n\u2014 origin signature\n"
+
+    for size in range(8):
+        file.append(note.format(size))
+
+    assert (tmp_path / "audit" / "checkpoints.log").stat().st_size < 2**21
+    assert file.notes()[-1] == note.format(7)
