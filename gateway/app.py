@@ -20,12 +20,12 @@ from gateway.api.edge import Edge
 from gateway.api.health import Health
 from gateway.api.intake import Intake
 from gateway.api.openapi import describe
-from gateway.api.outcome import fhir_response, refuse
+from gateway.api.outcome import NotOffered, fhir_response, refuse
 from gateway.api.receive import Receiver
 from gateway.api.results import Results
 from gateway.api.security import Authenticator
 from gateway.api.tasks import Tasks
-from gateway.core.errors import ContentError, NotFound
+from gateway.core.errors import NotFound
 from gateway.core.principal import Permission
 from gateway.queue import bell, is_broker_up
 from gateway.settings import Settings, get_settings
@@ -143,7 +143,7 @@ def _explain_unknown(app: FastAPI) -> None:
         return refuse(NotFound("There is nothing at this address."))
 
     async def not_allowed(_request: Request, error: Exception) -> Response:
-        response = refuse(ContentError("This method is not offered at this address."), status=405)
+        response = refuse(NotOffered(), status=405)
         response.headers.update(getattr(error, "headers", None) or {})
         return response
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import orjson
 from starlette.responses import Response
 
-from gateway.core.errors import GatewayError, Issue, TransientError
+from gateway.core.errors import ContentError, GatewayError, InvalidResource, Issue, TransientError
 
 FHIR_JSON = "application/fhir+json; charset=utf-8"
 
@@ -36,6 +36,15 @@ STATUS = {
     "no-store": 503,
     "timeout": 504,
 }
+
+# Of an element, rather than of the request as a whole, these say something else.
+STATUS_OF_CONTENT = {**STATUS, "too-long": 422, "not-supported": 422}
+
+
+class NotOffered(ContentError):
+    """This method is not offered at this address."""
+
+    issue_type = "not-supported"
 
 
 def operation_outcome(issues: Sequence[Issue]) -> dict[str, object]:
@@ -66,7 +75,8 @@ def refuse(error: GatewayError, *, status: int | None = None) -> Response:
         headers["WWW-Authenticate"] = 'Bearer realm="nadi"'
     if isinstance(error, TransientError):
         headers["Retry-After"] = str(max(1, round(error.retry_after_s or 1)))
-    code = status or STATUS.get(error.issues[0].code, STATUS.get(error.issue_type, 422))
+    statuses = STATUS_OF_CONTENT if isinstance(error, InvalidResource) else STATUS
+    code = status or statuses.get(error.issues[0].code, statuses.get(error.issue_type, 422))
     return fhir_response(operation_outcome(error.issues), status=code, headers=headers)
 
 

@@ -21,7 +21,7 @@ from gateway.api.batch import Receipt
 from gateway.api.body import check_headers, read_body
 from gateway.api.edge import Call, Edge, Endpoint
 from gateway.api.entries import with_refusals
-from gateway.api.outcome import STATUS, fhir_response, operation_outcome
+from gateway.api.outcome import STATUS_OF_CONTENT, fhir_response, operation_outcome
 from gateway.core.errors import ContentError, Forbidden, InvalidResource, Issue, NotFound
 from gateway.core.fhir import (
     ParsedBundle,
@@ -204,7 +204,7 @@ def _entry(receipt: Receipt) -> dict[str, object]:
 
 
 def _status(issues: Sequence[Issue]) -> str:
-    return str(STATUS.get(issues[0].code, 422))
+    return str(STATUS_OF_CONTENT.get(issues[0].code, 422))
 
 
 def _outcome(receipt: Receipt) -> dict[str, object]:

@@ -521,7 +521,7 @@ def test_a_delete_is_refused_where_it_stands_never_ignored(api: Api, kind: str):
     first, second = entries(api.post(raw(deleted(kind))))
 
     assert first["response"]["status"] == "202"
-    assert second["response"]["status"] == "415"
+    assert second["response"]["status"] == "422"
     told = second["response"]["outcome"]["issue"][0]
     assert told["expression"] == ["Bundle.entry[1].request.method"]
     with api.store.read() as uow:
@@ -532,7 +532,7 @@ def test_a_delete_is_refused_where_it_stands_never_ignored(api: Api, kind: str):
 
 
 def test_a_delete_within_a_transaction_refuses_it_all(api: Api):
-    told = issue(api.post(raw(deleted("transaction"))), 415)
+    told = issue(api.post(raw(deleted("transaction"))), 422)
 
     assert told["code"] == "not-supported"
     assert rows(api, "events") == 0
@@ -544,7 +544,7 @@ def test_an_entry_without_a_resource_is_refused_where_it_stands(api: Api):
 
     _, second = entries(api.post(raw(sent)))
 
-    assert second["response"]["status"] == "415"
+    assert second["response"]["status"] == "422"
     assert second["response"]["outcome"]["issue"][0]["expression"] == ["Bundle.entry[1]"]
 
 
