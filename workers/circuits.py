@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping
 
+from gateway.core.delivery import Circuit
 from gateway.store.unit_of_work import UnitOfWork
 from workers.ports import Ports, Round
 
@@ -31,3 +32,20 @@ def keep(
             failures + 1, retry_after_s=away[system], random=ports.random, is_of_system=True
         )
         uow.deliveries.circuit_failed(system, delay_s=delay_s, is_asked=away[system] is not None)
+
+
+def give_back(uow: UnitOfWork, round_: Round, systems: Collection[str]) -> None:
+    """Let another probe go where this batch took one and then had nothing to send.
+
+    A delivery may end before it is sent, since its consent was withdrawn; without this nothing
+    else would pass until the probe's lease ran out.
+
+    Args:
+        uow: The transaction of the batch.
+        round_: The circuits as the batch found them.
+        systems: Systems to which the batch sent nothing.
+    """
+    for system in systems:
+        circuit = round_.circuits.get(system, Circuit())
+        if circuit.is_probing:
+            uow.deliveries.set_circuit(system, Circuit(circuit.failures))

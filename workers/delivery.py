@@ -329,6 +329,8 @@ def _settle(batch: _Batch) -> None:
         uow.audit(*(record for each in outcomes for record in each.records))
         away = {system: fate.retry_after_s for system, fate in batch.away.items()}
         circuits.keep(uow, ports, batch.round, answered=batch.answered, away=away)
+        claimed = {_delivery(outcome).system for outcome in batch.outcomes}
+        circuits.give_back(uow, batch.round, claimed - batch.answered - away.keys())
     _count(change for change in moving if change.job.id in movable)
 
 

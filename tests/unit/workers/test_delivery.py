@@ -193,6 +193,25 @@ def test_only_one_probe_goes_through_a_half_open_circuit_and_its_success_wakes_t
     assert len(hospital.ehr.results()) == 3
 
 
+def test_a_probe_that_was_not_sent_lets_another_go_at_once(hospital: Hospital) -> None:
+    for number in range(2):
+        with_result(hospital, f"p{number}")
+    hospital.ehr.away = EhrOverloaded(retry_after_s=120)
+    hospital.deliver()
+    hospital.ehr.away = None
+    with hospital.store.write() as uow:
+        uow.connection.exec_driver_sql(
+            "update events set is_current = 0 where id = (select min(event_id) from jobs)"
+        )
+    hospital.pass_time(121)
+
+    assert hospital.deliver() == 1
+    assert hospital.ehr.results() == []
+    assert hospital.deliver() == 1
+
+    assert len(hospital.ehr.results()) == 1
+
+
 def test_a_result_the_ehr_refuses_is_given_up_at_once_and_its_neighbours_arrive(
     hospital: Hospital,
 ) -> None:
