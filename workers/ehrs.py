@@ -77,12 +77,17 @@ class Ehrs:
 def _connect(system: System, key: _Key) -> Connection:
     client = FhirClient(
         key.base_url,
-        auth_header=lambda: _header(system.token),
+        auth_header=lambda: authorization(system.token),
         timeout_s=key.timeout_s,
         max_response_bytes=_MAX_RESPONSE_BYTES,
     )
     return Connection(client, ResultRecipient(client), key.base_url)
 
 
-def _header(token: Secret | None) -> str | None:
+def authorization(token: Secret | None) -> str | None:
+    """Give the Authorization header of the moment; the token is read each time, so it can change.
+
+    Raises:
+        ConfigurationError: The token is not where the site says.
+    """
     return f"Bearer {token.resolve()}" if token else None

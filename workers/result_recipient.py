@@ -22,9 +22,10 @@ import orjson
 
 from adapters.fhir_rest.answers import WriteOutcome
 from adapters.fhir_rest.errors import EhrAnswerUnreadable, EhrRefused, MultipleMatches
-from gateway.core.errors import GatewayError, TransientError
+from gateway.core.errors import GatewayError, ProcessingError, TransientError
 from gateway.core.findings import DIGEST_SYSTEM, RESULT_SYSTEM, Report
 from gateway.core.write_back import (
+    CONTAINED_DEVICE,
     device_condition,
     is_device,
     is_provenance,
@@ -250,15 +251,17 @@ class ResultRecipient:
             self._ehr.create("Provenance", orjson.dumps(provenance), if_none_exist=condition)
 
     def _device(self, report: Report) -> str:
-        """Give the place of the model's Device in the EHR, written first where it is not there.
+        """Give the place of the model's Device, written first where it is not there.
 
         Raises:
-            TransientError: The EHR is away.
-            EhrRefused: It takes no Device.
-            EhrAnswerUnreadable: It does not say where the Device is.
+            TransientError: The EHR is away, or does not say where the Device is.
         """
         if report.digest not in self._devices:
-            self._devices[report.digest] = self._find_device(report) or self._create_device(report)
+            try:
+                place = self._find_device(report) or self._create_device(report)
+            except ProcessingError:  # an EHR without Devices: the Observation carries its own
+                place = CONTAINED_DEVICE
+            self._devices[report.digest] = place
         return self._devices[report.digest]
 
     def _find_device(self, report: Report) -> str | None:

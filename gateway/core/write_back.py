@@ -23,6 +23,9 @@ from gateway.core.findings import (
     observation_urn,
 )
 
+#: Reference to a Device that lies inside the Observation.
+CONTAINED_DEVICE = "#model"
+
 
 @dataclass(frozen=True)
 class Transaction:
@@ -76,12 +79,22 @@ def device_condition(digest: str) -> str:
 
 
 def with_device(report: Report, reference: str) -> Report:
-    """Give the report with the Device's place in the EHR instead of its `urn:uuid:`."""
+    """Give the report with the Device's place in the EHR instead of its `urn:uuid:`.
+
+    Args:
+        report: The report.
+        reference: `Device/<id>`, or `CONTAINED_DEVICE` for an EHR that takes no Device: then the
+            Observation carries it, and the Provenance names it by its identifier.
+    """
     observation = {**report.observation, "device": {"reference": reference}}
+    who: Json = {"reference": reference}
+    if reference == CONTAINED_DEVICE:
+        observation["contained"] = [{**report.device, "id": CONTAINED_DEVICE.removeprefix("#")}]
+        who = {"type": "Device", "identifier": report.device["identifier"][0]}
     if report.provenance is None:
         return replace(report, observation=observation)
     author, *others = report.provenance["agent"]
-    named = {**author, "who": {**author["who"], "reference": reference}}
+    named = {**author, "who": {**who, "display": author["who"]["display"]}}
     provenance = {**report.provenance, "agent": [named, *others]}
     return replace(report, observation=observation, provenance=provenance)
 

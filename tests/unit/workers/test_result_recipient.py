@@ -171,6 +171,22 @@ def test_a_refusal_of_the_content_is_final_and_one_of_the_service_is_not(
     assert write(ehr, make()) == [expected]
 
 
+@pytest.mark.parametrize("refused", ["Device", "search Device"])
+def test_an_ehr_without_devices_gets_the_device_inside_the_observation(refused: str) -> None:
+    ehr = FakeEhr()
+    ehr.refused.update({"": 501, refused: 404})
+
+    (fate,) = write(ehr, make())
+
+    assert isinstance(fate, Written)
+    (result,) = ehr.results()
+    assert result["device"] == {"reference": "#model"}
+    assert result["contained"][0]["identifier"][0]["value"] == "d" * 64
+    who = ehr.of("Provenance")[0]["agent"][0]["who"]
+    assert who["identifier"]["value"] == "d" * 64
+    assert "reference" not in who
+
+
 def test_an_ehr_without_provenance_gets_the_observation_all_the_same() -> None:
     ehr = FakeEhr()
     ehr.refused["Provenance"] = 404

@@ -19,6 +19,7 @@ from gateway.core.findings import (
     result_identifier,
 )
 from gateway.core.write_back import (
+    CONTAINED_DEVICE,
     device_condition,
     is_device,
     is_provenance,
@@ -331,6 +332,13 @@ def test_resources_written_one_by_one_refer_to_their_places_in_the_ehr(
     assert provenance["agent"][0]["who"]["reference"] == "Device/7"
     assert provenance["target"] == [{"reference": "Observation/8"}]
     assert len(provenance["agent"]) == 2
+
+
+def test_a_report_that_carries_its_device_is_valid_r4(manifest: Manifest) -> None:
+    placed = with_device(make(manifest), CONTAINED_DEVICE)
+
+    parse_resource(orjson.dumps(placed.observation))
+    parse_resource(orjson.dumps(provenance_of(placed, "Observation/8")))
 
 
 def test_what_an_ehr_gives_is_recognised_by_its_own_marks_only(manifest: Manifest) -> None:

@@ -1,0 +1,74 @@
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+
+from adapters.site import Secret, Site, System
+from gateway.core.errors import ConfigurationError
+from workers.ehrs import Ehrs, authorization
+
+
+class Sites:
+    """Gives the site that a test has applied."""
+
+    def __init__(self) -> None:
+        ehr = System(name="ehr", kind="fhir-rest", address="http://ehr.test/fhir")
+        self.site = Site(name="test", systems={"ehr": ehr})
+
+    def __call__(self) -> Site:
+        return self.site
+
+    def change(self, **changes: object) -> None:
+        ehr = replace(self.site.systems["ehr"], **changes)
+        self.site = replace(self.site, systems={"ehr": ehr})
+
+
+@pytest.fixture
+def sites() -> Sites:
+    return Sites()
+
+
+@pytest.fixture
+def ehrs(sites: Sites) -> Iterator[Ehrs]:
+    made = Ehrs(sites, timeout_s=1)
+    yield made
+    made.close()
+
+
+def test_a_connection_is_kept_while_the_site_says_the_same(ehrs: Ehrs) -> None:
+    assert ehrs.connection("ehr") is ehrs.connection("ehr")
+    assert ehrs.connection("ehr").base_url == "http://ehr.test/fhir"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"address": "http://other.test/fhir"},
+        {"token": Secret("env:NADI_TEST_TOKEN")},
+        {"timeout_s": 3.0},
+    ],
+    ids=["address", "token", "timeout"],
+)
+def test_another_address_credential_or_timeout_makes_a_new_connection(
+    ehrs: Ehrs, sites: Sites, change: dict[str, object]
+) -> None:
+    before = ehrs.connection("ehr")
+
+    sites.change(**change)
+
+    assert ehrs.connection("ehr") is not before
+
+
+def test_a_system_that_the_site_does_not_have_is_a_matter_of_configuration(ehrs: Ehrs) -> None:
+    with pytest.raises(ConfigurationError, match="no system 'lab'"):
+        ehrs.connection("lab")
+
+
+def test_the_token_is_read_when_it_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    secret = Secret("env:NADI_TEST_TOKEN")
+    monkeypatch.setenv("NADI_TEST_TOKEN", "first")
+    before = authorization(secret)
+    monkeypatch.setenv("NADI_TEST_TOKEN", "second")
+
+    assert (before, authorization(secret)) == ("Bearer first", "Bearer second")
+    assert authorization(None) is None
