@@ -63,6 +63,8 @@ class RowVerifier:
         self._each("credentials", self._check_credential)
         self._check_missing("events", set(self._evidence.received))
         self._check_missing("jobs", set(self._evidence.jobs))
+        delivered = {name for name, job in self._evidence.jobs.items() if job.delivered}
+        self._check_missing("deliveries", delivered, key="job_id")
 
     def _each(self, table: str, check: Callable[[Row], None], *, key: str = "id") -> None:
         connection = self._uow.connection
@@ -295,10 +297,11 @@ class RowVerifier:
             what = f"column {column} is not the time that was recorded"
             self._report.found(table, str(row[key]), what, claim.seq)
 
-    def _check_missing(self, table: str, recorded: set[str]) -> None:
-        present = {row["id"] for row in rows(self._uow.connection, f"select id from {table}")}  # noqa: S608
+    def _check_missing(self, table: str, recorded: set[str], *, key: str = "id") -> None:
+        present = {row[key] for row in rows(self._uow.connection, f"select {key} from {table}")}  # noqa: S608
         for gone in sorted(recorded - present):
-            self._report.found(table, gone, "it is on record but not there")
+            name = gone if key == "id" else f"{key} {gone}"
+            self._report.found(table, name, "it is on record but not there")
 
 
 _OPEN = ("queued", "running", "delivery-pending")
