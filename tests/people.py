@@ -51,7 +51,7 @@ class Person:
             self.observation(name, code, value, unit) for name, (code, value, unit) in _LABS.items()
         ]
 
-    def creatinine(self, value: float = 3.8, **changed: Any) -> Json:
+    def creatinine(self, value: float = 3.827, **changed: Any) -> Json:
         """The result that starts the route."""
         return {**self.observation("creatinine", "2160-0", value, "mg/dL"), **changed}
 

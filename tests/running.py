@@ -98,6 +98,11 @@ class RunningNadi:
             found = connection.execute(sa.text(query), parameters).mappings()
             return [dict(row) for row in found]
 
+    def change(self, statement: str, **parameters: object) -> None:
+        """Change the database behind Nadi's back."""
+        with self._engine.begin() as connection:
+            connection.execute(sa.text(statement), parameters)
+
     def jobs_of(self, task_id: str) -> list[dict[str, Any]]:
         """Read the jobs that an event caused."""
         return self.rows("select * from jobs where event_id = :id order by id", id=task_id)
@@ -156,9 +161,10 @@ class RunningNadi:
         answer: dict[str, Any] = httpx.get(f"{self.ehr_base}/sandbox/stats", timeout=30).json()
         return answer
 
-    def duplicates(self) -> int:
-        """Count what the stand-in EHR holds twice under one identifier."""
-        return sum(self.stats()["duplicates"].values())
+    def duplicates(self, *resource_types: str) -> int:
+        """Count what the stand-in EHR holds twice under one identifier, of some types or all."""
+        found = self.stats()["duplicates"]
+        return sum(found.get(each, 0) for each in resource_types or found)
 
     def results(self) -> list[dict[str, Any]]:
         """Read every Observation that Nadi wrote into the stand-in EHR."""
@@ -190,6 +196,15 @@ class RunningNadi:
     def settle(self, within_s: float = 60) -> None:
         """Wait until no job is open any more."""
         wait_until(self.is_settled, within_s=within_s, what="every job is finished")
+
+    def wait_until_integrated(self) -> None:
+        """Wait until every AuditEvent has its place in the log."""
+        placed = "(select count(*) from audit_leaves) = (select count(*) from audit_events)"
+        wait_until(
+            lambda: bool(self.rows(f"select {placed} as placed")[0]["placed"]),
+            within_s=20,
+            what="every AuditEvent has its place in the log",
+        )
 
     def wait_for_status(self, task_id: str, status: str, *, within_s: float = 30) -> None:
         """Wait until every job of an event has a business status."""
