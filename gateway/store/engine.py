@@ -87,11 +87,19 @@ def migrate(url: str) -> None:
 
 
 def is_at_head(engine: sa.Engine) -> bool:
-    """Say whether the database has the schema that this version of Nadi needs."""
+    """Say whether the database has the schema that this version of Nadi needs.
+
+    Raises:
+        StoreUnavailable: The database is away, or is none any more.
+    """
     from alembic.migration import MigrationContext  # noqa: PLC0415
 
-    with engine.connect() as connection:
-        return set(MigrationContext.configure(connection).get_current_heads()) == _heads()
+    try:
+        with engine.connect() as connection:
+            return set(MigrationContext.configure(connection).get_current_heads()) == _heads()
+    except DBAPIError as error:
+        message = f"The database can't be read ({type(error).__name__})."
+        raise StoreUnavailable(message) from error
 
 
 @lru_cache(maxsize=1)
