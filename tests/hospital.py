@@ -26,6 +26,7 @@ from gateway.core.findings import RuntimeFacts
 from gateway.core.jobs import Job
 from gateway.core.principal import Principal, Role
 from gateway.store.audit_log import AuditFilter
+from gateway.store.events import ConsentCache
 from gateway.store.jobs import JobFilter
 from gateway.store.sealing import MasterKey, Sealer
 from gateway.store.tables import metadata
@@ -327,6 +328,10 @@ class Hospital:
     def remove_routes(self) -> None:
         """Apply a site that has no route any more."""
         self.site = replace(self.site, routes=())
+
+    def forget_consents(self) -> None:
+        """Begin as a process does: with no consent read yet."""
+        self.store._consents = ConsentCache()
 
     # -- what the EHR pushes -----------------------------------------------------------------
 

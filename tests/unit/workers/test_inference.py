@@ -111,6 +111,50 @@ def test_consent_withdrawn_while_queued_cancels_before_anything_is_unsealed(
     assert hospital.models.model.batches == []
 
 
+def test_a_consent_that_cannot_be_read_denies_and_spoils_nobody_else(hospital: Hospital) -> None:
+    for name in ("p1", "p2"):
+        hospital.admit_patient(name)
+        hospital.push(observation(name=f"o-{name}", of=name))
+    spoilt = hospital.jobs()[0]
+    with hospital.store.write() as uow:
+        uow.connection.exec_driver_sql(
+            "update events set payload = zeroblob(64) "
+            "where resource_type = 'Consent' and patient_key = ?",
+            (str(spoilt.patient_key),),
+        )
+    hospital.forget_consents()
+
+    hospital.infer()
+
+    denied, permitted = hospital.jobs()
+    assert denied.business_status is BusinessStatus.CONSENT_WITHDRAWN
+    assert denied.reason == "A consent on record can't be read."
+    assert permitted.business_status is BusinessStatus.DELIVERY_PENDING
+
+
+def test_an_event_without_id_and_time_is_about_the_moment_it_was_received(
+    hospital: Hospital,
+) -> None:
+    hospital.admit_patient()
+    bare = observation()
+    del bare["id"], bare["effectiveDateTime"], bare["encounter"]
+    hospital.push(observation(2.0, name="earlier"), bare)
+
+    hospital.infer()
+
+    with hospital.store.read() as uow:
+        events = uow.events.get_many({job.event_id for job in hospital.jobs()})
+        deliveries = uow.deliveries.of_jobs([job.id for job in hospital.jobs()])
+        reports = {
+            job.event_id: Report.from_json(uow.deliveries.body(deliveries[job.id]))
+            for job in hospital.jobs()
+        }
+    of_bare = next(reports[each.id] for each in events.values() if each.effective_ms is None)
+    assert of_bare.observation["effectiveDateTime"] == NOW.isoformat()
+    assert "encounter" not in of_bare.observation
+    assert of_bare.observation["derivedFrom"] == [{"reference": "Observation/earlier/_history/1"}]
+
+
 def test_a_newer_version_of_the_resource_supersedes_the_job(hospital: Hospital) -> None:
     hospital.admit_patient()
     hospital.push(observation(1.8))
@@ -236,9 +280,8 @@ def test_an_answer_of_the_ehr_that_nobody_expected_ends_only_those_who_asked(
 
     hospital.infer()
 
-    asked, complete = hospital.jobs()
-    assert asked.business_status is BusinessStatus.QUEUED
-    assert complete.business_status is BusinessStatus.DELIVERY_PENDING
+    statuses = sorted(job.business_status for job in hospital.jobs())
+    assert statuses == [BusinessStatus.DELIVERY_PENDING, BusinessStatus.QUEUED]
 
 
 def test_a_refusal_is_recorded_with_its_reason_and_no_result(hospital: Hospital) -> None:
