@@ -1,0 +1,121 @@
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from gateway.core.fhir import parse_resource
+from tests.conftest import Api
+from tests.factories import creatinine, patient, raw
+
+
+@pytest.fixture
+def busy(api: Api) -> Api:
+    """An API that received something of two patients."""
+    for number in (1, 2):
+        assert api.post(raw(creatinine(number, f"Patient/p{number}"))).status_code == 202
+    return api
+
+
+def found(api: Api, query: str) -> list[dict]:
+    response = api.get(f"/fhir/AuditEvent?{query}", "compliance")
+    assert response.status_code == 200, response.text
+    parse_resource(response.content, expected_type="Bundle")
+    return [entry["resource"] for entry in response.json().get("entry", [])]
+
+
+def subtypes(events: list[dict]) -> set[str]:
+    return {coding["code"] for event in events for coding in event["subtype"]}
+
+
+def test_the_trail_of_a_patient_is_found_by_reference_or_id(busy: Api):
+    by_reference = found(busy, "patient=Patient/p1&_count=100")
+    by_id = found(busy, "patient=p1&_count=100")
+
+    assert {"create", "refuse"} <= subtypes(by_reference)
+    assert {event["id"] for event in by_reference} <= {event["id"] for event in by_id}
+    assert found(busy, "patient=Patient/nobody") == []
+    assert found(busy, "patient=p1&system=other") == []
+
+
+def test_a_search_is_itself_on_record_without_the_patients_id(busy: Api):
+    found(busy, "patient=Patient/p1")
+
+    events = found(busy, "_count=5")
+
+    assert "query" in subtypes(events)
+    assert "Patient/p1" not in str(events)
+
+
+def test_an_outcome_narrows_the_search(busy: Api):
+    assert {event["outcome"] for event in found(busy, "outcome=0")} == {"0"}
+    assert {event["outcome"] for event in found(busy, "outcome=4")} == {"4"}
+
+
+@pytest.mark.parametrize(
+    ("query", "is_empty"),
+    [
+        ("date=ge2000-01-01", False),
+        ("date=gt2000", False),
+        ("date=lt2000-01-01", True),
+        ("date=le2000", True),
+        ("date=2000-01-01", True),
+        ("date=eq2000-01-01T00:00:00Z", True),
+        ("date=ge2000&date=lt2001", True),
+        ("date=ge2000&date=lt2900", False),
+        ("date=lt2900-01-01T00:00:00+05:30", False),
+    ],
+)
+def test_dates_narrow_the_search(busy: Api, query: str, is_empty: bool):
+    assert (found(busy, query) == []) == is_empty
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "date=soon",
+        "date=sa2026",
+        "date=2026-02-30",
+        "outcome=5",
+        "_count=x",
+        "before=x",
+        "before=" + "9" * 40,
+        "_sort=date",
+    ],
+)
+def test_a_search_that_is_not_understood_is_refused(busy: Api, query: str):
+    response = busy.get(f"/fhir/AuditEvent?{query}", "compliance")
+
+    assert response.status_code == 400
+    parse_resource(response.content, expected_type="OperationOutcome")
+
+
+def test_pages_keep_every_parameter_and_follow_each_other(busy: Api):
+    busy.post(raw(patient(9)))
+    until = "date=ge2000&date=lt2900&subtype=receive&_count=1"
+    total = len(found(busy, "date=ge2000&date=lt2900&subtype=receive&_count=100"))
+    seen, address = [], f"/fhir/AuditEvent?{until}"
+    while address:
+        page = busy.get(address, "compliance").json()
+        assert page["total"] == total
+        seen += [entry["resource"]["id"] for entry in page.get("entry", [])]
+        links = {link["relation"]: link["url"] for link in page["link"]}
+        assert links["self"].count("date=") == 2
+        address = links.get("next")
+
+    assert len(seen) == len(set(seen)) == total == 3
+
+
+@pytest.mark.parametrize("role", ["ehr", "integrator", "clinician", "operator"])
+@pytest.mark.parametrize("path", ["/fhir/AuditEvent", "/audit/checkpoint"])
+def test_only_compliance_reads_the_log(api: Api, role: str, path: str):
+    assert api.get(path, role).status_code == 403
+
+
+def test_the_checkpoint_is_given_once_there_is_one(busy: Api):
+    assert busy.get("/audit/checkpoint", "compliance").status_code == 404
+    key = Ed25519PrivateKey.from_private_bytes(bytes(32))
+    with busy.store.write() as uow:
+        uow.audit_log.integrate(key, "nadi.test/log")
+
+    response = busy.get("/audit/checkpoint", "compliance")
+
+    assert response.status_code == 200
+    assert response.text.startswith("nadi.test/log\n")
