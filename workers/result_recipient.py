@@ -15,6 +15,7 @@ Source: FHIR R4 RESTful API; docs/architecture.md (deliver).
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -178,6 +179,7 @@ class ResultRecipient:
 
     def _after_refusal(self, reports: Sequence[Report], error: GatewayError) -> dict[str, Fate]:
         """Go one rung down the ladder."""
+        self._forget_devices(reports)
         is_about_transactions = isinstance(error, EhrRefused) and error.status in _OF_THE_SERVICE
         if len(reports) > 1 and not is_about_transactions:
             fates: dict[str, Fate] = {}
@@ -190,10 +192,13 @@ class ResultRecipient:
         return fates
 
     def _as_transaction(self, reports: Sequence[Report]) -> dict[str, Fate]:
-        made = transaction(reports)
+        made = transaction(self._with_known_devices(reports))
         outcomes = self._ehr.transaction(made.body)
         if len(outcomes) != made.size:
             raise EhrAnswerUnreadable
+        for digest, outcome in zip(made.devices, outcomes, strict=False):
+            if outcome.is_success:
+                self._remember_device(digest, outcome.reference)
         return {
             report.identifier: _fate_of(outcomes[position])
             for report, position in zip(reports, made.observations, strict=True)
@@ -219,7 +224,7 @@ class ResultRecipient:
         except MultipleMatches:
             return self._search([report]).get(report.identifier, _unclear())
         except EhrRefused as error:
-            self._devices.pop(report.digest, None)  # it may be gone, and that be the reason
+            self._forget_devices([report])
             return _refused(error)
         except GatewayError as error:
             return NotReached(type(error).__name__, is_of_system=False)
@@ -249,6 +254,29 @@ class ResultRecipient:
         if provenance is not None:
             condition = provenance_condition(report.identifier)
             self._ehr.create("Provenance", orjson.dumps(provenance), if_none_exist=condition)
+
+    def _with_known_devices(self, reports: Sequence[Report]) -> list[Report]:
+        """Name Devices where they are, so that an EHR without conditions makes no second one.
+
+        Raises:
+            TransientError: The EHR is away.
+        """
+        for report in {report.digest: report for report in reports}.values():
+            if report.digest not in self._devices:
+                # Where it can't be searched for, the condition of its entry has to do.
+                with suppress(ProcessingError):
+                    self._remember_device(report.digest, self._find_device(report))
+        known = self._devices
+        return [with_device(r, known[r.digest]) if r.digest in known else r for r in reports]
+
+    def _remember_device(self, digest: str, reference: str | None) -> None:
+        if reference is not None:
+            self._devices[digest] = reference
+
+    def _forget_devices(self, reports: Sequence[Report]) -> None:
+        """Look for the Devices anew: one may be gone, and that be the reason of a refusal."""
+        for report in reports:
+            self._devices.pop(report.digest, None)
 
     def _device(self, report: Report) -> str:
         """Give the place of the model's Device, written first where it is not there.

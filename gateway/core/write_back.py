@@ -3,7 +3,7 @@
 * Every entry is a conditional create: `identifier` finds a Device or an Observation that is there
   already; a Provenance has no identifier in R4, so its tag does (`_tag`).
 * Inside a Bundle the resources refer to each other by `urn:uuid:`, which the EHR replaces by the
-  ids it gives; `placed` does the same for an EHR that takes no transactions.
+  ids it gives; a Device whose place is known (`with_device`) is referred to there and not sent.
 * One canonical spelling of each condition, since some EHRs compare the text of it.
 
 Source: FHIR R4 RESTful API, transaction and conditional create.
@@ -33,18 +33,24 @@ class Transaction:
 
     Attributes:
         body: The Bundle as JSON.
+        devices: Digests of the models whose Devices are the first entries, in their order.
         observations: For each report the index of its Observation among the entries.
         size: Number of entries.
     """
 
     body: bytes
+    devices: tuple[str, ...]
     observations: tuple[int, ...]
     size: int
 
 
 def transaction(reports: Sequence[Report]) -> Transaction:
     """Put reports into one transaction Bundle; a Device that they share stands in it once."""
-    devices = {report.digest: report.device for report in reports}
+    devices = {
+        report.digest: report.device
+        for report in reports
+        if report.observation["device"]["reference"] == device_urn(report.digest)
+    }
     entries = [
         _entry(device_urn(digest), device, device_condition(digest))
         for digest, device in devices.items()
@@ -60,7 +66,7 @@ def transaction(reports: Sequence[Report]) -> Transaction:
         if report.provenance is not None
     ]
     bundle = {"resourceType": "Bundle", "type": "transaction", "entry": entries}
-    return Transaction(orjson.dumps(bundle), tuple(positions), len(entries))
+    return Transaction(orjson.dumps(bundle), tuple(devices), tuple(positions), len(entries))
 
 
 def result_condition(identifier: str) -> str:

@@ -55,7 +55,7 @@ def test_many_results_go_in_one_transaction(hospital: Hospital) -> None:
 
     hospital.deliver()
 
-    assert hospital.ehr.calls == ["transaction 9"]
+    assert hospital.ehr.calls == ["search Device True", "transaction 9"]
     assert {job.state for job in hospital.jobs()} == {JobState.COMPLETED}
 
 

@@ -37,7 +37,7 @@ def test_reports_are_written_in_transactions_of_twenty() -> None:
 
     fates = write(ehr, *(make(number) for number in range(25)))
 
-    assert ehr.calls == ["transaction 41", "transaction 11"]
+    assert ehr.calls == ["search Device True", "transaction 41", "transaction 10"]
     assert all(isinstance(fate, Written) for fate in fates)
     assert len(ehr.of("Device")) == 1
 
@@ -70,6 +70,35 @@ def test_an_ehr_without_transactions_is_asked_for_one_again_only_after_a_while()
 
     assert len(asked) == 1
     assert len([call for call in ehr.calls if call.startswith("transaction")]) == 2
+
+
+@pytest.mark.parametrize("is_restarted", [False, True])
+def test_an_ehr_that_ignores_conditions_gets_one_device_all_the_same(is_restarted: bool) -> None:
+    ehr = FakeEhr()
+    ehr.ignores_conditions = True
+    recipient = ResultRecipient(ehr)
+    recipient.write([make(1)], repeated=frozenset())
+    if is_restarted:
+        recipient = ResultRecipient(ehr)
+
+    recipient.write([make(2)], repeated=frozenset())
+
+    assert len(ehr.of("Device")) == 1
+    assert [each["device"]["reference"] for each in ehr.results()][1] == "Device/device-1"
+
+
+def test_a_device_that_vanished_is_written_anew() -> None:
+    ehr = FakeEhr()
+    recipient = ResultRecipient(ehr)
+    recipient.write([make(1)], repeated=frozenset())
+    ehr.resources["Device"] = []
+    ehr.refused["Observation"] = 422
+    recipient.write([make(2)], repeated=frozenset())
+    ehr.refused.clear()
+
+    recipient.write([make(3)], repeated=frozenset())
+
+    assert len(ehr.of("Device")) == 1
 
 
 def test_what_is_there_already_is_found_and_not_written_again() -> None:
@@ -233,7 +262,8 @@ def test_one_by_one_stops_knocking_when_the_ehr_goes_away() -> None:
     fates = write(ehr, make(1), make(2), make(3))
 
     assert fates == [NotReached("EhrTimeout")] * 3
-    assert ehr.calls == ["transaction 7", "search Device True", "create Device"]
+    device = "search Device True"
+    assert ehr.calls == [device, "transaction 7", device, "create Device"]
 
 
 @pytest.mark.parametrize(
