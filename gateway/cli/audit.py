@@ -27,6 +27,7 @@ from gateway.cli.context import (
 )
 from gateway.cli.patients import patient_of, record_search
 from gateway.core.audit import read_record
+from gateway.core.audit_event import MODEL_SYSTEM
 from gateway.core.clock import to_ms
 from gateway.store.audit_log import AuditFilter, AuditRow
 from gateway.store.checkpoint_file import CheckpointFile
@@ -40,7 +41,16 @@ _SHOWN_FINDINGS = 50
 _CALLED = frozenset(
     {"receive", "read", "query", "configure", "credential", "sign-in-failure", "forbid"}
 )
-_TOLD = ("route", "model", "stage", "purpose", "state", "business-status", "http-status")
+_TOLD = (
+    "route",
+    "model",
+    "stage",
+    "purpose",
+    "state",
+    "business-status",
+    "http-status",
+    "kernel-class",
+)
 
 
 @app.command()
@@ -180,7 +190,9 @@ def _about(row: AuditRow) -> str:
     if row.event == "receive":
         return claim.resource_type
     if row.event in ("deliver", "fetch"):
-        named.insert(0, f"{'to' if row.event == 'deliver' else 'from'} {claim.agents[-1]}")
+        named.insert(0, f"{'to' if row.event == 'deliver' else 'from'} {claim.agents[0]}")
+    if row.event == "infer":
+        named.insert(0, f"model {claim.names.get(MODEL_SYSTEM, '')}")
     return ", ".join(named)
 
 
