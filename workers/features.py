@@ -30,9 +30,10 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from gateway.core import clinical_time
+from gateway.core.clinical_time import Span
 from models.manifest import Aggregation, CodeRef, Input, InputCode, Manifest
-from workers import clinical_time, units
-from workers.clinical_time import Span
+from workers import units
 
 Json = Mapping[str, Any]
 CodeKey = tuple[str, str]

@@ -4,7 +4,8 @@ A date without a time is a span: somewhere between the day's first instant in th
 zone and its last in the westernmost. Whoever judges age uses the early end, so that nothing
 passes for fresher than it can be proved to be.
 
-Source: FHIR R4 `dateTime` (http://hl7.org/fhir/R4/datatypes.html#dateTime), `Observation.effective[x]`.
+Source: FHIR R4 `dateTime` (http://hl7.org/fhir/R4/datatypes.html#dateTime) and
+`Observation.effective[x]`.
 """
 
 import re

@@ -55,9 +55,7 @@ def test_a_handler_gets_who_calls_and_from_where(store: Store):
     assert response.headers["x-request-id"] == seen[0].request_id
 
 
-def test_what_nobody_expected_is_a_500_that_says_nothing(
-    store: Store, capsys: pytest.CaptureFixture[str]
-):
+def test_what_nobody_expected_is_a_500_that_says_nothing(store: Store):
     async def handler(_call: Call) -> Response:
         raise RuntimeError("ZZCANARY")
 

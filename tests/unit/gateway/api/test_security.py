@@ -114,7 +114,7 @@ def test_memory_is_bounded(store: Store, monkeypatch: pytest.MonkeyPatch):
     assert doors.remembered(bearer(tokens[-1])) is not None
 
 
-def test_a_database_that_is_away_lets_nobody_pass(tmp_path, sqlite_url: str):
+def test_a_database_that_is_away_lets_nobody_pass(tmp_path):
     token = f"nadi_{'0' * 36}_{'a' * 43}"
     away = Store(f"sqlite:///{tmp_path}/no/such.db", Sealer(MASTER))
 

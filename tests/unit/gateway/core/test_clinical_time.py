@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.clinical_time import Span, clinical_time, completed_years, effective, parse
+from gateway.core.clinical_time import Span, clinical_time, completed_years, effective, parse
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
