@@ -32,7 +32,7 @@ def csv_codes(document: Document, folder: Path | None) -> tuple[list[LocalCode],
     text = read_text_file(folder / name)
     if text is None:
         return [], [document.problem(at, f"the file '{name}' can't be read")]
-    return _parse_csv(text, name, _mapped(codes))
+    return _parse_csv(text, name, _mapped(codes or {}))
 
 
 def _mapped(codes: Mapping[str, Any]) -> set[tuple[str, str]]:
