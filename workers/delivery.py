@@ -9,7 +9,7 @@ A delivery that was tried before may be in the EHR although nobody heard so: it 
 first (`workers.result_recipient`).
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from gateway import telemetry
@@ -25,6 +25,7 @@ from gateway.store.events import Event
 from gateway.store.unit_of_work import UnitOfWork
 from workers import circuits, consents
 from workers.cases import consent_record, step_of
+from workers.persistence import until_written
 from workers.ports import Ports, Round, new_round, system_agent
 from workers.result_recipient import Fate, NotReached, NotTaken, Written
 
@@ -101,11 +102,14 @@ def deliver(delivery_ids: Sequence[str], ports: Ports) -> int:
         for system in {parcel.delivery.system for parcel in parcels}:
             sent = [parcel for parcel in parcels if parcel.delivery.system == system]
             _send(batch, system, sent)  # (6.3)
-        _settle(batch)  # (6.4)
+        moved = until_written(lambda: _settle(batch))  # (6.4)
+    for change in moved:
+        telemetry.count_job(change.job.route, change.state, change.business_status)
     return len(claimed)
 
 
 def _claim(delivery_ids: Sequence[str], ports: Ports) -> list[Delivery]:
+    # On disk before anything is sent: the attempt is what tells that it may be there already.
     with ports.store.write() as uow:
         passing: list[str] = []
         for system, ids in uow.deliveries.pending_by_system(delivery_ids).items():
@@ -312,8 +316,8 @@ def _sent(batch: _Batch, parcel: _Parcel, reason: str, http_status: int | None) 
 # --- (6.4) ----------------------------------------------------------------------------------
 
 
-def _settle(batch: _Batch) -> None:
-    """Write the whole batch in one transaction.
+def _settle(batch: _Batch) -> list[Advance]:
+    """Write the whole batch in one transaction; give how its jobs moved.
 
     Raises:
         StoreUnavailable: The database is away; nothing was written, the leases run out.
@@ -325,19 +329,15 @@ def _settle(batch: _Batch) -> None:
         moving = [each.advance for each in outcomes if each.advance is not None]
         movable = {job.id for job in uow.jobs.still_held([change.job for change in moving])}
         uow.deliveries.settle([each.settlement for each in outcomes])
-        uow.jobs.advance([change for change in moving if change.job.id in movable])
+        moved = [change for change in moving if change.job.id in movable]
+        uow.jobs.advance(moved)
         uow.audit(*(record for each in outcomes for record in each.records))
         away = {system: fate.retry_after_s for system, fate in batch.away.items()}
         circuits.keep(uow, ports, batch.round, answered=batch.answered, away=away)
         claimed = {_delivery(outcome).system for outcome in batch.outcomes}
         circuits.give_back(uow, batch.round, claimed - batch.answered - away.keys())
-    _count(change for change in moving if change.job.id in movable)
+    return moved
 
 
 def _delivery(outcome: _Outcome) -> Delivery:
     return outcome.settlement.delivery
-
-
-def _count(moved: Iterable[Advance]) -> None:
-    for change in moved:
-        telemetry.count_job(change.job.route, change.state, change.business_status)

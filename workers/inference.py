@@ -41,6 +41,7 @@ from workers.cases import (
 from workers.chart import Gap, described, search_chart
 from workers.features import Features, Reason, Refusal, extract, still_missing
 from workers.opening import Batch, open_cases
+from workers.persistence import until_written
 from workers.ports import Ports, audited, system_agent
 
 log = telemetry.get_logger()
@@ -72,7 +73,7 @@ def infer(job_ids: Sequence[str], ports: Ports) -> int:
         batch, cases = open_cases(claimed, ports)  # (4.2)
         encoded = _encode(batch, cases)  # (4.3)
         _predict(batch, encoded)  # (4.4) (4.5)
-        moved = _finish(batch)  # (4.6)
+        moved = until_written(lambda: _finish(batch))  # (4.6)
     for change in moved:
         telemetry.count_job(change.job.route, change.state, change.business_status)
         if change.state is JobState.REJECTED:
@@ -81,7 +82,8 @@ def infer(job_ids: Sequence[str], ports: Ports) -> int:
 
 
 def _claim(job_ids: Sequence[str], ports: Ports) -> list[Job]:
-    with ports.store.write() as uow:
+    # A claim lost with the machine's power is a job that is ready: it need not wait for the disk.
+    with ports.store.write(is_durable=False) as uow:
         return uow.jobs.claim(job_ids, ports.owner, lease_ms=ports.lease_ms)
 
 

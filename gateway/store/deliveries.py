@@ -57,8 +57,12 @@ _CLAIM = (
     )
     .returning(*_COLUMNS)
 )
-_HELD = sa.select(deliveries.c.id, deliveries.c.state, deliveries.c.attempt).where(
-    deliveries.c.id.in_(_IDS)
+# In order of id, so that two workers never wait for each other's rows.
+_HELD = (
+    sa.select(deliveries.c.id, deliveries.c.state, deliveries.c.attempt)
+    .where(deliveries.c.id.in_(_IDS))
+    .order_by(deliveries.c.id)
+    .with_for_update()
 )
 _SETTLE = (
     sa.update(deliveries)
@@ -182,9 +186,7 @@ class Deliveries:
 
     def still_held(self, held: Collection[Delivery]) -> list[Delivery]:
         """Give those of the deliveries that nobody took or moved since; locked until the end."""
-        rows = self._uow.connection.execute(
-            _HELD.with_for_update(), {"ids": [each.id for each in held]}
-        )
+        rows = self._uow.connection.execute(_HELD, {"ids": [each.id for each in held]})
         now = {row.id: (row.state, row.attempt) for row in rows}
         return [each for each in held if now.get(each.id) == (each.state, each.attempt)]
 

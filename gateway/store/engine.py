@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 # Alembic is loaded when it is used: workers and the relay never do, and it costs 9 MB.
 
 WRITES = "nadi_writes"
+RELAXED = "nadi_relaxed"
 _BUSY_TIMEOUT_MS = 15_000
 _MIGRATIONS = Path(__file__).resolve().parents[2] / "migrations"
 
@@ -56,18 +57,32 @@ def _prepare_sqlite(connection: Any, _record: object) -> None:  # noqa: ANN401 -
 
 
 def _begin_sqlite(connection: sa.Connection) -> None:
-    writes = connection.get_execution_options().get(WRITES, False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+    options = connection.get_execution_options()
+    if not options.get(WRITES, False):
+        connection.exec_driver_sql("BEGIN")
+        return
+    level = "NORMAL" if options.get(RELAXED, False) else "FULL"
+    if connection.info.get("synchronous", "FULL") != level:
+        connection.exec_driver_sql(f"PRAGMA synchronous={level}")
+        connection.info["synchronous"] = level
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
 def _open_postgresql(url: str) -> sa.Engine:
-    return sa.create_engine(
+    engine = sa.create_engine(
         url,
         pool_size=8,
         max_overflow=24,
         pool_pre_ping=True,
         connect_args={"options": "-c synchronous_commit=on -c lock_timeout=15s"},
     )
+    sa.event.listen(engine, "begin", _begin_postgresql)
+    return engine
+
+
+def _begin_postgresql(connection: sa.Connection) -> None:
+    if connection.get_execution_options().get(RELAXED, False):
+        connection.exec_driver_sql("SET LOCAL synchronous_commit TO OFF")
 
 
 def migrate(url: str) -> None:

@@ -80,8 +80,12 @@ _CLAIM = (
     )
     .returning(*_COLUMNS)
 )
-_HELD = select(jobs.c.id, jobs.c.state, jobs.c.attempt).where(
-    jobs.c.id.in_(bindparam("ids", expanding=True))
+# In order of id, so that two workers never wait for each other's rows.
+_HELD = (
+    select(jobs.c.id, jobs.c.state, jobs.c.attempt)
+    .where(jobs.c.id.in_(bindparam("ids", expanding=True)))
+    .order_by(jobs.c.id)
+    .with_for_update()
 )
 _ADVANCE = (
     update(jobs)
@@ -219,9 +223,7 @@ class Jobs:
 
         They stay locked until the unit of work ends, so that an `advance` of them succeeds.
         """
-        rows = self._uow.connection.execute(
-            _HELD.with_for_update(), {"ids": [job.id for job in held]}
-        )
+        rows = self._uow.connection.execute(_HELD, {"ids": [job.id for job in held]})
         now = {row.id: (row.state, row.attempt) for row in rows}
         return [job for job in held if now.get(job.id) == (job.state, job.attempt)]
 

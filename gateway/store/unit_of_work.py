@@ -20,7 +20,7 @@ from gateway.core.errors import GatewayError, StoreConflict, StoreRefused, Store
 from gateway.store.audit_log import AuditLog
 from gateway.store.credentials import Credentials
 from gateway.store.deliveries import Deliveries
-from gateway.store.engine import WRITES, open_engine
+from gateway.store.engine import RELAXED, WRITES, open_engine
 from gateway.store.events import ConsentCache, Events
 from gateway.store.jobs import Jobs
 from gateway.store.patient_keys import PatientKeys
@@ -38,8 +38,12 @@ class Store:
         self._consents = ConsentCache()
 
     @contextmanager
-    def write(self) -> Iterator["UnitOfWork"]:
+    def write(self, *, is_durable: bool = True) -> Iterator["UnitOfWork"]:
         """Open a transaction that commits when the block ends and rolls back when it raises.
+
+        Args:
+            is_durable: Whether the commit is on disk when the block has ended. What may be lost
+                with the machine's power without harm, a claim for example, need not wait for it.
 
         Raises:
             StoreUnavailable: The database is away, locked or full; nothing was written.
@@ -47,7 +51,8 @@ class Store:
             StoreRefused: The content does not fit into the database.
         """
         try:
-            writing = self.engine.connect().execution_options(**{WRITES: True})
+            options = {WRITES: True, RELAXED: not is_durable}
+            writing = self.engine.connect().execution_options(**options)
             with writing as connection, connection.begin():
                 uow = self._unit(connection)
                 yield uow

@@ -123,3 +123,15 @@ def test_the_audit_log_refuses_to_be_emptied(postgresql_url: str):
         connection.execute(sa.text("truncate audit_events"))
 
     engine.dispose()
+
+
+def test_only_a_write_that_may_be_lost_does_not_wait_for_the_disk(store: Store):
+    asked = {"sqlite": "PRAGMA synchronous", "postgresql": "show synchronous_commit"}
+    query = asked[store.engine.dialect.name]
+    found = []
+
+    for is_durable in (True, False, True):
+        with store.write(is_durable=is_durable) as uow:
+            found.append(str(uow.connection.exec_driver_sql(query).scalar()))
+
+    assert found in (["2", "1", "2"], ["on", "off", "on"])
