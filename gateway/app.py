@@ -60,7 +60,7 @@ def build(settings: Settings) -> FastAPI:
         max_waiting=settings.max_waiting,
         weigh=lambda posting: posting.weight,
     )
-    edge = Edge(store, Authenticator(store), site_name=lambda: watch.current().name)
+    edge = Edge(store, Authenticator(store), site=watch.current)
     health = Health(store, is_broker_up)
     report_levels(health.levels)
 

@@ -13,7 +13,7 @@ from starlette.responses import PlainTextResponse, Response
 
 from gateway.api.edge import Call, Edge
 from gateway.api.outcome import fhir_response
-from gateway.api.paging import count_of, next_link, patient_key_of, searchset, whole_number
+from gateway.api.paging import count_of, next_link, searchset, whole_number
 from gateway.core import clinical_time
 from gateway.core.clock import to_ms
 from gateway.core.errors import ContentError, NotFound
@@ -75,7 +75,7 @@ class AuditEvents:
             raise ContentError("outcome has to be 0, 4, 8 or 12.", location="outcome")
         since, until = _period(given.getlist("date"))
         return AuditFilter(
-            patient_key=patient_key_of(request, self._edge.store.sealer),
+            patient_key=self._edge.patient_key_of(request),
             since_ms=since,
             until_ms=until,
             outcome=outcome,

@@ -14,6 +14,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
+from adapters.site import Site
 from gateway.api.body import NotAcceptable, check_accept
 from gateway.api.outcome import refuse
 from gateway.api.security import Authenticator
@@ -31,7 +32,7 @@ from gateway.core.audit import (
     was_read,
 )
 from gateway.core.clock import new_id, utc_now
-from gateway.core.errors import Forbidden, GatewayError, LoginRequired
+from gateway.core.errors import ContentError, Forbidden, GatewayError, LoginRequired
 from gateway.core.principal import Permission, Principal
 from gateway.store.group_commit import GroupCommit
 from gateway.store.unit_of_work import Store
@@ -80,12 +81,36 @@ class Edge:
     """Gives endpoints their common behaviour."""
 
     def __init__(
-        self, store: Store, authenticator: Authenticator, *, site_name: Callable[[], str]
+        self, store: Store, authenticator: Authenticator, *, site: Callable[[], Site]
     ) -> None:
         self.store = store
         self._authenticator = authenticator
-        self._site_name = site_name
+        self._site = site
         self._audit = GroupCommit(self._write_audit, limit=256, max_waiting=10_000)
+
+    def patient_key_of(self, request: Request) -> str | None:
+        """Turn `patient=` into the patient's keyed hash; None when no patient is named.
+
+        `system=` says whose patient it is; a site with one system needs no telling.
+
+        Raises:
+            ContentError: The site has several systems and none is named.
+        """
+        patient = request.query_params.get("patient")
+        if patient is None:
+            return None
+        reference = patient if "/" in patient else f"Patient/{patient}"
+        system = request.query_params.get("system") or self._only_system()
+        return self.store.sealer.patient_key(system, reference)
+
+    def _only_system(self) -> str:
+        systems = sorted(self._site().systems)
+        if len(systems) != 1:
+            raise ContentError(
+                f"Say whose patient it is, by system=: {', '.join(systems) or 'no system yet'}.",
+                location="system",
+            )
+        return systems[0]
 
     def close(self) -> None:
         """Write the audit events that wait."""
@@ -197,7 +222,7 @@ class Edge:
         return Step(
             id=new_id(),
             recorded=utc_now(),
-            source=Source(self._site_name() or "unconfigured", "api"),
+            source=Source(self._site().name or "unconfigured", "api"),
             patient_key=patient_key,
             request_id=request_id,
             outcome=outcome,

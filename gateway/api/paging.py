@@ -10,7 +10,6 @@ from urllib.parse import urlencode
 from starlette.requests import Request
 
 from gateway.core.errors import ContentError
-from gateway.store.sealing import Sealer
 
 DEFAULT_COUNT = 50
 MOST_COUNT = 500
@@ -20,9 +19,6 @@ _MOST_DIGITS = 18
 
 # FHIR id, http://hl7.org/fhir/R4/datatypes.html#id
 _ID = re.compile(r"[A-Za-z0-9.-]{1,64}")
-
-#: The system that patients belong to unless `system=` says otherwise.
-DEFAULT_SYSTEM = "ehr"
 
 
 def count_of(request: Request) -> int:
@@ -59,18 +55,6 @@ def next_of(request: Request) -> str | None:
     if given is not None and not _ID.fullmatch(given):
         raise ContentError("before has to be the id that a next link gave.", location="before")
     return given
-
-
-def patient_key_of(request: Request, sealer: Sealer) -> str | None:
-    """Turn `patient=` into the patient's keyed hash; None when no patient is named.
-
-    `system=` says whose patient it is, for a site with more than one EHR.
-    """
-    patient = request.query_params.get("patient")
-    if patient is None:
-        return None
-    reference = patient if "/" in patient else f"Patient/{patient}"
-    return sealer.patient_key(request.query_params.get("system", DEFAULT_SYSTEM), reference)
 
 
 def next_link(name: str, value: str | None) -> dict[str, str]:

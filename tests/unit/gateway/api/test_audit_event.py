@@ -1,9 +1,19 @@
+import time
+
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from gateway.core.fhir import parse_resource
 from tests.conftest import Api
-from tests.factories import creatinine, patient, raw
+from tests.factories import SITE, creatinine, patient, raw
+
+OTHER_SYSTEM = """\
+  lab:
+    kind: fhir-rest
+    base_url: http://lab.test/fhir
+    auth: {kind: none}
+    receive: [push]
+"""
 
 
 @pytest.fixture
@@ -33,6 +43,19 @@ def test_the_trail_of_a_patient_is_found_by_reference_or_id(busy: Api):
     assert {event["id"] for event in by_reference} <= {event["id"] for event in by_id}
     assert found(busy, "patient=Patient/nobody") == []
     assert found(busy, "patient=p1&system=other") == []
+
+
+def test_where_there_are_several_systems_the_patients_has_to_be_named(busy: Api):
+    other = SITE.replace("routes:", OTHER_SYSTEM + "routes:")
+    with busy.store.write() as uow:
+        uow.sites.apply(other, "test")
+    time.sleep(1.1)
+
+    refused = busy.get("/fhir/AuditEvent?patient=p1", "compliance")
+
+    assert refused.status_code == 400
+    assert "ehr, lab" in refused.json()["issue"][0]["diagnostics"]
+    assert found(busy, "patient=p1&system=ehr") != []
 
 
 def test_a_search_is_itself_on_record_without_the_patients_id(busy: Api):

@@ -5,6 +5,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.routing import Route
 
+from adapters.site import Site
 from gateway.api.edge import Call, Edge
 from gateway.api.security import Authenticator
 from gateway.core.errors import Busy, ConsentDenied
@@ -27,7 +28,7 @@ def answer(store: Store, handler, *, role: Role = Role.EHR, token: str | None = 
     if token is None:
         with store.write() as uow:
             token = uow.credentials.add("somebody", role, "ehr")[1]
-    edge = Edge(store, Authenticator(store), site_name=lambda: "")
+    edge = Edge(store, Authenticator(store), site=Site)
     app = Starlette(routes=[Route("/x", edge.endpoint(Permission.PUSH, handler))])
     with AsgiClient(app) as client:
         response = client.get("/x", headers={"Authorization": f"Bearer {token}"})
