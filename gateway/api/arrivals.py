@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from hashlib import sha256
 
 from adapters.site import Site
@@ -41,6 +42,12 @@ class Posting:
     def weight(self) -> int:
         """What it counts for in a batch: its number of resources."""
         return max(1, len(self.bundle.entries)) if self.bundle else 1
+
+    @cached_property
+    def sha256(self) -> str:
+        """SHA-256 of the Bundle or of the resource, hexadecimal; hashed once however often read."""
+        content = self.bundle or self.resource
+        return sha256(content.raw if content else b"").hexdigest()
 
     def issues_of(self, index: int) -> tuple[Issue, ...]:
         """Say why an entry of the Bundle gave no arrival."""

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from hashlib import sha256
 
 from adapters.site import Site
 from gateway.api.arrivals import Posting
@@ -94,8 +93,7 @@ class Batch:
         return kept
 
     def _bundle_key(self, posting: Posting) -> str:
-        digest = sha256(posting.bundle.raw if posting.bundle else b"").hexdigest()
-        return self._uow.sealer.keyed_hash("submission", posting.system, digest)
+        return self._uow.sealer.keyed_hash("submission", posting.system, posting.sha256)
 
     def _recall(self, arrivals: Sequence[Arrival]) -> None:
         """Find what was here before, with its jobs for the answer to its repeat."""
@@ -165,7 +163,7 @@ class Batch:
                 dedupe_key=self._bundle_key(posting),
                 system=posting.system,
                 bundle_type=posting.bundle.type,
-                sha256=sha256(posting.bundle.raw).hexdigest(),
+                sha256=posting.sha256,
                 skeleton=cut_bundle(posting.bundle.raw, [(a.raw, self._event_id(a)) for a in held]),
             )
         )

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
-from hashlib import sha256
 
 from gateway.api.arrivals import Posting
 from gateway.core.admission import Admission, Arrival
@@ -83,7 +82,7 @@ class Witness:
                 step,
                 sender=_sender(who.id, who.name, posting.address),
                 resource_type="",
-                sha256=sha256(posting.bundle.raw if posting.bundle else b"").hexdigest(),
+                sha256=posting.sha256,
             )
         )
 
