@@ -39,25 +39,12 @@ from workers.cases import (
     step_of,
 )
 from workers.chart import Gap, described, search_chart
-from workers.features import Features, Reason, Refusal, extract, still_missing
+from workers.features import Features, Refusal, extract, still_missing
 from workers.opening import Batch, open_cases
 from workers.persistence import until_written
 from workers.ports import Ports, audited, system_agent
 
 log = telemetry.get_logger()
-
-_STATUS: dict[Reason, BusinessStatus] = {
-    "patient-unknown": BusinessStatus.PATIENT_UNKNOWN,
-    "unit-unknown": BusinessStatus.UNIT_UNKNOWN,
-    "unit-not-convertible": BusinessStatus.UNIT_UNKNOWN,
-    "input-unreadable": BusinessStatus.INPUT_UNREADABLE,
-    "input-censored": BusinessStatus.INPUT_UNREADABLE,
-    "input-implausible": BusinessStatus.INPUT_IMPLAUSIBLE,
-    "outside-intended-use": BusinessStatus.OUTSIDE_INTENDED_USE,
-    "input-stale": BusinessStatus.INPUT_STALE,
-    "input-missing": BusinessStatus.INPUT_MISSING,
-    "too-few-inputs": BusinessStatus.INPUT_MISSING,
-}
 
 
 def infer(job_ids: Sequence[str], ports: Ports) -> int:
@@ -196,7 +183,8 @@ def _read(batch: Batch, case: Case) -> Features | Refusal:
 def _refuse(batch: Batch, pair: tuple[Case, Refusal]) -> Ending:
     """End a case that the model must not be asked about."""
     case, refused = pair
-    ending = ended(case.job, batch.round, "refuse", _STATUS[refused.reason], refused.text)
+    status = BusinessStatus(refused.reason)
+    ending = ended(case.job, batch.round, "refuse", status, refused.text)
     told = None
     if case.route.report_refusals:
         told = refusal(

@@ -29,12 +29,6 @@ _SEED_BATCH = 100
 _PAGE = 1000
 _LONGEST_PAUSE_S = 5.0
 _BUSY = frozenset({429, 502, 503, 504})
-#: Reasons of the feature contract that a job tells under a wider business status.
-_TOLD_AS = {
-    "too-few-inputs": "input-missing",
-    "unit-not-convertible": "unit-unknown",
-    "input-censored": "input-unreadable",
-}
 _OPEN_STATES = frozenset({"requested", "ready", "in-progress"})
 
 
@@ -276,7 +270,6 @@ def unmet(play: WardPlay) -> dict[str, str]:
     for patient, wanted in play.ward.expected_results.items():
         expectation = play.ward.expectations[patient]
         reason = expectation.removeprefix("refused:")
-        reason = _TOLD_AS.get(reason, reason)
         if results[patient] != wanted:
             found[patient] = f"{results[patient]} results instead of {wanted}"
         elif expectation != "result" and reasons.get(patient) != {reason}:

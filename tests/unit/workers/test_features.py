@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.core.jobs import BusinessStatus
 from models.manifest import parse
 from workers.features import REASONS, Features, Refusal, extract, still_missing
 
@@ -406,3 +407,7 @@ def test_other_resources_are_ignored():
     condition = {"resourceType": "Condition", "id": "x", "code": BASE[1]["code"]}
 
     assert features(*BASE, condition).present == 4
+
+
+def test_every_reason_of_a_refusal_is_a_business_status_of_the_job():
+    assert all(BusinessStatus(reason) for reason in REASONS)
