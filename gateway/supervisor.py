@@ -1,7 +1,7 @@
 """Keep the processes of one machine running: start in order, restart what dies, drain at the end.
 
 * A child that dies is started again after a delay that doubles from 0.2 to 5 s and begins anew
-  once it lived for 10 s; a line says so.
+  once it lived for 5 s; a line says so.
 * A stop drains in phases: within one phase all get SIGTERM at once, the next phase begins when
   they are gone. After 20 s altogether, or on a second signal, SIGKILL ends what is left.
 * No child outlives the supervisor: on Linux the kernel kills the children of a killed one.
@@ -28,7 +28,7 @@ from gateway.core.errors import ProcessingError
 FIRST_DELAY_S = 0.2
 LONGEST_DELAY_S = 5.0
 #: A child that lived this long is trusted again.
-PROVEN_S = 10.0
+PROVEN_S = 5.0
 DRAIN_S = 20.0
 #: A log file above this size is put aside when its process starts.
 LOG_LIMIT_BYTES = 10 * 2**20
