@@ -20,7 +20,6 @@ from tests.running import RunningNadi, running_nadi, wait_until
 from workers.features import Refusal, extract
 
 SYNTHEA = Path(__file__).resolve().parents[2] / ".." / "shared" / "data" / "synthea"
-#: Reasons of feature extraction that a job tells under a wider business status.
 TAG = {"system": "https://hospital.example/order", "code": "complete"}
 SITE = """
 site: acceptance

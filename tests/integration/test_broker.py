@@ -16,7 +16,7 @@ import redis
 
 from gateway.settings import Settings
 from tests.people import Person, person
-from tests.running import RunningNadi, push, push_chart, running_nadi, wait_until
+from tests.running import RunningNadi, push, push_chart, wait_until
 
 pytestmark = pytest.mark.integration
 
@@ -25,10 +25,8 @@ QUEUES = ("nadi.infer", "nadi.deliver")
 
 
 @pytest.fixture(scope="module")
-def nadi(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningNadi]:
-    folder = tmp_path_factory.mktemp("broker") / "nadi"
-    with running_nadi(folder, environment={"NADI_RING_AGAIN_S": "1"}) as running:
-        yield running
+def nadi(shared_nadi: RunningNadi) -> RunningNadi:
+    return shared_nadi
 
 
 def broker_socket(nadi: RunningNadi) -> Path:

@@ -1,6 +1,5 @@
 """One patient through the whole of Nadi: with consent one result, without it none, and why."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -8,7 +7,7 @@ import pytest
 from gateway.core.fhir import parse_resource
 from tests.factories import raw
 from tests.people import Person, person, versioned
-from tests.running import RESULT_SYSTEM, RunningNadi, push, push_chart, running_nadi, wait_until
+from tests.running import RESULT_SYSTEM, RunningNadi, push, push_chart, wait_until
 
 pytestmark = pytest.mark.integration
 
@@ -16,11 +15,8 @@ DIGEST_SYSTEM = "https://nadi.health/fhir/sid/model-digest"
 
 
 @pytest.fixture(scope="module")
-def nadi(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningNadi]:
-    settings = {"NADI_RETRY_BASE_S": "0.2", "NADI_RETRY_MAX_S": "1", "NADI_RING_AGAIN_S": "2"}
-    folder = tmp_path_factory.mktemp("patient") / "nadi"
-    with running_nadi(folder, environment=settings) as running:
-        yield running
+def nadi(shared_nadi: RunningNadi) -> RunningNadi:
+    return shared_nadi
 
 
 def ask(nadi: RunningNadi, task_id: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
