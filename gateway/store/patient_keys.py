@@ -35,7 +35,9 @@ class PatientKeys:
             keys: Patient keys; None stands for `NOBODY`.
             create: Make a key for a patient seen for the first time; needs a write transaction.
         """
-        wanted = {key or NOBODY for key in keys} - self._found.keys()
+        wanted = {key or NOBODY for key in keys}
+        # Not `- self._found.keys()`: that walks through all keys found, once per value opened.
+        wanted = {key for key in wanted if key not in self._found}
         if not wanted:
             return
         rows = self._uow.connection.execute(
@@ -45,7 +47,7 @@ class PatientKeys:
         )
         self._found.update({row.patient_key: row.wrapped_key for row in rows})
         if create:
-            self._create(wanted - self._found.keys())
+            self._create({key for key in wanted if key not in self._found})
 
     def _create(self, missing: Collection[str]) -> None:
         if not missing:
@@ -81,7 +83,8 @@ class PatientKeys:
         return self._uow.sealer.unseal(self._wrapped(key), key, place, sealed)
 
     def _wrapped(self, key: str) -> bytes:
-        self.load([key])
+        if key not in self._found:
+            self.load([key])
         if key not in self._found:
             raise Unsealable("The data key of this patient is not here (it may have been erased).")
         return self._found[key]
