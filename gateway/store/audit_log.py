@@ -28,6 +28,8 @@ INTEGRATION_LIMIT = 10_000
 # integrator looks back this far. SQLite has one writer and its numbers appear in order.
 _LOOK_BACK = 50_000
 
+_APPEND = sa.insert(audit_events)
+
 
 @dataclass(frozen=True)
 class AuditFilter:
@@ -66,7 +68,7 @@ class AuditLog:
     def append(self, records: Sequence[AuditRecord]) -> None:
         """Insert records; their order is the order they were collected in."""
         if records:
-            self._uow.connection.execute(sa.insert(audit_events), [_row(r) for r in records])
+            self._uow.connection.execute(_APPEND, [_row(r) for r in records])
 
     def integrate(self, key: Ed25519PrivateKey, origin: str) -> Checkpoint | None:
         """Give new records their leaf numbers and sign a checkpoint over the log.

@@ -100,7 +100,37 @@ class ConsentCache:
 
 _NAMES = tuple(Event.__dataclass_fields__)
 _COLUMNS = [events.c[name] for name in _NAMES]
-# Built once: this is what inference asks for with every batch.
+# Statements are built once: putting one together costs more than to execute it.
+_KNOWN = sa.select(
+    *(events.c[name] for name in ("dedupe_key", "id", "is_current", "sha256", "received_ms"))
+).where(events.c.dedupe_key.in_(sa.bindparam("keys", expanding=True)))
+_KNOWN_SUBMISSIONS = sa.select(submissions.c.dedupe_key).where(
+    submissions.c.dedupe_key.in_(sa.bindparam("keys", expanding=True))
+)
+_CURRENT_OF = (
+    events.c.resource_key.in_(sa.bindparam("resource_keys", expanding=True)),
+    events.c.is_current,
+)
+_NEWEST = sa.select(events.c.resource_key, events.c.version_id, events.c.last_updated_ms).where(
+    *_CURRENT_OF
+)
+_RETIRE = sa.update(events).where(*_CURRENT_OF).values(is_current=False)
+_REINSTATE = (
+    sa.update(events)
+    .where(events.c.id.in_(sa.bindparam("ids", expanding=True)))
+    .values(is_current=True)
+)
+_ADD = sa.insert(events)
+_GET_MANY = sa.select(*_COLUMNS).where(events.c.id.in_(sa.bindparam("ids", expanding=True)))
+_CONSENTS = (
+    sa.select(events.c.id, events.c.patient_key)
+    .where(
+        events.c.patient_key.in_(sa.bindparam("patients", expanding=True)),
+        events.c.resource_type == "Consent",
+        events.c.is_current,
+    )
+    .order_by(events.c.id)
+)
 _RECORDS = (
     sa.select(*_COLUMNS)
     .where(
@@ -123,24 +153,18 @@ class Events:
 
     def known(self, dedupe_keys: Collection[str]) -> dict[str, KnownEvent]:
         """Give the events that were received before, by their dedupe key."""
-        columns = [events.c[name] for name in ("id", "is_current", "sha256", "received_ms")]
-        query = sa.select(events.c.dedupe_key, *columns)
-        rows = self._uow.connection.execute(query.where(events.c.dedupe_key.in_(dedupe_keys)))
+        rows = self._uow.connection.execute(_KNOWN, {"keys": list(dedupe_keys)})
         return {row[0]: KnownEvent(*row[1:]) for row in rows}
 
     def known_submissions(self, dedupe_keys: Collection[str]) -> set[str]:
         """Say which Bundles were received before, by their dedupe key."""
-        key = submissions.c.dedupe_key
-        return set(self._uow.connection.scalars(sa.select(key).where(key.in_(dedupe_keys))))
+        values = {"keys": list(dedupe_keys)}
+        return set(self._uow.connection.scalars(_KNOWN_SUBMISSIONS, values))
 
     def newest(self, resource_keys: Collection[str]) -> dict[str, VersionMark]:
         """Give the current version of each of these resources."""
-        rows = self._uow.connection.execute(
-            sa.select(events.c.resource_key, events.c.version_id, events.c.last_updated_ms).where(
-                events.c.resource_key.in_(resource_keys), events.c.is_current
-            )
-        )
-        return {r.resource_key: VersionMark(r.version_id, r.last_updated_ms) for r in rows}
+        rows = self._uow.connection.execute(_NEWEST, {"resource_keys": list(resource_keys)})
+        return {row[0]: VersionMark(row[1], row[2]) for row in rows}
 
     def add(self, arrivals: Sequence[tuple[Arrival, bool]]) -> None:
         """Store arrivals, each with whether it is now the current version of its resource."""
@@ -148,7 +172,7 @@ class Events:
         self._retire({a.resource_key for a, current in arrivals if current and a.resource_key})
         rows = [self._row(arrival, is_current) for arrival, is_current in arrivals]
         if rows:
-            self._uow.connection.execute(sa.insert(events), rows)
+            self._uow.connection.execute(_ADD, rows)
 
     def reinstate(self, returned: Mapping[str, str]) -> None:
         """Make events that were here before current again.
@@ -158,17 +182,11 @@ class Events:
         """
         self._retire(returned.keys())
         if returned:
-            self._uow.connection.execute(
-                sa.update(events).where(events.c.id.in_(returned.values())).values(is_current=True)
-            )
+            self._uow.connection.execute(_REINSTATE, {"ids": list(returned.values())})
 
     def _retire(self, resource_keys: Collection[str]) -> None:
         if resource_keys:
-            self._uow.connection.execute(
-                sa.update(events)
-                .where(events.c.resource_key.in_(resource_keys), events.c.is_current)
-                .values(is_current=False)
-            )
+            self._uow.connection.execute(_RETIRE, {"resource_keys": list(resource_keys)})
 
     def add_submission(self, submission: Submission) -> None:
         """Store the skeleton of a Bundle.
@@ -228,7 +246,8 @@ class Events:
 
     def get_many(self, event_ids: Collection[str]) -> dict[str, Event]:
         """Give events by their ids."""
-        return {event.id: event for event in self._select(events.c.id.in_(event_ids))}
+        rows = self._uow.connection.execute(_GET_MANY, {"ids": list(event_ids)})
+        return {row.id: _event(row) for row in rows}
 
     def recent(
         self, *, principal_id: str | None, limit: int, before: str | None = None
@@ -331,23 +350,27 @@ class Events:
             Unsealable: A consent's row was changed or its key is gone.
         """
         by_patient: dict[str, list[ConsentRecord]] = {key: [] for key in patient_keys}
-        found = self._select(
-            events.c.patient_key.in_(patient_keys),
-            events.c.resource_type == "Consent",
-            events.c.is_current,
-            order=events.c.id,
-        )
-        self._uow.patient_keys.load(event.patient_key for event in found)
-        for event in found:
-            by_patient[str(event.patient_key)].append(self._consent(event))
+        found = self._uow.connection.execute(_CONSENTS, {"patients": list(by_patient)}).all()
+        records = self._consents([event_id for event_id, _ in found])
+        for event_id, patient_key in found:
+            by_patient[patient_key].append(records[event_id])
         return by_patient
 
+    def _consents(self, event_ids: Collection[str]) -> dict[str, ConsentRecord]:
+        """Give consents by the ids of their events; only what was never read here is fetched."""
+        cache = self._uow.consent_cache
+        records = {each: record for each in event_ids if (record := cache.get(each)) is not None}
+        missing = [each for each in event_ids if each not in records]
+        if missing:
+            fetched = self.get_many(missing)
+            self._uow.patient_keys.load(event.patient_key for event in fetched.values())
+            records.update({key: self._consent(event) for key, event in fetched.items()})
+        return records
+
     def _consent(self, event: Event) -> ConsentRecord:
-        record = self._uow.consent_cache.get(event.id)
-        if record is None:
-            content = orjson.loads(self.content(event))
-            record = read_consent(content, f"Consent/{event.id}", patient=self.patient(event))
-            self._uow.consent_cache.put(event.id, record)
+        content = orjson.loads(self.content(event))
+        record = read_consent(content, f"Consent/{event.id}", patient=self.patient(event))
+        self._uow.consent_cache.put(event.id, record)
         return record
 
     def _select(

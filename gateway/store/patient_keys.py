@@ -20,6 +20,11 @@ if TYPE_CHECKING:
 #: Key of what names no patient (a Bundle's skeleton, a Practitioner).
 NOBODY = "0" * 64
 
+# Built once: every batch asks for keys.
+_WRAPPED = sa.select(patient_keys.c.patient_key, patient_keys.c.wrapped_key).where(
+    patient_keys.c.patient_key.in_(sa.bindparam("keys", expanding=True))
+)
+
 
 class PatientKeys:
     """Finds, makes and uses the wrapped keys."""
@@ -40,12 +45,8 @@ class PatientKeys:
         wanted = {key for key in wanted if key not in self._found}
         if not wanted:
             return
-        rows = self._uow.connection.execute(
-            sa.select(patient_keys.c.patient_key, patient_keys.c.wrapped_key).where(
-                patient_keys.c.patient_key.in_(wanted)
-            )
-        )
-        self._found.update({row.patient_key: row.wrapped_key for row in rows})
+        rows = self._uow.connection.execute(_WRAPPED, {"keys": list(wanted)})
+        self._found.update({row[0]: row[1] for row in rows})
         if create:
             self._create({key for key in wanted if key not in self._found})
 
