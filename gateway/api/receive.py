@@ -9,7 +9,6 @@
 Source: FHIR R4 http.html#create, #update, #transaction.
 """
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from functools import partial
 
@@ -22,6 +21,7 @@ from gateway.api.body import check_headers, read_body
 from gateway.api.edge import Call, Edge, Endpoint
 from gateway.api.entries import with_refusals
 from gateway.api.outcome import STATUS_OF_CONTENT, fhir_response, operation_outcome
+from gateway.api.wake import Wake
 from gateway.core.errors import ContentError, Forbidden, InvalidResource, Issue, NotFound
 from gateway.core.fhir import (
     ParsedBundle,
@@ -57,6 +57,7 @@ class Receiver:
         self._settings = settings
         self._intake = intake
         self._edge = edge
+        self._wake = Wake()
         self._limits = ParseLimits(settings.max_depth, settings.max_entries)
 
     async def create(self, call: Call) -> Response:
@@ -135,7 +136,7 @@ class Receiver:
         return fhir_response(_bundle_response(bundle, receipts))
 
     async def _receive(self, posting: Posting) -> tuple[Receipt, ...]:
-        return await asyncio.wrap_future(self._intake.submit(posting))
+        return await self._wake.answer(self._intake.submit(posting))
 
 
 def _posting(
