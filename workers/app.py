@@ -9,7 +9,7 @@ import socket
 from functools import lru_cache
 from pathlib import Path
 
-from celery.signals import worker_init, worker_shutdown
+from celery.signals import worker_init, worker_ready, worker_shutdown
 
 from adapters.site import SiteWatch
 from gateway import telemetry
@@ -23,7 +23,7 @@ from gateway.store.jobs import rescue
 from gateway.store.keys import load_or_create
 from gateway.store.sealing import Sealer
 from gateway.store.unit_of_work import Store
-from workers import tasks
+from workers import heap, tasks
 from workers.ehrs import Ehrs
 from workers.ports import LoadedModel, Models, Ports
 from workers.rescue import put_back
@@ -99,10 +99,15 @@ def _prepare(**_: object) -> None:
             uow.deliveries.release(mine.owner)
 
 
+def _settle(**_: object) -> None:
+    heap.settle()
+
+
 def _close(**_: object) -> None:
     ports().store.close()
 
 
 worker_init.connect(_prepare)
+worker_ready.connect(_settle)
 worker_shutdown.connect(_close)
 tasks.register(ports)

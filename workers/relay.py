@@ -31,6 +31,7 @@ from gateway.store.keys import load_or_create
 from gateway.store.leadership import Leadership, leadership
 from gateway.store.sealing import Sealer
 from gateway.store.unit_of_work import Store, UnitOfWork
+from workers import heap
 from workers.rescue import put_back
 
 PROCESS = "relay"
@@ -283,6 +284,7 @@ def main() -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopped.set())
     relay = build(settings)
+    heap.settle()
     log.info("relay-ready")
     relay.run(stopped)
 
