@@ -11,12 +11,14 @@ from fastapi import FastAPI
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route as Path
+from starlette.types import Receive, Scope, Send
 
 from adapters.site import SiteWatch, site_schema
 from gateway.api.audit_event import AuditEvents
 from gateway.api.capability import capability_statement
 from gateway.api.docs_page import CONTENT_SECURITY_POLICY, docs_page
 from gateway.api.edge import Edge
+from gateway.api.front import Front, Serve
 from gateway.api.health import Health
 from gateway.api.intake import Intake
 from gateway.api.openapi import describe
@@ -38,6 +40,16 @@ from gateway.telemetry import configure, report_levels
 from models.registry import REFERENCE_MODELS, installed_digests
 
 PROCESS = "api"
+
+
+class _Gateway(FastAPI):
+    """The application, with the short way in before it."""
+
+    def open_front(self, pushes: dict[str, Serve]) -> None:
+        self._front = Front(super().__call__, **pushes)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._front(scope, receive, send)
 
 
 def build(settings: Settings) -> FastAPI:
@@ -71,11 +83,13 @@ def build(settings: Settings) -> FastAPI:
         edge.close()
         store.close()
 
-    app = FastAPI(title="Nadi", lifespan=lifespan, docs_url=None, redoc_url=None)
+    pushes = _pushes(edge, Receiver(settings, committer, edge))
+    app = _Gateway(title="Nadi", lifespan=lifespan, docs_url=None, redoc_url=None)
+    app.open_front(pushes)
     app.router.routes.extend(
         [
             *_read_routes(edge),
-            *_push_routes(edge, Receiver(settings, committer, edge)),
+            *_push_routes(pushes),
             *_operator_routes(health),
             _docs(app, settings),
         ]
@@ -106,13 +120,17 @@ def _read_routes(edge: Edge) -> list[Path]:
     ]
 
 
-def _push_routes(edge: Edge, receiver: Receiver) -> list[Path]:
-    base, create = edge.endpoint(Permission.PUSH, receiver.base), receiver.create
+def _pushes(edge: Edge, receiver: Receiver) -> dict[str, Serve]:
+    handlers = {"base": receiver.base, "create": receiver.create, "update": receiver.update}
+    return {name: edge.endpoint(Permission.PUSH, each) for name, each in handlers.items()}
+
+
+def _push_routes(pushes: dict[str, Serve]) -> list[Path]:
     return [
-        Path("/fhir", base, methods=["POST"]),
-        Path("/fhir/", base, methods=["POST"]),
-        Path("/fhir/{type}", edge.endpoint(Permission.PUSH, create), methods=["POST"]),
-        Path("/fhir/{type}/{id}", edge.endpoint(Permission.PUSH, receiver.update), methods=["PUT"]),
+        Path("/fhir", pushes["base"], methods=["POST"]),
+        Path("/fhir/", pushes["base"], methods=["POST"]),
+        Path("/fhir/{type}", pushes["create"], methods=["POST"]),
+        Path("/fhir/{type}/{id}", pushes["update"], methods=["PUT"]),
     ]
 
 
