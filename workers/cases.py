@@ -7,6 +7,7 @@ story of inference can write a whole micro-batch in one transaction.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import cached_property
 from typing import Any
 
 from gateway.core import audit, clinical_time
@@ -51,7 +52,7 @@ class Case:
     chart: tuple[Json, ...] = ()
     fetches: tuple[AuditRecord, ...] = ()
 
-    @property
+    @cached_property
     def at(self) -> datetime:
         """The clinical time of the event; when it has none, when it was received."""
         if found := clinical_time.clinical_time(self.content):

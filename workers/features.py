@@ -19,28 +19,32 @@ Pure: no I/O, no clock. No text it produces holds a patient's value.
 Source: FHIR R4 Observation (http://hl7.org/fhir/R4/observation.html), v3-ObservationValue AIAST.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from math import isfinite
 from statistics import fmean
-from types import MappingProxyType
+from types import MappingProxyType, NoneType
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from gateway.core import clinical_time
-from gateway.core.clinical_time import Span
-from models.manifest import Aggregation, CodeRef, Input, InputCode, Manifest
+from gateway.core.remembered import once_per_object
+from models.manifest import Aggregation, CodeRef, Input, Manifest
 from workers import units
-
-Json = Mapping[str, Any]
-CodeKey = tuple[str, str]
-LocalCodes = Mapping[CodeKey, CodeKey]
-"""(system, code) as this hospital writes it → (system, code) as the manifest knows it."""
-
-NO_LOCAL_CODES: LocalCodes = MappingProxyType({})
+from workers.readings import (
+    NO_LOCAL_CODES,
+    Json,
+    LocalCodes,
+    Reading,
+    Readings,
+    find_readings,
+    newest_first,
+    newest_of,
+    reference_of,
+)
 
 Status = Literal["present", "missing", "stale", "imputed"]
 Reason = Literal[
@@ -72,9 +76,9 @@ REASONS: Mapping[Reason, str] = MappingProxyType(
 )
 """What each reason says to people; in order of weight: the first that applies is given."""
 
-_RESULTS = frozenset({"final", "amended", "corrected"})
 _AGGREGATE: Mapping[Aggregation, Any] = {"latest": fmean, "mean": fmean, "min": min, "max": max}
-_LONG_AGO = datetime.min.replace(tzinfo=UTC)
+_HOUR = timedelta(hours=1)
+_NO_NUMBERS = (bool, str, NoneType)
 
 
 @dataclass(frozen=True)
@@ -139,21 +143,83 @@ class Refusal:
 
 
 @dataclass(frozen=True)
-class _Reading:
-    """An Observation, or one of its components, that carries a code of an input."""
-
-    element: Json
-    code: InputCode | None  # None: its codes contradict each other
-    time: Span | None
-    issued: Span | None
-    reference: str
-
-
-@dataclass(frozen=True)
 class _Problem:
     input: Input
     reason: Reason
     sources: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Record:
+    """One patient's record as one model sees it: read once, asked as often as is needed.
+
+    Attributes:
+        manifest: What the model needs.
+        patient: The Patient resource, if it is known.
+        readings: What carries a value for the inputs.
+        local_codes: The hospital's own codes and what they mean.
+    """
+
+    manifest: Manifest
+    patient: Json | None
+    readings: Readings
+    local_codes: LocalCodes
+
+    def features(self, at: datetime) -> Features | Refusal:
+        """Read the model's inputs.
+
+        Args:
+            at: The clinical time of the event; nothing later is used.
+        """
+        found = [self._resolve(each, at) for each in self.manifest.inputs]
+        problems = [each for each in found if isinstance(each, _Problem)]
+        inputs = tuple(each for each in found if isinstance(each, FeatureInput))
+        if refusal := _refusal(problems) or _too_little(self.manifest, inputs):
+            return refusal
+        values = [np.nan if each.value is None else each.value for each in inputs]
+        return Features(np.asarray(values, dtype=np.float32), inputs)
+
+    def still_missing(self, at: datetime) -> tuple[CodeRef, ...]:
+        """The codes to ask an EHR for, see the function of this name."""
+        wanted = [
+            code
+            for each, codes in _requests(self.manifest)
+            if _is_wanting(each, self.readings.get(each.id, ()), at)
+            for code in codes
+        ]
+        keys = {(code.key, code.display): code for code in wanted}
+        meanings = {code.key for code in wanted}
+        local = [
+            CodeRef(system=system, code=code)
+            for (system, code), meaning in self.local_codes.items()
+            if meaning in meanings
+        ]
+        return (*keys.values(), *local)
+
+    def _resolve(self, each: Input, at: datetime) -> FeatureInput | _Problem:
+        if each.source == "observation":
+            return _observed(each, self.readings.get(each.id, ()), at)
+        return _personal(each, self.patient, at)
+
+
+def read_record(
+    manifest: Manifest,
+    resources: Sequence[Json],
+    *,
+    patient: Json | None,
+    local_codes: LocalCodes = NO_LOCAL_CODES,
+) -> Record:
+    """Find in a patient's record what a model needs.
+
+    Args:
+        manifest: What the model needs.
+        resources: Observations of the patient, any number of versions, in any order; the rest is
+            ignored.
+        patient: The Patient resource, if it is known.
+        local_codes: The hospital's own codes and what they mean.
+    """
+    readings = find_readings(manifest, resources, patient=patient, local_codes=local_codes)
+    return Record(manifest, patient, readings, local_codes)
 
 
 def extract(
@@ -164,7 +230,7 @@ def extract(
     at: datetime,
     local_codes: LocalCodes = NO_LOCAL_CODES,
 ) -> Features | Refusal:
-    """Read a model's inputs out of one patient's record.
+    """Read a model's inputs out of one patient's record, at once.
 
     Args:
         manifest: What the model needs.
@@ -174,14 +240,8 @@ def extract(
         at: The clinical time of the event (`clinical_time.clinical_time`); nothing later is used.
         local_codes: The hospital's own codes and what they mean.
     """
-    readings = _readings(manifest, resources, patient=patient, local_codes=local_codes)
-    found = [_resolve(each, readings.get(each.id, ()), patient, at) for each in manifest.inputs]
-    problems = [each for each in found if isinstance(each, _Problem)]
-    inputs = tuple(each for each in found if isinstance(each, FeatureInput))
-    if refusal := _refusal(problems) or _too_little(manifest, inputs):
-        return refusal
-    values = [np.nan if each.value is None else each.value for each in inputs]
-    return Features(np.asarray(values, dtype=np.float32), inputs)
+    record = read_record(manifest, resources, patient=patient, local_codes=local_codes)
+    return record.features(at)
 
 
 def still_missing(
@@ -197,118 +257,34 @@ def still_missing(
     Local codes that mean the same are included, since an EHR is searched by the codes it writes.
     How far back to ask is `manifest.look_back_h`.
     """
-    readings = _readings(manifest, resources, patient=patient, local_codes=local_codes)
-    wanted = [
-        code
+    record = read_record(manifest, resources, patient=patient, local_codes=local_codes)
+    return record.still_missing(at)
+
+
+@once_per_object
+def _requests(manifest: Manifest) -> tuple[tuple[Input, tuple[CodeRef, ...]], ...]:
+    """The inputs that an EHR can be asked for, each with the codes to ask by."""
+    return tuple(
+        (
+            each,
+            tuple(
+                CodeRef(system=code.system, code=code.code, display=code.display)
+                for code in (*each.codes, *each.panels)
+            ),
+        )
         for each in manifest.inputs
-        if each.source == "observation" and _is_wanting(each, readings.get(each.id, ()), at)
-        for code in (*each.codes, *each.panels)
-    ]
-    keys = dict.fromkeys(CodeRef(system=c.system, code=c.code, display=c.display) for c in wanted)
-    meanings = {code.key for code in keys}
-    local = [CodeRef(system=s, code=c) for (s, c), to in local_codes.items() if to in meanings]
-    return (*keys, *local)
-
-
-def _is_wanting(each: Input, readings: Sequence[_Reading], at: datetime) -> bool:
-    if each.aggregation != "latest":
-        return True
-    newest = _newest(readings, at)
-    return newest is None or _age_h(newest, at) > (each.max_age_h or 0)
-
-
-def _readings(
-    manifest: Manifest, resources: Sequence[Json], *, patient: Json | None, local_codes: LocalCodes
-) -> dict[str, list[_Reading]]:
-    index = {code.key: (each.id, code) for each in manifest.inputs for code in each.codes}
-    found: dict[str, list[_Reading]] = {}
-    for resource in _current(resources):
-        if not _is_usable(resource, patient):
-            continue
-        for element in (resource, *(resource.get("component") or ())):
-            keys = _keys(element, local_codes)
-            matches = dict.fromkeys(index[key] for key in keys if key in index)
-            if matches and _has_value(element):
-                for input_id in {input_id for input_id, _ in matches}:
-                    found.setdefault(input_id, []).append(_reading(resource, element, [*matches]))
-    return found
-
-
-def _current(resources: Sequence[Json]) -> list[Json]:
-    """The newest version of every Observation; later in the sequence wins where nothing tells."""
-    newest: dict[object, Json] = {}
-    for position, resource in enumerate(resources):
-        if resource.get("resourceType") != "Observation":
-            continue
-        key = resource.get("id") or position
-        known = newest.get(key)
-        if known is None or _version(resource) >= _version(known):
-            newest[key] = resource
-    return list(newest.values())
-
-
-def _version(resource: Json) -> tuple[datetime, int]:
-    meta = resource.get("meta") or {}
-    updated = clinical_time.parse(meta.get("lastUpdated"))
-    version = str(meta.get("versionId", ""))
-    return (updated.first if updated else _LONG_AGO, int(version) if version.isdecimal() else -1)
-
-
-def _is_usable(resource: Json, patient: Json | None) -> bool:
-    if resource.get("status") not in _RESULTS or _is_by_ai(resource):
-        return False
-    return patient is None or _may_be_about(resource, patient)
-
-
-def _is_by_ai(resource: Json) -> bool:
-    meta = resource.get("meta") or {}
-    labels = (*(meta.get("security") or ()), *(meta.get("tag") or ()))
-    return any(label.get("code") == "AIAST" for label in labels)
-
-
-def _may_be_about(resource: Json, patient: Json) -> bool:
-    """False when the subject is a Patient with another id; `urn:uuid:` and the like pass."""
-    reference = str((resource.get("subject") or {}).get("reference", ""))
-    _, is_patient, rest = reference.rpartition("Patient/")
-    return not is_patient or "id" not in patient or rest.split("/")[0] == patient["id"]
-
-
-def _keys(element: Json, local_codes: LocalCodes) -> Iterator[CodeKey]:
-    for coding in (element.get("code") or {}).get("coding") or ():
-        key = (str(coding.get("system", "")), str(coding.get("code", "")))
-        yield key
-        if key in local_codes:
-            yield local_codes[key]
-
-
-def _has_value(element: Json) -> bool:
-    return any(name.startswith("value") for name in element)
-
-
-def _reading(resource: Json, element: Json, matches: list[tuple[str, InputCode]]) -> _Reading:
-    meanings = {(input_id, code.molar_mass_g_per_mol) for input_id, code in matches}
-    return _Reading(
-        element=element,
-        code=matches[0][1] if len(meanings) == 1 else None,
-        time=clinical_time.effective(resource),
-        issued=clinical_time.parse(resource.get("issued")),
-        reference=_reference(resource),
+        if each.source == "observation"
     )
 
 
-def _reference(resource: Json) -> str:
-    if "id" not in resource:
-        return ""
-    version = (resource.get("meta") or {}).get("versionId")
-    plain = f"{resource['resourceType']}/{resource['id']}"
-    return f"{plain}/_history/{version}" if version else plain
+def _is_wanting(each: Input, readings: Sequence[Reading], at: datetime) -> bool:
+    if each.aggregation != "latest":
+        return True
+    newest = newest_of(readings, at)
+    return newest is None or _age_h(newest, at) > (each.max_age_h or 0)
 
 
-def _resolve(
-    each: Input, readings: Sequence[_Reading], patient: Json | None, at: datetime
-) -> FeatureInput | _Problem:
-    if each.source == "observation":
-        return _observed(each, readings, at)
+def _personal(each: Input, patient: Json | None, at: datetime) -> FeatureInput | _Problem:
     value = _of_patient(each, patient, at)
     if patient is None or value is None:
         return _absent(each, "patient-unknown")
@@ -328,12 +304,12 @@ def _of_patient(each: Input, patient: Json | None, at: datetime) -> float | None
 
 
 def _sources(resource: Json) -> tuple[str, ...]:
-    reference = _reference(resource)
+    reference = reference_of(resource)
     return (reference,) if reference else ()
 
 
-def _observed(each: Input, readings: Sequence[_Reading], at: datetime) -> FeatureInput | _Problem:
-    newest = _newest(readings, at)
+def _observed(each: Input, readings: Sequence[Reading], at: datetime) -> FeatureInput | _Problem:
+    newest = newest_of(readings, at)
     if newest is None:
         undated = any(reading.time is None for reading in readings)
         return _absent(each, "input-stale" if undated else "input-missing")
@@ -348,31 +324,16 @@ def _observed(each: Input, readings: Sequence[_Reading], at: datetime) -> Featur
         values.append(value)
     sources = tuple(reading.reference for reading in window if reading.reference)
     value = float(_AGGREGATE[each.aggregation](values))
-    return FeatureInput(each.id, value, each.unit, _moment(newest), sources, "present")
+    return FeatureInput(each.id, value, each.unit, newest.moment, sources, "present")
 
 
-def _newest(readings: Sequence[_Reading], at: datetime) -> _Reading | None:
-    dated = [each for each in readings if each.time is not None and each.time.first <= at]
-    return max(dated, key=_recency, default=None)
+def _age_h(reading: Reading, at: datetime) -> float:
+    return (at - reading.moment) / _HOUR
 
 
-def _recency(reading: _Reading) -> tuple[datetime, datetime, str]:
-    """Newest by clinical time; at the same time the one published last; then by reference."""
-    issued = reading.issued.last if reading.issued else _LONG_AGO
-    return (_moment(reading), issued, reading.reference)
-
-
-def _moment(reading: _Reading) -> datetime:
-    return reading.time.first if reading.time else _LONG_AGO
-
-
-def _age_h(reading: _Reading, at: datetime) -> float:
-    return (at - _moment(reading)) / timedelta(hours=1)
-
-
-def _window(readings: Sequence[_Reading], at: datetime, hours: float) -> list[_Reading]:
+def _window(readings: Sequence[Reading], at: datetime, hours: float) -> list[Reading]:
     inside = [each for each in readings if 0 <= _age_h(each, at) <= hours]
-    return sorted(inside, key=_recency, reverse=True)
+    return newest_first(inside)
 
 
 def _absent(each: Input, reason: Reason) -> FeatureInput | _Problem:
@@ -384,10 +345,10 @@ def _absent(each: Input, reason: Reason) -> FeatureInput | _Problem:
     return FeatureInput(each.id, None, each.unit, None, (), status)
 
 
-def _number(each: Input, reading: _Reading) -> float | Reason:
-    if reading.code is None:
+def _number(each: Input, reading: Reading) -> float | Reason:
+    if reading.slot is None:
         return "input-unreadable"
-    value = _value(each, reading.code, reading.element)
+    value = _value(each, reading.slot.substance, reading.element)
     return (_judge(each, value) or value) if isinstance(value, float) else value
 
 
@@ -397,9 +358,9 @@ def _judge(each: Input, value: float) -> Reason | None:
     return None if each.is_intended(value) else "outside-intended-use"
 
 
-def _value(each: Input, code: InputCode, element: Json) -> float | Reason:
+def _value(each: Input, substance: units.Substance, element: Json) -> float | Reason:
     if "valueQuantity" in element:
-        return _quantity(each, code, element["valueQuantity"])
+        return _quantity(each, substance, element["valueQuantity"])
     if "valueInteger" in element and (each.categories or each.unit == "1"):
         return float(element["valueInteger"])
     if "valueCodeableConcept" in element:
@@ -413,17 +374,14 @@ def _category(each: Input, concept: Json) -> float | Reason:
     return values.pop() if len(values) == 1 else "input-unreadable"
 
 
-def _quantity(each: Input, code: InputCode, quantity: Json) -> float | Reason:
+def _quantity(each: Input, substance: units.Substance, quantity: Json) -> float | Reason:
     value = quantity.get("value")
-    if isinstance(value, bool | str | None) or not isfinite(value):
+    if isinstance(value, _NO_NUMBERS) or not isfinite(value):
         return "input-unreadable"
     if quantity.get("comparator"):
         return "input-censored"
-    wanted = each.molar_mass_g_per_mol
-    substance = units.Substance(code.molar_mass_g_per_mol or wanted, wanted, each.valence)
     try:
-        unit = units.unit_of(quantity, substance)
-        return units.conversion(unit, each.unit, substance)(float(value))
+        return units.conversion_of(quantity, each.unit, substance)(float(value))
     except units.UnitUnknown:
         return "unit-unknown"
     except units.UnitNotConvertible:

@@ -12,7 +12,7 @@ outside of any transaction. A worker that lost its lease meanwhile writes nothin
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from itertools import groupby
 
@@ -39,7 +39,7 @@ from workers.cases import (
     step_of,
 )
 from workers.chart import Gap, described, search_chart
-from workers.features import Features, Refusal, extract, still_missing
+from workers.features import Features, Record, Refusal, read_record
 from workers.opening import Batch, open_cases
 from workers.persistence import until_written
 from workers.ports import Ports, audited, system_agent
@@ -77,14 +77,28 @@ def _claim(job_ids: Sequence[str], ports: Ports) -> list[Job]:
 # --- (4.3) ----------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class _Asking:
+    """A case whose EHR has to be asked, and what can be said if it adds nothing."""
+
+    case: Case
+    gap: Gap
+    read: Features | Refusal
+
+
 def _encode(batch: Batch, cases: Sequence[Case]) -> list[tuple[Case, Features]]:
     """Turn each patient's record into the model's inputs, or end the case with a refusal."""
     first = batch.each(cases, lambda case: case.job, lambda case: (case, _first(batch, case)))
-    encoded = [(case, read) for case, read in first if not isinstance(read, Gap)]
-    gaps = [(case, read) for case, read in first if isinstance(read, Gap)]
-    for system, asking in groupby(sorted(gaps, key=_system), key=_system):
-        asked = _ask_chart(batch, system, list(asking))
-        encoded += batch.each(asked, lambda case: case.job, lambda case: (case, _read(batch, case)))
+    encoded = [(case, read) for case, read in first if not isinstance(read, _Asking)]
+    gaps = [read for _, read in first if isinstance(read, _Asking)]
+    known = {asking.case.job.id: asking.read for asking in gaps}
+    for system, group in groupby(sorted(gaps, key=_system), key=_system):
+        asked = _ask_chart(batch, system, list(group))
+        encoded += batch.each(
+            asked,
+            lambda case: case.job,
+            lambda case: (case, _again(batch, case, known[case.job.id])),
+        )
     refused = [(case, read) for case, read in encoded if isinstance(read, Refusal)]
     batch.endings += batch.each(
         refused, lambda pair: pair[0].job, lambda pair: _refuse(batch, pair)
@@ -92,16 +106,23 @@ def _encode(batch: Batch, cases: Sequence[Case]) -> list[tuple[Case, Features]]:
     return [(case, read) for case, read in encoded if isinstance(read, Features)]
 
 
-def _system(asking: tuple[Case, Gap]) -> str:
-    return asking[0].event.system
+def _system(asking: _Asking) -> str:
+    return asking.case.event.system
 
 
-def _first(batch: Batch, case: Case) -> Features | Refusal | Gap:
+def _first(batch: Batch, case: Case) -> Features | Refusal | _Asking:
     """Read what was received; where something is missing, say what the EHR has to be asked for."""
-    read = _read(batch, case)
+    record = _record(batch, case)
+    read = record.features(case.at)
     if isinstance(read, Features) and _is_complete(case.model.manifest, read):
         return read
-    return _gap(batch, case) or read
+    gap = _gap(case, record)
+    return _Asking(case, gap, read) if gap else read
+
+
+def _again(batch: Batch, case: Case, known: Features | Refusal) -> Features | Refusal:
+    """Read once more, if the EHR had anything to add."""
+    return _record(batch, case).features(case.at) if case.chart else known
 
 
 def _is_complete(manifest: Manifest, read: Features) -> bool:
@@ -110,49 +131,43 @@ def _is_complete(manifest: Manifest, read: Features) -> bool:
     return is_latest and all(each.status == "present" for each in read.inputs)
 
 
-def _gap(batch: Batch, case: Case) -> Gap | None:
+def _gap(case: Case, record: Record) -> Gap | None:
     """Say what the EHR has to be asked for; None when everything is here."""
-    manifest = case.model.manifest
-    codes = still_missing(
-        manifest,
-        case.resources,
-        patient=case.patient_resource,
-        at=case.at,
-        local_codes=batch.round.site.local_codes,
-    )
+    manifest = record.manifest
+    codes = record.still_missing(case.at)
     reads_patient = any(each.source != "observation" for each in manifest.inputs)
-    needs_patient = reads_patient and case.patient_resource is None
+    needs_patient = reads_patient and record.patient is None
     if not codes and not needs_patient:
         return None
     return Gap(case.patient, codes, case.at - timedelta(hours=manifest.look_back_h), needs_patient)
 
 
-def _ask_chart(batch: Batch, system: str, asking: Sequence[tuple[Case, Gap]]) -> list[Case]:
+def _ask_chart(batch: Batch, system: str, asking: Sequence[_Asking]) -> list[Case]:
     """Add what the EHR knows; cases of an EHR that is away are put back."""
     if not batch.round.lets_through(system):
-        batch.endings += [_wait(batch, case, system) for case, _ in asking]
+        batch.endings += [_wait(batch, each.case, system) for each in asking]
         return []
     try:
         client = batch.ports.ehrs.connection(system).client
-        found = search_chart(client, [gap for _, gap in asking])
+        found = search_chart(client, [each.gap for each in asking])
     except TransientError as error:
         batch.away[system] = error
-        for case, gap in asking:
-            ending = failed(case.job, batch.round, error, batch.ports)
-            record = _fetched(batch, case, gap, f"The EHR did not answer: {type(error).__name__}.")
+        for each in asking:
+            ending = failed(each.case.job, batch.round, error, batch.ports)
+            record = _fetched(batch, each, f"The EHR did not answer: {type(error).__name__}.")
             batch.endings.append(replace(ending, records=(record, *ending.records)))
         return []
     except ProcessingError as error:
         # An EHR that refuses such a search will go on doing so: what was received has to do.
         log.warning("chart-refused", system=system, error=type(error).__name__)
-        return [case for case, _ in asking]
+        return [each.case for each in asking]
     except Exception as error:  # noqa: BLE001 - an answer that nobody expected
-        for case, _ in asking:
-            batch.fail(case.job, error)
+        for each in asking:
+            batch.fail(each.case.job, error)
         return []
     batch.answered.add(system)
     return [
-        case.with_chart(found[gap.patient], _fetched(batch, case, gap, "")) for case, gap in asking
+        each.case.with_chart(found[each.gap.patient], _fetched(batch, each, "")) for each in asking
     ]
 
 
@@ -162,20 +177,20 @@ def _wait(batch: Batch, case: Case, system: str) -> Ending:
     return postponed(case.job, batch.round, delay_s, "The EHR is away; the chart is asked later.")
 
 
-def _fetched(batch: Batch, case: Case, gap: Gap, reason: str) -> audit.AuditRecord:
+def _fetched(batch: Batch, asking: _Asking, reason: str) -> audit.AuditRecord:
+    case = asking.case
     return audit.fetched(
         step_of(case.job, batch.round, reason),
         ehr=system_agent(case.event.system, AgentKind.SERVER),
-        query=described(gap, case.job.patient_key or ""),
+        query=described(asking.gap, case.job.patient_key or ""),
     )
 
 
-def _read(batch: Batch, case: Case) -> Features | Refusal:
-    return extract(
+def _record(batch: Batch, case: Case) -> Record:
+    return read_record(
         case.model.manifest,
         case.resources,
         patient=case.patient_resource,
-        at=case.at,
         local_codes=batch.round.site.local_codes,
     )
 

@@ -22,8 +22,8 @@ from gateway.store.unit_of_work import UnitOfWork
 from models.manifest import Manifest
 from workers import consents
 from workers.cases import MOST_ATTEMPTS, Case, Ending, denied, ended, failed, postponed
-from workers.features import LocalCodes
 from workers.ports import LoadedModel, Ports, Round, new_round
+from workers.readings import LocalCodes
 
 log = telemetry.get_logger()
 

@@ -76,6 +76,7 @@ SPELLINGS: Mapping[str, str] = {
 
 _CANONICAL = frozenset(SPELLINGS.values())
 _AMOUNT = "[substance]"
+_MOST_CHARACTERS = 200
 _one_at_a_time = threading.Lock()
 
 
@@ -136,6 +137,46 @@ def unit_of(quantity: Mapping[str, Any], substance: Substance = NO_SUBSTANCE) ->
     if text and text != code and not _agree(code, text, substance):
         raise UnitUnknown
     return code
+
+
+def conversion_of(
+    quantity: Mapping[str, Any], target: str, substance: Substance = NO_SUBSTANCE
+) -> Conversion:
+    """How the value of a FHIR Quantity becomes a value in another unit.
+
+    Args:
+        quantity: The Quantity.
+        target: UCUM code that is wanted.
+        substance: What was measured, and what is wanted.
+
+    Raises:
+        UnitUnknown: The Quantity has no unit, one that is not UCUM, or two that contradict.
+        UnitNotConvertible: There is no way from its unit to the one wanted.
+    """
+    said = tuple(_text(quantity.get(name)) for name in ("unit", "system", "code"))
+    # What is too long for a unit must not fill the memory either.
+    is_short = sum(map(len, said)) <= _MOST_CHARACTERS
+    find = _conversion_or_error if is_short else _conversion_or_error.__wrapped__
+    found = find(*said, target, substance)
+    if isinstance(found, Conversion):
+        return found
+    raise found
+
+
+@lru_cache(maxsize=1024)
+def _conversion_or_error(
+    unit: str, system: str, code: str, target: str, substance: Substance
+) -> Conversion | type[UnitUnknown | UnitNotConvertible]:
+    """Remember failures too: to find out that a unit is none takes milliseconds."""
+    try:
+        source = unit_of({"unit": unit, "system": system, "code": code}, substance)
+        return conversion(source, target, substance)
+    except (UnitUnknown, UnitNotConvertible) as error:
+        return type(error)
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""
 
 
 @lru_cache(maxsize=1024)

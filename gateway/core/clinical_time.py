@@ -17,6 +17,7 @@ from typing import Any
 Json = Mapping[str, Any]
 
 _PARTIAL = re.compile(r"(\d{4})(?:-(\d{2}))?(?:-(\d{2}))?\Z")
+_LONGEST_DATE = 10
 _EASTERNMOST = timedelta(hours=14)
 _WESTERNMOST = timedelta(hours=12)
 _DECEMBER = 12
@@ -40,12 +41,13 @@ def parse(text: object) -> Span | None:
     if not isinstance(text, str):
         return None
     try:
-        if partial := _PARTIAL.match(text):
+        if len(text) <= _LONGEST_DATE and (partial := _PARTIAL.match(text)):
             return _whole(*partial.groups())
         moment = datetime.fromisoformat(text)
-        return (
-            None if moment.tzinfo is None else Span(moment.astimezone(UTC), moment.astimezone(UTC))
-        )
+        if moment.tzinfo is None:
+            return None
+        instant = moment.astimezone(UTC)
+        return Span(instant, instant)
     except (ValueError, OverflowError):
         return None
 
@@ -56,13 +58,10 @@ def effective(resource: Json) -> Span | None:
     `issued` is no substitute: it is when the result was published, and an old sample would pass
     for a new one. Of a period the end counts, or the start while it is open.
     """
+    if text := resource.get("effectiveDateTime") or resource.get("effectiveInstant"):
+        return parse(text)
     period = resource.get("effectivePeriod") or {}
-    return parse(
-        resource.get("effectiveDateTime")
-        or resource.get("effectiveInstant")
-        or period.get("end")
-        or period.get("start")
-    )
+    return parse(period.get("end") or period.get("start"))
 
 
 def clinical_time(resource: Json) -> datetime | None:

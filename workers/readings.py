@@ -1,0 +1,224 @@
+"""(4.3) Which Observations of a patient's record carry a value for a model's inputs.
+
+The first two rules of `workers.features`: of several versions of a resource only the newest
+counts, and only then is its status looked at; what an AI wrote never feeds an AI, and a resource
+of another patient is not read. What carries no code of the model is put aside first.
+
+Pure: no I/O, no clock.
+
+Source: FHIR R4 Observation (http://hl7.org/fhir/R4/observation.html), v3-ObservationValue AIAST.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from types import MappingProxyType
+from typing import Any
+
+from gateway.core import clinical_time
+from gateway.core.clinical_time import Span
+from gateway.core.remembered import once_per_object
+from models.manifest import InputCode, Manifest
+from workers.units import Substance
+
+Json = Mapping[str, Any]
+CodeKey = tuple[str, str]
+LocalCodes = Mapping[CodeKey, CodeKey]
+"""(system, code) as this hospital writes it → (system, code) as the manifest knows it."""
+
+NO_LOCAL_CODES: LocalCodes = MappingProxyType({})
+
+_RESULTS = frozenset({"final", "amended", "corrected"})
+_LONG_AGO = datetime.min.replace(tzinfo=UTC)
+
+
+@dataclass(frozen=True, eq=False)
+class Slot:
+    """A code of a manifest, and the input that it feeds.
+
+    Attributes:
+        input_id: Id of the input.
+        code: The code.
+        substance: What is measured under this code, and what the input wants.
+    """
+
+    input_id: str
+    code: InputCode
+    substance: Substance
+
+
+@dataclass(frozen=True, eq=False)
+class Reading:
+    """An Observation, or one of its components, that carries a code of an input.
+
+    Attributes:
+        resource: The Observation.
+        element: The part of it that holds the value.
+        slot: What its code says it is; None when its codes contradict each other.
+        time: When it was true of the patient.
+    """
+
+    resource: Json
+    element: Json
+    slot: Slot | None
+    time: Span | None
+
+    @property
+    def moment(self) -> datetime:
+        """The earliest time at which it can have been true; long ago where nothing tells."""
+        return self.time.first if self.time else _LONG_AGO
+
+    @property
+    def recency(self) -> tuple[datetime, datetime, str]:
+        """Newest by clinical time; at the same time the one published last; then by reference."""
+        issued = clinical_time.parse(self.resource.get("issued"))
+        return (self.moment, issued.last if issued else _LONG_AGO, self.reference)
+
+    @property
+    def reference(self) -> str:
+        """Reference of the Observation, with the version where there is one."""
+        return reference_of(self.resource)
+
+
+Readings = Mapping[str, Sequence[Reading]]
+"""By id of the input; inputs without any are not in it."""
+
+
+def find_readings(
+    manifest: Manifest,
+    resources: Sequence[Json],
+    *,
+    patient: Json | None,
+    local_codes: LocalCodes = NO_LOCAL_CODES,
+) -> Readings:
+    """Find what carries a value for the inputs of a model, whenever it was true.
+
+    Args:
+        manifest: What the model needs.
+        resources: Any number of versions, in any order; only Observations are looked at.
+        patient: The Patient resource, if it is known.
+        local_codes: The hospital's own codes and what they mean.
+    """
+    slots = _slots(manifest)
+    found: dict[str, list[Reading]] = {}
+    for resource in _current(resources):
+        matching = [
+            (element, matches)
+            for element in (resource, *(resource.get("component") or ()))
+            if (matches := _matches(element, slots, local_codes)) and _has_value(element)
+        ]
+        if matching and _is_usable(resource, patient):
+            for element, matches in matching:
+                _file(found, resource, element, matches)
+    return found
+
+
+def newest_of(readings: Sequence[Reading], at: datetime) -> Reading | None:
+    """Give the newest of what was known to be true at a time."""
+    dated = [each for each in readings if each.time is not None and each.time.first <= at]
+    if len(dated) > 1:
+        return max(dated, key=_recency)
+    return dated[0] if dated else None
+
+
+def newest_first(readings: Sequence[Reading]) -> list[Reading]:
+    """Put readings in order."""
+    return sorted(readings, key=_recency, reverse=True)
+
+
+def reference_of(resource: Json) -> str:
+    """Give the reference of a resource, with its version where there is one; empty without id."""
+    if "id" not in resource:
+        return ""
+    version = (resource.get("meta") or {}).get("versionId")
+    plain = f"{resource['resourceType']}/{resource['id']}"
+    return f"{plain}/_history/{version}" if version else plain
+
+
+def _recency(reading: Reading) -> tuple[datetime, datetime, str]:
+    return reading.recency
+
+
+@once_per_object
+def _slots(manifest: Manifest) -> Mapping[CodeKey, Slot]:
+    return {
+        code.key: Slot(
+            each.id,
+            code,
+            Substance(
+                code.molar_mass_g_per_mol or each.molar_mass_g_per_mol,
+                each.molar_mass_g_per_mol,
+                each.valence,
+            ),
+        )
+        for each in manifest.inputs
+        for code in each.codes
+    }
+
+
+def _file(
+    found: dict[str, list[Reading]], resource: Json, element: Json, matches: Sequence[Slot]
+) -> None:
+    meanings = {(slot.input_id, slot.code.molar_mass_g_per_mol) for slot in matches}
+    slot = matches[0] if len(meanings) == 1 else None
+    reading = Reading(resource, element, slot, clinical_time.effective(resource))
+    for input_id in {input_id for input_id, _ in meanings}:
+        found.setdefault(input_id, []).append(reading)
+
+
+def _current(resources: Sequence[Json]) -> list[Json]:
+    """The newest version of every Observation; later in the sequence wins where nothing tells."""
+    newest: dict[object, Json] = {}
+    for position, resource in enumerate(resources):
+        if resource.get("resourceType") != "Observation":
+            continue
+        key = resource.get("id") or position
+        known = newest.get(key)
+        if known is None or _version(resource) >= _version(known):
+            newest[key] = resource
+    return list(newest.values())
+
+
+def _version(resource: Json) -> tuple[datetime, int]:
+    meta = resource.get("meta") or {}
+    updated = clinical_time.parse(meta.get("lastUpdated"))
+    version = str(meta.get("versionId", ""))
+    return (updated.first if updated else _LONG_AGO, int(version) if version.isdecimal() else -1)
+
+
+def _is_usable(resource: Json, patient: Json | None) -> bool:
+    if resource.get("status") not in _RESULTS or _is_by_ai(resource):
+        return False
+    return patient is None or _may_be_about(resource, patient)
+
+
+def _is_by_ai(resource: Json) -> bool:
+    meta = resource.get("meta") or {}
+    labels = (*(meta.get("security") or ()), *(meta.get("tag") or ()))
+    return bool(labels) and any(label.get("code") == "AIAST" for label in labels)
+
+
+def _may_be_about(resource: Json, patient: Json) -> bool:
+    """False when the subject is a Patient with another id; `urn:uuid:` and the like pass."""
+    reference = str((resource.get("subject") or {}).get("reference", ""))
+    _, is_patient, rest = reference.rpartition("Patient/")
+    return not is_patient or "id" not in patient or rest.split("/")[0] == patient["id"]
+
+
+def _matches(
+    element: Json, slots: Mapping[CodeKey, Slot], local_codes: LocalCodes
+) -> Sequence[Slot]:
+    """What the codes of an element mean to the model, in their order."""
+    return [slots[key] for key in _keys(element, local_codes) if key in slots]
+
+
+def _keys(element: Json, local_codes: LocalCodes) -> Iterator[CodeKey]:
+    for coding in (element.get("code") or {}).get("coding") or ():
+        key = (str(coding.get("system", "")), str(coding.get("code", "")))
+        yield key
+        if key in local_codes:
+            yield local_codes[key]
+
+
+def _has_value(element: Json) -> bool:
+    return "valueQuantity" in element or any(name.startswith("value") for name in element)
