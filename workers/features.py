@@ -40,6 +40,7 @@ from workers.readings import (
     LocalCodes,
     Reading,
     Readings,
+    Slot,
     find_readings,
     newest_first,
     newest_of,
@@ -322,7 +323,7 @@ def _observed(each: Input, readings: Sequence[Reading], at: datetime) -> Feature
         if not isinstance(value, float):
             return _Problem(each, value, (reading.reference,) if reading.reference else ())
         values.append(value)
-    sources = tuple(reading.reference for reading in window if reading.reference)
+    sources = tuple(filter(None, [reading.reference for reading in window]))
     value = float(_AGGREGATE[each.aggregation](values))
     return FeatureInput(each.id, value, each.unit, newest.moment, sources, "present")
 
@@ -348,7 +349,7 @@ def _absent(each: Input, reason: Reason) -> FeatureInput | _Problem:
 def _number(each: Input, reading: Reading) -> float | Reason:
     if reading.slot is None:
         return "input-unreadable"
-    value = _value(each, reading.slot.substance, reading.element)
+    value = _value(each, reading.slot, reading.element)
     return (_judge(each, value) or value) if isinstance(value, float) else value
 
 
@@ -358,9 +359,9 @@ def _judge(each: Input, value: float) -> Reason | None:
     return None if each.is_intended(value) else "outside-intended-use"
 
 
-def _value(each: Input, substance: units.Substance, element: Json) -> float | Reason:
+def _value(each: Input, slot: Slot, element: Json) -> float | Reason:
     if "valueQuantity" in element:
-        return _quantity(each, substance, element["valueQuantity"])
+        return _quantity(slot, element["valueQuantity"])
     if "valueInteger" in element and (each.categories or each.unit == "1"):
         return float(element["valueInteger"])
     if "valueCodeableConcept" in element:
@@ -374,14 +375,14 @@ def _category(each: Input, concept: Json) -> float | Reason:
     return values.pop() if len(values) == 1 else "input-unreadable"
 
 
-def _quantity(each: Input, substance: units.Substance, quantity: Json) -> float | Reason:
+def _quantity(slot: Slot, quantity: Json) -> float | Reason:
     value = quantity.get("value")
     if isinstance(value, _NO_NUMBERS) or not isfinite(value):
         return "input-unreadable"
     if quantity.get("comparator"):
         return "input-censored"
     try:
-        return units.conversion_of(quantity, each.unit, substance)(float(value))
+        return slot.converter.conversion(quantity)(float(value))
     except units.UnitUnknown:
         return "unit-unknown"
     except units.UnitNotConvertible:

@@ -21,7 +21,7 @@ from gateway.store.events import Event
 from gateway.store.unit_of_work import UnitOfWork
 from models.manifest import Manifest
 from workers import consents
-from workers.cases import MOST_ATTEMPTS, Case, Ending, denied, ended, failed, postponed
+from workers.cases import MOST_ATTEMPTS, Case, Ending, Json, denied, ended, failed, postponed
 from workers.ports import LoadedModel, Ports, Round, new_round
 from workers.readings import LocalCodes
 
@@ -118,6 +118,7 @@ class _Opening:
         self._events = uow.events.get_many({job.event_id for job in jobs})
         patients = {job.patient_key for job in jobs if job.patient_key}
         self._consents = consents.on_record(uow, patients)
+        self._opened: dict[str, Json] = {}
         uow.patient_keys.load(patients)
 
     def ask(self, job: Job) -> _Passing | None:
@@ -157,7 +158,7 @@ class _Opening:
 
     def unseal(self, passing: _Passing, records: Mapping[str, list[Event]]) -> Case:
         """Open the event and the record of its patient."""
-        content, event = self._uow.events.content, passing.event
+        event = passing.event
         return Case(
             job=passing.job,
             event=event,
@@ -165,9 +166,16 @@ class _Opening:
             model=passing.model,
             patient=self._uow.events.patient(event) or "",
             decision=passing.decision,
-            content=orjson.loads(content(event)),
-            record=tuple(orjson.loads(content(each)) for each in records[event.patient_key or ""]),
+            content=self._content(event),
+            record=tuple([self._content(each) for each in records[event.patient_key or ""]]),
         )
+
+    def _content(self, event: Event) -> Json:
+        """Open each resource once: several cases of a batch may be about one patient."""
+        known = self._opened.get(event.id)
+        if known is None:
+            known = self._opened[event.id] = orjson.loads(self._uow.events.content(event))
+        return known
 
     def _end(self, job: Job, event: JobEvent, status: BusinessStatus, reason: str) -> None:
         self._batch.endings.append(ended(job, self._batch.round, event, status, reason))

@@ -18,8 +18,8 @@ from typing import Any
 from gateway.core import clinical_time
 from gateway.core.clinical_time import Span
 from gateway.core.remembered import once_per_object
-from models.manifest import InputCode, Manifest
-from workers.units import Substance
+from models.manifest import Input, InputCode, Manifest
+from workers.units import Converter, Substance
 
 Json = Mapping[str, Any]
 CodeKey = tuple[str, str]
@@ -39,12 +39,12 @@ class Slot:
     Attributes:
         input_id: Id of the input.
         code: The code.
-        substance: What is measured under this code, and what the input wants.
+        converter: Gives the input's unit for what is measured under this code.
     """
 
     input_id: str
     code: InputCode
-    substance: Substance
+    converter: Converter
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,29 +141,26 @@ def _recency(reading: Reading) -> tuple[datetime, datetime, str]:
 
 @once_per_object
 def _slots(manifest: Manifest) -> Mapping[CodeKey, Slot]:
-    return {
-        code.key: Slot(
-            each.id,
-            code,
-            Substance(
-                code.molar_mass_g_per_mol or each.molar_mass_g_per_mol,
-                each.molar_mass_g_per_mol,
-                each.valence,
-            ),
-        )
-        for each in manifest.inputs
-        for code in each.codes
-    }
+    return {code.key: _slot(each, code) for each in manifest.inputs for code in each.codes}
+
+
+def _slot(each: Input, code: InputCode) -> Slot:
+    wanted = each.molar_mass_g_per_mol
+    substance = Substance(code.molar_mass_g_per_mol or wanted, wanted, each.valence)
+    return Slot(each.id, code, Converter(each.unit, substance))
 
 
 def _file(
     found: dict[str, list[Reading]], resource: Json, element: Json, matches: Sequence[Slot]
 ) -> None:
-    meanings = {(slot.input_id, slot.code.molar_mass_g_per_mol) for slot in matches}
-    slot = matches[0] if len(meanings) == 1 else None
+    slot = matches[0] if len(matches) == 1 or _is_one_meaning(matches) else None
     reading = Reading(resource, element, slot, clinical_time.effective(resource))
-    for input_id in {input_id for input_id, _ in meanings}:
+    for input_id in {slot.input_id for slot in matches}:
         found.setdefault(input_id, []).append(reading)
+
+
+def _is_one_meaning(slots: Sequence[Slot]) -> bool:
+    return len({(slot.input_id, slot.code.molar_mass_g_per_mol) for slot in slots}) == 1
 
 
 def _current(resources: Sequence[Json]) -> list[Json]:

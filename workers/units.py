@@ -77,6 +77,7 @@ SPELLINGS: Mapping[str, str] = {
 _CANONICAL = frozenset(SPELLINGS.values())
 _AMOUNT = "[substance]"
 _MOST_CHARACTERS = 200
+_MOST_KNOWN = 256
 _one_at_a_time = threading.Lock()
 
 
@@ -118,6 +119,10 @@ class Conversion:
         return value * self.scale + self.offset
 
 
+_Said = tuple[str, str, str]
+_Found = Conversion | type[UnitUnknown | UnitNotConvertible]
+
+
 def unit_of(quantity: Mapping[str, Any], substance: Substance = NO_SUBSTANCE) -> str:
     """The UCUM code of a FHIR Quantity.
 
@@ -139,40 +144,47 @@ def unit_of(quantity: Mapping[str, Any], substance: Substance = NO_SUBSTANCE) ->
     return code
 
 
-def conversion_of(
-    quantity: Mapping[str, Any], target: str, substance: Substance = NO_SUBSTANCE
-) -> Conversion:
-    """How the value of a FHIR Quantity becomes a value in another unit.
+class Converter:
+    """What turns Quantities of one substance into one unit. Threads may share it.
 
-    Args:
-        quantity: The Quantity.
-        target: UCUM code that is wanted.
-        substance: What was measured, and what is wanted.
-
-    Raises:
-        UnitUnknown: The Quantity has no unit, one that is not UCUM, or two that contradict.
-        UnitNotConvertible: There is no way from its unit to the one wanted.
+    How each spelling of a unit converts is worked out once, failures too: to find out that a unit
+    is none takes milliseconds.
     """
-    said = tuple(_text(quantity.get(name)) for name in ("unit", "system", "code"))
-    # What is too long for a unit must not fill the memory either.
-    is_short = sum(map(len, said)) <= _MOST_CHARACTERS
-    find = _conversion_or_error if is_short else _conversion_or_error.__wrapped__
-    found = find(*said, target, substance)
-    if isinstance(found, Conversion):
+
+    def __init__(self, target: str, substance: Substance = NO_SUBSTANCE) -> None:
+        self._target = target
+        self._substance = substance
+        self._known: dict[_Said, _Found] = {}
+
+    def conversion(self, quantity: Mapping[str, Any]) -> Conversion:
+        """How the value of a FHIR Quantity becomes a value in the unit that is wanted.
+
+        Raises:
+            UnitUnknown: The Quantity has no unit, one that is not UCUM, or two that contradict.
+            UnitNotConvertible: There is no way from its unit to the one wanted.
+        """
+        said = (
+            _text(quantity.get("unit")),
+            _text(quantity.get("system")),
+            _text(quantity.get("code")),
+        )
+        found = self._known.get(said) or self._find(said)
+        if isinstance(found, Conversion):
+            return found
+        raise found
+
+    def _find(self, said: _Said) -> _Found:
+        unit, system, code = said
+        found: _Found
+        try:
+            source = unit_of({"unit": unit, "system": system, "code": code}, self._substance)
+            found = conversion(source, self._target, self._substance)
+        except (UnitUnknown, UnitNotConvertible) as error:
+            found = type(error)
+        # What a sender makes up must not fill the memory.
+        if len(self._known) < _MOST_KNOWN and sum(map(len, said)) <= _MOST_CHARACTERS:
+            self._known[said] = found
         return found
-    raise found
-
-
-@lru_cache(maxsize=1024)
-def _conversion_or_error(
-    unit: str, system: str, code: str, target: str, substance: Substance
-) -> Conversion | type[UnitUnknown | UnitNotConvertible]:
-    """Remember failures too: to find out that a unit is none takes milliseconds."""
-    try:
-        source = unit_of({"unit": unit, "system": system, "code": code}, substance)
-        return conversion(source, target, substance)
-    except (UnitUnknown, UnitNotConvertible) as error:
-        return type(error)
 
 
 def _text(value: object) -> str:
