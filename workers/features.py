@@ -324,7 +324,7 @@ def _observed(each: Input, readings: Sequence[Reading], at: datetime) -> Feature
             return _Problem(each, value, (reading.reference,) if reading.reference else ())
         values.append(value)
     sources = tuple(filter(None, [reading.reference for reading in window]))
-    value = float(_AGGREGATE[each.aggregation](values))
+    value = values[0] if len(values) == 1 else float(_AGGREGATE[each.aggregation](values))
     return FeatureInput(each.id, value, each.unit, newest.moment, sources, "present")
 
 

@@ -9,7 +9,7 @@ Pure: no I/O, no clock.
 Source: FHIR R4 Observation (http://hl7.org/fhir/R4/observation.html), v3-ObservationValue AIAST.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import MappingProxyType
@@ -100,6 +100,7 @@ def find_readings(
         local_codes: The hospital's own codes and what they mean.
     """
     slots = _slots(manifest)
+    subject = f"Patient/{patient['id']}" if patient and "id" in patient else None
     found: dict[str, list[Reading]] = {}
     for resource in _current(resources):
         matching = [
@@ -107,7 +108,7 @@ def find_readings(
             for element in (resource, *(resource.get("component") or ()))
             if (matches := _matches(element, slots, local_codes)) and _has_value(element)
         ]
-        if matching and _is_usable(resource, patient):
+        if matching and _is_usable(resource, subject):
             for element, matches in matching:
                 _file(found, resource, element, matches)
     return found
@@ -183,10 +184,12 @@ def _version(resource: Json) -> tuple[datetime, int]:
     return (updated.first if updated else _LONG_AGO, int(version) if version.isdecimal() else -1)
 
 
-def _is_usable(resource: Json, patient: Json | None) -> bool:
-    if resource.get("status") not in _RESULTS or _is_by_ai(resource):
-        return False
-    return patient is None or _may_be_about(resource, patient)
+def _is_usable(resource: Json, subject: str | None) -> bool:
+    return (
+        resource.get("status") in _RESULTS
+        and not _is_by_ai(resource)
+        and (subject is None or _may_be_about(resource, subject))
+    )
 
 
 def _is_by_ai(resource: Json) -> bool:
@@ -195,26 +198,27 @@ def _is_by_ai(resource: Json) -> bool:
     return bool(labels) and any(label.get("code") == "AIAST" for label in labels)
 
 
-def _may_be_about(resource: Json, patient: Json) -> bool:
-    """False when the subject is a Patient with another id; `urn:uuid:` and the like pass."""
+def _may_be_about(resource: Json, subject: str) -> bool:
+    """False when the subject is another Patient; `urn:uuid:` and the like pass."""
     reference = str((resource.get("subject") or {}).get("reference", ""))
+    if reference == subject:
+        return True
     _, is_patient, rest = reference.rpartition("Patient/")
-    return not is_patient or "id" not in patient or rest.split("/")[0] == patient["id"]
+    return not is_patient or f"Patient/{rest.split('/')[0]}" == subject
 
 
 def _matches(
     element: Json, slots: Mapping[CodeKey, Slot], local_codes: LocalCodes
 ) -> Sequence[Slot]:
-    """What the codes of an element mean to the model, in their order."""
-    return [slots[key] for key in _keys(element, local_codes) if key in slots]
-
-
-def _keys(element: Json, local_codes: LocalCodes) -> Iterator[CodeKey]:
+    """What the codes of an element mean to the model, in their order, each once."""
+    found: dict[Slot, None] = {}
     for coding in (element.get("code") or {}).get("coding") or ():
         key = (str(coding.get("system", "")), str(coding.get("code", "")))
-        yield key
-        if key in local_codes:
-            yield local_codes[key]
+        if slot := slots.get(key):
+            found[slot] = None
+        if (meaning := local_codes.get(key)) and (slot := slots.get(meaning)):
+            found[slot] = None
+    return list(found)
 
 
 def _has_value(element: Json) -> bool:
