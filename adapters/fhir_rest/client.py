@@ -208,7 +208,8 @@ def _entry_outcome(entry: object) -> WriteOutcome:
         raise EhrAnswerUnreadable
     location = str(response["location"]) if response.get("location") else None
     reference = reference_in(location) if location else None
-    codes = issue_codes(orjson.dumps(response.get("outcome")))
+    outcome = response.get("outcome")
+    codes = issue_codes(orjson.dumps(outcome)) if outcome else ()
     return WriteOutcome(int(status), location, reference, codes)
 
 
