@@ -9,6 +9,7 @@ A delivery that was tried before may be in the EHR although nobody heard so: it 
 first (`workers.result_recipient`).
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
@@ -18,8 +19,8 @@ from gateway.core.audit import AgentKind, AuditRecord, JobEvent
 from gateway.core.consent import ConsentDecision
 from gateway.core.delivery import Delivery, DeliveryState, Passage
 from gateway.core.errors import GatewayError
-from gateway.core.findings import Report
 from gateway.core.jobs import Advance, BusinessStatus, Job, JobState
+from gateway.core.write_back import StoredReport
 from gateway.store.deliveries import Settlement
 from gateway.store.events import Event
 from gateway.store.unit_of_work import UnitOfWork
@@ -45,7 +46,7 @@ class _Parcel:
     job: Job
     event: Event
     decision: ConsentDecision | None = None
-    report: Report | None = None
+    report: StoredReport | None = None
 
 
 @dataclass(frozen=True)
@@ -103,8 +104,9 @@ def deliver(delivery_ids: Sequence[str], ports: Ports) -> int:
             sent = [parcel for parcel in parcels if parcel.delivery.system == system]
             _send(batch, system, sent)  # (6.3)
         moved = until_written(lambda: _settle(batch))  # (6.4)
-    for change in moved:
-        telemetry.count_job(change.job.route, change.state, change.business_status)
+    ends = Counter((each.job.route, each.state, each.business_status) for each in moved)
+    for (route, state, status), count in ends.items():
+        telemetry.count_job(route, state, status, count)
     return len(claimed)
 
 
@@ -158,7 +160,7 @@ def _open_one(
             reason = " ".join(decision.reasons)
             _stop(batch, withdrawn, _End("cancel", BusinessStatus.CONSENT_WITHDRAWN, reason))
             return None
-        report = Report.from_json(uow.deliveries.body(delivery))
+        report = StoredReport.read(uow.deliveries.body(delivery))
     except GatewayError as error:  # sealed values that don't open: nothing will mend them
         _stop(batch, parcel, _End("fail", BusinessStatus.DELIVERY_FAILED, error.message))
         return None

@@ -27,6 +27,7 @@ from gateway.core.errors import GatewayError, ProcessingError, TransientError
 from gateway.core.findings import DIGEST_SYSTEM, RESULT_SYSTEM, Report
 from gateway.core.write_back import (
     CONTAINED_DEVICE,
+    StoredReport,
     device_condition,
     is_device,
     is_provenance,
@@ -114,7 +115,9 @@ class ResultRecipient:
         self._no_transactions_until = float("-inf")
         self._devices: dict[str, str] = {}
 
-    def write(self, reports: Sequence[Report], *, repeated: frozenset[str]) -> dict[str, Fate]:
+    def write(
+        self, reports: Sequence[StoredReport], *, repeated: frozenset[str]
+    ) -> dict[str, Fate]:
         """Write reports; give the fate of each by its identifier.
 
         Args:
@@ -129,7 +132,7 @@ class ResultRecipient:
             fates.update(self._write(chunk))
         return fates
 
-    def _search(self, reports: Sequence[Report]) -> dict[str, Fate]:
+    def _search(self, reports: Sequence[StoredReport]) -> dict[str, Fate]:
         """Give the fate of those that are in the EHR, or that can't be looked for."""
         try:
             found = self._find("Observation", "identifier", [r.identifier for r in reports])
@@ -145,12 +148,13 @@ class ResultRecipient:
                 fates[report.identifier] = self._complete(report, matches)
         return fates
 
-    def _complete(self, report: Report, found: Sequence[Mapping[str, Any]]) -> Fate:
+    def _complete(self, report: StoredReport, found: Sequence[Mapping[str, Any]]) -> Fate:
         """Write the Provenance of an Observation that is there, unless it is there too."""
         location = f"Observation/{found[0].get('id')}"
         try:
             if report.provenance is not None and not self._has_provenance(report.identifier):
-                self._write_provenance(with_device(report, self._device(report)), location)
+                placed = with_device(report.opened(), self._device(report))
+                self._write_provenance(placed, location)
         except TransientError as error:
             return _not_reached(error)
         except GatewayError:
@@ -167,7 +171,7 @@ class ResultRecipient:
         tokens = ",".join(f"{RESULT_SYSTEM}|{value}" for value in values)
         return self._ehr.search(resource_type, [(parameter, tokens)], max_pages=2)
 
-    def _write(self, reports: Sequence[Report]) -> dict[str, Fate]:
+    def _write(self, reports: Sequence[StoredReport]) -> dict[str, Fate]:
         if self._monotonic() < self._no_transactions_until:
             return self._one_by_one(reports)
         try:
@@ -177,7 +181,9 @@ class ResultRecipient:
         except GatewayError as error:
             return self._after_refusal(reports, error)
 
-    def _after_refusal(self, reports: Sequence[Report], error: GatewayError) -> dict[str, Fate]:
+    def _after_refusal(
+        self, reports: Sequence[StoredReport], error: GatewayError
+    ) -> dict[str, Fate]:
         """Go one rung down the ladder."""
         self._forget_devices(reports)
         is_about_transactions = isinstance(error, EhrRefused) and error.status in _OF_THE_SERVICE
@@ -191,8 +197,9 @@ class ResultRecipient:
             self._no_transactions_until = self._monotonic() + _REMEMBER_S
         return fates
 
-    def _as_transaction(self, reports: Sequence[Report]) -> dict[str, Fate]:
-        made = transaction(self._with_known_devices(reports))
+    def _as_transaction(self, reports: Sequence[StoredReport]) -> dict[str, Fate]:
+        self._look_for_devices(reports)
+        made = transaction(reports, dict(self._devices))  # other threads learn places too
         outcomes = self._ehr.transaction(made.body)
         if len(outcomes) != made.size:
             raise EhrAnswerUnreadable
@@ -204,7 +211,7 @@ class ResultRecipient:
             for report, position in zip(reports, made.observations, strict=True)
         }
 
-    def _one_by_one(self, reports: Sequence[Report]) -> dict[str, Fate]:
+    def _one_by_one(self, reports: Sequence[StoredReport]) -> dict[str, Fate]:
         fates: dict[str, Fate] = {}
         for report in reports:
             fate = self._alone(report)
@@ -215,9 +222,9 @@ class ResultRecipient:
                 return fates | dict.fromkeys(rest, fate)
         return fates
 
-    def _alone(self, report: Report) -> Fate:
+    def _alone(self, report: StoredReport) -> Fate:
         try:
-            placed = with_device(report, self._device(report))
+            placed = with_device(report.opened(), self._device(report))
             written = self._write_observation(placed)
         except TransientError as error:
             return _not_reached(error)
@@ -228,13 +235,13 @@ class ResultRecipient:
             return _refused(error)
         except GatewayError as error:
             return NotReached(type(error).__name__, is_of_system=False)
-        return self._with_provenance(placed, written)
+        return self._with_provenance(report, placed, written)
 
-    def _with_provenance(self, report: Report, written: Written) -> Fate:
+    def _with_provenance(self, report: StoredReport, placed: Report, written: Written) -> Fate:
         if written.location is None:  # the EHR did not say where: look for it
             return self._search([report]).get(report.identifier, written)
         try:
-            self._write_provenance(report, written.location)
+            self._write_provenance(placed, written.location)
         except TransientError as error:
             return _not_reached(error)
         except GatewayError:
@@ -255,30 +262,27 @@ class ResultRecipient:
             condition = provenance_condition(report.identifier)
             self._ehr.create("Provenance", orjson.dumps(provenance), if_none_exist=condition)
 
-    def _with_known_devices(self, reports: Sequence[Report]) -> list[Report]:
-        """Name Devices where they are, so that an EHR without conditions makes no second one.
+    def _look_for_devices(self, reports: Sequence[StoredReport]) -> None:
+        """Learn where Devices are, so that an EHR without conditions makes no second one.
 
         Raises:
             TransientError: The EHR is away.
         """
-        for report in {report.digest: report for report in reports}.values():
-            if report.digest not in self._devices:
-                # Where it can't be searched for, the condition of its entry has to do.
-                with suppress(ProcessingError):
-                    self._remember_device(report.digest, self._find_device(report))
-        known = self._devices
-        return [with_device(r, known[r.digest]) if r.digest in known else r for r in reports]
+        for digest in {report.digest for report in reports} - self._devices.keys():
+            # Where it can't be searched for, the condition of its entry has to do.
+            with suppress(ProcessingError):
+                self._remember_device(digest, self._find_device(digest))
 
     def _remember_device(self, digest: str, reference: str | None) -> None:
         if reference is not None:
             self._devices[digest] = reference
 
-    def _forget_devices(self, reports: Sequence[Report]) -> None:
+    def _forget_devices(self, reports: Sequence[StoredReport]) -> None:
         """Look for the Devices anew: one may be gone, and that be the reason of a refusal."""
         for report in reports:
             self._devices.pop(report.digest, None)
 
-    def _device(self, report: Report) -> str:
+    def _device(self, report: StoredReport) -> str:
         """Give the place of the model's Device, written first where it is not there.
 
         Raises:
@@ -286,23 +290,22 @@ class ResultRecipient:
         """
         if report.digest not in self._devices:
             try:
-                place = self._find_device(report) or self._create_device(report)
+                place = self._find_device(report.digest) or self._create_device(report)
             except ProcessingError:  # an EHR without Devices: the Observation carries its own
                 place = CONTAINED_DEVICE
             self._devices[report.digest] = place
         return self._devices[report.digest]
 
-    def _find_device(self, report: Report) -> str | None:
-        token = [("identifier", f"{DIGEST_SYSTEM}|{report.digest}")]
+    def _find_device(self, digest: str) -> str | None:
+        token = [("identifier", f"{DIGEST_SYSTEM}|{digest}")]
         for found in self._ehr.search("Device", token, max_pages=1):
-            if is_device(found, report.digest):
+            if is_device(found, digest):
                 return f"Device/{found.get('id')}"
         return None
 
-    def _create_device(self, report: Report) -> str:
+    def _create_device(self, report: StoredReport) -> str:
         condition = device_condition(report.digest)
-        body = orjson.dumps(report.device)
-        reference = self._ehr.create("Device", body, if_none_exist=condition).reference
+        reference = self._ehr.create("Device", report.device, if_none_exist=condition).reference
         if reference is None:
             raise EhrAnswerUnreadable
         return reference
@@ -331,6 +334,6 @@ def _unclear() -> NotReached:
     return NotReached("MultipleMatches", is_of_system=False)
 
 
-def _chunks(reports: Sequence[Report]) -> Iterator[Sequence[Report]]:
+def _chunks(reports: Sequence[StoredReport]) -> Iterator[Sequence[StoredReport]]:
     for start in range(0, len(reports), REPORTS_PER_TRANSACTION):
         yield reports[start : start + REPORTS_PER_TRANSACTION]

@@ -5,7 +5,8 @@ from datetime import UTC, datetime
 import pytest
 
 from adapters.fhir_rest.errors import EhrConflict, EhrTimeout
-from gateway.core.findings import Report, ResultContext, RuntimeFacts, report, result_identifier
+from gateway.core.findings import ResultContext, RuntimeFacts, report, result_identifier
+from gateway.core.write_back import StoredReport
 from models.manifest import parse
 from tests.hospital import MANIFEST, FakeEhr
 from workers.result_recipient import NotReached, NotTaken, ResultRecipient, Written
@@ -13,7 +14,7 @@ from workers.result_recipient import NotReached, NotTaken, ResultRecipient, Writ
 RUNTIME = RuntimeFacts(model_digest="d" * 64, runtime="toy 1", kernel_class="none")
 
 
-def make(number: int = 1, *, with_provenance: bool = True) -> Report:
+def make(number: int = 1, *, with_provenance: bool = True) -> StoredReport:
     context = ResultContext(
         identifier=result_identifier("ehr", str(number), "route", "d" * 64),
         subject="Patient/p1",
@@ -23,10 +24,11 @@ def make(number: int = 1, *, with_provenance: bool = True) -> Report:
         trigger=None,
         with_provenance=with_provenance,
     )
-    return report(parse(MANIFEST), (0.5,), inputs=(), context=context, runtime=RUNTIME)
+    made = report(parse(MANIFEST), (0.5,), inputs=(), context=context, runtime=RUNTIME)
+    return StoredReport.read(made.to_json())
 
 
-def write(ehr: FakeEhr, *reports: Report, again: bool = False) -> list[object]:
+def write(ehr: FakeEhr, *reports: StoredReport, again: bool = False) -> list[object]:
     repeated = frozenset(each.identifier for each in reports) if again else frozenset()
     fates = ResultRecipient(ehr).write(reports, repeated=repeated)
     return [fates[each.identifier] for each in reports]
