@@ -19,6 +19,7 @@ nothing else. Any other expression is evaluated every time.
 import hashlib
 import re
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from threading import Lock
 from typing import Any
 
@@ -47,6 +48,7 @@ _PURE = frozenset(
     }
 )
 _MOST_REMEMBERED = 4096
+_MOST_NAMES = 1024
 
 Answer = Callable[[Mapping[str, Any]], bool]
 
@@ -109,6 +111,7 @@ class Remembered:
         self._evaluate = evaluate
         self._lock = Lock()
         self._answers: dict[bytes, bool] = {}
+        self._reads = lru_cache(maxsize=_MOST_NAMES)(self._is_read)
 
     def __call__(self, content: Mapping[str, Any]) -> bool:
         """Say whether the resource matches."""
@@ -124,7 +127,7 @@ class Remembered:
             self._keep(key, answer)
         return answer
 
-    def _reads(self, key: str) -> bool:
+    def _is_read(self, key: str) -> bool:
         """Say whether a property of the JSON belongs to a named element: `value` is `valueX`."""
         plain = key.removeprefix("_")
         return plain == "resourceType" or any(

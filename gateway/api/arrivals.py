@@ -1,6 +1,6 @@
 """(1.1) From a request to arrivals: each resource with its identity and its patient."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from hashlib import sha256
@@ -54,9 +54,16 @@ class Posting:
         return self.bundle.entries[index].issues if self.bundle else ()
 
 
-def arrivals_of(posting: Posting, sealer: Sealer, site: Site) -> list[Arrival | None]:
+def gather(
+    postings: Sequence[Posting], sealer: Sealer, site: Site
+) -> list[tuple[Posting, list[Arrival | None]]]:
     """Give one arrival per resource; None for a Bundle entry that holds no valid one."""
-    base_url = _base_url(site, posting.system)
+    # Once per batch: the address is put together from the environment each time it is asked for.
+    bases = {system: _base_url(site, system) for system in {each.system for each in postings}}
+    return [(each, _arrivals_of(each, sealer, bases[each.system])) for each in postings]
+
+
+def _arrivals_of(posting: Posting, sealer: Sealer, base_url: str | None) -> list[Arrival | None]:
     if posting.resource is not None:
         read = facts(posting.resource.content, base_url=base_url)
         return [_arrival(posting, posting.resource, sealer, read)]

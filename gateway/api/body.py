@@ -9,6 +9,7 @@ Source: FHIR R4 http.html#mime-type; RFC 9110 section 8.4 (content codings).
 import zlib
 from collections.abc import AsyncIterator
 from email.message import Message
+from functools import lru_cache
 
 from starlette.requests import Request
 
@@ -33,15 +34,24 @@ def check_headers(request: Request) -> None:
     Raises:
         UnsupportedFormat: Another content type, charset or FHIR version.
     """
+    problem = _problem_of(request.headers.get("content-type", ""))
+    if problem is not None:
+        raise UnsupportedFormat(problem)
+
+
+@lru_cache(maxsize=64)
+def _problem_of(content_type: str) -> str | None:
+    """Say why a content type is not read here; a system sends the same one every time."""
     media = Message()
-    media["content-type"] = request.headers.get("content-type", "")
-    kind = media.get_content_type() if media["content-type"] else "no content type"
+    media["content-type"] = content_type
+    kind = media.get_content_type() if content_type else "no content type"
     if kind not in _JSON_TYPES:
-        raise UnsupportedFormat(_explain_type(kind))
+        return _explain_type(kind)
     if str(media.get_param("charset", "utf-8")).lower() not in {"utf-8", "utf8"}:
-        raise UnsupportedFormat("The charset has to be UTF-8.")
+        return "The charset has to be UTF-8."
     if str(media.get_param("fhirVersion", "4.0")) not in {"4.0", "4.0.1"}:
-        raise UnsupportedFormat("This gateway speaks FHIR R4 (fhirVersion=4.0).")
+        return "This gateway speaks FHIR R4 (fhirVersion=4.0)."
+    return None
 
 
 def check_accept(request: Request) -> None:

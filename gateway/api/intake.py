@@ -13,7 +13,7 @@ The answer to a request is given after the commit that holds all of this.
 from collections.abc import Callable, Mapping, Sequence
 
 from adapters.site import Site
-from gateway.api.arrivals import Posting, arrivals_of
+from gateway.api.arrivals import Posting, gather
 from gateway.api.batch import Batch, Receipt
 from gateway.api.witness import Witness
 from gateway.core.errors import ConfigurationError, StoreUnavailable
@@ -60,7 +60,7 @@ class Intake:
         with step("receive", sum(posting.weight for posting in postings)):
             site = self._site_in_force()
             # (1.1) identity, worked out before the transaction so that it stays short
-            gathered = [(each, arrivals_of(each, self._store.sealer, site)) for each in postings]
+            gathered = gather(postings, self._store.sealer, site)
             with self._store.write() as uow:
                 witness = Witness(uow, site.name, self._process_name)
                 batch = Batch(uow, site, self._models(), witness)

@@ -13,6 +13,7 @@ Source: IHE ITI BALP 1.1 (https://profiles.ihe.net/ITI/BALP); tables in `balp`.
 import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Literal
 
 from gateway.core import balp
@@ -64,6 +65,9 @@ __all__ = [
     "sign_in_failed",
     "was_read",
 ]
+
+# A process has a few sources, users and purposes, which come again with every event.
+_CACHED = 1024
 
 JobEvent = Literal["admit", "refuse", "supersede", "cancel", "fail", "complete", "retry", "rescue"]
 OtherEvent = Literal["start", "stop", "break-glass", "export", "verify", "note"]
@@ -120,9 +124,7 @@ def consent_decided(
     """
     outcome = Outcome.SUCCESS if decision.is_permitted else Outcome.SERIOUS_FAILURE
     decided = replace(step, outcome=outcome, reason=" ".join(decision.reasons))
-    asker = replace(user, kind=AgentKind.USER, address=None, purpose=decision.purpose)
-    site = AuditAgent(step.source.site, step.source.site, AgentKind.ORGANIZATION)
-    agents = [_us(step, AgentKind.CLIENT), asker, site, _us(step, AgentKind.AUTHORIZER)]
+    agents = _deciders(step.source, user, decision.purpose)
     consents = [{**balp.CONSENT_ENTITY, "what": {"reference": ref}} for ref in decision.consents]
     facts = {"stage": stage, "purpose": decision.purpose}
     return write_record(
@@ -360,8 +362,21 @@ def _searched(event: str, step: Step, agents: list[AuditAgent], query: str) -> A
     return write_record(event, step, balp.REST["search"], agents=agents, entities=[asked])
 
 
+@lru_cache(maxsize=_CACHED)
+def _deciders(source: Source, user: AuditAgent, purpose: str) -> tuple[AuditAgent, ...]:
+    """Give everybody that has a part in a consent decision."""
+    asker = replace(user, kind=AgentKind.USER, address=None, purpose=purpose)
+    site = AuditAgent(source.site, source.site, AgentKind.ORGANIZATION)
+    return (_part(source, AgentKind.CLIENT), asker, site, _part(source, AgentKind.AUTHORIZER))
+
+
 def _us(step: Step, kind: AgentKind) -> AuditAgent:
-    return AuditAgent(step.source.process, step.source.process, kind, address=step.source.address)
+    return _part(step.source, kind)
+
+
+@lru_cache(maxsize=_CACHED)
+def _part(source: Source, kind: AgentKind) -> AuditAgent:
+    return AuditAgent(source.process, source.process, kind, address=source.address)
 
 
 def _beside_us(step: Step, *others: AuditAgent) -> list[AuditAgent]:

@@ -148,15 +148,14 @@ def write_record(
     facts: Mapping[str, str | None] | None = None,
 ) -> AuditRecord:
     """Put an event together from its pattern and its parts."""
-    recorded = step.recorded.astimezone(UTC)
-    recorded = recorded.replace(microsecond=recorded.microsecond // 1000 * 1000)
+    recorded, instant = _instant(step.recorded)
     content: Json = {
         "resourceType": "AuditEvent",
         "id": step.id,
         "type": pattern.type,
         "subtype": _subtypes(pattern, event),
         "action": pattern.action,
-        "recorded": f"{recorded.isoformat(timespec='milliseconds')[:-6]}Z",
+        "recorded": instant,
         "outcome": step.outcome,
         "agent": [_agent(pattern, agent) for agent in agents],
         "source": _source(pattern, step.source),
@@ -264,6 +263,14 @@ def _profile(pattern: Pattern, step: Step, entities: Sequence[Json]) -> str | No
     if step.outcome != Outcome.SUCCESS:
         return None
     return pattern.profile if step.patient_key is None else pattern.patient_profile
+
+
+@lru_cache(maxsize=64)
+def _instant(moment: datetime) -> tuple[datetime, str]:
+    """Give a moment to the millisecond, and as it is written; a transaction has one for all."""
+    moment = moment.astimezone(UTC)
+    moment = moment.replace(microsecond=moment.microsecond // 1000 * 1000)
+    return moment, f"{moment.isoformat(timespec='milliseconds')[:-6]}Z"
 
 
 @lru_cache(maxsize=_CACHED)

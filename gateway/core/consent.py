@@ -152,15 +152,18 @@ def _why_silent(record: ConsentRecord, request: ConsentRequest) -> str | None:
     # An unreadable period can't prove that a permit still holds; a deny goes on denying.
     is_doubtful = not record.is_period_readable and record.rule == "permit"
     silences = (
-        (record.status != "active", f"is not in force (status {record.status})."),
+        (record.status != "active", "is not in force (status {status})."),
         (not record.is_privacy, "is not about the use of data (scope is not patient-privacy)."),
         (request.patient != record.patient, "is about another patient."),
         (is_doubtful, "has a period that can't be read."),
         (bool(record.starts and request.now < record.starts), "is not yet in force."),
         (bool(record.ends and request.now >= record.ends), "has expired."),
-        (is_other_purpose, f"does not speak of purpose {request.purpose}."),
+        (is_other_purpose, "does not speak of purpose {purpose}."),
     )
-    return next((why for is_silent, why in silences if is_silent), None)
+    for is_silent, why in silences:
+        if is_silent:
+            return why.format(status=record.status, purpose=request.purpose)
+    return None
 
 
 def _covers(purposes: Sequence[str], asked: str) -> bool:

@@ -129,7 +129,7 @@ def _derive(master: MasterKey, purpose: bytes) -> bytes:
 def _framed(*parts: str) -> bytes:
     """Join texts so that no two different lists give the same bytes."""
     encoded = [part.encode() for part in parts]
-    return b"".join(len(part).to_bytes(4) + part for part in encoded)
+    return b"".join([len(part).to_bytes(4) + part for part in encoded])
 
 
 def _binding(place: Place, patient_key: str) -> bytes:
