@@ -18,12 +18,14 @@ Source: FHIR R4 Observation, Device, Provenance; HL7 AI Transparency on FHIR (ST
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from html import escape
 from typing import Any, Protocol, Self
 from uuid import NAMESPACE_URL, uuid5
 
 import orjson
 
+from gateway.core.remembered import once_per_object
 from models.manifest import CodeRef, Manifest, Output
 
 CANONICAL = "https://nadi.health/fhir"
@@ -190,6 +192,7 @@ def observation_urn(identifier: str) -> str:
     return f"urn:uuid:{identifier}"
 
 
+@lru_cache(maxsize=64)
 def device_urn(model_digest: str) -> str:
     """Give the `fullUrl` by which resources of one Bundle refer to a model's Device."""
     return f"urn:uuid:{uuid5(_NAMESPACE, f'device|{model_digest}')}"
@@ -413,7 +416,7 @@ def _summary(output: Output, value: float, inputs: Sequence[InputUsed]) -> str:
 
 
 def _inputs_text(manifest: Manifest, inputs: Sequence[InputUsed]) -> str:
-    labels = {each.id: each.label for each in manifest.inputs}
+    labels = _labels(manifest)
     shown = (_input_text(labels.get(each.id, each.id), each) for each in inputs)
     return ", ".join(text for text in shown if text)
 
@@ -426,11 +429,20 @@ def _input_text(label: str, used: InputUsed) -> str:
 
 
 def _narrative(summary: str, basis: str, manifest: Manifest) -> Json:
+    basis_of = f"<p>{_xml(f'Based on: {basis}.')}</p>" if basis else ""
+    text = f"<p><b>{_xml(summary)}</b></p>{basis_of}{_fine_print(manifest)}"
+    return {"status": "generated", "div": f'<div xmlns="{_XHTML}">{text}</div>'}
+
+
+@once_per_object
+def _fine_print(manifest: Manifest) -> str:
     by = f"Made by AI ({manifest.title} {manifest.version}); not yet reviewed by a clinician."
-    basis_of = f"Based on: {basis}." if basis else ""
-    lines = (f"<b>{_xml(summary)}</b>", _xml(basis_of), _xml(by), _xml(_limits(manifest)))
-    paragraphs = "".join(f"<p>{line}</p>" for line in lines if line)
-    return {"status": "generated", "div": f'<div xmlns="{_XHTML}">{paragraphs}</div>'}
+    return f"<p>{_xml(by)}</p><p>{_xml(_limits(manifest))}</p>"
+
+
+@once_per_object
+def _labels(manifest: Manifest) -> Mapping[str, str]:
+    return {each.id: each.label for each in manifest.inputs}
 
 
 def _xml(text: str) -> str:

@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 from workers.units import (
     SPELLINGS,
     UCUM,
+    Converter,
     Substance,
     UnitNotConvertible,
     UnitUnknown,
@@ -125,3 +126,41 @@ def test_a_conversion_from_what_is_not_ucum_is_refused(code):
 @pytest.mark.parametrize("code", sorted(set(SPELLINGS.values())))
 def test_every_spelling_means_a_unit_of_ucum(code):
     assert conversion(code, code, Substance(1.0, 2.0)).scale > 0
+
+
+def test_a_quantity_converts_the_same_the_second_time():
+    converter = Converter("mg/dL", CREATININE)
+    quantity = {"value": 88.4, "unit": "umol/L", "system": UCUM, "code": "umol/L"}
+
+    once, again = (converter.conversion(quantity)(88.4) for _ in range(2))
+
+    assert once == again == pytest.approx(1.0, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("quantity", "error"),
+    [
+        ({}, UnitUnknown),
+        ({"unit": ["mg/dL"], "code": 3}, UnitUnknown),
+        ({"unit": "x" * 10_000}, UnitUnknown),
+        ({"unit": "mg/dL", "system": UCUM, "code": "g/dL"}, UnitUnknown),
+        ({"unit": "mmHg", "system": UCUM, "code": "mm[Hg]"}, UnitNotConvertible),
+    ],
+)
+def test_a_quantity_is_refused_the_same_the_second_time(quantity, error):
+    converter = Converter("mg/dL", CREATININE)
+
+    for _ in range(2):
+        with pytest.raises(error):
+            converter.conversion(quantity)
+
+
+def test_units_that_a_sender_makes_up_do_not_fill_the_memory():
+    converter = Converter("mg/dL", CREATININE)
+
+    for number in range(1000):
+        with pytest.raises(UnitUnknown):
+            converter.conversion({"unit": f"made up {number}"})
+
+    assert len(converter._known) <= 256
+    assert converter.conversion({"unit": "mg/dl"})(2.0) == 2.0
