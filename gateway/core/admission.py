@@ -12,7 +12,7 @@ Every matched route gives exactly one job: ready, or rejected with the reason.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -105,11 +105,9 @@ def _admit(
     request = ConsentRequest(patient, route.purpose, now)
     decision = decide(request, consents, default=route.consent_default)
     status = BusinessStatus.QUEUED if decision.is_permitted else BusinessStatus.CONSENT_DENIED
-    job = replace(
-        _job(arrival, route, models, status),
-        reason="" if decision.is_permitted else " ".join(decision.reasons),
-        decisions=(decision.as_json("admit", now),),
-    )
+    reason = "" if decision.is_permitted else " ".join(decision.reasons)
+    decided = (decision.as_json("admit", now),)
+    job = _job(arrival, route, models, status, reason=reason, decisions=decided)
     return Admission(job, decision)
 
 
@@ -120,11 +118,17 @@ def _refused(
     status: BusinessStatus,
     reason: str,
 ) -> Admission:
-    return Admission(replace(_job(arrival, route, models, status), reason=reason), None)
+    return Admission(_job(arrival, route, models, status, reason=reason), None)
 
 
 def _job(
-    arrival: Arrival, route: Route, models: Mapping[str, str], status: BusinessStatus
+    arrival: Arrival,
+    route: Route,
+    models: Mapping[str, str],
+    status: BusinessStatus,
+    *,
+    reason: str,
+    decisions: tuple[dict[str, object], ...] = (),
 ) -> NewJob:
     is_ready = status is BusinessStatus.QUEUED
     return NewJob(
@@ -135,4 +139,6 @@ def _job(
         patient_key=arrival.patient_key,
         state=JobState.READY if is_ready else JobState.REJECTED,
         business_status=status,
+        reason=reason,
+        decisions=decisions,
     )

@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from gateway.core.audit import AuditRecord
 from gateway.core.clock import to_ms
 from gateway.core.ledger import Checkpoint, Frontier, leaf_hash, root, sign_checkpoint
+from gateway.store.engine import insert_all
 from gateway.store.tables import audit_checkpoints, audit_events, audit_leaves
 
 if TYPE_CHECKING:
@@ -27,8 +28,6 @@ INTEGRATION_LIMIT = 10_000
 # PostgreSQL hands out serial numbers before commit, so a lower number may appear late; the
 # integrator looks back this far. SQLite has one writer and its numbers appear in order.
 _LOOK_BACK = 50_000
-
-_APPEND = sa.insert(audit_events)
 
 
 @dataclass(frozen=True)
@@ -67,8 +66,7 @@ class AuditLog:
 
     def append(self, records: Sequence[AuditRecord]) -> None:
         """Insert records; their order is the order they were collected in."""
-        if records:
-            self._uow.connection.execute(_APPEND, [_row(r) for r in records])
+        insert_all(self._uow.connection, audit_events, [_row(record) for record in records])
 
     def integrate(self, key: Ed25519PrivateKey, origin: str) -> Checkpoint | None:
         """Give new records their leaf numbers and sign a checkpoint over the log.

@@ -5,7 +5,9 @@ PostgreSQL with `synchronous_commit=on`. A write transaction on SQLite begins IM
 it waits for the other writer at once instead of failing when it first writes.
 """
 
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -83,6 +85,37 @@ def _open_postgresql(url: str) -> sa.Engine:
 def _begin_postgresql(connection: sa.Connection) -> None:
     if connection.get_execution_options().get(RELAXED, False):
         connection.exec_driver_sql("SET LOCAL synchronous_commit TO OFF")
+
+
+def insert_all(
+    connection: sa.Connection, table: sa.Table, rows: Sequence[Mapping[str, object]]
+) -> None:
+    """Insert many rows of plain values: text, bytes, whole numbers, booleans and None.
+
+    The driver takes these as they are, so that nothing has to be converted value by value.
+
+    Args:
+        connection: In a transaction.
+        table: Where to.
+        rows: All with the same columns.
+    """
+    if not rows:
+        return
+    sql, order = _insert(table, connection.dialect, tuple(rows[0]))
+    if order is None:
+        connection.exec_driver_sql(sql, [dict(row) for row in rows])
+        return
+    in_order = itemgetter(*order)
+    connection.exec_driver_sql(sql, [in_order(row) for row in rows])
+
+
+@lru_cache(maxsize=64)
+def _insert(
+    table: sa.Table, dialect: sa.Dialect, columns: tuple[str, ...]
+) -> tuple[str, list[str] | None]:
+    """Give the statement, and the order of its parameters where they have no names."""
+    compiled = sa.insert(table).compile(dialect=dialect, column_keys=list(columns))
+    return compiled.string, compiled.positiontup
 
 
 def migrate(url: str) -> None:

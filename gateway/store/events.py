@@ -14,6 +14,7 @@ from gateway.core.clock import to_ms
 from gateway.core.consent import ConsentRecord, read_consent
 from gateway.core.errors import NotFound, Unsealable
 from gateway.core.event import VersionMark
+from gateway.store.engine import insert_all
 from gateway.store.identity import code_keys
 from gateway.store.sealing import Place
 from gateway.store.tables import events, submissions
@@ -120,7 +121,6 @@ _REINSTATE = (
     .where(events.c.id.in_(sa.bindparam("ids", expanding=True)))
     .values(is_current=True)
 )
-_ADD = sa.insert(events)
 _GET_MANY = sa.select(*_COLUMNS).where(events.c.id.in_(sa.bindparam("ids", expanding=True)))
 _CONSENTS = (
     sa.select(events.c.id, events.c.patient_key)
@@ -171,8 +171,7 @@ class Events:
         self._uow.patient_keys.load((a.patient_key for a, _ in arrivals), create=True)
         self._retire({a.resource_key for a, current in arrivals if current and a.resource_key})
         rows = [self._row(arrival, is_current) for arrival, is_current in arrivals]
-        if rows:
-            self._uow.connection.execute(_ADD, rows)
+        insert_all(self._uow.connection, events, rows)
 
     def reinstate(self, returned: Mapping[str, str]) -> None:
         """Make events that were here before current again.

@@ -6,7 +6,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
 from gateway.core.errors import StoreUnavailable
-from gateway.store.engine import WRITES, is_at_head, migrate, open_engine
+from gateway.store.engine import WRITES, insert_all, is_at_head, migrate, open_engine
 from gateway.store.tables import metadata
 from gateway.store.unit_of_work import Store
 
@@ -135,3 +135,27 @@ def test_only_a_write_that_may_be_lost_does_not_wait_for_the_disk(store: Store):
             found.append(str(uow.connection.exec_driver_sql(query).scalar()))
 
     assert found in (["2", "1", "2"], ["on", "off", "on"])
+
+
+def test_rows_of_plain_values_are_inserted_together(sqlite_url: str):
+    table = sa.Table(
+        "plain",
+        sa.MetaData(),
+        sa.Column("id", sa.Integer, primary_key=True),
+        sa.Column("is_set", sa.Boolean),
+        sa.Column("content", sa.LargeBinary),
+        sa.Column("name", sa.String),
+    )
+    rows = [
+        {"name": "a", "content": b"\x00\xff", "is_set": True, "id": 1},
+        {"name": None, "content": b"", "is_set": False, "id": 2},
+    ]
+    engine = open_engine(sqlite_url)
+    with engine.begin() as connection:
+        table.create(connection)
+        insert_all(connection, table, rows)
+        insert_all(connection, table, [])
+        found = connection.execute(sa.select(table).order_by(table.c.id)).mappings().all()
+    engine.dispose()
+
+    assert [dict(row) for row in found] == rows
