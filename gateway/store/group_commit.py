@@ -3,12 +3,14 @@
 One thread takes everything that is waiting (up to a limit), hands it to `process` as one batch,
 and answers each waiter when the batch's transaction has been committed. While one batch commits,
 the next one gathers, so that the number of fsyncs falls as the load rises, and an idle gateway
-waits for nobody.
+waits for nobody. Only right after a batch of several, when more are surely on their way, it waits
+a moment for them.
 
 If a batch fails, its items are tried one by one, so that one bad item can't sink its neighbours;
 an item that another process was a moment ahead of is tried again a few times.
 """
 
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from queue import Empty, SimpleQueue
@@ -23,6 +25,9 @@ Answer = TypeVar("Answer")
 #: How often one item is tried while other processes are ahead of it.
 MOST_TRIES = 5
 
+#: How long a busy committer waits for more to come, in seconds: a fraction of one commit.
+GATHER_S = 0.002
+
 
 class GroupCommit(Generic[Item, Answer]):
     """A single committing thread in front of the database."""
@@ -34,6 +39,7 @@ class GroupCommit(Generic[Item, Answer]):
         limit: int,
         max_waiting: int,
         weigh: Callable[[Item], int] = lambda _item: 1,
+        pause: Callable[[float], None] = time.sleep,
     ) -> None:
         """Start the thread.
 
@@ -43,14 +49,17 @@ class GroupCommit(Generic[Item, Answer]):
             limit: Most weight in one batch.
             max_waiting: Most weight that may wait before `submit` refuses.
             weigh: What an item counts for: a Bundle as much as its entries.
+            pause: Waits for some seconds.
         """
         self._process = process
         self._limit = limit
         self._max_waiting = max_waiting
         self._weigh = weigh
+        self._pause = pause
         self._queue: SimpleQueue[tuple[Item, Future[Answer]] | None] = SimpleQueue()
         self._waiting = 0
         self._is_open = True
+        self._is_busy = False
         self._lock = Lock()
         self._thread = Thread(target=self._run, name="group-commit", daemon=True)
         self._thread.start()
@@ -83,6 +92,7 @@ class GroupCommit(Generic[Item, Answer]):
         is_open = True
         while is_open:
             batch, is_open = self._gather()
+            self._is_busy = len(batch) > 1
             # A waiter that has gone away is dropped here; from here on none can leave any more.
             wanted = [pair for pair in batch if pair[1].set_running_or_notify_cancel()]
             self._release([pair for pair in batch if pair[1].cancelled()])
@@ -93,6 +103,8 @@ class GroupCommit(Generic[Item, Answer]):
         first = self._queue.get()
         if first is None:
             return [], False
+        if self._is_busy:
+            self._pause(GATHER_S)
         batch, weight = [first], self._weigh(first[0])
         while weight < self._limit:
             try:

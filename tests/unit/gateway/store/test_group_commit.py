@@ -207,3 +207,20 @@ def test_closing_commits_what_gathered_behind_a_batch(kitchen: Kitchen):
 
     commit.close()
     assert (first.result(0), second.result(0)) == (0, 2)
+
+
+def test_only_after_a_batch_of_several_does_it_wait_a_moment_for_more(kitchen: Kitchen):
+    late: list[Future[int]] = []
+    commit = GroupCommit(
+        kitchen, limit=10, max_waiting=12, pause=lambda _s: late.append(commit.submit(9))
+    )
+    first = hold(kitchen, commit)
+    together = [commit.submit(1), commit.submit(2)]
+    kitchen.may_go.set()
+    wait([first, *together], SOON_S)
+
+    assert commit.submit(3).result(SOON_S) == 6
+    assert late[0].result(SOON_S) == 18
+    commit.close()
+
+    assert kitchen.batches[:3] == [[0], [1, 2], [3, 9]]
