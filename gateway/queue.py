@@ -283,11 +283,14 @@ class Bell:
 
     @staticmethod
     def _take(client: Redis, timeout_s: float) -> list[str]:
-        first: Any = client.blpop([BELL_KEY], timeout=max(timeout_s, 0.01))
-        if first is None:
-            return []
-        rest: Any = client.lpop(BELL_KEY, BELL_LENGTH)
-        return [str(first[1]), *(str(message) for message in rest or ())]
+        # Under load messages lie there already: they cost one command instead of two.
+        waiting: Any = client.lpop(BELL_KEY, BELL_LENGTH)
+        if not waiting:
+            first: Any = client.blpop([BELL_KEY], timeout=max(timeout_s, 0.01))
+            if first is None:
+                return []
+            waiting = [first[1], *(client.lpop(BELL_KEY, BELL_LENGTH) or ())]
+        return [str(message) for message in waiting]
 
 
 def _client(url: str, timeout_s: float) -> Redis | None:

@@ -3,6 +3,8 @@
 * It waits at the bell: admission knocks, and a worker says which batch it has finished.
 * It rings for ready jobs by model and for due deliveries by system, in batches, with only a few
   batches of each queue outstanding: when work comes faster than it is done, batches grow.
+* While one batch is under way a second one goes only when it is large, or when the first takes
+  long: a message for each job would cost more than the job.
 * What it rang is remembered here and nowhere else. A ring without an answer is repeated after
   `ring_again_s`; a ring too many is harmless, since only one worker gets a job.
 * It frees what dead workers held, and gives new AuditEvents their place in the Merkle log.
@@ -37,6 +39,12 @@ from workers.rescue import put_back
 PROCESS = "relay"
 #: Longest wait at the bell, in seconds: how late something is noticed that nobody rang for.
 _LONGEST_WAIT_S = 1.0
+#: Under load the next look is so long after the last: what came meanwhile goes at once.
+_REST_S = 0.025
+#: So long a small batch waits for one that is under way, to be rung as part of a larger one.
+_PATIENCE_S = 0.05
+#: What makes a batch large: this part of the most that it may hold.
+_LARGE = 0.5
 #: How often leases are looked through.
 _RESCUE_EVERY_S = 2.0
 
@@ -71,19 +79,36 @@ class Line:
         return frozenset().union(*(ids for ids, _ in self._batches.values()))
 
     @property
+    def is_loaded(self) -> bool:
+        """Whether the workers have a large batch to do, be it in parts."""
+        return self._is_large(sum(len(ids) for ids, _ in self._batches.values()))
+
+    @property
     def room(self) -> int:
         """How many ids more may be rung now."""
         return max(self.most - len(self._batches), 0) * self.batch_size
 
-    def send(self, ids: Sequence[str], now_s: float) -> None:
+    def send(self, ids: Sequence[str], now_s: float) -> bool:
         """Ring for ids, in as many batches as there is room for.
+
+        Returns:
+            Whether a small batch was held back; then it has to be tried again soon.
 
         Raises:
             BrokerAway: Nothing more can be sent now.
         """
         for start in range(0, min(len(ids), self.room), self.batch_size):
             batch = ids[start : start + self.batch_size]
+            if not self._is_large(len(batch)) and self._has_just_rung(now_s):
+                return True
             self._batches[self.ring(batch)] = (frozenset(batch), now_s)
+        return False
+
+    def _is_large(self, count: int) -> bool:
+        return count >= self.batch_size * _LARGE
+
+    def _has_just_rung(self, now_s: float) -> bool:
+        return any(now_s - rung_s < _PATIENCE_S for _, rung_s in self._batches.values())
 
     def finished(self, batch_id: str) -> None:
         """Take note that a worker is through with a batch."""
@@ -105,6 +130,7 @@ class RelayPorts:
         signing: Signs the checkpoints of the audit log.
         origin: Name of the audit log.
         monotonic: A clock in seconds that never goes back.
+        pause: Waits for so many seconds.
     """
 
     store: Store
@@ -117,6 +143,7 @@ class RelayPorts:
     origin: str
     settings: Settings
     monotonic: Callable[[], float] = time.monotonic
+    pause: Callable[[float], None] = time.sleep
 
 
 class Relay:
@@ -126,6 +153,8 @@ class Relay:
         self._ports = ports
         self._rescue_at_s = float("-inf")
         self._integrate_at_s = float("-inf")
+        self._looked_at_s = float("-inf")
+        self._is_holding = False
 
     def run(self, stopped: threading.Event) -> None:
         """Work until told to stop; what is away is waited for."""
@@ -147,7 +176,8 @@ class Relay:
             StoreUnavailable: The database is away.
             BrokerAway: The broker is away.
         """
-        self._hear(self._ports.bell.wait(_LONGEST_WAIT_S))
+        self._rest()
+        self._hear(self._ports.bell.wait(_PATIENCE_S if self._is_holding else _LONGEST_WAIT_S))
         self.look()
 
     def look(self) -> None:
@@ -157,7 +187,7 @@ class Relay:
             StoreUnavailable: The database is away.
             BrokerAway: The broker is away.
         """
-        now_s = self._ports.monotonic()
+        now_s = self._looked_at_s = self._ports.monotonic()
         if now_s >= self._rescue_at_s:
             self._rescue()
             self._rescue_at_s = now_s + _RESCUE_EVERY_S
@@ -165,6 +195,13 @@ class Relay:
         if now_s >= self._integrate_at_s:
             self._integrate()
             self._integrate_at_s = now_s + self._ports.settings.checkpoint_every_s
+
+    def _rest(self) -> None:
+        """Let messages gather while the workers have enough to do."""
+        ports = self._ports
+        rest_s = self._looked_at_s + _REST_S - ports.monotonic()
+        if rest_s > 0 and (ports.infer.is_loaded or ports.deliver.is_loaded):
+            ports.pause(rest_s)
 
     def _hear(self, messages: Iterable[str]) -> None:
         for message in messages:
@@ -179,11 +216,14 @@ class Relay:
         ports = self._ports
         for line in (ports.infer, ports.deliver):
             line.forget(now_s - ports.settings.ring_again_s)
+        self._is_holding = False
+        if not (ports.infer.room or ports.deliver.room):
+            return
         with ports.store.read() as uow:
             batches = [(ports.infer, ids) for ids in self._jobs(uow)]
             batches += [(ports.deliver, ids) for ids in self._deliveries(uow)]
         for line, ids in batches:
-            line.send(ids, now_s)
+            self._is_holding |= line.send(ids, now_s)
 
     def _jobs(self, uow: UnitOfWork) -> list[list[str]]:
         """Give the ready jobs nobody was rung for, by model."""

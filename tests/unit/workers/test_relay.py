@@ -55,6 +55,7 @@ class Post:
     bell: Bell
     lead: FileLeadership
     seconds: list[float]
+    pauses: list[float]
 
     def look(self, seconds: float = 0.0) -> None:
         self.seconds[0] += seconds
@@ -70,6 +71,7 @@ class Post:
 def post(tmp_path: Path) -> Iterator[Post]:
     hospital, infer, deliver = Hospital(tmp_path), Ring(), Ring()
     bell, lead, seconds = Bell(), FileLeadership(tmp_path / "lock"), [100.0]
+    pauses: list[float] = []
     ports = RelayPorts(
         store=hospital.store,
         bell=bell,
@@ -81,8 +83,9 @@ def post(tmp_path: Path) -> Iterator[Post]:
         origin="test",
         settings=Settings(data_dir=tmp_path),
         monotonic=lambda: seconds[0],
+        pause=pauses.append,
     )
-    yield Post(hospital, Relay(ports), infer, deliver, bell, lead, seconds)
+    yield Post(hospital, Relay(ports), infer, deliver, bell, lead, seconds, pauses)
     hospital.close()
 
 
@@ -118,7 +121,7 @@ def test_batches_grow_while_the_workers_are_busy(post: Post) -> None:
     push(post.hospital, "a")
     post.look()
     push(post.hospital, "b")
-    post.look()
+    post.look(seconds=0.1)
     push(post.hospital, *names(4))
     post.look()
     assert [len(batch) for batch in post.infer.batches] == [1, 1]
@@ -263,3 +266,49 @@ def test_a_relay_whose_broker_is_away_goes_on(post: Post, logs: list[dict[str, o
 
     assert logs[-1]["event"] == "relay-waits"
     assert logs[-1]["error"] == "BrokerAway"
+
+
+def test_a_few_results_wait_for_the_batch_under_way_but_not_for_long() -> None:
+    ring = Ring()
+    line = Line(ring, most=2, batch_size=8)
+    assert not line.send(["a"], 100.0)
+
+    assert line.send(["b"], 100.01)
+    assert ring.batches == [["a"]]
+
+    assert not line.send(["b"], 100.06)
+    assert ring.batches == [["a"], ["b"]]
+
+
+def test_many_results_do_not_wait_for_the_batch_under_way() -> None:
+    ring = Ring()
+    line = Line(ring, most=2, batch_size=8)
+    line.send(["a"], 100.0)
+
+    assert not line.send([*"bcde"], 100.01)
+
+    assert ring.batches == [["a"], [*"bcde"]]
+
+
+def test_few_results_go_as_soon_as_the_batch_under_way_is_done() -> None:
+    ring = Ring()
+    line = Line(ring, most=2, batch_size=8)
+    line.send(["a"], 100.0)
+    line.finished("b1")
+
+    assert not line.send(["b"], 100.01)
+
+    assert ring.batches == [["a"], ["b"]]
+
+
+def test_a_relay_looks_at_once_but_under_load_lets_knocks_gather(post: Post) -> None:
+    push(post.hospital, "p1")
+    post.turn("knock")
+    post.turn("knock")
+    assert post.pauses == []
+    push(post.hospital, "p2")
+    post.look(seconds=1)
+
+    post.turn("knock")
+
+    assert post.pauses == [pytest.approx(0.025)]
