@@ -14,6 +14,7 @@ from starlette.routing import Route as Path
 from starlette.types import Receive, Scope, Send
 
 from adapters.site import SiteWatch, site_schema
+from gateway import heap
 from gateway.api.audit_event import AuditEvents
 from gateway.api.capability import capability_statement
 from gateway.api.docs_page import CONTENT_SECURITY_POLICY, docs_page
@@ -29,6 +30,7 @@ from gateway.api.security import Authenticator
 from gateway.api.tasks import Tasks
 from gateway.core.errors import NotFound
 from gateway.core.principal import Permission
+from gateway.core.r4_schema import prepare_for
 from gateway.queue import bell, is_broker_up
 from gateway.settings import Settings, get_settings
 from gateway.store.engine import migrate
@@ -40,6 +42,9 @@ from gateway.telemetry import configure, report_levels
 from models.registry import REFERENCE_MODELS, installed_digests
 
 PROCESS = "api"
+
+#: Resource types that come first at nearly every site.
+_USUAL = ("Patient", "Consent", "Observation")
 
 
 class _Gateway(FastAPI):
@@ -173,8 +178,11 @@ def main() -> None:
     """Serve until told to stop; running requests are finished first."""
     settings = get_settings()
     configure(PROCESS, settings)
+    app = build(settings)
+    prepare_for(_USUAL)
+    heap.settle()
     uvicorn.run(
-        build(settings),
+        app,
         host=settings.host,
         port=settings.port,
         log_config=None,

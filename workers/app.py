@@ -12,7 +12,7 @@ from pathlib import Path
 from celery.signals import worker_init, worker_ready, worker_shutdown
 
 from adapters.site import SiteWatch
-from gateway import telemetry
+from gateway import heap, telemetry
 from gateway.core.audit import Source
 from gateway.core.delivery import Backoff
 from gateway.core.errors import NotFound
@@ -23,7 +23,7 @@ from gateway.store.jobs import rescue
 from gateway.store.keys import load_or_create
 from gateway.store.sealing import Sealer
 from gateway.store.unit_of_work import Store
-from workers import heap, tasks
+from workers import tasks
 from workers.ehrs import Ehrs
 from workers.ports import LoadedModel, Models, Ports
 from workers.rescue import put_back

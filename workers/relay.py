@@ -21,7 +21,7 @@ from typing import Protocol
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from gateway import queue, telemetry
+from gateway import heap, queue, telemetry
 from gateway.core.audit import Source
 from gateway.core.delivery import Circuit, Passage
 from gateway.core.errors import TransientError
@@ -33,7 +33,6 @@ from gateway.store.keys import load_or_create
 from gateway.store.leadership import Leadership, leadership
 from gateway.store.sealing import Sealer
 from gateway.store.unit_of_work import Store, UnitOfWork
-from workers import heap
 from workers.rescue import put_back
 
 PROCESS = "relay"

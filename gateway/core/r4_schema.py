@@ -9,7 +9,7 @@ by itself.
 
 import gzip
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache, lru_cache
 from importlib import resources
 from itertools import islice
@@ -48,6 +48,12 @@ def resource_types() -> frozenset[str]:
 def _definition(name: str) -> Schema:
     definition: Schema = orjson.loads(_artefact()[0][name])
     return definition
+
+
+def prepare_for(names: Iterable[str]) -> None:
+    """Compile the validators of resource types ahead of the first resource."""
+    for name in names:
+        _validator(name)
 
 
 def is_valid(resource: Mapping[str, Any]) -> bool:

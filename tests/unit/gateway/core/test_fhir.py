@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 
-from gateway.core import fhir
+from gateway.core import fhir, r4_schema
 from gateway.core.errors import ContentError, InvalidResource, Issue, MalformedJson, TooLarge
 from gateway.core.fhir import ParseLimits, parse_bundle, parse_resource, resource_type_of
+from gateway.core.r4_schema import prepare_for
 
 CODE = {"coding": [{"system": "http://loinc.org", "code": "2160-0"}]}
 OBSERVATION: dict[str, Any] = {"resourceType": "Observation", "status": "final", "code": CODE}
@@ -765,3 +766,15 @@ def test_bytes_that_only_one_of_the_readers_understands_are_malformed() -> None:
 )
 def test_the_type_is_seen_without_parsing(raw: bytes, expected: str | None) -> None:
     assert resource_type_of(raw) == expected
+
+
+def test_a_validator_prepared_ahead_is_the_one_that_is_used():
+    prepare_for(["Flag"])
+
+    before = r4_schema._validator.cache_info().misses
+    parse_resource(
+        b'{"resourceType":"Flag","status":"active","code":{"text":"a"},'
+        b'"subject":{"reference":"Patient/1"}}'
+    )
+
+    assert r4_schema._validator.cache_info().misses == before

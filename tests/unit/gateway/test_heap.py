@@ -3,7 +3,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from workers import heap
+from gateway import heap
 
 
 @pytest.fixture(autouse=True)
