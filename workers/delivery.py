@@ -10,13 +10,13 @@ first (`workers.result_recipient`).
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from gateway import telemetry
 from gateway.core import audit
 from gateway.core.audit import AgentKind, AuditRecord, JobEvent
-from gateway.core.consent import ConsentDecision
+from gateway.core.consent import ConsentDecision, ConsentRecord
 from gateway.core.delivery import Delivery, DeliveryState, Passage
 from gateway.core.errors import GatewayError
 from gateway.core.jobs import Advance, BusinessStatus, Job, JobState
@@ -131,7 +131,7 @@ def _open(claimed: Sequence[Delivery], ports: Ports) -> tuple[_Batch, list[_Parc
         jobs = uow.jobs.get_many({each.job_id for each in claimed})
         events = uow.events.get_many({job.event_id for job in jobs.values()})
         patients = {each.patient_key for each in claimed}
-        known = consents.on_record(uow, patients)
+        known = uow.events.consents(patients)
         uow.patient_keys.load(patients)
         parcels = [
             _Parcel(each, jobs[each.job_id], events[jobs[each.job_id].event_id]) for each in claimed
@@ -141,7 +141,7 @@ def _open(claimed: Sequence[Delivery], ports: Ports) -> tuple[_Batch, list[_Parc
 
 
 def _open_one(
-    uow: UnitOfWork, batch: _Batch, parcel: _Parcel, known: consents.ConsentsByPatient
+    uow: UnitOfWork, batch: _Batch, parcel: _Parcel, known: Mapping[str, list[ConsentRecord]]
 ) -> _Parcel | None:
     """Give the parcel with its report; None when it ends here."""
     delivery, job = parcel.delivery, parcel.job

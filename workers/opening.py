@@ -117,7 +117,7 @@ class _Opening:
         self._batch = batch
         self._events = uow.events.get_many({job.event_id for job in jobs})
         patients = {job.patient_key for job in jobs if job.patient_key}
-        self._consents = consents.on_record(uow, patients)
+        self._consents = uow.events.consents(patients)
         self._opened: dict[str, Json] = {}
         uow.patient_keys.load(patients)
 

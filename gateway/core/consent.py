@@ -14,6 +14,7 @@ Rules of this first cut (the full engine widens `decide`, not its callers):
    one denies. In doubt the answer is no.
 6. Any applicable deny overrides every permit. When nothing applies, the default of the route
    holds, and that is deny unless the site says otherwise.
+7. A consent that can't be opened or read denies everything.
 
 Source: FHIR R4 Consent (http://hl7.org/fhir/R4/consent.html); HL7 v3-ActReason.
 """
@@ -88,6 +89,7 @@ class ConsentRecord:
     purposes: tuple[str, ...] | None
     has_unknown_purpose: bool
     limits: tuple[str, ...]
+    is_readable: bool = True
 
 
 @dataclass(frozen=True)
@@ -133,6 +135,8 @@ def _judge(
     record: ConsentRecord, request: ConsentRequest
 ) -> tuple[Literal["permit", "deny", "silent"], str]:
     """Say what one consent says to a request, and why."""
+    if not record.is_readable:
+        return "deny", "can't be read, and in doubt the answer is no."
     silence = _why_silent(record, request)
     if silence:
         return "silent", silence
@@ -201,6 +205,24 @@ def read_consent(content: Mapping[str, Any], ref: str, *, patient: str | None) -
             *(name for name in _LIMITS if provision.get(name)),
             *(f"Consent.{name}" for name in _LIMITS_OF_ALL if content.get(name)),
         ),
+    )
+
+
+def unreadable_consent(ref: str) -> ConsentRecord:
+    """Give the record of a consent that can't be opened or read: it denies everything."""
+    return ConsentRecord(
+        ref=ref,
+        status="unknown",
+        is_privacy=False,
+        patient=None,
+        rule="deny",
+        starts=None,
+        ends=None,
+        is_period_readable=False,
+        purposes=None,
+        has_unknown_purpose=True,
+        limits=(),
+        is_readable=False,
     )
 
 

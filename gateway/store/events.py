@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from gateway.core.admission import Arrival
 from gateway.core.clock import to_ms
-from gateway.core.consent import ConsentRecord, read_consent
+from gateway.core.consent import ConsentRecord, read_consent, unreadable_consent
 from gateway.core.errors import NotFound, Unsealable
 from gateway.core.event import VersionMark
 from gateway.store.engine import insert_all
@@ -343,10 +343,7 @@ class Events:
     def consents(self, patient_keys: Collection[str]) -> dict[str, list[ConsentRecord]]:
         """Give everything on record about the consent of these patients.
 
-        A consent that can't be opened or read raises: in doubt, nothing is permitted.
-
-        Raises:
-            Unsealable: A consent's row was changed or its key is gone.
+        A consent that can't be opened or read is given as one that denies everything.
         """
         by_patient: dict[str, list[ConsentRecord]] = {key: [] for key in patient_keys}
         found = self._uow.connection.execute(_CONSENTS, {"patients": list(by_patient)}).all()
@@ -367,8 +364,12 @@ class Events:
         return records
 
     def _consent(self, event: Event) -> ConsentRecord:
-        content = orjson.loads(self.content(event))
-        record = read_consent(content, f"Consent/{event.id}", patient=self.patient(event))
+        ref = f"Consent/{event.id}"
+        try:
+            content = orjson.loads(self.content(event))
+            record = read_consent(content, ref, patient=self.patient(event))
+        except Unsealable:
+            return unreadable_consent(ref)
         self._uow.consent_cache.put(event.id, record)
         return record
 

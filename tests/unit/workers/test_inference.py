@@ -128,8 +128,24 @@ def test_a_consent_that_cannot_be_read_denies_and_spoils_nobody_else(hospital: H
 
     denied, permitted = hospital.jobs()
     assert denied.business_status is BusinessStatus.CONSENT_WITHDRAWN
-    assert denied.reason == "A consent on record can't be read."
+    assert denied.reason.endswith("can't be read, and in doubt the answer is no.")
     assert permitted.business_status is BusinessStatus.DELIVERY_PENDING
+
+
+def test_an_event_that_comes_after_a_consent_was_damaged_is_kept_and_its_job_refused(
+    hospital: Hospital,
+) -> None:
+    hospital.admit_patient("p1")
+    with hospital.store.write() as uow:
+        uow.connection.exec_driver_sql(
+            "update events set payload = zeroblob(64) where resource_type = 'Consent'"
+        )
+    hospital.forget_consents()
+
+    hospital.push(observation(name="o1", of="p1"))
+
+    (job,) = hospital.jobs()
+    assert (job.state, job.business_status) == (JobState.REJECTED, BusinessStatus.CONSENT_DENIED)
 
 
 def test_an_event_without_id_and_time_is_about_the_moment_it_was_received(

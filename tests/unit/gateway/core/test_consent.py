@@ -6,7 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.core.consent import ACT_CODE, ConsentRecord, ConsentRequest, decide, read_consent
+from gateway.core.consent import (
+    ACT_CODE,
+    ConsentRecord,
+    ConsentRequest,
+    decide,
+    read_consent,
+    unreadable_consent,
+)
 from tests.conftest import shared_data
 from tests.factories import ACT_REASON, Json, consent
 
@@ -344,3 +351,12 @@ def test_every_example_of_ihe_pcf_has_a_verdict_here():
     }
 
     assert names == IHE_PCF.keys()
+
+
+def test_a_consent_that_cant_be_read_denies_whatever_others_permit():
+    request = ConsentRequest(ANA, "TREAT", NOW)
+
+    decision = decide(request, [read(PERMIT), unreadable_consent("Consent/2")], default="permit")
+
+    assert not decision.is_permitted
+    assert decision.consents == ("Consent/2",)
