@@ -162,11 +162,13 @@ def test_a_stale_connection_is_replaced_without_an_error(valkey, ringer):
 
 
 def test_a_knock_wakes_the_waiting_relay_at_once(bell):
-    threading.Timer(0.1, bell.knock).start()
+    visitor = threading.Timer(0.1, bell.knock)
+    visitor.start()
     started = time.monotonic()
 
     messages = bell.wait(5)
 
+    visitor.join()
     assert messages == ["knock"]
     assert time.monotonic() - started < 2
 

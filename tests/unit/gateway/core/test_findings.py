@@ -20,6 +20,7 @@ from gateway.core.findings import (
 )
 from gateway.core.write_back import (
     CONTAINED_DEVICE,
+    StoredReport,
     device_condition,
     is_device,
     is_provenance,
@@ -162,6 +163,10 @@ def refused(manifest: Manifest, context: ResultContext = CONTEXT) -> Report:
     )
 
 
+def stored(report: Report) -> StoredReport:
+    return StoredReport.read(report.to_json())
+
+
 def shapes(manifest: Manifest) -> dict[str, Report]:
     bare = replace(CONTEXT, encounter=None, trigger=None)
     period = replace(CONTEXT, effective={"effectivePeriod": {"start": "2026-11-20"}})
@@ -192,7 +197,7 @@ def test_every_shape_of_report_is_valid_r4(manifest: Manifest, shape: str) -> No
     for resource in (made.observation, made.device, made.provenance):
         parse_resource(orjson.dumps(resource))
 
-    assert parse_bundle(transaction([made]).body).type == "transaction"
+    assert parse_bundle(transaction([stored(made)], {}).body).type == "transaction"
 
 
 def test_a_result_is_preliminary_labelled_and_about_the_right_patient_and_time(
@@ -309,7 +314,7 @@ def test_a_transaction_holds_a_shared_device_once_and_knows_its_observations(
 ) -> None:
     other = make(manifest, context=replace(CONTEXT, identifier=result_identifier(*"abcd")))
 
-    made = transaction([make(manifest), other])
+    made = transaction([stored(make(manifest)), stored(other)], {})
 
     entries = orjson.loads(made.body)["entry"]
     types = [entry["resource"]["resourceType"] for entry in entries]
