@@ -17,6 +17,7 @@ from typing import Any
 
 from gateway.core import clinical_time
 from gateway.core.clinical_time import Span
+from gateway.core.event import SETTLED, is_made_by_ai
 from gateway.core.remembered import once_per_object
 from models.manifest import Input, InputCode, Manifest
 from workers.units import Converter, Substance
@@ -28,7 +29,6 @@ LocalCodes = Mapping[CodeKey, CodeKey]
 
 NO_LOCAL_CODES: LocalCodes = MappingProxyType({})
 
-_RESULTS = frozenset({"final", "amended", "corrected"})
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 
@@ -186,16 +186,10 @@ def _version(resource: Json) -> tuple[datetime, int]:
 
 def _is_usable(resource: Json, subject: str | None) -> bool:
     return (
-        resource.get("status") in _RESULTS
-        and not _is_by_ai(resource)
+        resource.get("status") in SETTLED
+        and not is_made_by_ai(resource)
         and (subject is None or _may_be_about(resource, subject))
     )
-
-
-def _is_by_ai(resource: Json) -> bool:
-    meta = resource.get("meta") or {}
-    labels = (*(meta.get("security") or ()), *(meta.get("tag") or ()))
-    return bool(labels) and any(label.get("code") == "AIAST" for label in labels)
 
 
 def _may_be_about(resource: Json, subject: str) -> bool:

@@ -67,7 +67,7 @@ class Batch:
         fresh = list(self._fresh.values())
         with step("admit", len(fresh)):
             self._admit([a for a in fresh if self._is_current(a)])
-            # (2.6) consents that arrived may stop what is open
+            # (2.7) consents that arrived may stop what is open
             changed = [a for a in (*fresh, *returned) if a.facts.resource_type == "Consent"]
             self._withdraw(changed)
         return [tuple(self._receipts(posting, found)) for posting, found in gathered]

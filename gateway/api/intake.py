@@ -5,7 +5,7 @@
 (1.3) new resources are stored as received, sealed; an older version changes nothing (2.1), and what
       has no version is taken in the order it arrives, so that bytes may come back into force;
 (2)   the current ones are admitted: routes, consent, jobs;
-(2.6) a consent that arrived stops the open jobs it no longer permits.
+(2.7) a consent that arrived stops the open jobs it no longer permits.
 
 The answer to a request is given after the commit that holds all of this.
 """

@@ -4,9 +4,11 @@ Steps, in this order:
 
 (2.1) a version older than one already here changes nothing;
 (2.2) the routes whose trigger it matches;
-(2.3) it names a patient;
-(2.4) the model is installed and in service;
-(2.5) the patient's consent permits the route's purpose.
+(2.3) it was not made by AI, and is final: an answer never feeds itself, and what was cancelled,
+      retracted or is still preliminary sets nothing going;
+(2.4) it names a patient;
+(2.5) the model is installed and in service;
+(2.6) the patient's consent permits the route's purpose.
 
 Every matched route gives exactly one job: ready, or rejected with the reason.
 """
@@ -17,7 +19,7 @@ from datetime import datetime
 from typing import Any
 
 from gateway.core.consent import ConsentDecision, ConsentRecord, ConsentRequest, decide
-from gateway.core.event import Facts
+from gateway.core.event import Facts, is_made_by_ai, is_unsettled
 from gateway.core.jobs import BusinessStatus, EventId, JobState, NewJob
 from gateway.core.routing import Route, matching_routes
 
@@ -92,16 +94,23 @@ def _admit(
     consents: Sequence[ConsentRecord],
     now: datetime,
 ) -> Admission:
-    # (2.3) whose it is
+    # (2.3) may it set something going at all
+    if is_made_by_ai(arrival.content):
+        reason = "It was made by AI; such a resource never triggers a model."
+        return _refused(arrival, route, models, BusinessStatus.MADE_BY_AI, reason)
+    if is_unsettled(arrival.content):
+        reason = "It is not final: only final, amended and corrected results trigger a model."
+        return _refused(arrival, route, models, BusinessStatus.NOT_FINAL, reason)
+    # (2.4) whose it is
     patient = arrival.facts.patient
     if patient is None:
         reason = "The resource names no patient."
         return _refused(arrival, route, models, BusinessStatus.PATIENT_UNKNOWN, reason)
-    # (2.4) is the model there
+    # (2.5) is the model there
     if route.model not in models:
         reason = f"Model {route.model} is not installed."
         return _refused(arrival, route, models, BusinessStatus.MODEL_UNAVAILABLE, reason)
-    # (2.5) does the patient permit it
+    # (2.6) does the patient permit it
     request = ConsentRequest(patient, route.purpose, now)
     decision = decide(request, consents, default=route.consent_default)
     status = BusinessStatus.QUEUED if decision.is_permitted else BusinessStatus.CONSENT_DENIED

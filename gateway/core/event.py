@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from gateway.core import clinical_time
+from gateway.core.findings import RESULT_SYSTEM
 
 # The elements that name a resource's patient, in the order they are tried.
 _PATIENT_ELEMENTS = ("subject", "patient", "beneficiary", "individual", "for")
@@ -24,6 +25,10 @@ _TIME_ELEMENTS = (
     "recordedDate",
     "date",
 )
+
+
+#: Statuses of an Observation whose value may be used.
+SETTLED = frozenset({"final", "amended", "corrected"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +82,31 @@ def facts(
         codes=tuple(_codes(content)),
         effective=_effective(content),
     )
+
+
+def is_made_by_ai(content: Mapping[str, Any]) -> bool:
+    """Say whether a resource was made by AI, by its label or because it is a result of ours.
+
+    Such a resource neither triggers a model nor is read by one: an answer must not feed itself.
+
+    Source: HL7 AI Transparency on FHIR (STU1 ballot), code AIAST of v3-ObservationValue.
+    """
+    meta = content.get("meta") or {}
+    labels = (*(meta.get("security") or ()), *(meta.get("tag") or ()))
+    if any(label.get("code") == "AIAST" for label in labels):
+        return True
+    identifiers = content.get("identifier")
+    if not isinstance(identifiers, list):
+        return False
+    return any(each.get("system") == RESULT_SYSTEM for each in identifiers)
+
+
+def is_unsettled(content: Mapping[str, Any]) -> bool:
+    """Say whether a resource can't be relied on: an Observation that is not final, or an error."""
+    status = content.get("status")
+    if content["resourceType"] == "Observation":
+        return status not in SETTLED
+    return status == "entered-in-error"
 
 
 def is_older(candidate: VersionMark, known: VersionMark) -> bool:

@@ -128,3 +128,48 @@ def test_a_route_may_permit_where_nothing_is_on_record():
     (admission,) = admitted(routes=[replace(ROUTE, consent_default="permit")], consents=())
 
     assert admission.job.state is JobState.READY
+
+
+@pytest.mark.parametrize(
+    "mark",
+    [
+        {"meta": {"security": [{"code": "AIAST"}]}},
+        {"meta": {"tag": [{"code": "AIAST"}]}},
+        {"identifier": [{"system": "https://nadi.health/fhir/sid/result", "value": "x"}]},
+    ],
+    ids=["label", "tag", "our own identifier"],
+)
+def test_what_ai_made_never_triggers_a_model_so_that_no_answer_feeds_itself(mark):
+    (admission,) = admitted(given=arrival(content=creatinine() | mark))
+
+    assert admission.job.state is JobState.REJECTED
+    assert admission.job.business_status is BusinessStatus.MADE_BY_AI
+
+
+@pytest.mark.parametrize("status", ["entered-in-error", "cancelled", "preliminary", "unknown"])
+def test_an_observation_that_is_not_final_sets_nothing_going(status):
+    (admission,) = admitted(given=arrival(content=creatinine() | {"status": status}))
+
+    assert admission.job.state is JobState.REJECTED
+    assert admission.job.business_status is BusinessStatus.NOT_FINAL
+
+
+@pytest.mark.parametrize("status", ["final", "amended", "corrected"])
+def test_a_settled_observation_runs(status):
+    (admission,) = admitted(given=arrival(content=creatinine() | {"status": status}))
+
+    assert admission.job.state is JobState.READY
+
+
+def test_another_resource_is_refused_only_when_it_was_entered_in_error():
+    condition = {"resourceType": "Condition", "status": "entered-in-error"}
+    route = replace(ROUTE, resource_type=None)
+    recorded = replace(facts(creatinine()), resource_type="Condition")
+
+    (refused,) = admitted(given=arrival(content=condition, facts=recorded), routes=(route,))
+    (ready,) = admitted(
+        given=arrival(content={"resourceType": "Condition"}, facts=recorded), routes=(route,)
+    )
+
+    assert refused.job.business_status is BusinessStatus.NOT_FINAL
+    assert ready.job.state is JobState.READY
