@@ -36,6 +36,8 @@ from pydantic import (
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,63}$")]
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
+Prose = Annotated[Text, AfterValidator(lambda text: " ".join(text.split()))]
+"""Sentences for people: a line break of the TOML file is a space."""
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Version = Annotated[str, StringConstraints(pattern=r"^\d+\.\d+\.\d+$")]
 FileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
@@ -121,6 +123,7 @@ class Input(_Part):
         codes: Codes of the Observation, or of the component, that hold the value.
         panels: Codes of Observations that hold it as a component; used when asking an EHR.
         unit: UCUM code of the unit the model was trained in.
+        unit_text: The unit as people write it, where that is not the code: "mmHg" for `mm[Hg]`.
         molar_mass_g_per_mol: Lets mass and substance concentrations convert into each other.
         valence: Charge of the ion; lets equivalents and moles convert into each other.
         max_age_h: A value older than this, in hours before the event, is stale.
@@ -140,6 +143,7 @@ class Input(_Part):
     codes: tuple[InputCode, ...] = ()
     panels: tuple[CodeRef, ...] = ()
     unit: Text
+    unit_text: Text | None = None
     molar_mass_g_per_mol: PositiveFloat | None = None
     valence: PositiveInt | None = None
     max_age_h: PositiveFloat | None = None
@@ -171,15 +175,16 @@ class Band(_Part):
 
     Attributes:
         at_least: Where the band begins; it ends where the next one begins.
-        interpretation: Code of `v3-ObservationInterpretation`.
+        interpretation: Code of `v3-ObservationInterpretation`; none where each would say too much:
+            a low probability of one disease is not "Normal".
         label: One or two words, for example "high".
         advice: One sentence for the clinician; a suggestion to look, never an order.
     """
 
     at_least: float
-    interpretation: Interpretation
+    interpretation: Interpretation | None = None
     label: Text
-    advice: Text
+    advice: Prose
 
 
 class Output(_Part):
@@ -189,7 +194,10 @@ class Output(_Part):
         name: Short name.
         column: Its place in the output tensor, from 0.
         code: What goes into Observation.code.
+        label: What a result list calls it, where that is not the code's display; that it is an AI's
+            is added to it.
         unit: UCUM code of the value.
+        unit_text: The unit as people write it, where that is not the code.
         range: What the model can answer; anything else is a fault, not a result.
         bands: Decision thresholds, ascending, the first at the low end of `range`.
         summary: Template of the one-glance text.
@@ -198,10 +206,12 @@ class Output(_Part):
     name: Name
     column: Annotated[int, Field(ge=0)]
     code: CodeRef
+    label: Text | None = None
     unit: Text
+    unit_text: Text | None = None
     range: Range
     bands: Annotated[tuple[Band, ...], Field(min_length=1)]
-    summary: Text
+    summary: Prose
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:
@@ -328,8 +338,8 @@ class Manifest(_Part):
     name: Name
     version: Version
     title: Text
-    intended_use: Text
-    not_for: Text
+    intended_use: Prose
+    not_for: Prose
     demonstration_only: bool
     manufacturer: Text
     licence: Text

@@ -8,6 +8,7 @@ The rules a report keeps:
 * it has a value or a `dataAbsentReason`, never both (obs-6);
 * `derivedFrom` names the inputs of the types that R4 allows there; the Provenance names all;
 * the Provenance says which model, which runtime on which kernels, and from which versions;
+* `code.text` says that it is an AI's: a result list shows the code and the value, nothing else;
 * the text says in one glance what was found, by whom (a machine) and how far to trust it.
 
 One Device stands for one model digest, whichever machine ran it. Same input, same report.
@@ -26,7 +27,7 @@ from uuid import NAMESPACE_URL, uuid5
 import orjson
 
 from gateway.core.remembered import once_per_object
-from models.manifest import CodeRef, Manifest, Output
+from models.manifest import Band, Input, Manifest, Output
 
 CANONICAL = "https://nadi.health/fhir"
 RESULT_SYSTEM = f"{CANONICAL}/sid/result"
@@ -43,6 +44,11 @@ _AIAST = {
     "system": f"{_TERMINOLOGY}/v3-ObservationValue",
     "code": "AIAST",
     "display": "Artificial Intelligence asserted",
+}
+# R4 has no category for a computed risk; `survey` is the one of assessment scores (such as Apgar).
+_CATEGORY = {
+    "coding": [{"system": f"{_TERMINOLOGY}/observation-category", "code": "survey"}],
+    "text": "AI risk estimate",
 }
 _AI_ROLE = {"coding": [{"system": _AI_TYPES, "code": "Artificial-Intelligence"}]}
 _DERIVED_FROM = frozenset(
@@ -86,7 +92,7 @@ class InputUsed(Protocol):
 
     @property
     def unit(self) -> str:
-        """UCUM code."""
+        """UCUM code, the one the manifest declares."""
 
     @property
     def effective(self) -> datetime | None:
@@ -225,11 +231,11 @@ def report(
     summary = _summary(*first, inputs)
     observation = {
         **_observation(manifest, context, sources, device_urn(runtime.model_digest)),
-        **_finding(*first),
+        **_finding(manifest, *first),
         "text": _narrative(summary, _inputs_text(manifest, inputs), manifest),
     }
     if others:
-        observation["component"] = [_finding(*other) for other in others]
+        observation["component"] = [_finding(manifest, *other) for other in others]
     return _report(observation, manifest, context, runtime, sources)
 
 
@@ -255,10 +261,9 @@ def refusal(
     named = tuple(dict.fromkeys([*sources, *([context.trigger] if context.trigger else [])]))
     code = "not-applicable" if is_outside_use else "not-performed"
     absent = {"coding": [{"system": f"{_TERMINOLOGY}/data-absent-reason", "code": code}]}
-    output = manifest.outputs[0]
     observation = {
         **_observation(manifest, context, named, device_urn(runtime.model_digest)),
-        "code": _concept(output.code),
+        "code": _code(manifest, manifest.outputs[0]),
         "dataAbsentReason": {**absent, "text": reason},
         "text": _narrative(f"{manifest.title}: no result. {reason}", "", manifest),
     }
@@ -289,9 +294,7 @@ def _observation(
         "meta": {"security": [_AIAST]},
         "identifier": [{"system": RESULT_SYSTEM, "value": context.identifier}],
         "status": "preliminary",
-        "category": [
-            {"coding": [{"system": f"{_TERMINOLOGY}/observation-category", "code": "survey"}]}
-        ],
+        "category": [_CATEGORY],
         "subject": {"reference": context.subject},
         **context.effective,
         "issued": _instant(context.issued),
@@ -307,23 +310,28 @@ def _observation(
     return observation
 
 
-def _finding(output: Output, value: float) -> Json:
-    band = output.band(value)
+def _finding(manifest: Manifest, output: Output, value: float) -> Json:
+    return {
+        "code": _code(manifest, output),
+        "valueQuantity": {
+            "value": round(float(value), _DECIMALS),
+            "unit": output.unit_text or output.unit,
+            "system": _UCUM,
+            "code": output.unit,
+        },
+        "interpretation": [_interpretation(output.band(value))],
+    }
+
+
+def _interpretation(band: Band) -> Json:
+    if band.interpretation is None:
+        return {"text": band.label}
     coding = {
         "system": f"{_TERMINOLOGY}/v3-ObservationInterpretation",
         "code": band.interpretation,
         "display": _INTERPRETATIONS[band.interpretation],
     }
-    return {
-        "code": _concept(output.code),
-        "valueQuantity": {
-            "value": round(float(value), _DECIMALS),
-            "unit": output.unit,
-            "system": _UCUM,
-            "code": output.unit,
-        },
-        "interpretation": [{"coding": [coding], "text": band.label}],
-    }
+    return {"coding": [coding], "text": band.label}
 
 
 def _device(manifest: Manifest, digest: str) -> Json:
@@ -387,11 +395,13 @@ def _named(system: str, value: str) -> Json:
     return {"type": "Device", "identifier": {"system": system, "value": value}, "display": value}
 
 
-def _concept(code: CodeRef) -> Json:
-    coding = {"system": code.system, "code": code.code}
-    if code.display:
-        return {"coding": [{**coding, "display": code.display}], "text": code.display}
-    return {"coding": [coding]}
+def _code(manifest: Manifest, output: Output) -> Json:
+    coding = {"system": output.code.system, "code": output.code.code}
+    if output.code.display:
+        coding["display"] = output.code.display
+    maker = "AI, demonstration only" if manifest.demonstration_only else "AI"
+    name = output.label or output.code.display or output.name
+    return {"coding": [coding], "text": f"{name} ({maker})"}
 
 
 def _sources(inputs: Sequence[InputUsed], context: ResultContext) -> tuple[str, ...]:
@@ -416,16 +426,17 @@ def _summary(output: Output, value: float, inputs: Sequence[InputUsed]) -> str:
 
 
 def _inputs_text(manifest: Manifest, inputs: Sequence[InputUsed]) -> str:
-    labels = _labels(manifest)
-    shown = (_input_text(labels.get(each.id, each.id), each) for each in inputs)
+    declared = _declared(manifest)
+    shown = (_input_text(declared[each.id], each) for each in inputs)
     return ", ".join(text for text in shown if text)
 
 
-def _input_text(label: str, used: InputUsed) -> str:
+def _input_text(declared: Input, used: InputUsed) -> str:
     if used.status != "present" or used.value is None:
         return ""
     on = f" ({used.effective.date().isoformat()})" if used.effective else ""
-    return f"{label} {used.value:.4g} {used.unit}{on}"
+    unit = declared.unit_text or used.unit
+    return f"{declared.label} {used.value:.4g} {unit}{on}"
 
 
 def _narrative(summary: str, basis: str, manifest: Manifest) -> Json:
@@ -441,8 +452,8 @@ def _fine_print(manifest: Manifest) -> str:
 
 
 @once_per_object
-def _labels(manifest: Manifest) -> Mapping[str, str]:
-    return {each.id: each.label for each in manifest.inputs}
+def _declared(manifest: Manifest) -> Mapping[str, Input]:
+    return {each.id: each for each in manifest.inputs}
 
 
 def _xml(text: str) -> str:

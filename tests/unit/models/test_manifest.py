@@ -90,7 +90,7 @@ def test_an_input_of_the_patient_has_no_panels():
 
 @pytest.mark.parametrize(
     ("probability", "interpretation"),
-    [(0.0, "N"), (0.1999, "N"), (0.2, "IND"), (0.7999, "IND"), (0.8, "H"), (1.0, "H")],
+    [(0.0, None), (0.1999, None), (0.2, "IND"), (0.7999, "IND"), (0.8, "H"), (1.0, "H")],
 )
 def test_a_probability_falls_into_its_band(probability, interpretation):
     assert OUTPUT.band(probability).interpretation == interpretation
@@ -105,8 +105,15 @@ def test_an_answer_outside_the_range_is_no_answer(value):
 def test_the_text_reads_at_one_glance():
     text = OUTPUT.describe(0.873, used=7, total=11)
 
-    assert text.startswith("Chronic kidney disease: high (87 %), from 7 of 11 inputs.")
+    assert text.startswith(
+        "Estimated risk of chronic kidney disease (AI): high, 87 %, from 7 of 11 inputs."
+    )
     assert text.endswith("Demonstration only.")
+
+
+def test_a_line_break_of_the_file_is_a_space_to_the_reader():
+    assert "acute kidney injury" in MANIFEST.not_for
+    assert not any("\n" in text for text in (MANIFEST.intended_use, MANIFEST.not_for))
 
 
 @given(st.floats(0, 1))

@@ -30,6 +30,7 @@ from gateway.core.write_back import (
     with_device,
 )
 from models.manifest import Manifest, parse
+from models.registry import REFERENCE_MODELS
 
 MANIFEST = """
 manifest_version = 1
@@ -66,6 +67,7 @@ id = "age"
 label = "Age"
 source = "patient-age"
 unit = "a"
+unit_text = "years"
 plausible = [0, 130]
 missing = "mask"
 
@@ -221,6 +223,80 @@ def test_a_result_is_preliminary_labelled_and_about_the_right_patient_and_time(
     }
 
 
+def test_a_result_list_says_that_an_ai_estimated_it(manifest: Manifest) -> None:
+    observation = make(manifest).observation
+
+    code = observation["code"]
+    assert code["text"] == "Toy risk (AI, demonstration only)"
+    assert code["coding"][0]["display"] == "Toy risk"
+    assert observation["category"][0]["text"] == "AI risk estimate"
+    assert refused(manifest).observation["code"] == code
+
+
+def test_an_output_is_named_by_its_label_and_its_unit_is_written_for_people() -> None:
+    words = 'unit = "1"\nunit_text = "probability"\nlabel = "Risk of toys"\nrange'
+    manifest = parse(MANIFEST.replace('unit = "1"\nrange', words))
+
+    observation = make(manifest).observation
+
+    assert observation["code"]["text"] == "Risk of toys (AI, demonstration only)"
+    quantity = observation["valueQuantity"]
+    assert (quantity["unit"], quantity["code"]) == ("probability", "1")
+
+
+def test_an_output_without_display_is_named_and_marked_too() -> None:
+    (component,) = make(parse(MANIFEST + SECOND_OUTPUT), 0.2, 0.4).observation["component"]
+
+    assert component["code"]["text"] == "other (AI, demonstration only)"
+
+
+def test_a_band_without_a_code_is_interpreted_in_words_only() -> None:
+    manifest = parse(MANIFEST.replace('interpretation = "N"\n', ""))
+
+    made = make(manifest, 0.2)
+
+    assert made.observation["interpretation"] == [{"text": "low"}]
+    parse_resource(orjson.dumps(made.observation))
+
+
+def test_the_text_writes_units_for_people(manifest: Manifest) -> None:
+    age = Used("age", 57.0, "a", None, ("Patient/p1",), "present")
+
+    made = report(
+        manifest, (0.2,), inputs=(INPUTS[0], age), context=CONTEXT, runtime=RUNTIME
+    ).observation["text"]["div"]
+
+    assert "Serum creatinine 1.8 mg/dL (2026-11-20), Age 57 years." in made
+
+
+def test_a_low_risk_of_the_reference_model_promises_nothing() -> None:
+    file = REFERENCE_MODELS / "ckd-risk" / "manifest.toml"
+    ckd = parse(file.read_text(encoding="utf-8"))
+    values = {"age": 57, "diastolic": 71, "leukocytes": 7.1, "erythrocytes": 4.9}
+    inputs = [
+        Used(name, value, ckd.input(name).unit, None, (), "present")
+        for name, value in values.items()
+    ]
+
+    made = report(ckd, (0.0094573,), inputs=inputs, context=CONTEXT, runtime=RUNTIME).observation
+
+    parse_resource(orjson.dumps(made))
+    assert made["code"]["text"] == "Chronic kidney disease risk (AI, demonstration only)"
+    assert made["valueQuantity"]["unit"] == "probability"
+    assert (made["valueQuantity"]["value"], made["valueQuantity"]["code"]) == (
+        0.0094573,
+        "{probability}",
+    )
+    assert made["interpretation"] == [{"text": "low"}]
+    text = made["text"]["div"]
+    assert "<b>Estimated risk of chronic kidney disease (AI): low, below 1 %, from 4" in text
+    assert (
+        "Age 57 years, Diastolic blood pressure 71 mmHg, White blood cells 7.1 ×10³/µL, "  # noqa: RUF001
+        "Red blood cells 4.9 ×10⁶/µL" in text  # noqa: RUF001
+    )
+    assert "\n" not in text + made["note"][0]["text"]
+
+
 def test_derived_from_names_only_types_that_r4_allows_and_provenance_names_all(
     manifest: Manifest,
 ) -> None:
@@ -270,7 +346,10 @@ def test_the_text_tells_the_finding_first_and_is_escaped(manifest: Manifest) -> 
 def test_a_model_that_is_a_product_says_what_it_is_not_for(manifest: Manifest) -> None:
     product = manifest.model_copy(update={"demonstration_only": False})
 
-    assert make(product).observation["note"] == [{"text": "Not for: children & diagnosis."}]
+    observation = make(product).observation
+
+    assert observation["note"] == [{"text": "Not for: children & diagnosis."}]
+    assert observation["code"]["text"] == "Toy risk (AI)"
 
 
 def test_a_refusal_has_a_reason_and_no_value(manifest: Manifest) -> None:
