@@ -1,11 +1,12 @@
 """(1.1) From a request to arrivals: each resource with its identity and its patient."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from hashlib import sha256
 
 from adapters.site import Site
+from gateway.api.entries import is_whole, lost_consent
 from gateway.core.admission import Arrival
 from gateway.core.clock import new_id
 from gateway.core.errors import ConfigurationError, Issue
@@ -26,6 +27,7 @@ class Posting:
         address: Network address of the caller, for the audit event.
         is_update: Whether it came by PUT.
         is_known_bundle: Whether the same Bundle is stored already, or is about to be.
+        refusal: Why it is refused as a whole; it holds neither resource nor Bundle then.
     """
 
     principal: Principal
@@ -37,6 +39,7 @@ class Posting:
     bundle: ParsedBundle | None = None
     submission_id: str = field(default_factory=new_id)
     is_known_bundle: bool = False
+    refusal: tuple[Issue, ...] = ()
 
     @property
     def weight(self) -> int:
@@ -50,17 +53,43 @@ class Posting:
         return sha256(content.raw if content else b"").hexdigest()
 
     def issues_of(self, index: int) -> tuple[Issue, ...]:
-        """Say why an entry of the Bundle gave no arrival."""
-        return self.bundle.entries[index].issues if self.bundle else ()
+        """Say why an entry of the Bundle, or all of the posting, gave no arrival."""
+        return self.bundle.entries[index].issues if self.bundle else self.refusal
 
 
 def gather(
     postings: Sequence[Posting], sealer: Sealer, site: Site
 ) -> list[tuple[Posting, list[Arrival | None]]]:
-    """Give one arrival per resource; None for a Bundle entry that holds no valid one."""
+    """Give one arrival per resource; None for what is refused, which its posting explains."""
     # Once per batch: the address is put together from the environment each time it is asked for.
     bases = {system: _base_url(site, system) for system in {each.system for each in postings}}
-    return [(each, _arrivals_of(each, sealer, bases[each.system])) for each in postings]
+    return [
+        _without_lost(each, _arrivals_of(each, sealer, bases[each.system])) for each in postings
+    ]
+
+
+def _without_lost(
+    posting: Posting, arrivals: list[Arrival | None]
+) -> tuple[Posting, list[Arrival | None]]:
+    """Refuse the consents that no patient could be found for."""
+    lost: dict[int, Issue] = {}
+    for index, arrival in enumerate(arrivals):
+        at = f"Bundle.entry[{index}].resource" if posting.bundle else "Consent"
+        issue = arrival and lost_consent(arrival.facts, at)
+        if issue:
+            lost[index] = issue
+    if not lost:
+        return posting, arrivals
+    bundle = posting.bundle
+    if bundle is None or is_whole(bundle):
+        refusal = tuple(lost.values())
+        return replace(posting, resource=None, bundle=None, refusal=refusal), [None]
+    entries = tuple(
+        replace(entry, resource=None, issues=(lost[index],)) if index in lost else entry
+        for index, entry in enumerate(bundle.entries)
+    )
+    kept = [None if index in lost else arrival for index, arrival in enumerate(arrivals)]
+    return replace(posting, bundle=replace(bundle, entries=entries)), kept
 
 
 def _arrivals_of(posting: Posting, sealer: Sealer, base_url: str | None) -> list[Arrival | None]:

@@ -10,10 +10,12 @@ from gateway.api.witness import Witness
 from gateway.core.admission import Admission, Arrival, admit
 from gateway.core.clock import to_ms
 from gateway.core.consent import ConsentDecision, ConsentRequest, decide
+from gateway.core.delivery import Delivery, DeliveryState
 from gateway.core.errors import Issue
 from gateway.core.event import VersionMark, is_older
-from gateway.core.jobs import Advance, BusinessStatus, Job, JobState
+from gateway.core.jobs import Advance, BusinessStatus, Job, JobId, JobState
 from gateway.core.task import JobLine, ReceivedEvent
+from gateway.store.deliveries import Settlement
 from gateway.store.events import KnownEvent, Submission, cut_bundle
 from gateway.store.unit_of_work import UnitOfWork
 from gateway.telemetry import step
@@ -174,7 +176,9 @@ class Batch:
         return kept.sha256 == arrival.sha256
 
     def _refuse(self, posting: Posting, arrivals: Sequence[Arrival | None]) -> None:
-        """Put the entries that were refused on record."""
+        """Put the entries that were refused on record; the edge does where all was refused."""
+        if posting.bundle is None:
+            return
         for index, arrival in enumerate(arrivals):
             if arrival is None:
                 issues = posting.issues_of(index)
@@ -211,31 +215,62 @@ class Batch:
             self.has_ready |= job.state is JobState.READY
 
     def _withdraw(self, arrivals: Sequence[Arrival]) -> None:
-        """Stop the open jobs of patients whose consent now says no."""
+        """Stop the open jobs of patients whose consent now says no, and their waiting results.
+
+        What a worker holds is left to it: it asks for consent itself before it reads or sends.
+        """
+        denied = list(self._denied(arrivals))
+        results = self._waiting_results([job for job, _ in denied])
+        for job, decision in denied:
+            if job.state is JobState.READY or job.id in results:
+                self._cancel(job, decision, results.get(job.id))
+
+    def _denied(self, arrivals: Sequence[Arrival]) -> Iterator[tuple[Job, ConsentDecision]]:
+        """Give the open jobs that consent no longer permits, each with the decision."""
         patients = {a.patient_key: a.facts.patient for a in arrivals if a.patient_key}
         consents = self._uow.events.consents(list(patients)) if patients else {}
         for key, reference in patients.items():
             for job in self._uow.jobs.open_of_patient(key):
                 route = self._site.route(job.route)
-                if route is None or reference is None or job.state is not JobState.READY:
+                if route is None or reference is None:
                     continue
                 request = ConsentRequest(reference, route.purpose, self._uow.now)
                 decision = decide(request, consents[key], default=route.consent_default)
                 if not decision.is_permitted:
-                    self._cancel(job, decision)
+                    yield job, decision
 
-    def _cancel(self, job: Job, decision: ConsentDecision) -> None:
+    def _waiting_results(self, stopping: Sequence[Job]) -> dict[JobId, Delivery]:
+        """Give the deliveries of jobs that no worker holds, locked until the end."""
+        ids = [j.id for j in stopping if j.business_status is BusinessStatus.DELIVERY_PENDING]
+        if not ids:
+            return {}
+        waiting = [
+            each
+            for each in self._uow.deliveries.of_jobs(ids).values()
+            if each.state is DeliveryState.PENDING
+        ]
+        return {each.job_id: each for each in self._uow.deliveries.still_held(waiting)}
+
+    def _cancel(self, job: Job, decision: ConsentDecision, result: Delivery | None) -> None:
+        reason = " ".join(decision.reasons)
+        if result and result.attempt:
+            reason = f"{reason} An earlier attempt may have reached the EHR all the same."
         change = Advance(
             job=job,
             state=JobState.CANCELLED,
             business_status=BusinessStatus.CONSENT_WITHDRAWN,
-            reason=" ".join(decision.reasons),
+            reason=reason,
             decisions=(decision.as_json("withdraw", self._uow.now),),
         )
         if not self._uow.jobs.advance([change]):
             # A worker was faster: it asks for consent itself before it reads anything.
             return
-        self._witness.withdrawn(job, decision)
+        if result:
+            cancelled = Settlement(
+                delivery=result, state=DeliveryState.CANCELLED, answer=result.last_answer
+            )
+            self._uow.deliveries.settle([cancelled])
+        self._witness.withdrawn(job, decision, reason)
         self.tally.changed(job.route, change.state, change.business_status)
         self._jobs[job.event_id] = [
             replace(line, state=change.state, business_status=change.business_status)

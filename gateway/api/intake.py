@@ -1,11 +1,13 @@
 """(1, 2) Receive and admit: what waits together is stored, decided and audited in one transaction.
 
-(1.1) each resource is given its identity: dedupe key, patient key, version;
+(1.1) each resource is given its identity: dedupe key, patient key, version; a Consent whose
+      patient can't be told is refused;
 (1.2) repeats are recognised, among themselves and against what is stored;
 (1.3) new resources are stored as received, sealed; an older version changes nothing (2.1), and what
       has no version is taken in the order it arrives, so that bytes may come back into force;
 (2)   the current ones are admitted: routes, consent, jobs;
-(2.7) a consent that arrived stops the open jobs it no longer permits.
+(2.7) a consent that arrived stops the open jobs it no longer permits, and the results of theirs
+      that wait for the EHR.
 
 The answer to a request is given after the commit that holds all of this.
 """

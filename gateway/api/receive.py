@@ -19,7 +19,7 @@ from gateway.api.arrivals import Posting
 from gateway.api.batch import Receipt
 from gateway.api.body import check_headers, read_body
 from gateway.api.edge import Call, Edge, Endpoint
-from gateway.api.entries import with_refusals
+from gateway.api.entries import is_whole, with_refusals
 from gateway.api.outcome import STATUS_OF_CONTENT, fhir_response, operation_outcome
 from gateway.api.wake import Wake
 from gateway.core.errors import ContentError, Forbidden, InvalidResource, Issue, NotFound
@@ -36,10 +36,6 @@ from gateway.core.task import event_task
 from gateway.settings import Settings
 from gateway.store.group_commit import GroupCommit
 from gateway.telemetry import count_received
-
-# These say of themselves that they are one whole: part of one would mean something else.
-_WHOLE = frozenset({"transaction", "document", "message"})
-
 
 # Beyond this size reading a body takes long enough to hold up the other callers.
 _LARGE_BYTES = 64 * 1024
@@ -131,8 +127,9 @@ class Receiver:
         if expected_id is not None:
             _insist_id(parsed.content, "Bundle", expected_id)
         bundle = with_refusals(parsed)
-        _insist_whole(bundle)
+        _insist_whole(bundle, [entry.issues for entry in bundle.entries])
         receipts = await self._receive(_posting(call, bundle=bundle))
+        _insist_whole(bundle, [receipt.issues for receipt in receipts])
         return fhir_response(_bundle_response(bundle, receipts))
 
     async def _receive(self, posting: Posting) -> tuple[Receipt, ...]:
@@ -180,10 +177,10 @@ def _known_type(call: Call) -> str:
     return kind
 
 
-def _insist_whole(bundle: ParsedBundle) -> None:
+def _insist_whole(bundle: ParsedBundle, found: Sequence[tuple[Issue, ...]]) -> None:
     """Refuse a Bundle that is one whole and has a bad entry; nothing of it is stored."""
-    issues = tuple(issue for entry in bundle.entries for issue in entry.issues)
-    if issues and bundle.type in _WHOLE:
+    issues = tuple(issue for of_entry in found for issue in of_entry)
+    if issues and is_whole(bundle):
         raise InvalidResource(issues[:20])
 
 

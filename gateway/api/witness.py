@@ -111,7 +111,7 @@ class Witness:
             )
         )
 
-    def withdrawn(self, job: Job, decision: ConsentDecision) -> None:
+    def withdrawn(self, job: Job, decision: ConsentDecision, reason: str) -> None:
         """Record that a consent stopped a job."""
         step = Step(
             id=new_id(),
@@ -123,7 +123,7 @@ class Witness:
         )
         user = _model(job.model)
         cancelled = job_changed(
-            Step(**{**vars(step), "id": new_id(), "reason": " ".join(decision.reasons)}),
+            Step(**{**vars(step), "id": new_id(), "reason": reason}),
             "cancel",
             state=JobState.CANCELLED,
             business_status=BusinessStatus.CONSENT_WITHDRAWN,

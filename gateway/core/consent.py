@@ -2,11 +2,13 @@
 
 Rules of this first cut (the full engine widens `decide`, not its callers):
 
-1. Only consents whose `status` is active, whose scope is patient-privacy and which are about this
-   patient are in force.
+1. Only consents whose `status` is active and which are about this patient are in force. The scope
+   only weakens permits: one of another scope than patient-privacy, or of none that is known,
+   permits nothing. A denial of such a scope denies all the same, unless it is plainly about
+   something else: advance directives (adr) or research, where the purpose is not research.
 2. `provision.period` has to hold the present time; absent means always.
 3. The base rule is `provision.type`, else `policyRule` (OPTIN of v3-ActCode permits, OPTOUT
-   denies); anything else denies.
+   denies); anything else denies, and so does a consent that states no rule at all.
 4. `provision.purpose` has to cover the purpose asked; absent means any. A purpose covers its
    descendants in v3-ActReason, but break-glass (BTG) is covered by BTG alone. A purpose in a
    vocabulary that is not known here permits nothing and denies everything.
@@ -41,6 +43,9 @@ _PARENTS = {
 }
 # Every other policy rule denies. OPTINR and OPTOUTE carry limits that only their text tells.
 _PERMITTING_RULE = "OPTIN"
+_DENYING_RULES = frozenset({"OPTOUT", "OPTOUTE"})
+_OTHER_SCOPES = frozenset({(CONSENT_SCOPE, "adr"), (CONSENT_SCOPE, "research")})
+_RESEARCH = "HRESCH"
 _LIMITS = (
     "actor",
     "action",
@@ -54,6 +59,9 @@ _LIMITS = (
 )
 # The same of the Consent itself: they change what all of it means.
 _LIMITS_OF_ALL = ("modifierExtension", "implicitRules")
+
+Scope = Literal["privacy", "other", "unclear"]
+Rule = Literal["permit", "deny", "nothing"]
 
 
 @dataclass(frozen=True)
@@ -71,6 +79,8 @@ class ConsentRecord:
 
     Attributes:
         ref: How the decision names it, for example `Consent/<id of the received event>`.
+        scope: Whether it is about the use of data, plainly about something else, or unclear.
+        rule: Its base rule; "nothing" when it states none, which denies too.
         patient: Reference of the patient it is about, as a relative `Patient/<id>`.
         ends: The first moment that is no longer held; None while it is open.
         purposes: Codes of v3-ActReason; None when it names no purpose at all.
@@ -80,9 +90,9 @@ class ConsentRecord:
 
     ref: str
     status: str
-    is_privacy: bool
+    scope: Scope
     patient: str | None
-    rule: Literal["permit", "deny"]
+    rule: Rule
     starts: datetime | None
     ends: datetime | None
     is_period_readable: bool
@@ -140,6 +150,8 @@ def _judge(
     silence = _why_silent(record, request)
     if silence:
         return "silent", silence
+    if record.rule == "nothing":
+        return "deny", "permits nothing (no provision)."
     if record.limits:
         named = ", ".join(record.limits)
         if record.rule == "permit":
@@ -151,13 +163,16 @@ def _judge(
 def _why_silent(record: ConsentRecord, request: ConsentRequest) -> str | None:
     """Say why a consent does not apply, None when it does."""
     is_other_purpose = record.purposes is not None and not _covers(record.purposes, request.purpose)
-    if record.has_unknown_purpose and record.rule == "deny":
+    if record.has_unknown_purpose and record.rule != "permit":
         is_other_purpose = False
     # An unreadable period can't prove that a permit still holds; a deny goes on denying.
     is_doubtful = not record.is_period_readable and record.rule == "permit"
     silences = (
         (record.status != "active", "is not in force (status {status})."),
-        (not record.is_privacy, "is not about the use of data (scope is not patient-privacy)."),
+        (
+            _is_out_of_scope(record, request.purpose),
+            "is not about this use of data (scope is not patient-privacy).",
+        ),
         (request.patient != record.patient, "is about another patient."),
         (is_doubtful, "has a period that can't be read."),
         (bool(record.starts and request.now < record.starts), "is not yet in force."),
@@ -168,6 +183,12 @@ def _why_silent(record: ConsentRecord, request: ConsentRequest) -> str | None:
         if is_silent:
             return why.format(status=record.status, purpose=request.purpose)
     return None
+
+
+def _is_out_of_scope(record: ConsentRecord, purpose: str) -> bool:
+    if record.rule == "permit":
+        return record.scope != "privacy"
+    return record.scope == "other" and not _covers((_RESEARCH,), purpose)
 
 
 def _covers(purposes: Sequence[str], asked: str) -> bool:
@@ -193,7 +214,7 @@ def read_consent(content: Mapping[str, Any], ref: str, *, patient: str | None) -
     return ConsentRecord(
         ref=ref,
         status=content.get("status", "unknown"),
-        is_privacy=_has_code(content.get("scope"), CONSENT_SCOPE, "patient-privacy"),
+        scope=_scope(content.get("scope")),
         patient=patient,
         rule=_base_rule(content, provision),
         starts=starts,
@@ -213,7 +234,7 @@ def unreadable_consent(ref: str) -> ConsentRecord:
     return ConsentRecord(
         ref=ref,
         status="unknown",
-        is_privacy=False,
+        scope="unclear",
         patient=None,
         rule="deny",
         starts=None,
@@ -226,14 +247,15 @@ def unreadable_consent(ref: str) -> ConsentRecord:
     )
 
 
-def _base_rule(
-    content: Mapping[str, Any], provision: Mapping[str, Any]
-) -> Literal["permit", "deny"]:
+def _base_rule(content: Mapping[str, Any], provision: Mapping[str, Any]) -> Rule:
     if "type" in provision:
         return "permit" if provision["type"] == "permit" else "deny"
     codings = (content.get("policyRule") or {}).get("coding", ())
     rules = {(coding.get("system"), coding.get("code")) for coding in codings}
-    return "permit" if rules == {(ACT_CODE, _PERMITTING_RULE)} else "deny"
+    if rules == {(ACT_CODE, _PERMITTING_RULE)}:
+        return "permit"
+    is_denied = any((ACT_CODE, code) in rules for code in _DENYING_RULES)
+    return "deny" if provision or is_denied else "nothing"
 
 
 def _purposes(codings: Sequence[Mapping[str, Any]] | None) -> tuple[str, ...] | None:
@@ -246,9 +268,12 @@ def _is_unknown(purpose: Mapping[str, Any]) -> bool:
     return purpose.get("system") != ACT_REASON or "code" not in purpose
 
 
-def _has_code(concept: Mapping[str, Any] | None, system: str, code: str) -> bool:
+def _scope(concept: Mapping[str, Any] | None) -> Scope:
     codings = (concept or {}).get("coding", ())
-    return any(c.get("system") == system and c.get("code") == code for c in codings)
+    named = {(coding.get("system"), coding.get("code")) for coding in codings}
+    if (CONSENT_SCOPE, "patient-privacy") in named:
+        return "privacy"
+    return "other" if named and named <= _OTHER_SCOPES else "unclear"
 
 
 def _read_period(

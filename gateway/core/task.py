@@ -112,7 +112,9 @@ def describe_decision(decision: dict[str, object]) -> str:
 def _whole(event: ReceivedEvent, jobs: Sequence[JobLine]) -> tuple[str, str]:
     if not jobs:
         if event.is_current:
-            return JobState.COMPLETED.value, "no-route"
+            # A consent is not there to be run: on record, it is asked from now on.
+            is_consent = event.resource_type == "Consent"
+            return JobState.COMPLETED.value, "recorded" if is_consent else "no-route"
         return JobState.REJECTED.value, "superseded"
     state = next(state for state in _PRECEDENCE if any(job.state is state for job in jobs))
     statuses = {job.business_status for job in jobs if job.state is state}

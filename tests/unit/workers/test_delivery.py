@@ -90,6 +90,44 @@ def test_consent_withdrawn_before_the_write_back_cancels_it(hospital: Hospital) 
     assert hospital.ehr.calls == []
 
 
+@pytest.mark.parametrize(("attempts", "is_doubtful"), [(0, False), (1, True)])
+def test_a_consent_that_arrives_cancels_a_result_that_waits_for_the_ehr(
+    hospital: Hospital, attempts: int, is_doubtful: bool
+) -> None:
+    with_result(hospital)
+    hospital.ehr.away = away()
+    for _ in range(attempts):
+        hospital.deliver()
+
+    hospital.push(consent_of("p1", "deny", version="2"))
+
+    assert states(hospital) == (
+        JobState.CANCELLED,
+        BusinessStatus.CONSENT_WITHDRAWN,
+        DeliveryState.CANCELLED,
+    )
+    assert ("earlier attempt" in hospital.job().reason) == is_doubtful
+    assert hospital.job().decisions[-1]["stage"] == "withdraw"
+    assert [event for event, _ in hospital.audited()[-2:]] == ["consent", "cancel"]
+
+
+def test_a_consent_that_arrives_leaves_a_result_in_flight_to_its_worker(
+    hospital: Hospital,
+) -> None:
+    with_result(hospital)
+    with hospital.store.write() as uow:
+        ((delivery_id, _),) = uow.deliveries.due(10)
+        uow.deliveries.claim([delivery_id], "worker", lease_ms=60_000)
+
+    hospital.push(consent_of("p1", "deny", version="2"))
+
+    assert states(hospital) == (
+        JobState.IN_PROGRESS,
+        BusinessStatus.DELIVERY_PENDING,
+        DeliveryState.IN_FLIGHT,
+    )
+
+
 def test_a_result_of_a_version_that_is_no_longer_current_is_not_written(
     hospital: Hospital,
 ) -> None:

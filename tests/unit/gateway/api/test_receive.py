@@ -413,6 +413,75 @@ def test_a_consent_until_the_end_of_the_calendar_is_read(api: Api):
     assert task(api.post(raw(creatinine(1))))["status"] == "ready"
 
 
+NOBODY = [
+    pytest.param({"reference": "http://other.test/fhir/Patient/p1"}, id="another host"),
+    pytest.param({"identifier": {"system": "http://x", "value": "1"}}, id="identifier only"),
+    pytest.param({"reference": URN}, id="urn"),
+    pytest.param({"reference": "#p"}, id="contained"),
+    pytest.param(None, id="no patient"),
+]
+
+
+def denial_of(whom: Json | None) -> Json:
+    denial = consent(2, provision={"type": "deny"}, contained=[{**patient(1), "id": "p"}])
+    del denial["patient"]
+    if whom != {"reference": "#p"}:
+        del denial["contained"]
+    return {**denial, "patient": whom} if whom else denial
+
+
+@pytest.mark.parametrize("whom", NOBODY)
+def test_a_consent_without_a_patient_of_this_system_is_refused(api: Api, whom: Json | None):
+    told = issue(api.post(raw(denial_of(whom))), 422)
+
+    assert (told["code"], told["expression"]) == ("business-rule", ["Consent.patient"])
+    assert "Patient/<id>" in told["diagnostics"]
+    assert rows(api, "events") == 0
+    assert rows(api, "audit_events") == 1
+
+
+@pytest.mark.parametrize("whom", NOBODY)
+def test_a_consent_without_a_patient_is_refused_alone_in_a_loose_bundle(
+    api: Api, whom: Json | None
+):
+    body = raw(bundle(patient(1), denial_of(whom), kind="batch"))
+
+    first, second = entries(api.post(body))
+
+    assert (first["response"]["status"], second["response"]["status"]) == ("202", "422")
+    told = second["response"]["outcome"]["issue"][0]
+    assert (told["code"], told["expression"]) == (
+        "business-rule",
+        ["Bundle.entry[1].resource.patient"],
+    )
+    assert rows(api, "events") == 1
+    assert submissions(api) == {body}
+
+
+def test_a_consent_without_a_patient_sinks_a_bundle_that_is_one_whole(api: Api):
+    told = issue(api.post(raw(bundle(patient(1), consent(1, URN), kind="transaction"))), 422)
+
+    assert told["code"] == "business-rule"
+    assert told["expression"] == ["Bundle.entry[1].resource.patient"]
+    assert [rows(api, table) for table in ("events", "submissions")] == [0, 0]
+    assert rows(api, "audit_events") == 1
+
+
+def test_a_consent_by_the_urn_of_a_patient_without_an_id_is_refused(api: Api):
+    sent = bundle(consent(1, URN), {"resourceType": "Patient", "birthDate": "1961-05-01"})
+    sent["entry"][1]["fullUrl"] = URN
+
+    refused, received = entries(api.post(raw(sent)))
+
+    assert (refused["response"]["status"], received["response"]["status"]) == ("422", "202")
+
+
+def test_a_consent_is_answered_as_recorded(api: Api):
+    answer = task(api.post(raw(consent(1))))
+
+    assert (answer["status"], answer["businessStatus"]["text"]) == ("completed", "recorded")
+
+
 # --- references -----------------------------------------------------------------------------
 
 

@@ -15,7 +15,7 @@ from gateway.core.consent import (
     unreadable_consent,
 )
 from tests.conftest import shared_data
-from tests.factories import ACT_REASON, Json, consent
+from tests.factories import ACT_REASON, SCOPE, Json, consent
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 ANA = "Patient/p1"
@@ -77,11 +77,11 @@ def test_a_consent_that_is_not_active_says_nothing(status: str):
     [
         pytest.param(
             consent(scope={"coding": [{"system": "http://x", "code": "patient-privacy"}]}),
-            "is not about the use of data",
+            "is not about this use of data",
             id="scope of another vocabulary",
         ),
         pytest.param(
-            consent(scope={"text": "privacy"}), "is not about the use", id="scope as text"
+            consent(scope={"text": "privacy"}), "is not about this use", id="scope as text"
         ),
         pytest.param(provided(period={"start": "2026-12-01"}), "is not yet in force", id="not yet"),
         pytest.param(provided(period={"end": "2026-11-22"}), "has expired", id="expired"),
@@ -114,6 +114,50 @@ def test_a_consent_that_does_not_apply_leaves_the_default(content: Json, why: st
     assert not decision.is_permitted
     assert why in decision.reasons[0]
     assert decide(ConsentRequest(ANA, "TREAT", NOW), [read(content)], default="permit").is_permitted
+
+
+def scoped(*codes: str, system: str = SCOPE) -> Json:
+    return {"coding": [{"system": system, "code": code} for code in codes]}
+
+
+@pytest.mark.parametrize(
+    ("scope", "denied"),
+    [
+        pytest.param(scoped("patient-privacy"), {"TREAT", "HRESCH", "CLINTRCH"}, id="privacy"),
+        pytest.param(scoped("treatment"), {"TREAT", "HRESCH", "CLINTRCH"}, id="treatment"),
+        pytest.param(scoped("adr"), {"HRESCH", "CLINTRCH"}, id="adr"),
+        pytest.param(scoped("research"), {"HRESCH", "CLINTRCH"}, id="research"),
+        pytest.param(
+            scoped("research", "treatment"), {"TREAT", "HRESCH", "CLINTRCH"}, id="two scopes"
+        ),
+        pytest.param(
+            scoped("research", system="http://x"),
+            {"TREAT", "HRESCH", "CLINTRCH"},
+            id="another vocabulary",
+        ),
+        pytest.param({"text": "privacy"}, {"TREAT", "HRESCH", "CLINTRCH"}, id="text"),
+        pytest.param({}, {"TREAT", "HRESCH", "CLINTRCH"}, id="missing"),
+    ],
+)
+def test_the_scope_of_a_denial_silences_it_only_where_it_is_plainly_about_something_else(
+    scope: Json, denied: set[str]
+):
+    permit = provided(purpose=None)
+    denial = {**provided(type="deny", purpose=None), "scope": scope}
+
+    found = {
+        p for p in ("TREAT", "HRESCH", "CLINTRCH") if not is_permitted(permit, denial, purpose=p)
+    }
+
+    assert found == denied
+
+
+@pytest.mark.parametrize("code", ["treatment", "research", "adr"])
+def test_a_permit_of_another_scope_permits_nothing(code: str):
+    permit = {**provided(purpose=None), "scope": scoped(code)}
+
+    assert not is_permitted(permit, purpose="TREAT")
+    assert not is_permitted(permit, purpose="HRESCH")
 
 
 @pytest.mark.parametrize("patient", ["Patient/p2", None])
@@ -217,7 +261,19 @@ def test_without_a_type_the_policy_rule_decides(codings: list[Json], expected: b
 def test_a_consent_that_says_nothing_at_all_denies():
     bare = {"resourceType": "Consent", "status": "active", "scope": PERMIT["scope"]}
 
+    decision = decide(ConsentRequest(ANA, "TREAT", NOW), [read(bare)], default="permit")
+
     assert not is_permitted(PERMIT, bare)
+    assert decision.reasons == ("Consent/1: permits nothing (no provision).",)
+
+
+def test_a_policy_rule_that_denies_is_told_as_a_denial():
+    rule = {"coding": [{"system": ACT_CODE, "code": "OPTOUT"}]}
+    content = {name: value for name, value in PERMIT.items() if name != "provision"}
+
+    decision = decide(ConsentRequest(ANA, "TREAT", NOW), [read({**content, "policyRule": rule})])
+
+    assert decision.reasons == ("Consent/1: denies TREAT.",)
 
 
 def test_a_denial_overrides_every_permit_in_any_order():

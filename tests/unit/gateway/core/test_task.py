@@ -58,6 +58,12 @@ def test_an_event_without_jobs_is_done_or_superseded(is_current: bool, expected:
     parse_resource(raw(task), expected_type="Task")
 
 
+def test_a_consent_that_no_route_looks_at_is_recorded():
+    task = event_task(ReceivedEvent("event-1", "Consent", True, 0), [])
+
+    assert (task["status"], task["businessStatus"]["text"]) == ("completed", "recorded")
+
+
 @pytest.mark.parametrize(
     ("states", "expected"),
     [
