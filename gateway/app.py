@@ -66,6 +66,7 @@ def build(settings: Settings) -> FastAPI:
     )
     migrate(settings.resolved_database_url)
     store = Store(settings.resolved_database_url, Sealer(keys.master))
+    store.check_key()
     watch = SiteWatch(store)
     digests = installed_digests(settings.models_dir or REFERENCE_MODELS)
     intake = Intake(

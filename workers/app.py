@@ -53,6 +53,7 @@ def ports() -> Ports:
     )
     migrate(settings.resolved_database_url)
     store = Store(settings.resolved_database_url, Sealer(keys.master))
+    store.check_key()
     watch = SiteWatch(store)
     return Ports(
         store=store,

@@ -299,6 +299,7 @@ def build(settings: Settings) -> Relay:
     )
     migrate(settings.resolved_database_url)
     store = Store(settings.resolved_database_url, Sealer(keys.master))
+    store.check_key()
     size = settings.batch_size
     return Relay(
         RelayPorts(

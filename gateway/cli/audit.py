@@ -1,6 +1,8 @@
-"""`nadi audit`: read one patient's trail, and prove that the whole log is what was written."""
+"""`nadi audit`: read one patient's trail, and check that the whole log is what was written."""
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -29,14 +31,21 @@ from gateway.cli.patients import patient_of, record_search
 from gateway.core.audit import read_record
 from gateway.core.audit_event import MODEL_SYSTEM
 from gateway.core.clock import to_ms
+from gateway.core.errors import GatewayError
 from gateway.store.audit_log import AuditFilter, AuditRow
 from gateway.store.checkpoint_file import CheckpointFile
 from gateway.store.evidence import read_claim
-from gateway.store.verification import Verification
+from gateway.store.verification import Finding, Verification
 
 app = noun("The audit log: what was done with whose data, why, and that nothing was changed.")
 
-_SHOWN_FINDINGS = 50
+#: Most findings shown of one table, so that no table hides another.
+_SHOWN_FINDINGS = 20
+#: Causes come before what follows from them; other tables stand between these.
+_FIRST = ("database", "database file", "key_check")
+_LAST = ("audit_events", "audit_leaves", "audit_checkpoints", "checkpoint file")
+#: As wide as the id of a row.
+_ROW_WIDTH = 36
 #: Steps that somebody outside asked for.
 _CALLED = frozenset(
     {"receive", "read", "query", "configure", "credential", "sign-in-failure", "forbid"}
@@ -57,7 +66,7 @@ _TOLD = (
 @explained
 def verify(data_dir: DataDir = None, as_json: AsJson = False) -> None:
     """Compare everything in the database with what was recorded; name every place that differs."""
-    with opened(data_dir) as nadi:
+    with _told_as_json(as_json), opened(data_dir, checks_key=False) as nadi:
         report = _verify(nadi, quiet=as_json)
     if as_json:
         print_json(_report_json(report))
@@ -103,6 +112,20 @@ def list_events(
         out.print(f"[dim]The newest {len(found)} of {total}; --limit shows more.[/]")
 
 
+@contextmanager
+def _told_as_json(as_json: bool) -> Iterator[None]:
+    """Give scripts a report also when there is nothing that can be verified."""
+    try:
+        yield
+    except GatewayError as error:
+        if not as_json:
+            raise
+        report = Verification()
+        report.found("data folder", "", error.message)
+        print_json(_report_json(report))
+        raise typer.Exit(EXIT_NOT_SO) from None
+
+
 def _verify(nadi: Opened, *, quiet: bool) -> Verification:
     """Verify with a progress bar on standard error."""
     from gateway.store.verification import verify as compare  # noqa: PLC0415 - same name
@@ -129,21 +152,45 @@ def _show_report(report: Verification) -> None:
     counted = ", ".join(
         f"{number} {name.replace('_', ' ')}" for name, number in report.counted.items()
     )
-    for finding in sorted(set(report.findings), key=str)[:_SHOWN_FINDINGS]:
-        shown = f" (AuditEvent {finding.audit_event})" if finding.audit_event else ""
-        place = f"[bold]{escape(finding.table)}[/] {escape(finding.row)}"
-        out.print(f"[red]✗[/] {place}: {escape(finding.what)}{shown}", soft_wrap=True)
-    if len(report.findings) > _SHOWN_FINDINGS:
-        out.print(f"  … {len(report.findings) - _SHOWN_FINDINGS} more; --json gives all")
+    findings = sorted(set(report.findings), key=_causes_first)
+    for name, group in itertools.groupby(findings, key=lambda finding: finding.table):
+        _show_findings(name, list(group))
     for note in report.notes:
         out.print(f"[yellow]![/] {escape(note)}", soft_wrap=True)
     out.print(f"[dim]Looked at {counted}.[/]", soft_wrap=True)
     if report.holds:
         out.print(f"[green]✓[/] The log holds: {report.size} leaves, root {report.root.hex()}")
     else:
-        number = len(report.findings)
-        plural = "s are" if number != 1 else " is"
-        out.print(f"[red]✗ The database was changed: {number} place{plural} not as recorded.[/]")
+        number = len(findings)
+        plural = "s" if number != 1 else ""
+        out.print(f"[red]✗ Not everything is as it was recorded: {number} finding{plural}.[/]")
+
+
+def _causes_first(finding: Finding) -> tuple[int, str, str, str]:
+    """Order by table, then by row; numbers stand right-aligned, so that 999 is before 1000."""
+    name = finding.table
+    rank = 0
+    if name in _FIRST:
+        rank = _FIRST.index(name) - len(_FIRST)
+    elif name in _LAST:
+        rank = _LAST.index(name) + 1
+    return rank, name, finding.row.rjust(_ROW_WIDTH), finding.what
+
+
+def _show_findings(name: str, findings: Sequence[Finding]) -> None:
+    """Show those of one table; checkpoints that a change took with it are told in one line."""
+    sizes = {finding.leaves for finding in findings if finding.leaves is not None}
+    if len(sizes) > 1:
+        findings = [finding for finding in findings if finding.leaves is None]
+    for finding in findings[:_SHOWN_FINDINGS]:
+        shown = f" (AuditEvent {finding.audit_event})" if finding.audit_event else ""
+        place = f"[bold]{escape(name)}[/] {escape(finding.row)}"
+        out.print(f"[red]✗[/] {place}: {escape(finding.what)}{shown}", soft_wrap=True)
+    if len(findings) > _SHOWN_FINDINGS:
+        out.print(f"  … {len(findings) - _SHOWN_FINDINGS} more of {name}; --json gives all")
+    if len(sizes) > 1:
+        says = f"{len(sizes)} checkpoints from size {min(sizes)} on no longer fit"
+        out.print(f"[red]✗[/] [bold]{escape(name)}[/]: {says}")
 
 
 def _report_json(report: Verification) -> dict[str, object]:

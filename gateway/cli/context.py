@@ -24,7 +24,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from gateway.core.clock import from_ms, to_ms, utc_now
-from gateway.core.errors import GatewayError
+from gateway.core.errors import ConfigurationError, GatewayError
 from gateway.settings import Settings
 
 if TYPE_CHECKING:
@@ -101,8 +101,16 @@ def settings_for(data_dir: Path | None) -> Settings:
 
 
 @contextmanager
-def opened(data_dir: Path | None) -> Iterator["Opened"]:
-    """Open database and keys of an installation that exists; they are closed at the end."""
+def opened(data_dir: Path | None, *, checks_key: bool = True) -> Iterator["Opened"]:
+    """Open database and keys of an installation that exists; they are closed at the end.
+
+    Args:
+        data_dir: The data folder, if one was named.
+        checks_key: Whether another master key than that of the database is an error.
+
+    Raises:
+        GatewayError: Database or keys can't be used.
+    """
     settings = settings_for(data_dir)
     _insist_on_data(settings)
     from gateway.store.keys import load_or_create  # noqa: PLC0415 - keep `--help` quick
@@ -117,6 +125,8 @@ def opened(data_dir: Path | None) -> Iterator["Opened"]:
     store = Store(settings.resolved_database_url, Sealer(keys.master))
     try:
         _insist_on_schema(store)
+        if checks_key:
+            store.check_key()
         yield Opened(settings, keys, store)
     finally:
         store.close()
@@ -197,14 +207,16 @@ def iso(ms: int) -> str:
 
 def _insist_on_data(settings: Settings) -> None:
     if settings.database_url is None and not (settings.data_dir / "nadi.db").exists():
-        fail(
+        message = (
             f"There is no database in the folder '{settings.data_dir}'. Name another with "
             "--data-dir or NADI_DATA_DIR, or start Nadi with `nadi up`."
         )
+        raise ConfigurationError(message)
 
 
 def _insist_on_schema(store: "Store") -> None:
     from gateway.store.engine import is_at_head  # noqa: PLC0415
 
     if not is_at_head(store.engine):
-        fail("The database has the schema of another version of Nadi; `nadi up` upgrades it.")
+        message = "The database has the schema of another version of Nadi; `nadi up` upgrades it."
+        raise ConfigurationError(message)

@@ -254,6 +254,7 @@ def _database(store: Store) -> Finding:
     if not is_at_head(store.engine):
         says = "Its schema is of another version; `nadi prepare` upgrades it."
         return Finding("database", Verdict.FAILED, says)
+    store.check_key()
     return Finding("database", Verdict.OK, f"{store.engine.dialect.name}, schema current")
 
 

@@ -21,7 +21,7 @@ NOUNS = {
     "jobs": "Look after jobs and their deliveries.",
     "models": "The installed models.",
     "consent": "Explain consent decisions.",
-    "audit": "Read, verify and prove the audit log.",
+    "audit": "Read the audit log, and verify that nothing was changed.",
     "access": "Credentials of those who may call.",
     "sandbox": "The stand-in EHR and its ward of synthetic patients.",
     "prepare": "Create keys, schema and first credentials, and end.",

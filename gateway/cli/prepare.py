@@ -52,7 +52,7 @@ def prepare_data(settings: Settings, *, sandbox: bool) -> list[Path]:
         Files with the tokens of the credentials that were made.
 
     Raises:
-        GatewayError: A key file is unusable, or the database is away.
+        GatewayError: A key file is unusable or of another installation, or the database is away.
     """
     settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     keys = load_or_create(
@@ -63,6 +63,7 @@ def prepare_data(settings: Settings, *, sandbox: bool) -> list[Path]:
     migrate(settings.resolved_database_url)
     store = Store(settings.resolved_database_url, Sealer(keys.master))
     try:
+        store.check_key()
         opened = Opened(settings, keys, store)
         if sandbox:
             _apply_sandbox_site(opened)

@@ -196,7 +196,9 @@ def _jobs(settings: Settings, nadi: httpx.AsyncClient) -> JobReader:
         master_key_file=settings.master_key_file,
         audit_key_file=settings.audit_key_file,
     )
-    return _DatabaseJobs(Store(settings.resolved_database_url, Sealer(keys.master)))
+    store = Store(settings.resolved_database_url, Sealer(keys.master))
+    store.check_key()
+    return _DatabaseJobs(store)
 
 
 def _token(settings: Settings) -> str:

@@ -154,6 +154,14 @@ patient_keys = Table(
     Column("created_ms", BigInteger, nullable=False),
 )
 
+# One row: a keyed hash of a fixed text, which only the right master key gives.
+key_check = Table(
+    "key_check",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("value", String(64), nullable=False),
+)
+
 credentials = Table(
     "credentials",
     metadata,

@@ -23,6 +23,7 @@ from gateway.store.deliveries import Deliveries
 from gateway.store.engine import RELAXED, WRITES, open_engine
 from gateway.store.events import ConsentCache, Events
 from gateway.store.jobs import Jobs
+from gateway.store.key_check import KeyCheck
 from gateway.store.patient_keys import PatientKeys
 from gateway.store.sealing import Sealer
 from gateway.store.sites import Sites
@@ -72,6 +73,19 @@ class Store:
                 yield self._unit(connection)
         except (DBAPIError, PoolTimeout) as error:
             raise _explained(error) from error
+
+    def check_key(self) -> None:
+        """Insist on the master key that this database was begun with; the first key begins it.
+
+        Raises:
+            ConfigurationError: The key in use is another one.
+            StoreUnavailable: The database is away.
+        """
+        with self.read() as uow:
+            is_kept = uow.key_check.is_kept()
+        if not is_kept:
+            with self.write() as uow:
+                uow.key_check.keep()
 
     def close(self) -> None:
         """Close every connection."""
@@ -127,6 +141,11 @@ class UnitOfWork:
     def jobs(self) -> Jobs:
         """The jobs."""
         return Jobs(self)
+
+    @cached_property
+    def key_check(self) -> KeyCheck:
+        """Whether the master key is the right one."""
+        return KeyCheck(self)
 
     @cached_property
     def patient_keys(self) -> PatientKeys:

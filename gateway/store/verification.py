@@ -7,7 +7,8 @@ In this order:
 3. every leaf of the Merkle log is the hash of its AuditEvent, without a gap, and every checkpoint
    in the database and in the checkpoint file outside it is signed by the key of this log and
    commits to exactly these leaves: a log that was cut is shorter than a checkpoint outside;
-4. every row that a record speaks of is there and says the same (`verification_rows`).
+4. the master key in use is the one of this database;
+5. every row that a record speaks of is there and says the same (`verification_rows`).
 
 Nothing is repaired. What can't be found this way is said in docs/audit.md.
 
@@ -55,12 +56,14 @@ class Finding:
         row: Its key.
         what: What is wrong with it; never a patient value.
         audit_event: Number of the AuditEvent that shows it, if one does.
+        leaves: Of a checkpoint that is sound but no longer fits the log: how many it commits to.
     """
 
     table: str
     row: str
     what: str
     audit_event: int | None = None
+    leaves: int | None = None
 
 
 @dataclass
@@ -78,9 +81,17 @@ class Verification:
         """Whether everything is as it was recorded."""
         return not self.findings
 
-    def found(self, table: str, row: object, what: str, audit_event: int | None = None) -> None:
+    def found(
+        self,
+        table: str,
+        row: object,
+        what: str,
+        audit_event: int | None = None,
+        *,
+        leaves: int | None = None,
+    ) -> None:
         """Put a finding on the list."""
-        self.findings.append(Finding(table, str(row), what, audit_event))
+        self.findings.append(Finding(table, str(row), what, audit_event, leaves))
 
     def count(self, what: str, number: int = 1) -> None:
         """Count what was looked at."""
@@ -210,7 +221,9 @@ class LogVerifier:
         except orjson.JSONDecodeError:
             stored = None
         if size in self._frontiers and stored != self._frontiers[size]:
-            self.report.found("audit_checkpoints", size, "its frontier is not that of the log")
+            misfits = opened is not None and opened.root != self._roots.get(opened.size)
+            what = "its frontier is not that of the log"
+            self.report.found("audit_checkpoints", size, what, leaves=size if misfits else None)
 
     def _check_note(self, table: str, name: object, note: str) -> Checkpoint | None:
         self.report.count("checkpoints")
@@ -219,10 +232,10 @@ class LogVerifier:
             self.report.found(table, name, "it is not signed by the key of this log")
         elif opened.size not in self._roots:
             what = f"it commits to {opened.size} leaves; the log has {self.report.size}"
-            self.report.found(table, name, what)
+            self.report.found(table, name, what, leaves=opened.size)
         elif opened.root != self._roots[opened.size]:
             what = f"its first {opened.size} leaves are not those it commits to"
-            self.report.found(table, name, what)
+            self.report.found(table, name, what, leaves=opened.size)
         return opened
 
     def _open(self, note: str) -> Checkpoint | None:

@@ -26,6 +26,7 @@ from gateway.core.principal import Role
 from gateway.store.credentials import Credential
 from gateway.store.evidence import Claim, Evidence, JobEvidence, decision_key
 from gateway.store.identity import code_keys, dedupe_key, resource_key
+from gateway.store.key_check import ROW_ID
 from gateway.store.sealing import Place
 from gateway.store.verification import Progress, Verification, as_bytes, rows
 
@@ -35,6 +36,11 @@ if TYPE_CHECKING:
 Row = Mapping[str, Any]
 
 _EVERY = 200
+_KEY_CHECKS = "select id, value from key_check"
+_WRONG_KEY = (
+    "the master key in use is not the one of this database (put the right keys/master.key back), "
+    "or this value was changed"
+)
 
 
 class RowVerifier:
@@ -52,6 +58,7 @@ class RowVerifier:
 
     def run(self) -> None:
         """Go through everything; what is wrong goes into the report."""
+        self._check_master_key()
         self._each("patient_keys", self._check_key, key="patient_key")
         self._each("events", self._check_event)
         self._check_versions()
@@ -80,6 +87,16 @@ class RowVerifier:
                 self._report.found(table, row[key], "it can't be read as what it was")
             self._report.count(table)
         self._progress(table, total, total)
+
+    def _check_master_key(self) -> None:
+        """The rest is compared all the same: where it opens, it was this value that changed."""
+        kept = {row["id"]: row["value"] for row in rows(self._uow.connection, _KEY_CHECKS)}
+        for name in kept.keys() - {ROW_ID}:
+            self._report.found("key_check", name, "there has to be one row only")
+        if ROW_ID not in kept:
+            self._report.found("key_check", ROW_ID, "it is not there")
+        elif kept[ROW_ID] != self._uow.key_check.expected:
+            self._report.found("key_check", ROW_ID, _WRONG_KEY)
 
     # -- what was received -------------------------------------------------------------------
 

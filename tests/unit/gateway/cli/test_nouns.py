@@ -1,5 +1,6 @@
 """Each noun of `nadi` on a data folder with nothing running: what it prints, keeps, ends with."""
 
+import itertools
 import json
 import shutil
 
@@ -285,13 +286,83 @@ def test_verify_holds_and_then_names_what_was_changed(run, nadi, work):
     assert report["findings"][0]["row"] == work[0].id
 
 
+@pytest.mark.usefixtures("work")
+def test_verify_shows_the_cause_before_the_checkpoints_that_no_longer_fit(run, nadi):
+    for _ in range(3):
+        nadi.integrate()
+        run("consent", "explain", "--patient", "Patient/p1")
+    with nadi.store.engine.begin() as connection:
+        connection.exec_driver_sql("drop trigger audit_leaves_refuses_update")
+        connection.exec_driver_sql("drop trigger audit_events_refuses_update")
+        connection.exec_driver_sql("update audit_leaves set leaf_hash = zeroblob(32)")
+        connection.exec_driver_sql("update audit_events set body = '{}' where seq = 1")
+
+    lines = run("audit", "verify", code=1).stdout.splitlines()
+
+    found = [line for line in lines if line.startswith("✗")]
+    assert any("audit_events 1: its body is not what was written" in line for line in found)
+    tables = [line.split()[1].rstrip(":") for line in found[:-1]]
+    assert [name for name, _ in itertools.groupby(tables)] == [
+        "sites",
+        "audit_events",
+        "audit_leaves",
+        "audit_checkpoints",
+        "checkpoint",
+    ]
+    assert tables.count("audit_checkpoints") == 1
+    assert "3 checkpoints from size" in found[-2]
+    assert found[-1].endswith("findings.")
+
+
 def test_a_file_that_is_no_database_any_more_is_said_so(run, nadi):
     nadi.store.close()
     (nadi.folder / "nadi.db").write_bytes(b"SQLite format 3\0" + b"x" * 9000)
 
     done = run("audit", "verify", code=1)
+    report = json.loads(run("audit", "verify", "--json", code=1).stdout)
 
     assert "The database" in done.stderr
+    assert not report["holds"]
+    assert "The database" in report["findings"][0]["what"]
+
+
+@pytest.fixture
+def other_key(nadi):
+    """Change one digit of the master key."""
+    path = nadi.folder / "keys" / "master.key"
+    digits = path.read_text("ascii")
+    path.write_text(("1" if digits[0] == "0" else "0") + digits[1:], "ascii")
+
+
+@pytest.mark.usefixtures("work", "other_key")
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["consent", "explain", "--patient", "Patient/p1"],
+        ["jobs", "list"],
+        ["site", "show"],
+        ["prepare"],
+    ],
+)
+def test_no_command_works_under_another_master_key(run, nadi, arguments):
+    before = events_of(nadi)
+
+    done = run(*arguments, code=1)
+
+    assert "This is not the master key of this data folder" in done.stderr
+    assert events_of(nadi) == before
+
+
+@pytest.mark.usefixtures("work", "other_key")
+def test_verify_and_doctor_name_another_master_key(run):
+    first = run("audit", "verify", code=1).stdout.splitlines()[0]
+    report = json.loads(run("audit", "verify", "--json", code=1).stdout)
+    checked = json.loads(run("doctor", "--json", code=1).stdout)
+
+    assert "key_check 1: the master key in use is not the one of this database" in first
+    assert {"key_check", "patient_keys"} <= {each["table"] for each in report["findings"]}
+    [says] = [each["says"] for each in checked if each["check"] == "database"]
+    assert says.startswith("This is not the master key of this data folder")
 
 
 @pytest.mark.usefixtures("work")

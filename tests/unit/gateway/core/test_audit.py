@@ -435,6 +435,7 @@ def outsiders_program() -> str:
     return page.read_text(encoding="utf-8").split("```python\n")[1].split("```")[0]
 
 
+@pytest.mark.parametrize("blank", ["", "\n"], ids=["as it is", "with a blank line more"])
 @pytest.mark.parametrize(
     ("spoil", "verdict"),
     [
@@ -446,15 +447,15 @@ def outsiders_program() -> str:
     ],
 )
 def test_the_program_of_the_documentation_verifies_a_log(
-    tmp_path: Path, spoil: Callable[[list[bytes]], list[bytes]], verdict: int
+    tmp_path: Path, spoil: Callable[[list[bytes]], list[bytes]], verdict: int, blank: str
 ) -> None:
     bodies = [record.body for record in RECORDS.values()]
     key = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
     frontier = ledger.Frontier().extend(map(ledger.leaf_hash, bodies))
     checkpoint = ledger.Checkpoint("hospital/audit", len(bodies), ledger.root(frontier))
     events, note, public = (tmp_path / name for name in ("events", "note", "public"))
-    events.write_bytes(b"\n".join(spoil(bodies)) + b"\n")
-    note.write_text(ledger.sign_checkpoint(key, checkpoint), encoding="utf-8")
+    events.write_bytes(b"\n".join(spoil(bodies)) + b"\n" + blank.encode())
+    note.write_text(blank + ledger.sign_checkpoint(key, checkpoint) + blank, encoding="utf-8")
     public.write_text(ledger.verifier_key("hospital/audit", key.public_key()), encoding="utf-8")
 
     run = subprocess.run(

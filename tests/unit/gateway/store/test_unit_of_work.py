@@ -5,9 +5,15 @@ import sqlalchemy as sa
 
 from gateway.core.audit import Source, Step, noted
 from gateway.core.clock import new_id
-from gateway.core.errors import Forbidden, StoreConflict, StoreRefused, StoreUnavailable
+from gateway.core.errors import (
+    ConfigurationError,
+    Forbidden,
+    StoreConflict,
+    StoreRefused,
+    StoreUnavailable,
+)
 from gateway.store.audit_log import AuditFilter
-from gateway.store.sealing import Sealer
+from gateway.store.sealing import MasterKey, Sealer
 from gateway.store.tables import sites
 from gateway.store.unit_of_work import Store
 from tests.conftest import MASTER
@@ -81,6 +87,28 @@ def test_a_database_that_is_away_is_told_without_its_words(tmp_path):
             pass
         assert "ZZCANARY" not in told.value.message
     store.close()
+
+
+def test_the_first_master_key_of_a_database_stays_the_only_one(store: Store, database_url: str):
+    other = Store(database_url, Sealer(MasterKey(bytes(32))))
+    store.check_key()
+    store.check_key()
+
+    with pytest.raises(ConfigurationError, match="not the master key of this data folder"):
+        other.check_key()
+
+    other.close()
+
+
+def test_of_two_keys_that_begin_at_once_the_later_is_refused(store: Store, database_url: str):
+    other = Store(database_url, Sealer(MasterKey(bytes(32))))
+    store.check_key()
+
+    with pytest.raises(ConfigurationError), other.write() as uow:
+        uow.key_check.keep()
+
+    store.check_key()
+    other.close()
 
 
 def test_two_who_make_the_same_are_told_apart(store: Store):
