@@ -83,6 +83,15 @@ def check(expression: str) -> list[str]:
     return _syntax_errors(expression) or [*_node_errors(_tree(expression))]
 
 
+def names_no_criterion(expression: str) -> bool:
+    """Say whether a valid expression matches every resource that it looks at: `Observation`."""
+    tree = _tree(expression)
+    members = [node for node in _walk(tree) if node.get("type") == "MemberInvocation"]
+    if {str(member["children"][0]["text"]) for member in members} - resource_types():
+        return False
+    return Trigger(expression)({"resourceType": leading_type(expression) or "Basic"})
+
+
 @cache
 def resource_types() -> frozenset[str]:
     """Give the names of the R4 resource types."""
@@ -120,8 +129,14 @@ class _Listener(ErrorListener):  # type: ignore[misc]  # antlr4 has no types
     ) -> None:
         """Keep one complaint with its position."""
         token = getattr(symbol, "text", None)
-        what = message if token is None else f"unexpected {_name(token)}"
+        what = _lexical(message) if token is None else f"unexpected {_name(token)}"
         self.errors.append(f"FHIRPath syntax at line {line}, column {column + 1}: {what}")
+
+
+def _lexical(message: str) -> str:
+    """Word what the lexer says; it reads an open quote to the end before it gives up."""
+    rest = message.removeprefix("token recognition error at: '")
+    return "the quote is never closed" if rest[:1] in ("'", "`") else message
 
 
 def _name(token: str) -> str:

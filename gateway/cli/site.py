@@ -24,11 +24,13 @@ from gateway.cli.context import (
     operator,
     out,
     print_json,
+    settings_for,
     table,
 )
-from gateway.cli.site_plan import Change, changes, unreachable, warnings
+from gateway.cli.site_plan import Change, changes, missing_models, unlimited, unreachable, warnings
 from gateway.core import audit
 from gateway.core.clock import new_id
+from gateway.settings import Settings
 from gateway.store.sites import SiteRow
 
 app = noun("The site file: which systems there are, and which events run which model.")
@@ -44,15 +46,14 @@ _SIGNS = {"added": "[green]+[/]", "removed": "[red]-[/]", "changed": "[yellow]~[
 @explained
 def validate(file: File, as_json: AsJson = False) -> None:
     """Check a site file; every problem is named with file, line and key."""
-    try:
-        site = load_site(_text(file), source=str(file), folder=file.parent)
-    except SiteInvalid as error:
-        _show_problems(error, as_json=as_json)
-        raise typer.Exit(EXIT_NOT_SO) from None
+    _, site = _ready(file, as_json=as_json)
+    _insist_on_models(file, site, settings_for(None), as_json=as_json)
+    warned = unlimited(site)
     if as_json:
-        print_json({"valid": True, "problems": []})
-    else:
-        out.print(f"[green]✓[/] {escape(str(file))} is valid: {_summary(site)}.")
+        print_json({"valid": True, "problems": [], "warnings": warned})
+        return
+    _show_warnings(warned)
+    out.print(f"[green]✓[/] {escape(str(file))} is valid: {_summary(site)}.")
 
 
 @app.command()
@@ -70,22 +71,34 @@ def plan(
     with opened(data_dir) as nadi:
         current = _current(nadi)
         warned = warnings(site, nadi.settings)
-    warned += unreachable(site) if check else []
+    failed = unreachable(site) if check else []
+    warned += failed
     found = changes(current.yaml if current else None, text)
     if as_json:
         print_json({"changes": [change.as_json() for change in found], "warnings": warned})
-        return
-    _show_plan(found, warned, current)
-    if not check:
-        out.print("[dim]Whether the systems answer was not tried; --check does.[/]")
+    else:
+        _show_plan(found, warned, current)
+        if not check:
+            out.print("[dim]Whether the systems answer was not tried; --check does.[/]")
+    if failed:
+        raise typer.Exit(EXIT_NOT_SO)
 
 
 @app.command()
 @explained
-def apply(file: File, data_dir: DataDir = None, as_json: AsJson = False) -> None:
+def apply(
+    file: File,
+    data_dir: DataDir = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Apply it even when a model is not installed.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
     """Put a site file in force: live, without a restart, as a new version."""
     text, site = _ready(file, as_json=as_json)
     with opened(data_dir) as nadi:
+        if not force:
+            _insist_on_models(file, site, nadi.settings, as_json=as_json)
         current = _current(nadi)
         if current and current.yaml == text:
             _report(current, "is in force already; nothing to change", as_json=as_json)
@@ -190,6 +203,13 @@ def _ready(file: Path, *, as_json: bool) -> tuple[str, Site]:
         raise typer.Exit(EXIT_NOT_SO) from None
 
 
+def _insist_on_models(file: Path, site: Site, settings: Settings, *, as_json: bool) -> None:
+    missing = missing_models(site, settings, text=_text(file), source=str(file))
+    if missing:
+        _show_problems(SiteInvalid(missing), as_json=as_json)
+        raise typer.Exit(EXIT_NOT_SO)
+
+
 def _current(nadi: Opened) -> SiteRow | None:
     with nadi.store.read() as uow:
         return uow.sites.current()
@@ -214,6 +234,10 @@ def _show_plan(found: list[Change], warned: list[str], current: SiteRow | None) 
         out.print(f"  {_SIGNS[change.kind]} {_change_line(change)}", soft_wrap=True)
     if not found:
         out.print("  none that matters")
+    _show_warnings(warned)
+
+
+def _show_warnings(warned: list[str]) -> None:
     for warning in warned:
         out.print(f"[yellow]![/] {escape(warning)}", soft_wrap=True)
 

@@ -11,8 +11,10 @@ import httpx
 
 from adapters.site import Site, System
 from adapters.site_model import SiteFile
-from adapters.site_yaml import read_yaml
+from adapters.site_trigger import names_no_criterion
+from adapters.site_yaml import Problem, read_yaml
 from gateway.core.errors import ConfigurationError
+from gateway.core.routing import Route
 from gateway.settings import Settings
 
 Kind = Literal["added", "removed", "changed"]
@@ -45,7 +47,41 @@ def changes(before: str | None, after: str) -> list[Change]:
 
 def warnings(site: Site, settings: Settings) -> list[str]:
     """List what a valid file may still lack on this machine."""
-    return [*_missing_models(site, settings), *_unresolved(site)]
+    missing = (
+        f"Route '{route.name}': model {route.model} is not installed; "
+        "its events will be refused (model-unavailable)."
+        for route in _without_model(site, settings)
+    )
+    return [*missing, *unlimited(site), *_unresolved(site)]
+
+
+def unlimited(site: Site) -> list[str]:
+    """List the routes that would run their model on everything."""
+    return [
+        f"Route '{route.name}': its match names no criterion, so the model runs on every "
+        f"{route.resource_type or 'resource'} of '{route.source}'."
+        for route in site.routes
+        if names_no_criterion(route.match)
+    ]
+
+
+def missing_models(site: Site, settings: Settings, *, text: str, source: str) -> list[Problem]:
+    """Point at each route of a valid file whose model is not installed.
+
+    Args:
+        site: What the file says.
+        settings: They name the folder of models.
+        text: The file as it was written.
+        source: Its name.
+    """
+    document = read_yaml(text, source)
+    return [
+        document.problem(
+            ("routes", route.name, "model"),
+            f"model {route.model} is not installed; `nadi models list` shows those that are",
+        )
+        for route in _without_model(site, settings)
+    ]
 
 
 def unreachable(site: Site, *, timeout_s: float = 5.0) -> list[str]:
@@ -99,16 +135,11 @@ def _short(value: object) -> str:
     return " ".join(str(value).split())
 
 
-def _missing_models(site: Site, settings: Settings) -> Iterator[str]:
+def _without_model(site: Site, settings: Settings) -> list[Route]:
     from gateway.cli.models import installed  # noqa: PLC0415 - reads the packages' manifests
 
     names = installed(settings).names
-    for route in site.routes:
-        if route.model not in names:
-            yield (
-                f"Route '{route.name}': model {route.model} is not installed; "
-                "its events will be refused (model-unavailable)."
-            )
+    return [route for route in site.routes if route.model not in names]
 
 
 def _unresolved(site: Site) -> Iterator[str]:
