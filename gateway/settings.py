@@ -130,3 +130,8 @@ def get_settings() -> Settings:
 def environment(name: str) -> str | None:
     """Read one variable that a site file names (`env:NAME`, `${NAME}`)."""
     return os.environ.get(name)
+
+
+def environment_default(name: str, value: str) -> None:
+    """Set one variable of this process and its children, unless it is set."""
+    os.environ.setdefault(name, value)

@@ -9,11 +9,8 @@ from threading import Lock
 
 from gateway.core.errors import LoginRequired
 from gateway.core.principal import Principal
-from gateway.store.credentials import Credential, split_token
+from gateway.store.credentials import REMEMBERED_S, Credential, split_token
 from gateway.store.unit_of_work import Store
-
-#: Longest time, in seconds, for which a revoked credential may still be accepted.
-REMEMBERED_S = 2.0
 
 _MOST_REMEMBERED = 1000
 

@@ -18,17 +18,19 @@ from gateway.cli.context import (
     iso,
     moment,
     noun,
+    one_of,
     opened,
     operator,
     out,
     print_json,
     table,
+    words_of,
 )
 from gateway.core import audit
 from gateway.core.clock import new_id
 from gateway.core.errors import NotFound
 from gateway.core.principal import Role
-from gateway.store.credentials import Credential
+from gateway.store.credentials import REMEMBERED_S, Credential
 from gateway.store.unit_of_work import UnitOfWork
 
 app = noun("The credentials of systems and people.")
@@ -40,7 +42,10 @@ def add(
     name: Annotated[
         str, typer.Argument(help="A name for people, such as the EHR's or a person's.")
     ],
-    role: Annotated[Role, typer.Option("--role", help="What it may do.")],
+    role: Annotated[
+        Role,
+        typer.Option("--role", parser=one_of(Role), metavar=words_of(Role), help="What it may do."),
+    ],
     system: Annotated[
         str | None,
         typer.Option("--system", help="For role ehr: the system of the site file it speaks for."),
@@ -52,12 +57,15 @@ def add(
     as_json: AsJson = False,
 ) -> None:
     """Make a credential; its token is shown this once."""
-    if (role is Role.EHR) != (system is not None):
+    if role is Role.EHR and system is None:
+        fail("--role ehr needs --system NAME.", code=EXIT_USAGE)
+    if role is not Role.EHR and system is not None:
         fail("--system belongs to --role ehr, and to no other role.", code=EXIT_USAGE)
     with opened(data_dir) as nadi:
         _warn_of_unknown(nadi, system)
         source = nadi.source()
         with nadi.store.write() as uow:
+            _insist_on_new_name(uow, name)
             credential_id, token = uow.credentials.add(name, role, system)
             record_change(uow, source, credential_id, is_added=True)
             if file is not None:
@@ -66,7 +74,10 @@ def add(
         shown = {"id": credential_id, "name": name, "role": role.value, "system": system}
         print_json(shown if file else {**shown, "token": token})
         return
-    err.print(f"[green]✓[/] {escape(name)} may now call Nadi as [bold]{role.value}[/].")
+    err.print(
+        f"[green]✓[/] {escape(name)} may now call Nadi as [bold]{role.value}[/]; "
+        f"its id is {credential_id}."
+    )
     if file is None:
         err.print("[yellow]![/] This token can't be shown again; keep it as you keep a password:")
         typer.echo(token)
@@ -95,19 +106,22 @@ def list_credentials(data_dir: DataDir = None, as_json: AsJson = False) -> None:
 @app.command()
 @explained
 def revoke(
-    credential_id: Annotated[str, typer.Argument(metavar="ID", help="Its id, from the list.")],
+    wanted: Annotated[
+        str, typer.Argument(metavar="ID|NAME", help="Its id or name, from the list.")
+    ],
     data_dir: DataDir = None,
 ) -> None:
-    """Make a credential useless at once."""
+    """Make a credential useless; every process refuses it within two seconds."""
     with opened(data_dir) as nadi:
         source = nadi.source()
         with nadi.store.write() as uow:
-            found = uow.credentials.find(credential_id)
-            if found is None:
-                raise NotFound("No credential has this id; `nadi access list` shows them.")
-            uow.credentials.revoke(credential_id)
-            record_change(uow, source, credential_id, is_added=False)
-    out.print(f"[green]✓[/] {escape(found.name)} ({found.role.value}) is revoked.")
+            found = _named(uow, wanted)
+            uow.credentials.revoke(found.id)
+            record_change(uow, source, found.id, is_added=False)
+    out.print(
+        f"[green]✓[/] {escape(found.name)} ({found.role.value}) is revoked; "
+        f"it is refused within {REMEMBERED_S:g} seconds."
+    )
 
 
 def record_change(
@@ -131,6 +145,33 @@ def record_change(
             fingerprint=found.fingerprint,
         )
     )
+
+
+def _named(uow: UnitOfWork, wanted: str) -> Credential:
+    """Find a credential by its id, or by the name of one that is in force."""
+    by_id = uow.credentials.find(wanted)
+    if by_id is not None:
+        return by_id
+    found = _in_force(uow, wanted)
+    if not found:
+        raise NotFound(
+            "No credential has this id, and none in force this name; `nadi access list` shows them."
+        )
+    if len(found) > 1:
+        ids = ", ".join(each.id for each in found)
+        fail(f"{len(found)} credentials in force have this name; say which by its id: {ids}.")
+    return found[0]
+
+
+def _insist_on_new_name(uow: UnitOfWork, name: str) -> None:
+    for each in _in_force(uow, name):
+        fail(f"'{name}' is in force already, with the id {each.id}; revoke it or choose another.")
+
+
+def _in_force(uow: UnitOfWork, name: str) -> list[Credential]:
+    return [
+        each for each in uow.credentials.list() if each.name == name and each.revoked_ms is None
+    ]
 
 
 def _warn_of_unknown(nadi: Opened, system: str | None) -> None:

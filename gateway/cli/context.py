@@ -13,6 +13,7 @@ import socket
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn, ParamSpec, TypeVar
 
@@ -25,7 +26,7 @@ from rich.table import Table
 
 from gateway.core.clock import from_ms, to_ms, utc_now
 from gateway.core.errors import ConfigurationError, GatewayError
-from gateway.settings import Settings
+from gateway.settings import Settings, environment_default
 
 if TYPE_CHECKING:
     from adapters.site import Site
@@ -52,10 +53,15 @@ _PIPE_WIDTH = 200
 out = Console(highlight=False, width=None if sys.stdout.isatty() else _PIPE_WIDTH)
 err = Console(stderr=True, highlight=False)
 
+# What the last `nadi up` listened on, as the variables that say so.
+_ADDRESSES = Path("run", "ports.json")
+_NAMES = ("NADI_HOST", "NADI_PORT", "NADI_SANDBOX_PORT")
+
 _WHOLE = frozenset({"ID", "WHEN", "STATE", "STEP", "AGE"})
 
 P = ParamSpec("P")
 R = TypeVar("R")
+E = TypeVar("E", bound=StrEnum)
 
 
 def noun(help_text: str) -> typer.Typer:
@@ -66,6 +72,24 @@ def noun(help_text: str) -> typer.Typer:
         pretty_exceptions_show_locals=False,
         rich_markup_mode="rich",
     )
+
+
+def one_of(kind: type[E]) -> Callable[[str], E]:
+    """Make the parser of an option that takes one word of several."""
+
+    def parse(word: str) -> E:
+        try:
+            return kind(word)
+        except ValueError:
+            known = ", ".join(each.value for each in kind)
+            raise typer.BadParameter(f"'{word}' is none of {known}.") from None
+
+    return parse
+
+
+def words_of(kind: type[StrEnum]) -> str:
+    """Show the words of an option on the help page."""
+    return f"[{'|'.join(each.value for each in kind)}]"
 
 
 def explained(command: Callable[P, R]) -> Callable[P, R]:
@@ -92,7 +116,40 @@ def fail(message: str, *, code: int = EXIT_NOT_SO) -> NoReturn:
 
 
 def settings_for(data_dir: Path | None) -> Settings:
-    """Read the settings, with the data folder of the command line if one was given."""
+    """Read the settings, with the data folder of the command line if one was given.
+
+    Addresses that the environment does not name are those of the last `nadi up` on that folder.
+    """
+    for name, value in _addresses(starting_settings(data_dir).data_dir).items():
+        # In the environment, since a site file may name them too: ${NADI_SANDBOX_PORT:-8090}.
+        environment_default(name, value)
+    return starting_settings(data_dir)
+
+
+def remember_addresses(settings: Settings, *, host: str) -> None:
+    """Note where Nadi listens, for the commands that are called while it runs.
+
+    Args:
+        settings: Those it runs with.
+        host: Address at which this machine reaches it.
+    """
+    known = (host, str(settings.port), str(settings.sandbox_port))
+    (settings.data_dir / _ADDRESSES).write_bytes(
+        orjson.dumps(dict(zip(_NAMES, known, strict=True)))
+    )
+
+
+def _addresses(data_dir: Path) -> dict[str, str]:
+    try:
+        found = orjson.loads((data_dir / _ADDRESSES).read_bytes())
+    except (OSError, orjson.JSONDecodeError):
+        return {}
+    known = found if isinstance(found, dict) else {}
+    return {name: value for name in _NAMES if isinstance(value := known.get(name), str)}
+
+
+def starting_settings(data_dir: Path | None) -> Settings:
+    """Read the settings from environment and command line alone, as a start does."""
     try:
         return Settings() if data_dir is None else Settings(data_dir=data_dir)
     except ValidationError as error:

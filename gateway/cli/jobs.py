@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
+import orjson
 import typer
 from rich.markup import escape
 
@@ -18,11 +19,13 @@ from gateway.cli.context import (
     iso,
     moment,
     noun,
+    one_of,
     opened,
     operator,
     out,
     print_json,
     table,
+    words_of,
 )
 from gateway.core import audit
 from gateway.core.clock import new_id
@@ -39,6 +42,7 @@ app = noun("The jobs: one route applied to one version of one resource.")
 
 #: Columns of a terminal that holds every column of the listing.
 _WIDE = 120
+_WHERE = "`nadi jobs list` shows them"
 _RETRIED = "An operator asked for another try."
 
 Ids = Annotated[list[str], typer.Argument(metavar="ID...", help="Ids of jobs.")]
@@ -59,7 +63,12 @@ COLOURS = {
 @app.command(name="list")
 @explained
 def list_jobs(
-    state: Annotated[JobState | None, typer.Option("--state", help="Only these.")] = None,
+    state: Annotated[
+        JobState | None,
+        typer.Option(
+            "--state", parser=one_of(JobState), metavar=words_of(JobState), help="Only these."
+        ),
+    ] = None,
     route: Annotated[str | None, typer.Option("--route", help="Only this route's.")] = None,
     limit: Annotated[int, typer.Option("--limit", min=1, help="Most jobs.")] = 100,
     data_dir: DataDir = None,
@@ -94,7 +103,7 @@ def show(
     with opened(data_dir) as nadi, nadi.store.read() as uow:
         job = uow.jobs.get(job_id)
         if job is None:
-            raise NotFound(_no_job(job_id))
+            raise NotFound(f"There is no job {job_id}; {_WHERE}.")
         delivery = uow.deliveries.of_jobs([job_id]).get(job.id)
         trail = uow.audit_log.search(AuditFilter(job_id=job_id))
     trail.reverse()
@@ -106,20 +115,21 @@ def show(
 
 @app.command()
 @explained
-def retry(ids: Ids, data_dir: DataDir = None) -> None:
+def retry(ids: Ids, data_dir: DataDir = None, as_json: AsJson = False) -> None:
     """Let failed jobs run again, and results that could not be written be written."""
-    _each(ids, data_dir, _retry, "is tried again")
+    _report(_each(ids, data_dir, _retry), "is tried again", as_json=as_json)
 
 
 @app.command()
 @explained
-def cancel(ids: Ids, data_dir: DataDir = None) -> None:
+def cancel(ids: Ids, data_dir: DataDir = None, as_json: AsJson = False) -> None:
     """Stop jobs that are not finished; what is already in the EHR stays there."""
-    _each(ids, data_dir, _cancel, "is cancelled")
+    _report(_each(ids, data_dir, _cancel), "is cancelled", as_json=as_json)
 
 
-def _each(ids: Sequence[str], data_dir: Path | None, change: _Change, done: str) -> None:
-    failed = 0
+def _each(ids: Sequence[str], data_dir: Path | None, change: _Change) -> dict[str, str | None]:
+    """Change each job; give for each why it could not be, None where it was."""
+    why: dict[str, str | None] = {}
     with opened(data_dir) as nadi:
         source = nadi.source()
         for job_id in dict.fromkeys(ids):
@@ -127,12 +137,23 @@ def _each(ids: Sequence[str], data_dir: Path | None, change: _Change, done: str)
                 with nadi.store.write() as uow:
                     change(uow, job_id, source)
             except GatewayError as error:
-                failed += 1
-                err.print(f"[red]✗[/] {escape(job_id)}: {escape(error.message)}")
+                why[job_id] = error.message
+            else:
+                why[job_id] = None
+        Bell(nadi.settings.resolved_broker_url).knock()
+    return why
+
+
+def _report(why: dict[str, str | None], done: str, *, as_json: bool) -> None:
+    if as_json:
+        print_json([{"id": each, "done": not no, "why_not": no} for each, no in why.items()])
+    else:
+        for job_id, no in why.items():
+            if no:
+                err.print(f"[red]✗[/] {escape(job_id)}: {escape(no)}")
             else:
                 out.print(f"[green]✓[/] {escape(job_id)} {done}.")
-        Bell(nadi.settings.resolved_broker_url).knock()
-    if failed:
+    if any(why.values()):
         raise typer.Exit(EXIT_NOT_SO)
 
 
@@ -180,7 +201,7 @@ def _cancel(uow: UnitOfWork, job_id: str, source: audit.Source) -> None:
 def _existing(uow: UnitOfWork, job_id: str) -> Job:
     job = uow.jobs.get(job_id)
     if job is None:
-        raise NotFound(_no_job(job_id))
+        raise NotFound(f"There is no such job; {_WHERE}.")
     return job
 
 
@@ -219,10 +240,6 @@ def _audit(uow: UnitOfWork, change: Advance, event: audit.JobEvent, source: audi
     )
 
 
-def _no_job(job_id: str) -> str:
-    return f"There is no job {job_id}; `nadi jobs list` shows them."
-
-
 def job_json(job: Job) -> dict[str, object]:
     """Give a job as scripts read it."""
     return {
@@ -252,13 +269,30 @@ def _details(job: Job, delivery: Delivery | None) -> dict[str, object]:
             "state": delivery.state.value,
             "attempt": delivery.attempt,
             "last_answer": delivery.last_answer,
+            "next_try_at": _next_try(delivery, iso),
             "identifier": delivery.identifier,
         },
     }
 
 
 def _step(row: AuditRow) -> dict[str, object]:
-    return {"at": iso(row.recorded_ms), "event": row.event, "outcome": row.outcome}
+    return {
+        "at": iso(row.recorded_ms),
+        "event": row.event,
+        "outcome": row.outcome,
+        "why": _why(row),
+    }
+
+
+def _why(row: AuditRow) -> str:
+    """Give the reason on record for a step; empty where there is none."""
+    return str(orjson.loads(row.body).get("outcomeDesc", ""))
+
+
+def _next_try(delivery: Delivery, shown: Callable[[int], str]) -> str | None:
+    """Say when a result that waits is tried next; None when it does not wait."""
+    is_waiting = delivery.state is DeliveryState.PENDING and delivery.next_attempt_ms > 0
+    return shown(delivery.next_attempt_ms) if is_waiting else None
 
 
 def coloured(job: Job) -> str:
@@ -280,9 +314,10 @@ def _show(job: Job, delivery: Delivery | None, trail: Sequence[AuditRow]) -> Non
     for name, value in _facts(job, delivery):
         facts.add_row(f"[dim]{name}[/]", escape(value))
     out.print(facts)
-    listing = table("WHEN", "STEP", "OUTCOME")
+    listing = table("WHEN", "STEP", "OUTCOME", "WHY")
     for row in trail:
-        listing.add_row(moment(row.recorded_ms), row.event, outcome_word(row.outcome))
+        outcome = outcome_word(row.outcome)
+        listing.add_row(moment(row.recorded_ms), row.event, outcome, escape(_why(row)))
     out.print("\n[bold]What happened[/]", listing, sep="\n")
     out.print(f"\n[dim]Why it was permitted or not: nadi consent explain {job.id}[/]")
 
@@ -301,7 +336,9 @@ def _facts(job: Job, delivery: Delivery | None) -> list[tuple[str, str]]:
         return found
     answer = f", last answer {delivery.last_answer}" if delivery.last_answer else ""
     state = f"{delivery.state.value} to {delivery.system}, attempt {delivery.attempt}{answer}"
-    return [*found, ("delivery", state)]
+    found.append(("delivery", state))
+    next_try = _next_try(delivery, moment)
+    return [*found, ("next try", next_try)] if next_try else found
 
 
 def outcome_word(outcome: str) -> str:

@@ -16,6 +16,7 @@ from gateway.cli.context import (
     AsJson,
     DataDir,
     Opened,
+    err,
     explained,
     fail,
     noun,
@@ -28,7 +29,7 @@ from gateway.cli.context import (
 from gateway.cli.explanation import Explainer, Explanation, Sample, read_sample
 from gateway.cli.models import installed
 from gateway.cli.patients import record_search
-from gateway.core.errors import ConfigurationError
+from gateway.core.errors import ConfigurationError, ContentError
 from gateway.core.routing import Route
 
 app = noun("The routes: which events run which model, and what one makes of a sample.")
@@ -72,7 +73,7 @@ def explain(
         chosen = _route(site, route)
         settings = nadi.settings if nadi else settings_for(data_dir)
         model = installed(settings).find(chosen.model)
-        read = read_sample(sample, base_url=_base_url(site, chosen.source))
+        read = _read(sample, base_url=_base_url(site, chosen.source))
         store = nadi.store if nadi else None
         found = Explainer(site, chosen, model, store).explain(read)
         if nadi:
@@ -106,6 +107,16 @@ def _site(nadi: Opened | None, file: Path | None) -> Site:
     if file is not None:
         return load_site(file.read_text("utf-8"), source=str(file), folder=file.parent)
     return nadi.site() if nadi else Site()
+
+
+def _read(file: Path, *, base_url: str | None) -> Sample:
+    try:
+        return read_sample(file, base_url=base_url)
+    except ContentError as error:
+        for issue in error.issues:
+            place = f" {issue.expression}:" if issue.expression else ""
+            err.print(f"[red]✗[/] {escape(f'{file}:{place} {issue.diagnostics}')}", soft_wrap=True)
+        raise typer.Exit(EXIT_NOT_SO) from None
 
 
 def _route(site: Site, name: str) -> Route:

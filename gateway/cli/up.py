@@ -21,7 +21,16 @@ import typer
 from rich.panel import Panel
 from rich.table import Table
 
-from gateway.cli.context import EXIT_NOT_SO, DataDir, err, explained, fail, out, settings_for
+from gateway.cli.context import (
+    EXIT_NOT_SO,
+    DataDir,
+    err,
+    explained,
+    fail,
+    out,
+    remember_addresses,
+    starting_settings,
+)
 from gateway.cli.processes import children, metrics_dir, play
 from gateway.settings import Settings, environment_with
 from gateway.supervisor import Supervisor, sole_supervisor
@@ -61,7 +70,7 @@ def up(  # noqa: PLR0913 (one parameter per option)
     """Start everything on this machine and keep it running until Ctrl-C or SIGTERM."""
     chosen = {"port": port, "host": host, "sandbox_port": sandbox_port}
     given = {name: value for name, value in chosen.items() if value is not None}
-    settings = settings_for(data_dir)
+    settings = starting_settings(data_dir)
     settings = settings.model_copy(update={**given, "data_dir": settings.data_dir.absolute()})
     if patients and not sandbox:
         fail("--play needs --sandbox: the patients live in the stand-in EHR.", code=2)
@@ -69,6 +78,7 @@ def up(  # noqa: PLR0913 (one parameter per option)
     _make_folders(settings)
     with sole_supervisor(settings.data_dir / "run" / "nadi.lock"):
         _insist_on_free_ports(settings, sandbox=sandbox)
+        remember_addresses(settings, host=_WILDCARDS.get(settings.host, settings.host))
         _prepare(settings, sandbox=sandbox)
         _supervise(
             settings,

@@ -21,6 +21,9 @@ from gateway.store.tables import credentials
 if TYPE_CHECKING:
     from gateway.store.unit_of_work import UnitOfWork
 
+#: Longest time, in seconds, for which a revoked credential may still be accepted.
+REMEMBERED_S = 2.0
+
 _TOKEN = re.compile(r"nadi_([0-9a-f-]{36})_([A-Za-z0-9_-]{43})")
 
 

@@ -171,7 +171,7 @@ def test_a_waiting_job_is_cancelled_once_and_on_record(run, nadi, work):
 
     assert job_of(nadi, id=work[0].id).business_status is BusinessStatus.STOPPED
     assert "It is cancelled already." in again.stderr
-    assert "There is no job nope" in again.stderr
+    assert "nope: There is no such job" in again.stderr
     assert "cancel" in events_of(nadi)
 
 
