@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 import uvicorn
 from fastapi import FastAPI
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from starlette.routing import Route as Path
 from starlette.types import Receive, Scope, Send
 
@@ -98,6 +98,7 @@ def build(settings: Settings) -> FastAPI:
             *_push_routes(pushes),
             *_operator_routes(health),
             _docs(app, settings),
+            Path("/", RedirectResponse("/docs"), methods=["GET"]),
         ]
     )
     _explain_unknown(app)

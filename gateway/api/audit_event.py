@@ -13,13 +13,13 @@ from starlette.responses import PlainTextResponse, Response
 
 from gateway.api.edge import Call, Edge
 from gateway.api.outcome import fhir_response
-from gateway.api.paging import count_of, next_link, searchset, whole_number
+from gateway.api.paging import count_of, insist_on_known, next_link, searchset, whole_number
 from gateway.core import clinical_time
 from gateway.core.clock import to_ms
 from gateway.core.errors import ContentError, NotFound
 from gateway.store.audit_log import AuditFilter, AuditRow
 
-_KNOWN = frozenset({"patient", "date", "outcome", "subtype", "_count", "before", "system"})
+_KNOWN = ("patient", "system", "date", "outcome", "subtype")
 _OUTCOMES = frozenset({"0", "4", "8", "12"})
 
 
@@ -66,10 +66,8 @@ class AuditEvents:
             return _Answer(uow.audit_log.search(wanted), uow.audit_log.count(counted))
 
     def _filter(self, request: Request) -> AuditFilter:
+        insist_on_known(request, *_KNOWN)
         given = request.query_params
-        unknown = sorted(set(given) - _KNOWN)
-        if unknown:
-            raise ContentError("Search by patient, date, outcome, subtype and _count only.")
         outcome = given.get("outcome")
         if outcome is not None and outcome not in _OUTCOMES:
             raise ContentError("outcome has to be 0, 4, 8 or 12.", location="outcome")

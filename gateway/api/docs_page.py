@@ -57,14 +57,20 @@ def _call(base_url: str, path: str, verb: str, call: dict[str, Any]) -> str:
     )
     return (
         f'<article><h2><span class="verb">{verb.upper()}</span><code>{escape(path)}</code></h2>'
-        f"<p>{escape(call['summary'])}</p><p>{answers}</p>"
+        f"<p>{escape(call['summary'])}</p><p>{answers}</p><p>{_who(call)}</p>"
         f"<pre>{escape(_example(base_url, path, verb, call))}</pre></article>"
     )
 
 
+def _who(call: dict[str, Any]) -> str:
+    if not call["security"]:
+        return "Needs no token."
+    return f"Needs a token of role <b>{escape(' or '.join(call['x-nadi-roles']))}</b>."
+
+
 def _example(base_url: str, path: str, verb: str, call: dict[str, Any]) -> str:
     filled = path.replace("{type}", "Observation").replace("{id}", "example-1")
-    if path == "/fhir/AuditEvent":
+    if path in ("/fhir/Observation", "/fhir/AuditEvent"):
         filled += "?patient=Patient/example-1&_count=20"
     lines = [f"curl -X {verb.upper()} '{base_url}{filled}'"]
     if call["security"]:

@@ -5,10 +5,12 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-_FHIR = "application/fhir+json"
+from gateway.core.principal import PERMISSIONS, Permission
+
+_RESOURCE = {"application/fhir+json": {"schema": {"type": "object"}}}
 _OUTCOME = {
     "description": "OperationOutcome: what is wrong, where, and how to mend it",
-    "content": {_FHIR: {"schema": {"type": "object"}}},
+    "content": _RESOURCE,
 }
 
 
@@ -36,70 +38,95 @@ _ABOUT = (
 
 def _paths() -> dict[str, Any]:
     kind, identifier = _parameter("type", "path"), _parameter("id", "path")
-    searched = [_parameter(name, "query") for name in ("patient", "date", "outcome", "_count")]
+    names = ("patient", "date", "outcome", "subtype")
+    searched = [_parameter(name, "query") for name in names]
+    system, count = _parameter("system", "query"), [_parameter("_count", "query")]
     return {
-        "/fhir": {"post": _call("Push a Bundle", 200, "A Task per entry", takes_body=True)},
-        "/fhir/{type}": {
-            "post": _call("Push a resource", 202, "Its Task", [kind], takes_body=True)
-        },
+        "/fhir": {"post": _push("Push a Bundle", 200, "A Task per entry")},
+        "/fhir/{type}": {"post": _push("Push a resource", 202, "Its Task", [kind])},
         "/fhir/{type}/{id}": {
-            "put": _call(
-                "Push a resource with its id", 202, "Its Task", [kind, identifier], takes_body=True
+            "put": _push("Push a resource with its id", 202, "Its Task", [kind, identifier])
+        },
+        "/fhir/Task": {
+            "get": _call(
+                "List your newest events", "Bundle of Tasks", count, needs=Permission.READ_TASKS
             )
         },
-        "/fhir/Task": {"get": _call("List your newest events", 200, "Bundle of Tasks")},
         "/fhir/Task/{id}": {
-            "get": _call("See what became of an event or job", 200, "Task", [identifier])
+            "get": _call(
+                "See what became of an event or job",
+                "Task",
+                [identifier],
+                needs=Permission.READ_TASKS,
+            )
         },
         "/fhir/Observation": {
             "get": _call(
-                "A patient's results", 200, "Bundle of Observations", searched[:1] + searched[3:]
+                "A patient's results",
+                "Bundle of Observations",
+                [_parameter("patient", "query", is_required=True), system, *count],
+                needs=Permission.READ_RESULTS,
             )
         },
         "/fhir/AuditEvent": {
-            "get": _call("Search the audit log", 200, "Bundle of AuditEvents", searched)
+            "get": _call(
+                "Search the audit log",
+                "Bundle of AuditEvents",
+                [*searched, system, *count],
+                needs=Permission.READ_AUDIT,
+            )
         },
-        "/audit/checkpoint": {"get": _call("The newest signed checkpoint", 200, "Signed note")},
-        "/fhir/metadata": {
-            "get": _call("CapabilityStatement", 200, "What this gateway can do", is_open=True)
+        "/audit/checkpoint": {
+            "get": _call("The newest signed checkpoint", "Signed note", needs=Permission.READ_AUDIT)
         },
-        "/health/ready": {"get": _call("Readiness", 200, "Ready to accept events", is_open=True)},
-        "/metrics": {"get": _call("Prometheus metrics", 200, "Counts and times", is_open=True)},
-        "/site.schema.json": {
-            "get": _call("JSON Schema of the site file", 200, "Schema", is_open=True)
-        },
+        "/fhir/metadata": {"get": _call("CapabilityStatement", "What this gateway can do")},
+        "/health/ready": {"get": _call("Readiness", "Ready to accept events")},
+        "/metrics": {"get": _call("Prometheus metrics", "Counts and times")},
+        "/site.schema.json": {"get": _call("JSON Schema of the site file", "Schema")},
     }
 
 
-def _parameter(name: str, place: str) -> dict[str, Any]:
+def _parameter(name: str, place: str, *, is_required: bool = False) -> dict[str, Any]:
     return {
         "name": name,
         "in": place,
-        "required": place == "path",
+        "required": is_required or place == "path",
         "schema": {"type": "string"},
     }
 
 
+def _push(
+    summary: str, status: int, answer: str, parameters: list[dict[str, Any]] | None = None
+) -> dict[str, Any]:
+    call = _call(summary, answer, parameters, needs=Permission.PUSH, status=status)
+    return {**call, "requestBody": {"required": True, "content": _RESOURCE}}
+
+
 def _call(
     summary: str,
-    status: int,
     answer: str,
     parameters: list[dict[str, Any]] | None = None,
     *,
-    takes_body: bool = False,
-    is_open: bool = False,
+    needs: Permission | None = None,
+    status: int = 200,
 ) -> dict[str, Any]:
-    content = {_FHIR: {"schema": {"type": "object"}}}
-    call: dict[str, Any] = {
+    """Describe one call.
+
+    Args:
+        summary: What it is for.
+        answer: What it gives.
+        parameters: Those of path and query.
+        needs: What the caller has to be permitted; None when everybody may call it.
+        status: Of the answer when all is well.
+    """
+    return {
         "summary": summary,
-        "security": [] if is_open else [{"token": []}],
+        "security": [{"token": []}] if needs else [],
+        "x-nadi-roles": [role.value for role, may in PERMISSIONS.items() if needs in may],
         "parameters": parameters or [],
         "responses": {
-            str(status): {"description": answer, "content": content},
+            str(status): {"description": answer, "content": _RESOURCE},
             "4XX": _OUTCOME,
             "503": _OUTCOME,
         },
     }
-    if takes_body:
-        call["requestBody"] = {"required": True, "content": content}
-    return call

@@ -17,6 +17,10 @@ MOST_COUNT = 500
 # What fits into a 64-bit column; longer numbers are none of ours.
 _MOST_DIGITS = 18
 
+_PAGING = ("_count", "before")
+# Asked of every FHIR server by some clients: how the answer looks, not what is in it.
+_TOLERATED = ("_format", "_pretty")
+
 # FHIR id, http://hl7.org/fhir/R4/datatypes.html#id
 _ID = re.compile(r"[A-Za-z0-9.-]{1,64}")
 
@@ -25,10 +29,34 @@ def count_of(request: Request) -> int:
     """Read `_count`, bounded.
 
     Raises:
-        ContentError: It is not a whole number.
+        ContentError: It is not a whole number, or zero.
     """
     count = whole_number(request, "_count")
-    return DEFAULT_COUNT if count is None else min(max(count, 1), MOST_COUNT)
+    if count == 0:
+        raise ContentError("_count has to be at least 1.", location="_count")
+    return DEFAULT_COUNT if count is None else min(count, MOST_COUNT)
+
+
+def insist_on_known(request: Request, *names: str) -> None:
+    """Refuse a search that asks for what is not understood: its answer would mislead.
+
+    Args:
+        request: The search.
+        names: The parameters of its own, besides those of every search.
+
+    Raises:
+        ContentError: A parameter is unknown, empty, or given more than once (only `date` may be).
+    """
+    given = [name for name, _ in request.query_params.multi_items()]
+    if not {*names, *_PAGING, *_TOLERATED}.issuperset(given):
+        known = ", ".join((*names, *_PAGING))
+        raise ContentError(f"A parameter of this search is not known here; known: {known}.")
+    for name in (*names, *_PAGING):
+        values = request.query_params.getlist(name)
+        if "" in values:
+            raise ContentError(f"{name} is empty; leave it out or give it a value.", location=name)
+        if len(values) > 1 and name != "date":
+            raise ContentError(f"{name} may be given only once.", location=name)
 
 
 def whole_number(request: Request, name: str) -> int | None:

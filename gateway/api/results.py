@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from gateway.api.edge import Call, Edge
 from gateway.api.outcome import fhir_response
-from gateway.api.paging import count_of, next_link, next_of, searchset
+from gateway.api.paging import count_of, insist_on_known, next_link, next_of, searchset
 from gateway.core.errors import ContentError
 from gateway.core.findings import Report
 from gateway.store.jobs import JobFilter
@@ -25,6 +25,7 @@ class Results:
 
     async def search(self, call: Call) -> Response:
         """Give the newest results of one patient."""
+        insist_on_known(call.request, "patient", "system")
         patient_key = self._edge.patient_key_of(call.request)
         if patient_key is None:
             raise ContentError("Name the patient: ?patient=Patient/<id>.", location="patient")

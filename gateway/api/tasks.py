@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from gateway.api.edge import Call, Edge
 from gateway.api.outcome import fhir_response
-from gateway.api.paging import count_of, next_link, next_of, searchset
+from gateway.api.paging import count_of, insist_on_known, next_link, next_of, searchset
 from gateway.core.errors import NotFound
 from gateway.core.jobs import Job
 from gateway.core.principal import Permission, Principal
@@ -41,6 +41,7 @@ class Tasks:
 
     async def search(self, call: Call) -> Response:
         """`GET /fhir/Task?_count=&before=`: the caller's newest events."""
+        insist_on_known(call.request)
         count, before = count_of(call.request), next_of(call.request)
         events = await run_in_threadpool(self._list, call.principal, count, before)
         await self._edge.record_query(

@@ -73,11 +73,58 @@ def test_the_docs_page_escapes_what_it_shows():
     assert "&lt;b&gt;about" in page
 
 
+def test_the_docs_page_says_who_may_call_and_its_examples_name_the_patient(api: Api):
+    page = api.client.get("/docs").text
+
+    assert "/fhir/Observation?patient=Patient/example-1" in page
+    assert "role <b>clinician</b>" in page
+    assert "role <b>ehr or integrator</b>" in page
+    assert "Needs no token." in page
+
+
+def test_the_root_leads_to_the_docs_page(api: Api):
+    response = api.client.get("/", follow_redirects=False)
+
+    assert response.status_code == 307
+    assert response.headers["location"] == "/docs"
+
+
+@pytest.mark.parametrize(
+    ("path", "role"),
+    [
+        ("/fhir/Task", "ehr"),
+        ("/fhir/Observation", "clinician"),
+        ("/fhir/AuditEvent", "compliance"),
+    ],
+)
+@pytest.mark.parametrize(
+    "query",
+    [
+        "patient=Patient/p1&colour=red",
+        "patient=",
+        "patient=Patient/p1&patient=Patient/p2",
+        "patient=Patient/p1&_count=1&_count=2",
+        "patient=Patient/p1&_count=0",
+        "_count=",
+    ],
+)
+def test_a_search_that_would_mislead_is_refused(api: Api, path: str, role: str, query: str):
+    response = api.get(f"{path}?{query}", role)
+
+    assert response.status_code == 400
+    parse_resource(response.content, expected_type="OperationOutcome")
+
+
+def test_how_the_answer_looks_may_be_asked_of_every_search(api: Api):
+    for path, role in (("Task?", "ehr"), ("AuditEvent?", "compliance")):
+        assert api.get(f"/fhir/{path}_format=json&_pretty=true", role).status_code == 200
+
+
 def test_the_schema_of_the_site_file_is_published(api: Api):
     assert "properties" in api.client.get("/site.schema.json").json()
 
 
-@pytest.mark.parametrize("path", ["/", "/fhirs", "/fhir/Patient/1/_history/2", "/../etc/passwd"])
+@pytest.mark.parametrize("path", ["/fhirs", "/fhir/Patient/1/_history/2", "/../etc/passwd"])
 def test_an_unknown_address_is_told_in_fhir(api: Api, path: str):
     response = api.client.get(path)
 
