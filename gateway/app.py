@@ -33,11 +33,8 @@ from gateway.core.principal import Permission
 from gateway.core.r4_schema import prepare_for
 from gateway.queue import bell, is_broker_up
 from gateway.settings import Settings, get_settings
-from gateway.store.engine import migrate
 from gateway.store.group_commit import GroupCommit
-from gateway.store.keys import load_or_create
-from gateway.store.sealing import Sealer
-from gateway.store.unit_of_work import Store
+from gateway.store.installation import open_installation
 from gateway.telemetry import configure, report_levels
 from models.registry import REFERENCE_MODELS, installed_digests
 
@@ -59,14 +56,7 @@ class _Gateway(FastAPI):
 
 def build(settings: Settings) -> FastAPI:
     """Put the API process together."""
-    keys = load_or_create(
-        settings.data_dir,
-        master_key_file=settings.master_key_file,
-        audit_key_file=settings.audit_key_file,
-    )
-    migrate(settings.resolved_database_url)
-    store = Store(settings.resolved_database_url, Sealer(keys.master))
-    store.check_key()
+    store = open_installation(settings).store
     watch = SiteWatch(store)
     digests = installed_digests(settings.models_dir or REFERENCE_MODELS)
     intake = Intake(

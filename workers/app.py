@@ -18,11 +18,8 @@ from gateway.core.delivery import Backoff
 from gateway.core.errors import NotFound
 from gateway.queue import DELIVER_QUEUE, INFER_QUEUE, celery
 from gateway.settings import get_settings
-from gateway.store.engine import migrate
+from gateway.store.installation import open_installation
 from gateway.store.jobs import rescue
-from gateway.store.keys import load_or_create
-from gateway.store.sealing import Sealer
-from gateway.store.unit_of_work import Store
 from workers import tasks
 from workers.ehrs import Ehrs
 from workers.ports import LoadedModel, Models, Ports
@@ -46,14 +43,7 @@ class _NoModels:
 def ports() -> Ports:
     """Put the outside of this worker together, once."""
     settings = get_settings()
-    keys = load_or_create(
-        settings.data_dir,
-        master_key_file=settings.master_key_file,
-        audit_key_file=settings.audit_key_file,
-    )
-    migrate(settings.resolved_database_url)
-    store = Store(settings.resolved_database_url, Sealer(keys.master))
-    store.check_key()
+    store = open_installation(settings).store
     watch = SiteWatch(store)
     return Ports(
         store=store,

@@ -27,11 +27,9 @@ from gateway.core.delivery import Circuit, Passage
 from gateway.core.errors import TransientError
 from gateway.settings import Settings, get_settings
 from gateway.store.checkpoint_file import CheckpointFile
-from gateway.store.engine import migrate
+from gateway.store.installation import open_installation
 from gateway.store.jobs import rescue
-from gateway.store.keys import load_or_create
 from gateway.store.leadership import Leadership, leadership
-from gateway.store.sealing import Sealer
 from gateway.store.unit_of_work import Store, UnitOfWork
 from workers.rescue import put_back
 
@@ -292,14 +290,8 @@ class Relay:
 
 def build(settings: Settings) -> Relay:
     """Put the relay process together."""
-    keys = load_or_create(
-        settings.data_dir,
-        master_key_file=settings.master_key_file,
-        audit_key_file=settings.audit_key_file,
-    )
-    migrate(settings.resolved_database_url)
-    store = Store(settings.resolved_database_url, Sealer(keys.master))
-    store.check_key()
+    opened = open_installation(settings)
+    keys, store = opened.keys, opened.store
     size = settings.batch_size
     return Relay(
         RelayPorts(

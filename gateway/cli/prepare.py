@@ -18,10 +18,8 @@ from gateway.cli.site import put_in_force
 from gateway.core import audit
 from gateway.core.principal import Role
 from gateway.settings import Settings
-from gateway.store.engine import migrate
-from gateway.store.keys import load_or_create
-from gateway.store.sealing import Sealer
-from gateway.store.unit_of_work import Store, UnitOfWork
+from gateway.store.installation import open_installation
+from gateway.store.unit_of_work import UnitOfWork
 
 #: The system of the site file for which the first `ehr` credential speaks.
 FIRST_SYSTEM = "ehr"
@@ -55,21 +53,14 @@ def prepare_data(settings: Settings, *, sandbox: bool) -> list[Path]:
         GatewayError: A key file is unusable or of another installation, or the database is away.
     """
     settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    keys = load_or_create(
-        settings.data_dir,
-        master_key_file=settings.master_key_file,
-        audit_key_file=settings.audit_key_file,
-    )
-    migrate(settings.resolved_database_url)
-    store = Store(settings.resolved_database_url, Sealer(keys.master))
+    installation = open_installation(settings)
     try:
-        store.check_key()
-        opened = Opened(settings, keys, store)
+        opened = Opened(settings, installation.keys, installation.store)
         if sandbox:
             _apply_sandbox_site(opened)
         return _first_credentials(opened)
     finally:
-        store.close()
+        installation.store.close()
 
 
 def _apply_sandbox_site(opened: Opened) -> None:
