@@ -6,7 +6,7 @@ ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
 RUN python -m venv /opt/nadi
 WORKDIR /src
 COPY requirements.lock ./
-RUN /opt/nadi/bin/pip install --require-hashes -r requirements.lock
+RUN /opt/nadi/bin/pip install --no-deps --require-hashes -r requirements.lock
 COPY pyproject.toml README.md LICENSE ./
 COPY gateway gateway
 COPY workers workers
