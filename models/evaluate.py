@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from models.registry import FloatArray
 from models.runtime import open_session
+from models.tensors import FloatArray
 
 Truth = npt.NDArray[np.bool_]
 Score = npt.NDArray[np.float64]

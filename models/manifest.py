@@ -1,53 +1,95 @@
 """What a model needs and gives, as its maker declares it in `manifest.toml`.
 
-A manifest is the contract between a model and a hospital: which values go into which tensor, in
-which unit, how old they may be, what is done when one is missing, and how the answer is worded.
-The rules it is checked by:
+A manifest is the contract between a model and a hospital: which values, pixels or words go into
+which tensor, in which unit, how old they may be, what is done when one is missing, and how the
+answer is worded. The rules it is checked by:
 
 * the order of `[[inputs]]` is the order of the columns of the input tensor;
 * every input says where its value comes from and what happens when there is none;
 * no code feeds two inputs, so that a value has one meaning;
+* the outputs take every column of the output tensor once;
 * an unknown key is an error: a misspelt safety limit must not be a limit that is not there.
 
-The format is TOML, documented in `docs/models.md`. This module reads no file and imports nothing
-of ours, so that it works on a data scientist's laptop as well as in the gateway's core.
-
-Source: units are UCUM codes (https://ucum.org/ucum); codes are FHIR R4 `Coding` pairs.
+The format is TOML, documented in `docs/models.md`. Inputs and outputs have modules of their own.
+Nothing here reads a file or imports anything of ours, so that it works on a data scientist's laptop
+as well as in the gateway's core.
 """
 
-import string
 import tomllib
-from collections import Counter
-from collections.abc import Hashable, Sequence
-from math import inf
+from datetime import date
 from typing import Annotated, Literal, Self
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    PositiveFloat,
-    PositiveInt,
-    StringConstraints,
-    ValidationError,
-    model_validator,
+from pydantic import Field, PositiveFloat, PositiveInt, ValidationError, model_validator
+
+from models.manifest_inputs import (
+    Aggregation,
+    Category,
+    ImageInput,
+    Input,
+    InputCode,
+    MissingPolicy,
+    Source,
+    TextInput,
+)
+from models.manifest_outputs import Answer, Band, ClassLabel, Output, percent
+from models.manifest_terms import (
+    CodeRef,
+    FileName,
+    Name,
+    Part,
+    Prose,
+    Sha256,
+    Text,
+    Version,
+    repeated,
+    require,
 )
 
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,63}$")]
-Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
-Prose = Annotated[Text, AfterValidator(lambda text: " ".join(text.split()))]
-"""Sentences for people: a line break of the TOML file is a space."""
-Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
-Version = Annotated[str, StringConstraints(pattern=r"^\d+\.\d+\.\d+$")]
-FileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
-Source = Literal["observation", "patient-age", "patient-sex"]
-Aggregation = Literal["latest", "mean", "min", "max"]
-MissingPolicy = Literal["refuse", "mask", "impute"]
-Interpretation = Literal["N", "A", "AA", "L", "LL", "H", "HH", "POS", "NEG", "IND"]
-WeightsFormat = Literal["onnx-int8-qdq", "onnx-fp32"]
+__all__ = [
+    "MANIFEST_FILE",
+    "Aggregation",
+    "Answer",
+    "Band",
+    "Category",
+    "ClassLabel",
+    "CodeRef",
+    "Explanation",
+    "Gate",
+    "ImageInput",
+    "Input",
+    "InputCode",
+    "Limits",
+    "Manifest",
+    "ManifestError",
+    "Metric",
+    "MissingPolicy",
+    "Output",
+    "Panel",
+    "ReferenceWeights",
+    "Regulatory",
+    "Result",
+    "Source",
+    "TextInput",
+    "Validity",
+    "Weights",
+    "parse",
+    "percent",
+]
 
-_PLACEHOLDERS = frozenset({"percent", "value", "label", "advice", "used", "total"})
+MANIFEST_FILE = "manifest.toml"
+
+WeightsFormat = Literal[
+    "onnx-fp32",
+    "onnx-int8-qdq",
+    "onnx-int8-dynamic",
+    "onnx-int8-weights",
+    "onnx-int4-weights",
+    "tflite-fp32",
+    "tflite-int8",
+    "tflite-int8-dynamic",
+]
+GateMetric = Literal["auroc", "accuracy", "macro-f1", "mae", "rmse"]
+Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class ManifestError(ValueError):
@@ -59,207 +101,7 @@ class ManifestError(ValueError):
         super().__init__("\n".join(f"{file}: {problem}" for problem in problems))
 
 
-def _ascending(bounds: tuple[float, float]) -> tuple[float, float]:
-    if bounds[0] >= bounds[1]:
-        raise ValueError("the low bound must be below the high bound")
-    return bounds
-
-
-Range = Annotated[tuple[float, float], AfterValidator(_ascending)]
-"""A closed interval `[low, high]`."""
-
-
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class CodeRef(_Part):
-    """A code in its system: what FHIR calls a Coding.
-
-    Attributes:
-        system: Canonical URI of the code system, for example `http://loinc.org`.
-        code: The code.
-        display: The words people read; never matched on.
-    """
-
-    system: Text
-    code: Text
-    display: str = ""
-
-    @property
-    def key(self) -> tuple[str, str]:
-        """System and code, the pair that is compared."""
-        return (self.system, self.code)
-
-
-class InputCode(CodeRef):
-    """A code that feeds an input.
-
-    Attributes:
-        molar_mass_g_per_mol: Molar mass of what is measured *under this code*, where it is not the
-            input's own: urea nitrogen (28.01) for an input of urea (60.06).
-    """
-
-    molar_mass_g_per_mol: PositiveFloat | None = None
-
-
-class Category(CodeRef):
-    """The number that stands for a coded answer, for example 2 for "++" on a test strip.
-
-    Attributes:
-        value: What the model is given, in the input's unit.
-    """
-
-    value: float
-
-
-class Input(_Part):
-    """One column of the input tensor.
-
-    Attributes:
-        id: Short name, used in reasons and in the audit trail.
-        label: The words a clinician knows it by.
-        source: Where the value comes from.
-        codes: Codes of the Observation, or of the component, that hold the value.
-        panels: Codes of Observations that hold it as a component; used when asking an EHR.
-        unit: UCUM code of the unit the model was trained in.
-        unit_text: The unit as people write it, where that is not the code: "mmHg" for `mm[Hg]`.
-        molar_mass_g_per_mol: Lets mass and substance concentrations convert into each other.
-        valence: Charge of the ion; lets equivalents and moles convert into each other.
-        max_age_h: A value older than this, in hours before the event, is stale.
-        aggregation: How several values become one.
-        look_back_h: The window of `mean`, `min` and `max`, in hours before the event.
-        plausible: What a living person can have; outside it the value is taken for an error.
-        intended: What the model was made for; outside it the model refuses.
-        missing: `refuse` the case, `mask` (NaN reaches the model) or `impute` a constant.
-        impute_value: The constant of `impute`, in `unit`.
-        impute_reason: Why this constant is defensible; required with it.
-        categories: Numbers for coded answers (Observation) or for Patient.gender (`patient-sex`).
-    """
-
-    id: Name
-    label: Text
-    source: Source = "observation"
-    codes: tuple[InputCode, ...] = ()
-    panels: tuple[CodeRef, ...] = ()
-    unit: Text
-    unit_text: Text | None = None
-    molar_mass_g_per_mol: PositiveFloat | None = None
-    valence: PositiveInt | None = None
-    max_age_h: PositiveFloat | None = None
-    aggregation: Aggregation = "latest"
-    look_back_h: PositiveFloat | None = None
-    plausible: Range
-    intended: Range | None = None
-    missing: MissingPolicy
-    impute_value: float | None = None
-    impute_reason: str = ""
-    categories: tuple[Category, ...] = ()
-
-    @model_validator(mode="after")
-    def _is_consistent(self) -> Self:
-        _require(*_source_rules(self), *_window_rules(self), *_missing_rules(self))
-        return self
-
-    def is_plausible(self, value: float) -> bool:
-        """Whether a living person can have this value, given in `unit`."""
-        return self.plausible[0] <= value <= self.plausible[1]
-
-    def is_intended(self, value: float) -> bool:
-        """Whether the model was made for this value, given in `unit`."""
-        return self.intended is None or self.intended[0] <= value <= self.intended[1]
-
-
-class Band(_Part):
-    """A range of the output and what to call it.
-
-    Attributes:
-        at_least: Where the band begins; it ends where the next one begins.
-        interpretation: Code of `v3-ObservationInterpretation`; none where each would say too much:
-            a low probability of one disease is not "Normal".
-        label: One or two words, for example "high".
-        advice: One sentence for the clinician; a suggestion to look, never an order.
-    """
-
-    at_least: float
-    interpretation: Interpretation | None = None
-    label: Text
-    advice: Prose
-
-
-class Output(_Part):
-    """One column of the output tensor.
-
-    Attributes:
-        name: Short name.
-        column: Its place in the output tensor, from 0.
-        code: What goes into Observation.code.
-        label: What a result list calls it, where that is not the code's display; that it is an AI's
-            is added to it.
-        unit: UCUM code of the value.
-        unit_text: The unit as people write it, where that is not the code.
-        range: What the model can answer; anything else is a fault, not a result.
-        bands: Decision thresholds, ascending, the first at the low end of `range`.
-        summary: Template of the one-glance text.
-    """
-
-    name: Name
-    column: Annotated[int, Field(ge=0)]
-    code: CodeRef
-    label: Text | None = None
-    unit: Text
-    unit_text: Text | None = None
-    range: Range
-    bands: Annotated[tuple[Band, ...], Field(min_length=1)]
-    summary: Prose
-
-    @model_validator(mode="after")
-    def _is_consistent(self) -> Self:
-        starts = [band.at_least for band in self.bands]
-        fields = {name for _, name, _, _ in string.Formatter().parse(self.summary) if name}
-        _require(
-            (starts == sorted(set(starts)), "bands: at_least must ascend"),
-            (starts[0] == self.range[0], "bands: the first must begin at the low end of range"),
-            (
-                fields <= _PLACEHOLDERS,
-                f"summary: only {', '.join(sorted(_PLACEHOLDERS))} may stand in braces",
-            ),
-        )
-        return self
-
-    def band(self, value: float) -> Band:
-        """The band that a value falls into.
-
-        Raises:
-            ValueError: The value is not a number, or outside `range`.
-        """
-        if not self.range[0] <= value <= self.range[1]:
-            raise ValueError(f"output {self.name} is outside its range")
-        return next(band for band in reversed(self.bands) if band.at_least <= value)
-
-    def describe(self, value: float, *, used: int, total: int) -> str:
-        """The text a clinician reads, from the template `summary`.
-
-        Args:
-            value: The output.
-            used: How many inputs had a value.
-            total: How many inputs the model knows.
-
-        Raises:
-            ValueError: The value is not a number, or outside `range`.
-        """
-        band = self.band(value)
-        return self.summary.format(
-            percent=percent(value),
-            value=f"{value:.3g}",
-            label=band.label,
-            advice=band.advice,
-            used=used,
-            total=total,
-        )
-
-
-class ReferenceWeights(_Part):
+class ReferenceWeights(Part):
     """The fp32 twin that the quantized weights are checked against.
 
     Attributes:
@@ -271,7 +113,7 @@ class ReferenceWeights(_Part):
     sha256: Sha256
 
 
-class Weights(_Part):
+class Weights(Part):
     """The network.
 
     Attributes:
@@ -280,8 +122,11 @@ class Weights(_Part):
         format: What is in it.
         tolerance: Largest accepted difference of an output to the golden cases and to the twin.
         reference: The fp32 twin, if it is shipped.
-        input_name: Name of the graph's input, float32 of shape (n, number of inputs).
-        output_name: Name of the graph's output, float32 of shape (n, number of outputs).
+        input_name: Name of the graph's input, float32 of shape (n, number of inputs); none when the
+            inputs only guard an image or a text.
+        output_name: Name of the graph's output, float32 of shape (n, number of columns).
+        operator_domains: Domains of operators beyond those the runtime brings; a site must allow
+            each of them.
     """
 
     file: FileName
@@ -289,11 +134,17 @@ class Weights(_Part):
     format: WeightsFormat
     tolerance: PositiveFloat
     reference: ReferenceWeights | None = None
-    input_name: Text
+    input_name: Text | None = None
     output_name: Text
+    operator_domains: tuple[Text, ...] = ()
+
+    @property
+    def is_tflite(self) -> bool:
+        """Whether LiteRT runs it; ONNX Runtime otherwise."""
+        return self.format.startswith("tflite")
 
 
-class Metric(_Part):
+class Metric(Part):
     """A measured quality of the model.
 
     Attributes:
@@ -311,7 +162,109 @@ class Metric(_Part):
     method: Text
 
 
-class Manifest(_Part):
+class Limits(Part):
+    """What running the model may take.
+
+    Attributes:
+        max_batch: Most cases of one run.
+        timeout_s: A run that takes longer is stopped and its cases fail.
+    """
+
+    max_batch: Annotated[int, Field(ge=1, le=1024)] = 64
+    timeout_s: Annotated[float, Field(gt=0, le=300)] = 10.0
+
+
+class Gate(Part):
+    """When the quantized form counts as the model still.
+
+    Attributes:
+        metric: What is compared; for `mae` and `rmse` less is better, for the others more.
+        max_loss: Largest accepted loss against fp32, as the bound of its one-sided interval.
+        max_subgroup_loss: The same for each subgroup (sex, age band) that is large enough.
+        max_flips: Largest share of decisions that change at the output's thresholds.
+        confidence: Of the interval.
+    """
+
+    metric: GateMetric
+    max_loss: PositiveFloat = 0.005
+    max_subgroup_loss: PositiveFloat = 0.02
+    max_flips: Share = 0.02
+    confidence: Annotated[float, Field(ge=0.5, lt=1)] = 0.95
+
+
+class Explanation(Part):
+    """How an answer is explained where a route asks for it: by hiding parts of the input.
+
+    Attributes:
+        max_evaluations: Most runs of the network for one explanation.
+        patch_px: Side of the hidden square of an image, in pixels of the tensor.
+        max_phrases: Most phrases or inputs that are named.
+    """
+
+    max_evaluations: Annotated[int, Field(ge=2, le=1024)] = 64
+    patch_px: PositiveInt | None = None
+    max_phrases: Annotated[int, Field(ge=1, le=20)] = 5
+
+
+class Result(Part):
+    """As what the answer is written into the chart.
+
+    Attributes:
+        resource: `Observation`, or `RiskAssessment` for the risk of an outcome.
+        category: Code of `observation-category`.
+        category_text: The category in words.
+    """
+
+    resource: Literal["Observation", "RiskAssessment"] = "Observation"
+    category: Literal["survey", "imaging", "laboratory", "vital-signs", "exam"] = "survey"
+    category_text: Text = "AI risk estimate"
+
+
+class Panel(Part):
+    """What several equal outputs (labels that may hold together) are reported under.
+
+    Attributes:
+        code: Observation.code; the outputs become its components.
+        label: What a result list calls it.
+    """
+
+    code: CodeRef
+    label: Text
+
+
+class Regulatory(Part):
+    """What an authority says of the model as a medical device.
+
+    Attributes:
+        jurisdiction: ISO 3166 code of the country.
+        device_class: Class of the Medical Devices Rules, or `none` for what is no device.
+        licence_number: Of the manufacturing or import licence.
+        change_protocol: Identifier of the algorithm change protocol.
+    """
+
+    jurisdiction: Annotated[str, Field(pattern=r"^[A-Z]{2}$")]
+    device_class: Literal["A", "B", "C", "D", "none"]
+    licence_number: Text | None = None
+    change_protocol: Text | None = None
+
+
+class Validity(Part):
+    """When the model may be used, days included.
+
+    Attributes:
+        not_before: First day.
+        not_after: Last day.
+    """
+
+    not_before: date | None = None
+    not_after: date | None = None
+
+    def includes(self, day: date) -> bool:
+        """Whether the model may be used on a day."""
+        return (self.not_before or date.min) <= day <= (self.not_after or date.max)
+
+
+class Manifest(Part):
     """Everything a gateway has to know of a model without opening it.
 
     Attributes:
@@ -321,16 +274,28 @@ class Manifest(_Part):
         title: The name people read.
         intended_use: For whom, by whom, for what.
         not_for: What it must not be used for.
+        contraindications: Patients or situations in which it does harm, one by one.
         demonstration_only: True for what is not a medical device.
         manufacturer: Who answers for it.
         licence: SPDX identifier.
+        licence_file: File name of the licence's text.
         card: File name of the model card.
         golden: File name of the golden cases.
+        evaluation: File name of the evaluation report of the gate.
+        regulatory: What an authority says of it.
+        validity: When it may be used; any time when absent.
         weights: The network.
-        inputs: Columns of the input tensor, in order.
+        inputs: Numbers: columns of the input tensor in order, or guards.
+        image: How an image becomes a tensor.
+        text: How a text becomes tensors.
         min_present: The model refuses with fewer Observation inputs than this.
         any_of: Of each group of input ids at least one must have a value.
-        outputs: Columns of the output tensor.
+        outputs: What the columns of the output tensor mean.
+        panel: What the outputs are reported under, when none of them is the chief one.
+        result: As what the answer is written.
+        limits: What a run may take.
+        gate: When a quantized form is accepted.
+        explanation: How an answer is explained.
         metrics: Measured quality.
     """
 
@@ -340,43 +305,65 @@ class Manifest(_Part):
     title: Text
     intended_use: Prose
     not_for: Prose
+    contraindications: tuple[Prose, ...] = ()
     demonstration_only: bool
     manufacturer: Text
     licence: Text
+    licence_file: FileName | None = None
     card: FileName
     golden: FileName
+    evaluation: FileName | None = None
+    regulatory: Regulatory | None = None
+    validity: Validity = Validity()
     weights: Weights
-    inputs: Annotated[tuple[Input, ...], Field(min_length=1)]
+    inputs: tuple[Input, ...] = ()
+    image: ImageInput | None = None
+    text: TextInput | None = None
     min_present: Annotated[int, Field(ge=0)] = 0
     any_of: tuple[tuple[Name, ...], ...] = ()
     outputs: Annotated[tuple[Output, ...], Field(min_length=1)]
+    panel: Panel | None = None
+    result: Result = Result()
+    limits: Limits = Limits()
+    gate: Gate | None = None
+    explanation: Explanation = Explanation()
     metrics: tuple[Metric, ...] = ()
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:
-        ids = [each.id for each in self.inputs]
-        codes = [code.key for each in self.inputs for code in each.codes]
-        columns = [output.column for output in self.outputs]
-        observed = sum(each.source == "observation" for each in self.inputs)
-        unknown = {name for group in self.any_of for name in group} - set(ids)
-        _require(
-            (not _repeated(ids), f"inputs: id used twice: {_repeated(ids)}"),
-            (not _repeated(codes), f"inputs: code feeds two inputs: {_repeated(codes)}"),
-            (sorted(columns) == list(range(len(columns))), "outputs: columns must be 0, 1, 2 …"),
-            (self.min_present <= observed, "min_present: more than there are observation inputs"),
-            (not unknown, f"any_of: no input is called {', '.join(sorted(unknown))}"),
-        )
+        require(*_input_rules(self), *_output_rules(self))
         return self
 
     @property
     def width(self) -> int:
-        """Number of columns of the input tensor."""
-        return len(self.inputs)
+        """Number of columns of the input tensor of numbers; 0 where the inputs only guard."""
+        return len(self.inputs) if self.weights.input_name else 0
+
+    @property
+    def output_width(self) -> int:
+        """Number of columns of the output tensor."""
+        return sum(each.width for each in self.outputs)
 
     @property
     def look_back_h(self) -> float:
         """How far back, in hours before the event, a value can still matter to this model."""
-        return max((each.look_back_h or each.max_age_h or 0.0) for each in self.inputs)
+        hours = ((each.look_back_h or each.max_age_h or 0.0) for each in self.inputs)
+        return max(hours, default=0.0)
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Names of every file that belongs to the model, the manifest first, each once."""
+        named = (
+            MANIFEST_FILE,
+            self.weights.file,
+            self.weights.reference.file if self.weights.reference else None,
+            self.text.tokenizer if self.text else None,
+            self.golden,
+            self.card,
+            self.evaluation,
+            self.licence_file,
+        )
+        return tuple(dict.fromkeys(name for name in named if name))
 
     def input(self, input_id: str) -> Input:
         """The input of this id.
@@ -390,7 +377,7 @@ class Manifest(_Part):
         raise KeyError(input_id)
 
 
-def parse(text: str, *, file: str = "manifest.toml") -> Manifest:
+def parse(text: str, *, file: str = MANIFEST_FILE) -> Manifest:
     """Read a manifest.
 
     Args:
@@ -410,67 +397,38 @@ def parse(text: str, *, file: str = "manifest.toml") -> Manifest:
         raise ManifestError(file, problems) from error
 
 
-def percent(probability: float) -> str:
-    """A probability for people: whole per cent, and never a claim of certainty.
-
-    >>> [percent(each) for each in (0.0, 0.42, 0.999)]
-    ['below 1', '42', 'above 99']
-    """
-    if probability < 0.01:  # noqa: PLR2004 - one per cent, the resolution people are shown
-        return "below 1"
-    if probability > 0.99:  # noqa: PLR2004
-        return "above 99"
-    return f"{100 * probability:.0f}"
-
-
-def _source_rules(each: Input) -> tuple[tuple[bool, str], ...]:
-    observed = each.source == "observation"
-    sexed = each.source == "patient-sex"
+def _input_rules(each: Manifest) -> tuple[tuple[bool, str], ...]:
+    ids = [given.id for given in each.inputs]
+    codes = [code.key for given in each.inputs for code in given.codes]
+    observed = sum(given.source == "observation" for given in each.inputs)
+    unknown = {name for group in each.any_of for name in group} - set(ids)
+    has_numbers = bool(ids) and each.weights.input_name is not None
+    is_fed = has_numbers or each.image is not None or each.text is not None
     return (
-        (bool(each.codes) == observed, "codes: for source observation, and only there"),
-        (observed or not each.panels, "panels: only for source observation"),
-        (not sexed or bool(each.categories), "categories: source patient-sex needs them"),
+        (is_fed, "inputs: needed with weights.input_name, or [image], or [text]"),
+        (bool(ids) or each.weights.input_name is None, "weights.input_name: there are no inputs"),
+        (each.image is None or each.text is None, "image: not together with text"),
+        (not repeated(ids), f"inputs: id used twice: {repeated(ids)}"),
+        (not repeated(codes), f"inputs: code feeds two inputs: {repeated(codes)}"),
+        (each.min_present <= observed, "min_present: more than there are observation inputs"),
+        (not unknown, f"any_of: no input is called {', '.join(sorted(unknown))}"),
     )
 
 
-def _window_rules(each: Input) -> tuple[tuple[bool, str], ...]:
-    observed = each.source == "observation"
-    windowed = each.aggregation != "latest"
-    too_short = (each.look_back_h or inf) < (each.max_age_h or 0)
+def _output_rules(each: Manifest) -> tuple[tuple[bool, str], ...]:
+    columns = [column for output in each.outputs for column in output.columns]
+    told = each.outputs if each.panel else each.outputs[:1]
+    is_risk = each.result.resource == "RiskAssessment"
+    predicts = all(output.kind == "probability" and output.outcome for output in each.outputs)
     return (
-        ((each.max_age_h is not None) == observed, "max_age_h: for source observation, only there"),
-        (observed or not windowed, "aggregation: only for source observation"),
+        (sorted(columns) == list(range(len(columns))), "outputs: columns must be 0, 1, 2 …"),
         (
-            (each.look_back_h is not None) == windowed,
-            "look_back_h: for aggregation mean, min and max, and only there",
+            all(output.summary for output in told),
+            "outputs: the first needs a summary; with panel, each does",
         ),
-        (not too_short, "look_back_h: must not be shorter than max_age_h"),
+        (not is_risk or predicts, "result: a RiskAssessment needs probabilities with an outcome"),
+        (not is_risk or each.panel is None, "panel: not with a RiskAssessment"),
     )
-
-
-def _missing_rules(each: Input) -> tuple[tuple[bool, str], ...]:
-    imputed = each.missing == "impute"
-    constant = each.impute_value
-    own_mass = any(code.molar_mass_g_per_mol for code in each.codes)
-    return (
-        ((constant is not None) == imputed, "impute_value: for missing impute, and only there"),
-        (bool(each.impute_reason) == imputed, "impute_reason: for missing impute, and only there"),
-        (constant is None or each.is_plausible(constant), "impute_value: must be plausible"),
-        (
-            not own_mass or each.molar_mass_g_per_mol is not None,
-            "molar_mass_g_per_mol: a code has its own, so the input needs one too",
-        ),
-    )
-
-
-def _require(*rules: tuple[bool, str]) -> None:
-    broken = [message for holds, message in rules if not holds]
-    if broken:
-        raise ValueError("; ".join(broken))
-
-
-def _repeated(values: Sequence[Hashable]) -> list[Hashable]:
-    return [value for value, count in Counter(values).items() if count > 1]
 
 
 def _path(location: tuple[int | str, ...]) -> str:

@@ -20,7 +20,7 @@ from onnxruntime.quantization import (
     quantize_static,
 )
 
-from models.registry import FloatArray
+from models.tensors import FloatArray
 
 
 class _Batches(CalibrationDataReader):  # type: ignore[misc]  # untyped base class

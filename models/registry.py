@@ -15,16 +15,13 @@ from pathlib import Path
 from typing import Annotated
 
 import numpy as np
-import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from models.manifest import Manifest, parse
+from models.manifest import MANIFEST_FILE, Manifest, parse
+from models.tensors import FloatArray, Tensors
 
-MANIFEST_FILE = "manifest.toml"
 REFERENCE_MODELS = Path(__file__).parent / "reference"
 """The models that come with Nadi."""
-
-FloatArray = npt.NDArray[np.float32]
 
 
 class ModelUnusable(RuntimeError):
@@ -104,8 +101,8 @@ class InstalledModel:
         twin = self.manifest.weights.reference
         return None if twin is None else _checked(self.folder / twin.file, twin.sha256)
 
-    def golden_cases(self) -> tuple[FloatArray, FloatArray]:
-        """Inputs of shape (n, k), NaN where missing, and the answers of shape (n, m).
+    def golden_cases(self) -> tuple[Tensors, FloatArray]:
+        """A batch of inputs, NaN where a number is missing, and the answers of shape (n, m).
 
         Raises:
             ModelUnusable: The file is missing, or does not fit the manifest.
@@ -113,11 +110,12 @@ class InstalledModel:
         cases = _golden(self.folder / self.manifest.golden)
         ids = {each.id for each in self.manifest.inputs}
         for case in cases:
-            if case.inputs.keys() != ids or len(case.expected) != len(self.manifest.outputs):
+            if case.inputs.keys() != ids or len(case.expected) != self.manifest.output_width:
                 raise ModelUnusable(f"golden case {case.id} doesn't fit the manifest")
         rows = [[case.inputs[each.id] for each in self.manifest.inputs] for case in cases]
+        name = self.manifest.weights.input_name or ""
         return (
-            np.asarray(rows, dtype=np.float32),
+            {name: np.asarray(rows, dtype=np.float32)},
             np.asarray([case.expected for case in cases], dtype=np.float32),
         )
 

@@ -13,14 +13,17 @@ What it takes care of:
 
 import platform
 import re
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 import onnxruntime as ort
 
-from models.registry import FloatArray, InstalledModel, ModelUnusable
+from models.registry import InstalledModel, ModelUnusable
+from models.tensors import FloatArray, Tensors, batch_size
 
 KernelClass = Literal["avx512-vnni", "avx-vnni", "avx512", "avx2", "other"]
 
@@ -32,6 +35,7 @@ _KERNELS: tuple[tuple[KernelClass, str], ...] = (
     ("avx2", "avx2"),
 )
 _EXACT_INT8_KEY = "session.x64quantprecision"
+_TYPES = {"tensor(float)": np.float32, "tensor(int64)": np.int64}
 
 
 class GoldenCasesFailed(ModelUnusable):
@@ -119,30 +123,38 @@ class Runtime:
         """SHA-256 over manifest and weights."""
         return self.model.digest
 
-    def predict(self, batch: FloatArray) -> FloatArray:
+    def predict(self, batch: Tensors) -> FloatArray:
         """Ask the model.
 
         Whether an answer lies in the range of the manifest is for the caller to check row by row
         (`Output.band` raises), so that one odd row does not fail its batch.
 
         Args:
-            batch: float32 of shape (n, k), NaN where a value is missing.
+            batch: The graph's inputs by name; numbers float32 (n, k), NaN where one is missing.
 
         Returns:
-            float32 of shape (n, m), columns as in the manifest's outputs.
+            float32 of shape (n, m), columns as the manifest's outputs say.
 
         Raises:
             ValueError: The batch has another shape or type.
             ModelUnusable: The network answers in another shape.
         """
         manifest = self.model.manifest
-        if batch.dtype != np.float32 or batch.ndim != 2 or batch.shape[1] != manifest.width:  # noqa: PLR2004
-            raise ValueError(f"the batch must be float32 of shape (n, {manifest.width})")
-        names = manifest.weights
-        (answer,) = self._session.run([names.output_name], {names.input_name: batch})
-        if answer.shape != (len(batch), len(manifest.outputs)):
+        self._check(batch)
+        (answer,) = self._session.run([manifest.weights.output_name], dict(batch))
+        if answer.shape != (batch_size(batch), manifest.output_width):
             raise ModelUnusable("the network's output doesn't fit the manifest")
         return np.asarray(answer, dtype=np.float32)
+
+    def _check(self, batch: Tensors) -> None:
+        """Insist on the graph's inputs, of their types and shapes where those are fixed."""
+        wanted = {each.name: each for each in self._session.get_inputs()}
+        if wanted.keys() != batch.keys():
+            raise ValueError(f"the batch must have the tensors {', '.join(sorted(wanted))}")
+        for name, array in batch.items():
+            if not _fits(array, wanted[name].type, wanted[name].shape):
+                shape = ", ".join(map(str, wanted[name].shape))
+                raise ValueError(f"{name} must be {wanted[name].type} of shape ({shape})")
 
     def _try_golden_cases(self) -> float:
         batch, expected = self.model.golden_cases()
@@ -153,3 +165,12 @@ class Runtime:
                 f"({self.kernel_class}, {self.version})"
             )
         return gap
+
+
+def _fits(array: npt.NDArray[Any], kind: str, shape: Sequence[int | str | None]) -> bool:
+    fixed = zip(array.shape, shape, strict=False)
+    return (
+        array.dtype == _TYPES.get(kind)
+        and array.ndim == len(shape)
+        and all(has == wants for has, wants in fixed if isinstance(wants, int))
+    )

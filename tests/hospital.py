@@ -132,7 +132,8 @@ class ToyModel:
         self.batches: list[int] = []
         self.breaks_at: float | None = None
 
-    def predict(self, batch: Any) -> Any:
+    def predict(self, tensors: Any) -> Any:
+        batch = tensors["x"]
         self.batches.append(len(batch))
         if self.breaks_at is not None and np.any(np.isclose(batch[:, 0], self.breaks_at)):
             raise RuntimeError("broken")

@@ -33,6 +33,7 @@ import numpy.typing as npt
 from gateway.core import clinical_time
 from gateway.core.remembered import once_per_object
 from models.manifest import Aggregation, CodeRef, Input, Manifest
+from models.tensors import Tensors
 from workers import units
 from workers.readings import (
     NO_LOCAL_CODES,
@@ -108,12 +109,17 @@ class Features:
     """What the model is given for one patient at one time.
 
     Attributes:
-        vector: float32 of shape (k,), in the manifest's order; NaN where masked.
-        inputs: The same, explained.
+        tensors: By the names of the graph's inputs, without the batch axis.
+        inputs: The numbers, explained, in the manifest's order.
     """
 
-    vector: npt.NDArray[np.float32]
+    tensors: Tensors
     inputs: tuple[FeatureInput, ...]
+
+    @property
+    def vector(self) -> npt.NDArray[np.float32]:
+        """The numbers: float32 of shape (k,), in the manifest's order; NaN where masked."""
+        return _vector(self.inputs)
 
     @property
     def present(self) -> int:
@@ -177,8 +183,8 @@ class Record:
         inputs = tuple(each for each in found if isinstance(each, FeatureInput))
         if refusal := _refusal(problems) or _too_little(self.manifest, inputs):
             return refusal
-        values = [np.nan if each.value is None else each.value for each in inputs]
-        return Features(np.asarray(values, dtype=np.float32), inputs)
+        name = self.manifest.weights.input_name
+        return Features({} if name is None else {name: _vector(inputs)}, inputs)
 
     def still_missing(self, at: datetime) -> tuple[CodeRef, ...]:
         """The codes to ask an EHR for, see the function of this name."""
@@ -201,6 +207,11 @@ class Record:
         if each.source == "observation":
             return _observed(each, self.readings.get(each.id, ()), at)
         return _personal(each, self.patient, at)
+
+
+def _vector(inputs: Sequence[FeatureInput]) -> npt.NDArray[np.float32]:
+    values = [np.nan if each.value is None else each.value for each in inputs]
+    return np.asarray(values, dtype=np.float32)
 
 
 def read_record(

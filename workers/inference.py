@@ -16,8 +16,6 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from itertools import groupby
 
-import numpy as np
-
 from gateway import telemetry
 from gateway.core import audit
 from gateway.core.audit import AgentKind, Outcome
@@ -26,6 +24,7 @@ from gateway.core.errors import ProcessingError, TransientError
 from gateway.core.findings import Report, refusal, report
 from gateway.core.jobs import Advance, BusinessStatus, Job, JobState
 from models.manifest import Manifest
+from models.tensors import stack
 from workers import circuits
 from workers.cases import (
     Case,
@@ -245,7 +244,7 @@ def _digest(pair: tuple[Case, Features]) -> str:
 
 def _answers(asked: Sequence[tuple[Case, Features]]) -> list[list[float]]:
     model = asked[0][0].model
-    outputs = model.predict(np.stack([features.vector for _, features in asked]))
+    outputs = model.predict(stack([features.tensors for _, features in asked]))
     found: list[list[float]] = outputs.tolist()
     return found
 

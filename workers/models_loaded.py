@@ -5,8 +5,9 @@ from pathlib import Path
 
 from gateway.core.errors import NotFound
 from gateway.core.findings import RuntimeFacts
-from models.registry import FloatArray, InstalledModel, load_installed
+from models.registry import InstalledModel, load_installed
 from models.runtime import Runtime
+from models.tensors import FloatArray, Tensors
 
 
 class OpenModel:
@@ -27,8 +28,8 @@ class OpenModel:
             kernel_class=f"{runtime.kernel_class}{precision}",
         )
 
-    def predict(self, batch: FloatArray) -> FloatArray:
-        """Ask the model: float32 of shape (n, inputs) gives float32 of shape (n, outputs)."""
+    def predict(self, batch: Tensors) -> FloatArray:
+        """Ask the model: n cases by the graph's names give float32 of shape (n, columns)."""
         return self._runtime.predict(batch)
 
 

@@ -20,7 +20,7 @@ from workers.chart import Searchable
 from workers.result_recipient import ResultRecipient
 
 if TYPE_CHECKING:  # a worker that only delivers does without numpy
-    from models.registry import FloatArray
+    from models.tensors import FloatArray, Tensors
 
 
 class Connection(Protocol):
@@ -57,8 +57,8 @@ class LoadedModel(Protocol):
     def facts(self) -> RuntimeFacts:
         """On what it runs."""
 
-    def predict(self, batch: "FloatArray") -> "FloatArray":
-        """Ask it: float32 of shape (n, inputs) gives float32 of shape (n, outputs)."""
+    def predict(self, batch: "Tensors") -> "FloatArray":
+        """Ask it: n cases by the graph's names give float32 of shape (n, columns)."""
 
 
 class Models(Protocol):

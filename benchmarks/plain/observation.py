@@ -50,7 +50,7 @@ def result_observation(
         effectiveDateTime=trigger["effectiveDateTime"],
         issued=datetime.now(UTC),
         valueQuantity=Quantity(value=probability, unit=output.unit, system=UCUM, code=output.unit),
-        interpretation=[CodeableConcept(text=output.band(probability).label)],
+        interpretation=[CodeableConcept(text=output.read([probability]).label)],
         note=[Annotation(text=f"{model.reference}, demonstration only")],
         derivedFrom=[Reference(reference=source) for source in _observations(features)],
     )

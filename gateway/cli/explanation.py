@@ -12,7 +12,6 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import orjson
 
 from adapters.site import Site
@@ -35,6 +34,7 @@ from gateway.store.identity import dedupe_key
 from gateway.store.unit_of_work import Store, UnitOfWork
 from models.registry import InstalledModel
 from models.runtime import Runtime
+from models.tensors import stack
 from workers.features import FeatureInput, Features, Refusal, extract, still_missing
 
 Json = Mapping[str, Any]
@@ -215,7 +215,7 @@ class Explainer:
         self, each: Sampled, made: Explanation, read: Features, at: datetime
     ) -> Json | None:
         runtime = self._loaded()
-        outputs = runtime.predict(np.stack([read.vector]))[0].tolist()
+        outputs = runtime.predict(stack([read.tensors]))[0].tolist()
         content = each.resource.content
         effective = {name: value for name, value in content.items() if name.startswith("effective")}
         context = ResultContext(

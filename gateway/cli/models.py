@@ -9,8 +9,8 @@ from rich.markup import escape
 from gateway.cli.context import AsJson, DataDir, err, explained, fail, noun, out, print_json, table
 from gateway.cli.context import settings_for as settings
 from gateway.settings import Settings
-from models.manifest import Input, ManifestError
-from models.registry import MANIFEST_FILE, REFERENCE_MODELS, InstalledModel, ModelUnusable, load
+from models.manifest import MANIFEST_FILE, Input, ManifestError
+from models.registry import REFERENCE_MODELS, InstalledModel, ModelUnusable, load
 
 _DAY_H = 24
 

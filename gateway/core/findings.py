@@ -27,7 +27,7 @@ from uuid import NAMESPACE_URL, uuid5
 import orjson
 
 from gateway.core.remembered import once_per_object
-from models.manifest import Band, Input, Manifest, Output
+from models.manifest import Answer, Input, Manifest, Output
 
 CANONICAL = "https://nadi.health/fhir"
 RESULT_SYSTEM = f"{CANONICAL}/sid/result"
@@ -218,7 +218,7 @@ def report(
 
     Args:
         manifest: Of the model.
-        outputs: One number per output, in the order of the manifest, each inside its range.
+        outputs: One row of the output tensor.
         inputs: What the model was given.
         context: Whom it is about and what caused it.
         runtime: On what it ran.
@@ -226,16 +226,16 @@ def report(
     Raises:
         ValueError: An output is outside the range its manifest declares.
     """
-    first, *others = zip(manifest.outputs, outputs, strict=True)
+    first, *others = (output.read(outputs) for output in manifest.outputs)
     sources = _sources(inputs, context)
-    summary = _summary(*first, inputs)
+    summary = _summary(first, inputs)
     observation = {
         **_observation(manifest, context, sources, device_urn(runtime.model_digest)),
-        **_finding(manifest, *first),
+        **_finding(manifest, first),
         "text": _narrative(summary, _inputs_text(manifest, inputs), manifest),
     }
     if others:
-        observation["component"] = [_finding(manifest, *other) for other in others]
+        observation["component"] = [_finding(manifest, other) for other in others]
     return _report(observation, manifest, context, runtime, sources)
 
 
@@ -310,28 +310,29 @@ def _observation(
     return observation
 
 
-def _finding(manifest: Manifest, output: Output, value: float) -> Json:
+def _finding(manifest: Manifest, answer: Answer) -> Json:
+    output = answer.output
     return {
         "code": _code(manifest, output),
         "valueQuantity": {
-            "value": round(float(value), _DECIMALS),
+            "value": round(float(answer.value), _DECIMALS),
             "unit": output.unit_text or output.unit,
             "system": _UCUM,
             "code": output.unit,
         },
-        "interpretation": [_interpretation(output.band(value))],
+        "interpretation": [_interpretation(answer)],
     }
 
 
-def _interpretation(band: Band) -> Json:
-    if band.interpretation is None:
-        return {"text": band.label}
+def _interpretation(answer: Answer) -> Json:
+    if answer.interpretation is None:
+        return {"text": answer.label}
     coding = {
         "system": f"{_TERMINOLOGY}/v3-ObservationInterpretation",
-        "code": band.interpretation,
-        "display": _INTERPRETATIONS[band.interpretation],
+        "code": answer.interpretation,
+        "display": _INTERPRETATIONS[answer.interpretation],
     }
-    return {"coding": [coding], "text": band.label}
+    return {"coding": [coding], "text": answer.label}
 
 
 def _device(manifest: Manifest, digest: str) -> Json:
@@ -420,9 +421,9 @@ def _limits(manifest: Manifest) -> str:
     return f"Not for: {manifest.not_for}"
 
 
-def _summary(output: Output, value: float, inputs: Sequence[InputUsed]) -> str:
+def _summary(answer: Answer, inputs: Sequence[InputUsed]) -> str:
     used = sum(each.status == "present" for each in inputs)
-    return output.describe(value, used=used, total=len(inputs))
+    return answer.describe(used=used, total=len(inputs))
 
 
 def _inputs_text(manifest: Manifest, inputs: Sequence[InputUsed]) -> str:

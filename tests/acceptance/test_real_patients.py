@@ -85,7 +85,7 @@ def test_every_probability_in_the_ehr_is_the_models_own_on_the_table(nadi: Runni
         if isinstance(features, Refusal):
             refused[features.reason] += 1
         else:
-            (probability,) = Runtime(model).predict(ckd.model_input(row)[None, :])[0]
+            (probability,) = Runtime(model).predict({"features": ckd.model_input(row)[None, :]})[0]
             expected[row.patient_id] = float(probability)
     # Both routes write about most patients: every single result has to be right.
     results = [

@@ -103,7 +103,7 @@ def test_an_answer_outside_the_range_is_no_answer(value):
 
 
 def test_the_text_reads_at_one_glance():
-    text = OUTPUT.describe(0.873, used=7, total=11)
+    text = OUTPUT.read([0.873]).describe(used=7, total=11)
 
     assert text.startswith(
         "Estimated risk of chronic kidney disease (AI): high, 87 %, from 7 of 11 inputs."

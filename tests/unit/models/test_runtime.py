@@ -29,7 +29,8 @@ from models.runtime import (
 from tests.ckd import ARFF, ckd_rows, model_input
 
 MODEL = load_installed()["ckd-risk"]
-GOLDEN, EXPECTED = MODEL.golden_cases()
+CASES, EXPECTED = MODEL.golden_cases()
+GOLDEN = CASES["features"]
 
 
 @pytest.fixture
@@ -87,10 +88,10 @@ def test_int8_and_fp32_agree_within_tolerance_on_every_patient_of_the_table():
 
 def test_an_answer_does_not_depend_on_its_batch_or_thread():
     runtime = Runtime(MODEL)
-    together = runtime.predict(GOLDEN)
+    together = runtime.predict(CASES)
 
     with ThreadPoolExecutor(4) as pool:
-        alone = list(pool.map(runtime.predict, [row[None, :] for row in GOLDEN] * 5))
+        alone = list(pool.map(runtime.predict, [{"features": row[None, :]} for row in GOLDEN] * 5))
 
     np.testing.assert_allclose(np.vstack(alone), np.tile(together, (5, 1)), atol=1e-6)
 
@@ -99,8 +100,13 @@ def test_an_answer_does_not_depend_on_its_batch_or_thread():
     "batch", [GOLDEN.astype(np.float64), GOLDEN[:, :-1], GOLDEN[0]], ids=["type", "width", "rank"]
 )
 def test_a_batch_of_another_shape_is_refused(batch):
-    with pytest.raises(ValueError, match="float32 of shape"):
-        Runtime(MODEL).predict(batch)
+    with pytest.raises(ValueError, match=r"features must be tensor\(float\) of shape"):
+        Runtime(MODEL).predict({"features": batch})
+
+
+def test_a_batch_without_a_tensor_of_the_graph_is_refused():
+    with pytest.raises(ValueError, match="must have the tensors features"):
+        Runtime(MODEL).predict({"image": GOLDEN})
 
 
 def test_altered_weights_are_not_loaded(copied):

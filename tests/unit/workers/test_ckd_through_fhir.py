@@ -55,6 +55,6 @@ def test_every_row_reaches_the_model_as_in_the_table_or_is_refused_for_its_reaso
             direct.append(model_input(row))
 
     np.testing.assert_allclose(through_fhir, direct, rtol=1e-6)
-    answers = runtime.predict(np.array(through_fhir))
-    np.testing.assert_allclose(answers, runtime.predict(np.array(direct)), atol=1e-6)
+    answers = runtime.predict({"features": np.array(through_fhir)})
+    np.testing.assert_allclose(answers, runtime.predict({"features": np.array(direct)}), atol=1e-6)
     assert (len(direct), reasons) == (351, REFUSED)

@@ -20,7 +20,9 @@ def test_a_model_is_opened_once_and_says_on_what_it_runs() -> None:
     assert model.facts.model_digest == DIGEST
     assert model.facts.runtime.startswith("onnxruntime ")
     assert " " not in model.facts.label
-    assert model.predict(np.full((2, model.manifest.width), np.nan, np.float32)).shape == (2, 1)
+    assert model.predict(
+        {"features": np.full((2, model.manifest.width), np.nan, np.float32)}
+    ).shape == (2, 1)
 
 
 def test_everything_installed_is_opened_before_the_first_job() -> None:
