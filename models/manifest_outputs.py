@@ -10,6 +10,7 @@ Source: v3-ObservationInterpretation; FHIR R4 Observation.value[x], RiskAssessme
 import string
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import isfinite
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
@@ -140,10 +141,14 @@ class Output(Part):
         if self.kind == "class":
             return self._choice([row[column] for column in self.columns])
         value = row[self.column]
-        if self.kind == "score" and not abs(value - round(value)) <= _WHOLE:
-            raise ValueError(f"output {self.name} is no whole number")
-        value = float(round(value)) if self.kind == "score" else value
+        if self.kind == "score":
+            value = self._whole(value)
         return Answer(self, value, self.band(value))
+
+    def _whole(self, value: float) -> float:
+        if not isfinite(value) or abs(value - round(value)) > _WHOLE:
+            raise ValueError(f"output {self.name} is no whole number")
+        return float(round(value))
 
     def _choice(self, shares: Sequence[float]) -> "Answer":
         likeliest = max(range(len(shares)), key=lambda place: shares[place])
