@@ -36,7 +36,8 @@ from gateway.settings import Settings, get_settings
 from gateway.store.group_commit import GroupCommit
 from gateway.store.installation import open_installation
 from gateway.telemetry import configure, report_levels
-from models.registry import REFERENCE_MODELS, installed_digests
+from models.registry import REFERENCE_MODELS, installed_in
+from models.versions import routable
 
 PROCESS = "api"
 
@@ -58,7 +59,8 @@ def build(settings: Settings) -> FastAPI:
     """Put the API process together."""
     store = open_installation(settings).store
     watch = SiteWatch(store)
-    digests = installed_digests(settings.models_dir or REFERENCE_MODELS)
+    found = installed_in(settings.models_dir or REFERENCE_MODELS)
+    digests = routable((model.name, model.manifest.version, model.digest) for model in found)
     intake = Intake(
         store, watch.current, lambda: digests, process_name=PROCESS, after_commit=bell().knock
     )

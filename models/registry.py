@@ -1,24 +1,36 @@
 """Which models are installed, found by looking: one folder each, with a `manifest.toml`.
 
-The digest of a model is what its Device, its Provenance and its jobs are known by. It is the
-SHA-256 of these two lines, in this order, so that anyone can recompute it in the model's folder:
-
-    sha256sum manifest.toml model.onnx | sha256sum
-
-Who changes a threshold, a unit or a weight changes the digest. Nothing here loads an inference
-runtime, so the gateway's API process can list models.
+The digest of a model is what its Device, its Provenance and its jobs are known by: see
+`models.checksums`. It covers every file that the manifest names, so who changes a threshold, a
+unit, a weight or a word of the card changes the digest. Nothing here loads an inference runtime.
 """
 
-import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from models.manifest import MANIFEST_FILE, Manifest, parse
+from models.checksums import digest_of, sha256, sha256_of
+from models.manifest import MANIFEST_FILE, Manifest, ManifestError, parse
 from models.tensors import FloatArray, Tensors
+from models.versions import precedence
+
+__all__ = [
+    "REFERENCE_MODELS",
+    "GoldenCase",
+    "GoldenCases",
+    "InstalledModel",
+    "ModelUnusable",
+    "WeightsAltered",
+    "installed_in",
+    "load",
+    "load_installed",
+    "sha256",
+]
 
 REFERENCE_MODELS = Path(__file__).parent / "reference"
 """The models that come with Nadi."""
@@ -65,12 +77,17 @@ class InstalledModel:
     Attributes:
         manifest: What it needs and gives.
         folder: Where its files are.
-        digest: SHA-256 over manifest and weights, lower-case hex.
+        sums: SHA-256 of each of its files, by name.
     """
 
     manifest: Manifest
     folder: Path
-    digest: str
+    sums: Mapping[str, str]
+
+    @cached_property
+    def digest(self) -> str:
+        """What it is known by: SHA-256 over the checksums of its files, lower-case hex."""
+        return digest_of(self.sums)
 
     @property
     def name(self) -> str:
@@ -128,37 +145,49 @@ def load(folder: Path) -> InstalledModel:
         ModelUnusable: A file is missing.
     """
     text = _read(folder / MANIFEST_FILE)
-    manifest = parse(text.decode("utf-8"), file=str(folder / MANIFEST_FILE))
-    weights = _read(folder / manifest.weights.file)
-    return InstalledModel(
-        manifest, folder, _digest({MANIFEST_FILE: text, manifest.weights.file: weights})
-    )
+    manifest = _parsed(text, str(folder / MANIFEST_FILE))
+    sums = {name: _sum(folder / name) for name in manifest.files}
+    # What was parsed is what is known: the file may have been replaced since.
+    return InstalledModel(manifest, folder, {**sums, MANIFEST_FILE: sha256(text)})
 
 
-def load_installed(root: Path = REFERENCE_MODELS) -> dict[str, InstalledModel]:
-    """Every model in the folders below `root`, by name.
+def installed_in(root: Path) -> tuple[InstalledModel, ...]:
+    """Every model in the folders below `root`, by name, the oldest version first.
 
     Raises:
         ManifestError: A manifest is wrong.
-        ModelUnusable: A file is missing, or two folders hold models of the same name.
+        ModelUnusable: A file is missing.
     """
-    installed: dict[str, InstalledModel] = {}
-    for path in sorted(root.glob(f"*/{MANIFEST_FILE}")):
-        model = load(path.parent)
-        if model.name in installed:
-            raise ModelUnusable(f"model {model.name} is installed twice below {root}")
-        installed[model.name] = model
-    return installed
+    found = [load(path.parent) for path in root.glob(f"*/{MANIFEST_FILE}")]
+    return tuple(sorted(found, key=_order))
 
 
-def sha256(content: bytes) -> str:
-    """SHA-256 in lower-case hex."""
-    return hashlib.sha256(content).hexdigest()
+def load_installed(root: Path = REFERENCE_MODELS) -> dict[str, InstalledModel]:
+    """The newest version of every model in the folders below `root`, by name.
+
+    Raises:
+        ManifestError: A manifest is wrong.
+        ModelUnusable: A file is missing.
+    """
+    return {model.name: model for model in installed_in(root)}
 
 
-def _digest(files: dict[str, bytes]) -> str:
-    lines = "".join(f"{sha256(content)}  {name}\n" for name, content in files.items())
-    return sha256(lines.encode("utf-8"))
+def _order(model: InstalledModel) -> tuple[str, tuple[int, ...], str]:
+    return model.name, precedence(model.manifest.version), model.digest
+
+
+def _parsed(text: bytes, file: str) -> Manifest:
+    try:
+        return parse(text.decode("utf-8"), file=file)
+    except UnicodeDecodeError as error:
+        raise ManifestError(file, ("not UTF-8 text",)) from error
+
+
+def _sum(path: Path) -> str:
+    try:
+        return sha256_of(path)
+    except OSError as error:
+        raise ModelUnusable(f"{path} can't be read") from error
 
 
 def _read(path: Path) -> bytes:
@@ -180,21 +209,3 @@ def _golden(path: Path) -> tuple[GoldenCase, ...]:
         return GoldenCases.model_validate_json(_read(path)).cases
     except ValidationError as error:
         raise ModelUnusable(f"{path} is not a file of golden cases") from error
-
-
-def references(model: InstalledModel) -> tuple[str, ...]:
-    """Every way in which a route may name a model: `ckd-risk@1`, `@1.0` and `@1.0.0`."""
-    parts = model.manifest.version.split(".")
-    numbers = (".".join(parts[: count + 1]) for count in range(len(parts)))
-    return tuple(f"{model.name}@{number}" for number in numbers)
-
-
-def installed_digests(root: Path = REFERENCE_MODELS) -> dict[str, str]:
-    """The digest of each installed model by every reference a route may use.
-
-    Raises:
-        ManifestError: A manifest is wrong.
-        ModelUnusable: A file is missing, or two folders hold models of the same name.
-    """
-    found = load_installed(root).values()
-    return {reference: model.digest for model in found for reference in references(model)}

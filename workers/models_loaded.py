@@ -5,7 +5,7 @@ from pathlib import Path
 
 from gateway.core.errors import NotFound
 from gateway.core.findings import RuntimeFacts
-from models.registry import InstalledModel, load_installed
+from models.registry import InstalledModel, installed_in
 from models.runtime import Runtime
 from models.tensors import FloatArray, Tensors
 
@@ -58,14 +58,14 @@ class OpenModels:
 
     def warm_up(self) -> int:
         """Open everything that is installed, before the first job comes; count it."""
-        digests = [model.digest for model in load_installed(self._folder).values()]
+        digests = [model.digest for model in installed_in(self._folder)]
         for digest in digests:
             self.get(digest)
         return len(digests)
 
     def _installed(self, digest: str) -> InstalledModel:
         # Looked up anew each time: a model may have been installed since this process began.
-        for model in load_installed(self._folder).values():
+        for model in installed_in(self._folder):
             if model.digest == digest:
                 return model
         raise NotFound("No installed model has this digest.")

@@ -11,6 +11,7 @@ from gateway.cli.context import settings_for as settings
 from gateway.settings import Settings
 from models.manifest import MANIFEST_FILE, Input, ManifestError
 from models.registry import REFERENCE_MODELS, InstalledModel, ModelUnusable, load
+from models.versions import spellings
 
 _DAY_H = 24
 
@@ -32,17 +33,15 @@ class Installed:
     @property
     def names(self) -> frozenset[str]:
         """Every way in which a route may name one: `name@1`, `name@1.0` and `name@1.0.0`."""
-        return frozenset(name for model in self.models for name in spellings(model))
+        return frozenset(name for model in self.models for name in _spellings(model))
 
     def find(self, name: str) -> InstalledModel | None:
         """Find a model by `name`, or by `name@version` as a route writes it."""
-        return next((m for m in self.models if name == m.name or name in spellings(m)), None)
+        return next((m for m in self.models if name == m.name or name in _spellings(m)), None)
 
 
-def spellings(model: InstalledModel) -> list[str]:
-    """List the ways in which a route may name a model."""
-    numbers = model.manifest.version.split(".")
-    return [f"{model.name}@{'.'.join(numbers[:count])}" for count in range(1, len(numbers) + 1)]
+def _spellings(model: InstalledModel) -> tuple[str, ...]:
+    return spellings(model.name, model.manifest.version)
 
 
 def installed(where: Settings) -> Installed:

@@ -25,6 +25,7 @@ from sklearn.model_selection import StratifiedKFold
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # no stubs
 
 from models import arff
+from models.checksums import sha256
 from models.evaluate import (
     Estimate,
     Measure,
@@ -38,7 +39,6 @@ from models.evaluate import (
 )
 from models.manifest import Input
 from models.quantize import static_int8
-from models.registry import sha256
 
 HERE = Path(__file__).parent
 COLUMNS = {
