@@ -118,6 +118,18 @@ class InstalledModel:
         twin = self.manifest.weights.reference
         return None if twin is None else _checked(self.folder / twin.file, twin.sha256)
 
+    def tokenizer(self) -> bytes | None:
+        """The tokenizer of a model of texts, checked likewise; None for any other model.
+
+        Raises:
+            WeightsAltered: It is not the one the manifest names.
+            ModelUnusable: The file is missing.
+        """
+        text = self.manifest.text
+        if text is None:
+            return None
+        return _checked(self.folder / text.tokenizer, text.tokenizer_sha256)
+
     def golden_cases(self) -> tuple[Tensors, FloatArray]:
         """A batch of inputs, NaN where a number is missing, and the answers of shape (n, m).
 
