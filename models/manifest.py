@@ -16,6 +16,8 @@ as well as in the gateway's core.
 """
 
 import tomllib
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import date
 from typing import Annotated, Literal, Self
 
@@ -365,6 +367,23 @@ class Manifest(Part):
         )
         return tuple(dict.fromkeys(name for name in named if name))
 
+    def read(self, row: Sequence[float]) -> tuple[Answer, ...]:
+        """Read what the network gave, in the order of the outputs.
+
+        Args:
+            row: One row of the output tensor, all its columns.
+
+        Raises:
+            ValueError: It can't be an answer, see `Output.read`.
+        """
+        read = {each.name: each.read(row) for each in self.outputs}
+        return tuple(
+            replace(answer, band=read[answer.output.judged_by].band)
+            if answer.output.judged_by
+            else answer
+            for answer in read.values()
+        )
+
     def input(self, input_id: str) -> Input:
         """The input of this id.
 
@@ -420,7 +439,14 @@ def _output_rules(each: Manifest) -> tuple[tuple[bool, str], ...]:
     told = each.outputs if each.panel else each.outputs[:1]
     is_risk = each.result.resource == "RiskAssessment"
     predicts = all(output.kind == "probability" and output.outcome for output in each.outputs)
+    names = [output.name for output in each.outputs]
+    judges = {output.judged_by for output in each.outputs} - {None}
     return (
+        (not repeated(names), f"outputs: name used twice: {repeated(names)}"),
+        (
+            judges <= {output.name for output in each.outputs if output.bands},
+            "judged_by: must name an output that has bands",
+        ),
         (sorted(columns) == list(range(len(columns))), "outputs: columns must be 0, 1, 2 …"),
         (
             all(output.summary for output in told),

@@ -80,6 +80,8 @@ class Output(Part):
         unit_text: The unit as people write it, where that is not the code.
         range: What the model can answer; anything else is a fault, not a result.
         bands: Decision thresholds, ascending, the first at the low end of `range`.
+        judged_by: Name of the output whose band is this one's too, where the number alone does not
+            tell: a low total that one alarming part makes urgent.
         reference_range: What is usual, where that can be said.
         classes: The classes, in the order of their columns; for kind `class` only.
         min_confidence: A class less likely than this is not named: the answer is "uncertain".
@@ -96,6 +98,7 @@ class Output(Part):
     unit_text: Text | None = None
     range: Range | None = None
     bands: tuple[Band, ...] = ()
+    judged_by: Name | None = None
     reference_range: Range | None = None
     classes: tuple[ClassLabel, ...] = ()
     min_confidence: Annotated[float, Field(gt=0, lt=1)] | None = None
@@ -255,6 +258,7 @@ def _band_rules(each: Output) -> tuple[tuple[bool, str], ...]:
     return (
         (starts == sorted(set(starts)), "bands: at_least must ascend"),
         (not starts or starts[0] == low, "bands: the first must begin at the low end of range"),
+        (not starts or each.judged_by is None, "judged_by: not with bands of its own"),
     )
 
 

@@ -371,6 +371,13 @@ def _judge(each: Input, value: float) -> Reason | None:
 
 
 def _value(each: Input, slot: Slot, element: Json) -> float | Reason:
+    found = _stated(each, slot, element)
+    # Where numbers stand for words, another number stands for nothing.
+    coded = {known.value for known in each.categories} if each.unit == "1" else None
+    return "input-unreadable" if coded and found not in coded else found
+
+
+def _stated(each: Input, slot: Slot, element: Json) -> float | Reason:
     if "valueQuantity" in element:
         return _quantity(slot, element["valueQuantity"])
     if "valueInteger" in element and (each.categories or each.unit == "1"):

@@ -226,7 +226,7 @@ def report(
     Raises:
         ValueError: An output is outside the range its manifest declares.
     """
-    first, *others = (output.read(outputs) for output in manifest.outputs)
+    first, *others = manifest.read(outputs)
     sources = _sources(inputs, context)
     summary = _summary(first, inputs)
     observation = {

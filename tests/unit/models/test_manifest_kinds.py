@@ -193,6 +193,61 @@ def test_what_is_no_distribution_is_no_answer(row, said):
         specialty.read(row)
 
 
+JUDGED = """
+[[outputs]]
+name = "urgency"
+kind = "score"
+column = 2
+code = { system = "http://example.org", code = "urgency" }
+unit = "{score}"
+range = [0, 1]
+bands = [
+  { at_least = 0, label = "calm", advice = "Go on." },
+  { at_least = 1, interpretation = "A", label = "alarming", advice = "Look." },
+]
+"""
+
+
+def test_an_output_may_be_judged_by_the_bands_of_another():
+    score = SCORE[: SCORE.index("bands")] + SCORE[SCORE.index("summary") :]
+    judged = changed(score, "reference_range", 'judged_by = "urgency"\nreference_range')
+    manifest = parse(HEAD + WEIGHTS + IMAGE + judged + JUDGED)
+
+    total, _, urgency = manifest.read([3, 50, 1])
+
+    assert (total.value, total.label, total.advice) == (3, "alarming", "Look.")
+    assert total.interpretation == urgency.interpretation == "A"
+    assert total.describe(used=1, total=1) == "Score 3: alarming."
+
+
+def test_what_is_not_judged_by_another_is_read_as_it_is():
+    manifest = parse(HEAD + WEIGHTS + IMAGE + SCORE)
+
+    assert manifest.read([7, 50]) == tuple(each.read([7, 50]) for each in manifest.outputs)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        (
+            'name = "part"',
+            'name = "part"\njudged_by = "nobody"',
+            "must name an output that has bands",
+        ),
+        (
+            'name = "part"',
+            'name = "part"\njudged_by = "part"',
+            "must name an output that has bands",
+        ),
+        ('name = "total"', 'name = "total"\njudged_by = "urgency"', "not with bands of its own"),
+        ('name = "part"', 'name = "total"', "name used twice"),
+    ],
+)
+def test_a_judge_must_be_another_output_with_bands(old, new, said):
+    with pytest.raises(ManifestError, match=said):
+        parse(HEAD + WEIGHTS + IMAGE + changed(SCORE, old, new) + JUDGED)
+
+
 def test_a_score_is_a_whole_number_with_its_band():
     total, part = parse(HEAD + WEIGHTS + IMAGE + SCORE).outputs
 

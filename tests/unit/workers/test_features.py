@@ -104,6 +104,7 @@ missing = "mask"
 categories = [
   { system = "http://example.org/strip", code = "neg", value = 0 },
   { system = "http://example.org/strip", code = "plus", value = 1 },
+  { system = "http://example.org/strip", code = "plus-plus", value = 2 },
 ]
 
 [[outputs]]
@@ -282,6 +283,8 @@ def test_another_patients_result_is_not_read(subject, is_read):
             {"system": "http://example.org/strip", "code": "plus"},
         ]}), "input-unreadable"),
         (protein(valueCodeableConcept={"text": "plus"}), "input-unreadable"),
+        (protein(valueInteger=3), "input-unreadable"),
+        (observed("20454-5", 1.5, "1"), "input-unreadable"),
         (creatinine(valueQuantity={
             "value": 0.2, "comparator": "<", "system": UCUM, "code": "mg/dL",
         }), "input-censored"),
