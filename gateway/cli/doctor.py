@@ -4,16 +4,11 @@ Changes nothing, except that it writes and deletes one small file to measure the
 when nothing has failed; a warning is no failure.
 """
 
-import ctypes
 import dataclasses
 import functools
 import os
 import shutil
 import stat
-import statistics
-import sys
-import tempfile
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
@@ -33,6 +28,7 @@ from gateway.cli.context import (
     table,
 )
 from gateway.cli.healthy import is_healthy
+from gateway.cli.machine import SLOW_FSYNC_MS, ClockState, clock_state, time_fsync
 from gateway.cli.processes import broker_program
 from gateway.core.errors import GatewayError
 from gateway.queue import is_broker_up
@@ -50,14 +46,7 @@ _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 _GIB = 2**30
 _ENOUGH_DISK_BYTES = 5 * _GIB
 _LEAST_DISK_BYTES = _GIB // 2
-_SLOW_FSYNC_MS = 30.0
-_FSYNC_TRIES = 9
-_BLOCK_BYTES = 4096
 _EHR_WITHIN_S = 5.0
-#: 2025-01-01: this program is younger, so a clock that is older is wrong.
-_EARLIEST_S = 1_735_689_600
-#: adjtimex(2): the kernel's clock is not synchronised.
-_TIME_ERROR = 5
 
 app = typer.Typer(pretty_exceptions_show_locals=False)
 
@@ -144,32 +133,25 @@ def disk_space(folder: Path) -> Finding:
 
 def disk_speed(folder: Path) -> Finding:
     """Measure how long the disk takes to make a small write durable: the floor of every 2xx."""
-    with tempfile.NamedTemporaryFile(dir=folder, prefix=".doctor-") as file:
-        times = sorted(_fsync_ms(file.fileno()) for _ in range(_FSYNC_TRIES))
-    middle = statistics.median(times)
-    says = f"fsync takes {middle:.1f} ms (median of {_FSYNC_TRIES}, worst {times[-1]:.1f} ms)"
-    verdict = Verdict.OK if middle <= _SLOW_FSYNC_MS else Verdict.WARNING
+    fsync = time_fsync(folder)
+    says = (
+        f"fsync takes {fsync.median_ms:.1f} ms "
+        f"(median of {fsync.tries}, worst {fsync.worst_ms:.1f} ms)"
+    )
+    verdict = Verdict.OK if fsync.median_ms <= SLOW_FSYNC_MS else Verdict.WARNING
     return Finding("disk speed", verdict, says)
-
-
-def _fsync_ms(descriptor: int) -> float:
-    started = time.perf_counter()
-    os.write(descriptor, bytes(_BLOCK_BYTES))
-    os.fsync(descriptor)
-    return (time.perf_counter() - started) * 1000
 
 
 def clock() -> Finding:
     """Check that the clock is set and, where the kernel knows, kept in time."""
-    if time.time() < _EARLIEST_S:
+    state = clock_state()
+    if state is ClockState.YEARS_BEHIND:
         return Finding("clock", Verdict.FAILED, "The clock is years behind; set it (NTP).")
-    if sys.platform.startswith("linux"):
-        # Room for struct timex; all zero asks and changes nothing.
-        state = ctypes.CDLL(None).adjtimex(ctypes.create_string_buffer(512))
-        if state == _TIME_ERROR:
-            says = "Not kept in time by NTP; consent periods and audit times depend on it."
-            return Finding("clock", Verdict.WARNING, says)
-    return Finding("clock", Verdict.OK, "set and kept in time")
+    if state is ClockState.NOT_KEPT:
+        says = "Not kept in time by NTP; consent periods and audit times depend on it."
+        return Finding("clock", Verdict.WARNING, says)
+    kept = "set and kept in time" if state is ClockState.KEPT else "set"
+    return Finding("clock", Verdict.OK, kept)
 
 
 def cpu() -> Finding:

@@ -1,0 +1,129 @@
+"""Whether a machine is enough, worked out from what was measured."""
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.cli.capacity import (
+    PROBE_MS,
+    Fitness,
+    ModelCost,
+    beds,
+    events_per_hour,
+    judge_machine,
+    judge_model,
+    rush_hour,
+    settings,
+)
+from gateway.cli.machine import ClockState, Fsync, Machine
+
+GIB, MIB = 2**30, 2**20
+OLD = Machine(
+    cpu="Old",
+    flags=("avx2", "fma"),
+    kernel_class="avx2",
+    exact_int8=True,
+    cores=2,
+    memory_bytes=4 * GIB,
+    available_bytes=3 * GIB,
+    disk_free_bytes=50 * GIB,
+    fsync=Fsync(6.0, 12.0, 9),
+    clock=ClockState.KEPT,
+    system="Linux",
+)
+SMALL = ModelCost(
+    name="ckd-risk@1.0.0",
+    weights_format="onnx-int8-qdq",
+    size_bytes=6000,
+    load_ms=20,
+    memory_bytes=10 * MIB,
+    alone_ms=0.05,
+    batch_ms=0.2,
+    timeout_ms=10_000,
+)
+SLOW = replace(SMALL, name="slow@1.0.0", alone_ms=2000.0, batch_ms=32_000.0)
+
+
+def judged(cost, *, machine=OLD, wanted=8333, probe_ms=PROBE_MS):
+    return judge_model(machine, cost, probe_ms=probe_ms, wanted=wanted)
+
+
+def test_two_old_cores_serve_a_small_model_for_a_large_hospital():
+    found = judged(SMALL)
+
+    assert found.fitness is Fitness.ENOUGH
+    assert found.events_per_hour > rush_hour(10_000)
+    assert "One answer takes 0.05 ms" in found.says
+
+
+def test_a_model_that_is_too_slow_for_the_wanted_events_says_how_many_it_can():
+    found = judged(SLOW)
+
+    assert found.fitness is Fitness.NOT_ENOUGH
+    assert found.events_per_hour == events_per_hour(OLD, SLOW, PROBE_MS)
+    assert "Wanted are 8,333" in found.says
+
+
+def test_a_run_near_the_limit_of_its_manifest_is_not_enough():
+    found = judged(replace(SLOW, alone_ms=6000.0), wanted=1)
+
+    assert found.fitness is Fitness.NOT_ENOUGH
+    assert "too near to the limit of its manifest (10000 ms)" in found.says
+
+
+def test_a_model_that_does_not_fit_into_memory_says_how_much_is_missing():
+    found = judged(replace(SMALL, memory_bytes=4 * GIB), wanted=1)
+
+    assert found.fitness is Fitness.NOT_ENOUGH
+    assert "It needs 4,096 MiB of memory" in found.says
+
+
+def test_a_model_that_does_not_run_here_says_why():
+    assert judged(ModelCost(name="x@1.0.0", problem="Altered.")).says == "Altered."
+
+
+@given(st.floats(0.01, 5000), st.floats(0.01, 5000), st.integers(1, 64))
+def test_more_cores_never_serve_less_and_slower_models_never_more(one, other, cores):
+    quick, slow = sorted((one, other))
+    machine = replace(OLD, cores=cores)
+    costs = [replace(SMALL, alone_ms=each, batch_ms=16 * each) for each in (quick, slow)]
+
+    served = [events_per_hour(machine, cost, PROBE_MS) for cost in costs]
+
+    assert served[0] >= served[1]
+    assert events_per_hour(replace(machine, cores=cores + 1), costs[0], PROBE_MS) >= served[0]
+
+
+@given(st.integers(1, 100_000))
+def test_the_beds_of_a_rush_hour_come_back(count):
+    assert abs(beds(rush_hour(count)) - count) <= 1
+
+
+@pytest.mark.parametrize(
+    ("changed", "about", "fitness"),
+    [
+        ({}, "memory", Fitness.ENOUGH),
+        ({"available_bytes": 600 * MIB}, "memory", Fitness.TIGHT),
+        ({"available_bytes": 300 * MIB}, "memory", Fitness.NOT_ENOUGH),
+        ({"disk_free_bytes": 100 * MIB}, "disk space", Fitness.NOT_ENOUGH),
+        ({"fsync": Fsync(80.0, 200.0, 9)}, "disk speed", Fitness.TIGHT),
+        ({"clock": ClockState.NOT_KEPT}, "clock", Fitness.TIGHT),
+        ({"clock": ClockState.YEARS_BEHIND}, "clock", Fitness.NOT_ENOUGH),
+        ({"clock": ClockState.UNKNOWN}, "clock", Fitness.ENOUGH),
+    ],
+)
+def test_each_part_of_the_machine_is_judged_by_itself(changed, about, fitness):
+    found = {each.about: each for each in judge_machine(replace(OLD, **changed), [SMALL])}
+
+    assert found[about].fitness is fitness
+
+
+def test_the_settings_follow_cores_and_what_a_batch_gains():
+    assert settings(OLD, [SMALL])["NADI_BATCH_SIZE"] == "64"
+    assert settings(OLD, [SLOW]) == {
+        "NADI_INFER_THREADS": "2",
+        "NADI_DELIVER_THREADS": "2",
+        "NADI_BATCH_SIZE": "16",
+    }
