@@ -23,6 +23,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, PositiveFloat, PositiveInt, ValidationError, model_validator
 
+from models.manifest_gate import Gate, GateMetric, gate_rules
 from models.manifest_inputs import (
     Aggregation,
     Category,
@@ -57,6 +58,7 @@ __all__ = [
     "CodeRef",
     "Explanation",
     "Gate",
+    "GateMetric",
     "ImageInput",
     "Input",
     "InputCode",
@@ -90,7 +92,6 @@ WeightsFormat = Literal[
     "tflite-int8",
     "tflite-int8-dynamic",
 ]
-GateMetric = Literal["auroc", "accuracy", "macro-f1", "mae", "rmse"]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -174,24 +175,6 @@ class Limits(Part):
 
     max_batch: Annotated[int, Field(ge=1, le=1024)] = 64
     timeout_s: Annotated[float, Field(gt=0, le=300)] = 10.0
-
-
-class Gate(Part):
-    """When the quantized form counts as the model still.
-
-    Attributes:
-        metric: What is compared; for `mae` and `rmse` less is better, for the others more.
-        max_loss: Largest accepted loss against fp32, as the bound of its one-sided interval.
-        max_subgroup_loss: The same for each subgroup (sex, age band) that is large enough.
-        max_flips: Largest share of decisions that change at the output's thresholds.
-        confidence: Of the interval.
-    """
-
-    metric: GateMetric
-    max_loss: PositiveFloat = 0.005
-    max_subgroup_loss: PositiveFloat = 0.02
-    max_flips: Share = 0.02
-    confidence: Annotated[float, Field(ge=0.5, lt=1)] = 0.95
 
 
 class Explanation(Part):
@@ -333,7 +316,7 @@ class Manifest(Part):
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:
-        require(*_input_rules(self), *_output_rules(self))
+        require(*_input_rules(self), *_output_rules(self), *gate_rules(self.gate, self.outputs))
         return self
 
     @property

@@ -366,3 +366,32 @@ def test_the_format_tells_which_runtime_runs_it(name, is_tflite):
     manifest = parse(changed(IMAGE_MODEL, "onnx-int8-qdq", name))
 
     assert manifest.weights.is_tflite == is_tflite
+
+
+@pytest.mark.parametrize(
+    ("text", "gate", "said"),
+    [
+        (IMAGE_MODEL, 'metric = "macro-f1"', "gate.threshold: needed where"),
+        (IMAGE_MODEL, 'metric = "mae"', "gate.metric: mae means nothing"),
+        (TEXT_MODEL, 'metric = "rmse"', "gate.metric: rmse means nothing"),
+        (TEXT_MODEL, 'metric = "macro-f1"\nthreshold = 0.5', "gate.threshold: only for"),
+        (HEAD + WEIGHTS + IMAGE + SCORE, 'metric = "auroc"', "gate.metric: auroc means nothing"),
+    ],
+)
+def test_a_gate_that_can_not_judge_the_answer_is_refused(text, gate, said):
+    with pytest.raises(ManifestError, match=said):
+        parse(f"{text}\n[gate]\n{gate}\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "gate"),
+    [
+        (IMAGE_MODEL, 'metric = "auroc"'),
+        (IMAGE_MODEL, 'metric = "accuracy"\nthreshold = 0.4'),
+        (TEXT_MODEL, 'metric = "macro-f1"'),
+        (HEAD + WEIGHTS + IMAGE + SCORE, 'metric = "accuracy"'),
+        (HEAD + WEIGHTS + IMAGE + SCORE, 'metric = "mae"'),
+    ],
+)
+def test_a_gate_that_can_judge_the_answer_is_accepted(text, gate):
+    assert parse(f"{text}\n[gate]\n{gate}\n").gate is not None
