@@ -64,18 +64,19 @@ def needs_exact_int8() -> bool:
     return is_x86 and cpu_kernel_class() not in {"avx512-vnni", "avx-vnni"}
 
 
-def open_session(weights: bytes, *, exact_int8: bool) -> ort.InferenceSession:
+def open_session(weights: bytes, *, exact_int8: bool, threads: int = 1) -> ort.InferenceSession:
     """An ONNX Runtime session as Nadi runs them: one thread, no spinning, no arena.
 
     Args:
         weights: An ONNX model.
         exact_int8: Choose int8 kernels that can't saturate.
+        threads: That work on one run.
 
     Raises:
         ModelUnusable: The runtime can't load it.
     """
     options = ort.SessionOptions()
-    options.intra_op_num_threads = 1
+    options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.enable_cpu_mem_arena = False
     options.enable_mem_pattern = False

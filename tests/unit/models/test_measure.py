@@ -1,0 +1,59 @@
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from models.measure import MeasuringFailed, measure
+from tests import networks
+
+SMALL, FEATURES = networks.dense(), networks.features(3)
+QUICK = {"exact_int8": False, "batch_sizes": (1, 16)}
+
+
+def wide(width):
+    return networks.network(
+        [helper.make_node("MatMul", ["x", "w"], ["y"], name="sum")],
+        {"w": networks.normal(width, width)},
+        inputs={"x": (TensorProto.FLOAT, ["n", width])},
+        outputs={"y": ["n", width]},
+    )
+
+
+def test_a_larger_model_takes_more_of_everything_and_this_process_does_not_count(tmp_path):
+    path = tmp_path / "small.onnx"
+    path.write_bytes(SMALL)
+    ballast = np.ones(50_000_000)
+
+    small = measure(path, FEATURES, **QUICK)
+    large = measure(wide(2000), {"x": np.ones((1, 2000), dtype=np.float32)}, **QUICK)
+
+    assert small.size_bytes == len(SMALL)
+    assert large.size_bytes > 16_000_000
+    assert large.model_mb > small.model_mb + 10
+    assert ballast.nbytes / 1e6 > large.rss_mb > small.rss_mb > small.model_mb
+    assert large.load_ms > 0
+    assert large.p50_ms[16] > large.p50_ms[1] > small.p50_ms[1] > 0
+
+
+def test_a_batch_that_the_network_does_not_allow_is_left_out():
+    single = onnx.load_from_string(SMALL)
+    single.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
+
+    found = measure(single.SerializeToString(), FEATURES, exact_int8=True)
+
+    assert list(found.p50_ms) == [1]
+
+
+@pytest.mark.parametrize(
+    ("model", "sample", "says"),
+    [
+        (b"no model", FEATURES, "can't load these weights"),
+        (SMALL, {"feature": FEATURES["features"]}, "feature"),
+    ],
+    ids=["no model", "wrong input"],
+)
+def test_a_failure_is_told_in_one_line(model, sample, says):
+    with pytest.raises(MeasuringFailed, match=says) as caught:
+        measure(model, sample, exact_int8=False)
+
+    assert "\n" not in str(caught.value)
