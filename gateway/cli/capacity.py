@@ -14,11 +14,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from gateway.cli.machine import SLOW_FSYNC_MS, ClockState, Machine
+from gateway.cli.probe import Probe
 
 _GIB, _MIB = 2**30, 2**20
 _MS_PER_HOUR = 3_600_000
 
-#: CPU time of one event's path without its model, and of the probe on the same machine.
+#: Time of one event's path on one processor, its model included there being next to nothing, and
+#: of the probe, on the same machine.
 PATH_MS, PROBE_MS = 3.64, 0.19
 #: The part of the processors that is planned with: beyond it waiting times grow without bound.
 _USABLE = 0.6
@@ -98,28 +100,37 @@ def rush_hour(beds: int) -> int:
 
 def beds(events_per_hour: int) -> int:
     """Beds of the largest hospital whose busiest hour brings no more events."""
-    return events_per_hour * 24 // (_EVENTS_PER_BED_AND_DAY * _PEAK)
+    return round(events_per_hour * 24 / (_EVENTS_PER_BED_AND_DAY * _PEAK))
 
 
-def events_per_hour(machine: Machine, cost: ModelCost, probe_ms: float) -> int:
+def rounded(number: int) -> int:
+    """An estimate as it should be said: two digits, rounded down.
+
+    >>> [rounded(each) for each in (7, 99, 163_077)]
+    [7, 99, 160000]
+    """
+    unit: int = 10 ** max(len(str(number)) - 2, 0)
+    return number // unit * unit
+
+
+def events_per_hour(probe: Probe, cost: ModelCost) -> int:
     """How many events an hour a machine can serve that all ask one model.
 
     Args:
-        machine: The machine.
+        probe: How quickly it runs what Nadi does.
         cost: What the model costs there.
-        probe_ms: CPU time of the probe there.
     """
-    path_ms = PATH_MS * probe_ms / PROBE_MS
-    return int(_MS_PER_HOUR * machine.cores * _USABLE / (path_ms + cost.per_case_ms))
+    path_ms = PATH_MS * probe.event_ms / PROBE_MS
+    return int(_MS_PER_HOUR * probe.cores * _USABLE / (path_ms + cost.per_case_ms))
 
 
-def judge_model(machine: Machine, cost: ModelCost, *, probe_ms: float, wanted: int) -> Judgement:
+def judge_model(machine: Machine, probe: Probe, cost: ModelCost, *, wanted: int) -> Judgement:
     """Say whether a machine can serve one model.
 
     Args:
         machine: The machine.
+        probe: How quickly it runs what Nadi does.
         cost: What the model costs there.
-        probe_ms: CPU time of the probe there.
         wanted: Events of the busiest hour.
     """
     if cost.problem:
@@ -138,10 +149,10 @@ def judge_model(machine: Machine, cost: ModelCost, *, probe_ms: float, wanted: i
             f"({cost.timeout_ms:.0f} ms)."
         )
         return Judgement(cost.name, Fitness.NOT_ENOUGH, says)
-    found = events_per_hour(machine, cost, probe_ms)
+    found = events_per_hour(probe, cost)
     says = (
-        f"One answer takes {_ms(cost.alone_ms)}; about {found:,} events an hour, the busiest hour "
-        f"of {beds(found):,} beds."
+        f"One answer takes {_ms(cost.alone_ms)}; about {rounded(found):,} events an hour, the "
+        f"busiest hour of {rounded(beds(found)):,} beds."
     )
     fitness = Fitness.ENOUGH if found >= wanted else Fitness.NOT_ENOUGH
     if fitness is Fitness.NOT_ENOUGH:

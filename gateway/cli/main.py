@@ -16,6 +16,7 @@ from typer.core import TyperCommand, TyperGroup
 NOUNS = {
     "up": "Start everything on this machine and keep it running.",
     "doctor": "Check this installation and what it can reach.",
+    "assess": "Measure this machine: which models it can serve, how many events an hour.",
     "site": "The site file: systems and routes.",
     "route": "Explain what a route makes of a real resource.",
     "jobs": "Look after jobs and their deliveries.",
@@ -27,7 +28,7 @@ NOUNS = {
     "prepare": "Create keys, schema and first credentials, and end.",
 }
 #: These do one thing and have no verbs below them.
-SINGLE = frozenset({"up", "doctor", "prepare"})
+SINGLE = frozenset({"up", "doctor", "assess", "prepare"})
 
 
 class LazyNouns(TyperGroup):

@@ -18,6 +18,7 @@ from gateway.cli.capacity import (
     settings,
 )
 from gateway.cli.machine import ClockState, Fsync, Machine
+from gateway.cli.probe import Probe
 
 GIB, MIB = 2**30, 2**20
 OLD = Machine(
@@ -43,11 +44,12 @@ SMALL = ModelCost(
     batch_ms=0.2,
     timeout_ms=10_000,
 )
+HERE = Probe(PROBE_MS, 2.0)
 SLOW = replace(SMALL, name="slow@1.0.0", alone_ms=2000.0, batch_ms=32_000.0)
 
 
-def judged(cost, *, machine=OLD, wanted=8333, probe_ms=PROBE_MS):
-    return judge_model(machine, cost, probe_ms=probe_ms, wanted=wanted)
+def judged(cost, *, wanted=8333):
+    return judge_model(OLD, HERE, cost, wanted=wanted)
 
 
 def test_two_old_cores_serve_a_small_model_for_a_large_hospital():
@@ -62,7 +64,7 @@ def test_a_model_that_is_too_slow_for_the_wanted_events_says_how_many_it_can():
     found = judged(SLOW)
 
     assert found.fitness is Fitness.NOT_ENOUGH
-    assert found.events_per_hour == events_per_hour(OLD, SLOW, PROBE_MS)
+    assert found.events_per_hour == events_per_hour(HERE, SLOW)
     assert "Wanted are 8,333" in found.says
 
 
@@ -84,16 +86,15 @@ def test_a_model_that_does_not_run_here_says_why():
     assert judged(ModelCost(name="x@1.0.0", problem="Altered.")).says == "Altered."
 
 
-@given(st.floats(0.01, 5000), st.floats(0.01, 5000), st.integers(1, 64))
+@given(st.floats(0.01, 5000), st.floats(0.01, 5000), st.floats(1, 64))
 def test_more_cores_never_serve_less_and_slower_models_never_more(one, other, cores):
     quick, slow = sorted((one, other))
-    machine = replace(OLD, cores=cores)
     costs = [replace(SMALL, alone_ms=each, batch_ms=16 * each) for each in (quick, slow)]
 
-    served = [events_per_hour(machine, cost, PROBE_MS) for cost in costs]
+    served = [events_per_hour(Probe(PROBE_MS, cores), cost) for cost in costs]
 
     assert served[0] >= served[1]
-    assert events_per_hour(replace(machine, cores=cores + 1), costs[0], PROBE_MS) >= served[0]
+    assert events_per_hour(Probe(PROBE_MS, cores + 1), costs[0]) >= served[0]
 
 
 @given(st.integers(1, 100_000))
