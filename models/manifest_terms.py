@@ -3,6 +3,7 @@
 Source: units are UCUM codes (https://ucum.org/ucum); codes are FHIR R4 `Coding` pairs.
 """
 
+import re
 from collections import Counter
 from collections.abc import Hashable, Sequence
 from typing import Annotated
@@ -15,7 +16,8 @@ Prose = Annotated[Text, AfterValidator(lambda text: " ".join(text.split()))]
 """Sentences for people: a line break of the TOML file is a space."""
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Version = Annotated[str, StringConstraints(pattern=r"^\d+\.\d+\.\d+$")]
-FileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+FILE_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+FileName = Annotated[str, StringConstraints(pattern=FILE_NAME.pattern)]
 
 
 def _ascending(bounds: tuple[float, float]) -> tuple[float, float]:
