@@ -106,7 +106,10 @@ def _read_routes(edge: Edge) -> list[Path]:
     guarded = (
         ("/fhir/Task", Permission.READ_TASKS, tasks.search),
         ("/fhir/Task/{id}", Permission.READ_TASKS, tasks.read),
-        ("/fhir/Observation", Permission.READ_RESULTS, Results(edge).search),
+        *(
+            (f"/fhir/{name}", Permission.READ_RESULTS, Results(edge, name).search)
+            for name in ("Observation", "RiskAssessment")
+        ),
         ("/fhir/AuditEvent", Permission.READ_AUDIT, audit.search),
         ("/audit/checkpoint", Permission.READ_AUDIT, audit.checkpoint),
     )

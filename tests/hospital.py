@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import orjson
 
-from adapters.fhir_rest.answers import WriteOutcome
+from adapters.fhir_rest.answers import EhrCapabilities, TypeCapabilities, WriteOutcome
 from adapters.fhir_rest.errors import EhrRefused, EhrTimeout, EhrUnreachable, MultipleMatches
 from adapters.site import Site, load_site
 from gateway.api.arrivals import Posting
@@ -163,6 +163,8 @@ class FakeEhr:
         ignores_conditions: If-None-Exist is not looked at.
         is_unlabelled: `identifier` and `_tag` of a search are ignored: everything is found.
         tells_no_place: Answers say nothing of where a resource is.
+        types: Resource types that its CapabilityStatement names; None: it has none.
+        dies_at: The next call of this name finds the EHR gone.
     """
 
     def __init__(self) -> None:
@@ -174,6 +176,8 @@ class FakeEhr:
         self.ignores_conditions = False
         self.is_unlabelled = False
         self.tells_no_place = False
+        self.dies_at = ""
+        self.types: tuple[str, ...] | None = ("Observation", "RiskAssessment", "Media", "Device")
 
     def of(self, resource_type: str) -> list[Json]:
         return self.resources.get(resource_type, [])
@@ -183,6 +187,13 @@ class FakeEhr:
 
     def put(self, resource: Json) -> None:
         self.resources.setdefault(resource["resourceType"], []).append(resource)
+
+    def capabilities(self) -> EhrCapabilities:
+        self._called("capabilities")
+        if self.types is None:
+            raise EhrRefused(404)
+        types = {name: TypeCapabilities(frozenset({"create"})) for name in self.types}
+        return EhrCapabilities("4.0.1", "fake", transaction=True, batch=True, types=types)
 
     def search(
         self,
@@ -260,6 +271,9 @@ class FakeEhr:
 
     def _called(self, call: str) -> None:
         self.calls.append(call)
+        if call == self.dies_at:
+            self.dies_at = ""
+            raise EhrUnreachable
         if self.away is not None:
             raise self.away
 

@@ -20,7 +20,7 @@ from gateway.core.consent import ConsentDecision, ConsentRecord
 from gateway.core.delivery import Delivery, DeliveryState, Passage
 from gateway.core.errors import GatewayError
 from gateway.core.jobs import Advance, BusinessStatus, Job, JobState
-from gateway.core.write_back import StoredReport
+from gateway.core.write_back import AS_OBSERVATION, StoredReport
 from gateway.store.deliveries import Settlement
 from gateway.store.events import Event
 from gateway.store.unit_of_work import UnitOfWork
@@ -55,12 +55,14 @@ class _End:
 
     Attributes:
         http_status: What the EHR answered, if it did.
+        changed: In what the result had to be changed for the EHR.
     """
 
     event: JobEvent
     status: BusinessStatus
     reason: str = ""
     http_status: int | None = None
+    changed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -216,17 +218,23 @@ def _delivered(batch: _Batch, parcel: _Parcel, written: Written) -> _Outcome:
     delivery = parcel.delivery
     if written.is_repeated:
         log.error("result-repeated", delivery_id=delivery.id, system=delivery.system)
+    repeated = ("repeated",) if written.is_repeated else ()
     settlement = Settlement(
         delivery=delivery,
         state=DeliveryState.DELIVERED,
-        answer=f"{written.status} repeated" if written.is_repeated else str(written.status),
+        answer=" ".join((str(written.status), *repeated, ", ".join(written.changed))).rstrip(),
         location=written.location,
         delivered_ms=batch.round.now_ms,
     )
     telemetry.count_delivery_attempt(delivery.system, "delivered")
     lag_s = (batch.round.now_ms - parcel.event.received_ms) / 1000
     telemetry.observe_delivery_lag(delivery.system, lag_s)
-    end = _End("complete", BusinessStatus.DELIVERED, http_status=written.status)
+    end = _End(
+        "complete",
+        BusinessStatus.DELIVERED,
+        http_status=written.status,
+        changed=written.changed,
+    )
     return _with_job(batch, parcel, settlement, end)
 
 
@@ -252,7 +260,8 @@ def _unreached(batch: _Batch, parcel: _Parcel, fate: NotReached) -> _Outcome:
     )
     telemetry.count_delivery_attempt(delivery.system, "retry")
     reason = f"The EHR did not take it: {fate.error}."
-    records = (_consent(batch, parcel), _sent(batch, parcel, reason, None))
+    end = _End("fail", BusinessStatus.DELIVERY_PENDING, reason)
+    records = (_consent(batch, parcel), _sent(batch, parcel, end))
     return _Outcome(settlement, None, tuple(r for r in records if r is not None))
 
 
@@ -275,9 +284,7 @@ _STATES: dict[JobEvent, JobState] = {
 def _with_job(batch: _Batch, parcel: _Parcel, settlement: Settlement, end: _End) -> _Outcome:
     """Settle a delivery and its job; a refused job stays refused, whatever its delivery does."""
     job, advance = parcel.job, None
-    records = [_consent(batch, parcel)]
-    if parcel.report is not None:
-        records.append(_sent(batch, parcel, end.reason, end.http_status))
+    records = [_consent(batch, parcel), _sent(batch, parcel, end)]
     if job.state is JobState.IN_PROGRESS:
         advance = _advance(batch, parcel, end)
         frame = step_of(job, batch.round, end.reason)
@@ -305,12 +312,18 @@ def _consent(batch: _Batch, parcel: _Parcel) -> AuditRecord | None:
     return consent_record(parcel.job, batch.opened, parcel.decision, "deliver", user)
 
 
-def _sent(batch: _Batch, parcel: _Parcel, reason: str, http_status: int | None) -> AuditRecord:
+def _sent(batch: _Batch, parcel: _Parcel, end: _End) -> AuditRecord | None:
+    if parcel.report is None:
+        return None
+    is_changed = AS_OBSERVATION in end.changed
+    written = parcel.report.as_observation() if is_changed else parcel.report
     return audit.delivered(
-        step_of(parcel.job, batch.round, reason),
+        step_of(parcel.job, batch.round, end.reason),
         ehr=system_agent(parcel.delivery.system, AgentKind.SERVER),
-        identifier=parcel.delivery.identifier,
-        http_status=http_status,
+        result=audit.DeliveredResult(
+            parcel.delivery.identifier, written.resource_type, ", ".join(end.changed)
+        ),
+        http_status=end.http_status,
         attempt=parcel.delivery.attempt,
     )
 

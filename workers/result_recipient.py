@@ -4,7 +4,10 @@ The ladder, from the cheapest for both sides to what every FHIR server can:
 
 1. one transaction Bundle for many reports;
 2. where the EHR refuses the whole, one transaction for each report;
-3. where it takes no transactions, Device, Observation and Provenance one after the other.
+3. where it takes no transactions, Device, result, Media and Provenance one after the other.
+
+An EHR without RiskAssessment gets the result as an Observation, one without Media gets it without
+(`workers.ehr_abilities`); the outcome says so.
 
 A report that may have been written before (an answer was lost, a worker died) is searched for
 first. `If-None-Exist` alone is not trusted: some EHRs ignore it, and some ignore a search
@@ -16,19 +19,22 @@ Source: FHIR R4 RESTful API; docs/architecture.md (deliver).
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import orjson
 
-from adapters.fhir_rest.answers import WriteOutcome
+from adapters.fhir_rest.answers import EhrCapabilities, WriteOutcome
 from adapters.fhir_rest.errors import EhrAnswerUnreadable, EhrRefused, MultipleMatches
 from gateway.core.errors import GatewayError, ProcessingError, TransientError
-from gateway.core.findings import DIGEST_SYSTEM, RESULT_SYSTEM, Report
+from gateway.core.findings import DIGEST_SYSTEM, RESULT_SYSTEM, Json, Report
 from gateway.core.write_back import (
     CONTAINED_DEVICE,
+    WITHOUT_MEDIA,
     StoredReport,
+    attachments_of,
     device_condition,
+    identifier_of,
     is_device,
     is_provenance,
     is_result,
@@ -38,19 +44,22 @@ from gateway.core.write_back import (
     transaction,
     with_device,
 )
+from workers.ehr_abilities import REMEMBER_S, EhrAbilities
 
 #: Reports of one transaction: enough to share its cost, few enough for any EHR's limits.
 REPORTS_PER_TRANSACTION = 20
-#: How long an EHR that took no transaction is not asked again whether it does now.
-_REMEMBER_S = 600.0
 #: Statuses that are about the service or our access to it and not about what was sent.
 _OF_THE_SERVICE = frozenset({403, 404, 405, 410, 501})
-_CREATED = 201
+#: Statuses that say that a resource type is not there.
+_NO_SUCH_TYPE = frozenset({404, 405, 501})
 _FOUND = 200
 
 
 class Ehr(Protocol):
     """What is needed of the client of an EHR; `adapters.fhir_rest` has one."""
+
+    def capabilities(self) -> EhrCapabilities:
+        """Ask the EHR what it can do."""
 
     def search(
         self, resource_type: str, params: Sequence[tuple[str, str]], *, max_pages: int = 5
@@ -71,14 +80,16 @@ class Written:
     """The result is in the EHR.
 
     Attributes:
-        location: `Observation/<id>`, None when the EHR does not say.
+        location: For example `Observation/<id>`, None when the EHR does not say.
         status: HTTP status; 200 when it was there already.
         is_repeated: The EHR holds it more than once: people have to look at it.
+        changed: In what it had to be changed for the EHR, for example `as Observation`.
     """
 
     location: str | None
     status: int
     is_repeated: bool = False
+    changed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -114,6 +125,7 @@ class ResultRecipient:
         self._monotonic = monotonic
         self._no_transactions_until = float("-inf")
         self._devices: dict[str, str] = {}
+        self._abilities = EhrAbilities(ehr, monotonic=monotonic)
 
     def write(
         self, reports: Sequence[StoredReport], *, repeated: frozenset[str]
@@ -128,19 +140,17 @@ class ResultRecipient:
         maybe = [report for report in reports if report.identifier in repeated]
         for chunk in _chunks(maybe):
             fates.update(self._search(chunk))
-        for chunk in _chunks([each for each in reports if each.identifier not in fates]):
+        rest = [self._abilities.fitted(r) for r in reports if r.identifier not in fates]
+        for chunk in _chunks(rest):
             fates.update(self._write(chunk))
         return fates
 
     def _search(self, reports: Sequence[StoredReport]) -> dict[str, Fate]:
         """Give the fate of those that are in the EHR, or that can't be looked for."""
         try:
-            found = self._find("Observation", "identifier", [r.identifier for r in reports])
+            found = self._found(reports)
         except TransientError as error:
             return dict.fromkeys((r.identifier for r in reports), _not_reached(error))
-        except GatewayError:
-            # An EHR that can't search by identifier: its own conditional create has to do.
-            return {}
         fates: dict[str, Fate] = {}
         for report in reports:
             matches = [each for each in found if is_result(each, report.identifier)]
@@ -148,18 +158,53 @@ class ResultRecipient:
                 fates[report.identifier] = self._complete(report, matches)
         return fates
 
+    def _found(self, reports: Sequence[StoredReport]) -> list[dict[str, Any]]:
+        """Look for results in every form that they may have been written in.
+
+        Raises:
+            TransientError: The EHR is away.
+        """
+        by_type: dict[str, list[str]] = {}
+        for report in reports:
+            for name in report.types:
+                by_type.setdefault(name, []).append(report.identifier)
+        found: list[dict[str, Any]] = []
+        for name, identifiers in by_type.items():
+            try:
+                found += self._find(name, "identifier", identifiers)
+            except TransientError:
+                raise
+            except GatewayError:
+                # An EHR that can't search so: its own conditional create has to do.
+                continue
+        return found
+
     def _complete(self, report: StoredReport, found: Sequence[Mapping[str, Any]]) -> Fate:
-        """Write the Provenance of an Observation that is there, unless it is there too."""
-        location = f"Observation/{found[0].get('id')}"
+        """Write what belongs to a result that is there, unless it is there too."""
+        form = str(found[0].get("resourceType"))
+        if form != report.resource_type:
+            report = report.as_observation()
+        report = self._abilities.without_what_it_lacks(report)
+        written = Written(
+            f"{form}/{found[0].get('id')}",
+            _FOUND,
+            is_repeated=len(found) > 1,
+            changed=report.changed,
+        )
         try:
-            if report.provenance is not None and not self._has_provenance(report.identifier):
-                placed = with_device(report.opened(), self._device(report))
-                self._write_provenance(placed, location)
+            return self._add_missing(report, written)
         except TransientError as error:
             return _not_reached(error)
         except GatewayError:
-            pass  # the result itself is there; that is what counts
-        return Written(location, _FOUND, is_repeated=len(found) > 1)
+            return written  # the result itself is there; that is what counts
+
+    def _add_missing(self, report: StoredReport, written: Written) -> Written:
+        if report.provenance is not None and self._has_provenance(report.identifier):
+            report = replace(report, provenance=None)
+        if report.provenance is None and not report.attachments:
+            return written
+        placed = with_device(report.opened(), self._device(report))
+        return self._write_beside(placed, written, is_repeat=True)
 
     def _has_provenance(self, identifier: str) -> bool:
         found = self._find("Provenance", "_tag", [identifier])
@@ -194,7 +239,7 @@ class ResultRecipient:
             return fates
         fates = self._one_by_one(reports)
         if any(isinstance(fate, Written) for fate in fates.values()):
-            self._no_transactions_until = self._monotonic() + _REMEMBER_S
+            self._no_transactions_until = self._monotonic() + REMEMBER_S
         return fates
 
     def _as_transaction(self, reports: Sequence[StoredReport]) -> dict[str, Fate]:
@@ -207,8 +252,8 @@ class ResultRecipient:
             if outcome.is_success:
                 self._remember_device(digest, outcome.reference)
         return {
-            report.identifier: _fate_of(outcomes[position])
-            for report, position in zip(reports, made.observations, strict=True)
+            report.identifier: _fate_of(outcomes[position], report)
+            for report, position in zip(reports, made.results, strict=True)
         }
 
     def _one_by_one(self, reports: Sequence[StoredReport]) -> dict[str, Fate]:
@@ -225,42 +270,83 @@ class ResultRecipient:
     def _alone(self, report: StoredReport) -> Fate:
         try:
             placed = with_device(report.opened(), self._device(report))
-            written = self._write_observation(placed)
+            written = self._write_result(placed, report)
         except TransientError as error:
             return _not_reached(error)
         except MultipleMatches:
             return self._search([report]).get(report.identifier, _unclear())
         except EhrRefused as error:
             self._forget_devices([report])
-            return _refused(error)
+            return self._without_its_type(report, error)
         except GatewayError as error:
             return NotReached(type(error).__name__, is_of_system=False)
-        return self._with_provenance(report, placed, written)
+        return self._with_the_rest(report, placed, written)
 
-    def _with_provenance(self, report: StoredReport, placed: Report, written: Written) -> Fate:
+    def _without_its_type(self, report: StoredReport, error: EhrRefused) -> Fate:
+        """Write the other form where the EHR turns out not to have the first one's type."""
+        if report.instead is None or error.status not in _NO_SUCH_TYPE:
+            return _refused(error)
+        self._abilities.refused(report.resource_type)
+        return self._alone(report.as_observation())
+
+    def _with_the_rest(self, report: StoredReport, placed: Report, written: Written) -> Fate:
         if written.location is None:  # the EHR did not say where: look for it
             return self._search([report]).get(report.identifier, written)
         try:
-            self._write_provenance(placed, written.location)
+            return self._write_beside(placed, written, is_repeat=False)
         except TransientError as error:
             return _not_reached(error)
         except GatewayError:
-            pass  # an EHR without Provenance: the Observation names its Device all the same
-        return written
+            return written  # an EHR without Provenance: the result names its Device all the same
 
-    def _write_observation(self, report: Report) -> Written:
+    def _write_result(self, placed: Report, report: StoredReport) -> Written:
         outcome = self._ehr.create(
-            "Observation",
-            orjson.dumps(report.observation),
+            report.resource_type,
+            orjson.dumps(placed.result),
             if_none_exist=result_condition(report.identifier),
         )
-        return Written(outcome.reference, outcome.status)
+        return Written(outcome.reference, outcome.status, changed=report.changed)
 
-    def _write_provenance(self, report: Report, location: str) -> None:
-        provenance = provenance_of(report, location)
+    def _write_beside(self, report: Report, written: Written, *, is_repeat: bool) -> Written:
+        """Write Media and Provenance of a result whose place is known.
+
+        Raises:
+            GatewayError: The EHR does not take the Provenance.
+        """
+        place = str(written.location)
+        places = [place]
+        for media in attachments_of(report, place):
+            try:
+                places += self._attach(media, is_repeat=is_repeat)
+            except MultipleMatches:
+                continue  # it is there, more than once; the Provenance is about the result then
+            except EhrRefused as error:
+                if error.status in _NO_SUCH_TYPE:
+                    self._abilities.refused("Media")
+                written = replace(written, changed=(*written.changed, WITHOUT_MEDIA))
+        provenance = provenance_of(report, *places)
         if provenance is not None:
             condition = provenance_condition(report.identifier)
             self._ehr.create("Provenance", orjson.dumps(provenance), if_none_exist=condition)
+        return written
+
+    def _attach(self, media: Json, *, is_repeat: bool) -> list[str]:
+        """Give the place of a Media, written where it is not there; none where nobody says.
+
+        Raises:
+            EhrRefused: The EHR does not take it.
+            TransientError: The EHR is away.
+        """
+        own = identifier_of(media)
+        found: list[Json] = []
+        if is_repeat:
+            with suppress(ProcessingError):  # it can't be searched for: its condition has to do
+                found = [m for m in self._find("Media", "identifier", [own]) if is_result(m, own)]
+        if found:
+            return [f"Media/{found[0].get('id')}"]
+        body, condition = orjson.dumps(media), result_condition(own)
+        place = self._ehr.create("Media", body, if_none_exist=condition).reference
+        return [place] if place else []
 
     def _look_for_devices(self, reports: Sequence[StoredReport]) -> None:
         """Learn where Devices are, so that an EHR without conditions makes no second one.
@@ -311,9 +397,9 @@ class ResultRecipient:
         return reference
 
 
-def _fate_of(outcome: WriteOutcome) -> Fate:
+def _fate_of(outcome: WriteOutcome, report: StoredReport) -> Fate:
     if outcome.is_success:
-        return Written(outcome.reference, outcome.status)
+        return Written(outcome.reference, outcome.status, changed=report.changed)
     return _refused(EhrRefused(outcome.status, outcome.codes))
 
 

@@ -103,6 +103,14 @@ class EhrCapabilities:
         """Give what the EHR can do with a type; nothing when it does not name it."""
         return self.types.get(resource_type, TypeCapabilities())
 
+    def takes(self, resource_type: str) -> bool:
+        """Say whether it lets such a resource be created; true when it names no type at all."""
+        said = self.types.get(resource_type)
+        if said is None:
+            return not self.types
+        # Interactions are optional: naming a type without any says that it is there.
+        return not said.interactions or "create" in said.interactions
+
 
 def read_json(body: bytes) -> dict[str, Any]:
     """Read a FHIR JSON answer.

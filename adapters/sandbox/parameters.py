@@ -99,6 +99,23 @@ _BY_TYPE: Mapping[str, tuple[Parameter, ...]] = {
         _date("date", *_EFFECTIVE),
         _reference("result", to="Observation"),
     ),
+    "RiskAssessment": (
+        *_subject(),
+        _date("date", "occurrenceDateTime", "occurrencePeriod"),
+        _token("method"),
+        _token("risk", "prediction.qualitativeRisk"),
+        _reference("performer", to="Device"),
+        _reference("encounter", to="Encounter"),
+    ),
+    "Media": (
+        *_subject(),
+        _token("status"),
+        _token("type"),
+        _token("modality"),
+        _date("created", "createdDateTime", "createdPeriod"),
+        _reference("device", to="Device"),
+        _reference("encounter", to="Encounter"),
+    ),
     "Consent": (
         _reference("patient", to="Patient"),
         _token("status"),

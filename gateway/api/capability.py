@@ -43,7 +43,7 @@ def _resource(name: str) -> dict[str, object]:
     described: dict[str, object] = {"type": name}
     if name == "Task":
         codes += ["read", "search-type"]
-    if name == "Observation":
+    if name in {"Observation", "RiskAssessment"}:
         codes += ["search-type"]
         described["searchParam"] = [{"name": "patient", "type": "reference"}]
     if name == "AuditEvent":

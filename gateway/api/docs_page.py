@@ -70,7 +70,7 @@ def _who(call: dict[str, Any]) -> str:
 
 def _example(base_url: str, path: str, verb: str, call: dict[str, Any]) -> str:
     filled = path.replace("{type}", "Observation").replace("{id}", "example-1")
-    if path in ("/fhir/Observation", "/fhir/AuditEvent"):
+    if path in ("/fhir/Observation", "/fhir/RiskAssessment", "/fhir/AuditEvent"):
         filled += "?patient=Patient/example-1&_count=20"
     lines = [f"curl -X {verb.upper()} '{base_url}{filled}'"]
     if call["security"]:

@@ -32,7 +32,7 @@ def describe(app: FastAPI) -> None:
 
 _ABOUT = (
     "On-premise FHIR R4 gateway: push resources, get a Task; results are written back into the "
-    "EHR as AI-labelled Observations. Get a token with `nadi access add`."
+    "EHR as AI-labelled Observations or RiskAssessments. Get a token with `nadi access add`."
 )
 
 
@@ -60,14 +60,7 @@ def _paths() -> dict[str, Any]:
                 needs=Permission.READ_TASKS,
             )
         },
-        "/fhir/Observation": {
-            "get": _call(
-                "A patient's results",
-                "Bundle of Observations",
-                [_parameter("patient", "query", is_required=True), system, *count],
-                needs=Permission.READ_RESULTS,
-            )
-        },
+        **_results([system, *count]),
         "/fhir/AuditEvent": {
             "get": _call(
                 "Search the audit log",
@@ -83,6 +76,21 @@ def _paths() -> dict[str, Any]:
         "/health/ready": {"get": _call("Readiness", "Ready to accept events")},
         "/metrics": {"get": _call("Prometheus metrics", "Counts and times")},
         "/site.schema.json": {"get": _call("JSON Schema of the site file", "Schema")},
+    }
+
+
+def _results(parameters: list[dict[str, Any]]) -> dict[str, Any]:
+    patient = _parameter("patient", "query", is_required=True)
+    return {
+        f"/fhir/{name}": {
+            "get": _call(
+                "A patient's results",
+                f"Bundle of {name}s",
+                [patient, *parameters],
+                needs=Permission.READ_RESULTS,
+            )
+        }
+        for name in ("Observation", "RiskAssessment")
     }
 
 

@@ -1,9 +1,11 @@
 """`GET /fhir/Observation?patient=`: a patient's results, for the role `clinician`; itself audited.
 
-The results are Nadi's own: what it wrote, or is about to write, into the EHR. The patient has to
-be named, so that nobody browses.
+The results are Nadi's own: what it wrote, or is about to write, into the EHR, each under the type
+that it has there: a RiskAssessment is an Observation in an EHR that has no other. The patient has
+to be named, so that nobody browses.
 """
 
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from starlette.concurrency import run_in_threadpool
@@ -12,16 +14,20 @@ from starlette.responses import Response
 from gateway.api.edge import Call, Edge
 from gateway.api.outcome import fhir_response
 from gateway.api.paging import count_of, insist_on_known, next_link, next_of, searchset
+from gateway.core.delivery import Delivery
 from gateway.core.errors import ContentError
 from gateway.core.findings import Report
+from gateway.core.write_back import AS_OBSERVATION
 from gateway.store.jobs import JobFilter
+from gateway.store.unit_of_work import UnitOfWork
 
 
 class Results:
-    """Reads results out of the deliveries."""
+    """Reads results of one type out of the deliveries."""
 
-    def __init__(self, edge: Edge) -> None:
+    def __init__(self, edge: Edge, resource_type: str) -> None:
         self._edge = edge
+        self._type = resource_type
 
     async def search(self, call: Call) -> Response:
         """Give the newest results of one patient."""
@@ -32,18 +38,30 @@ class Results:
         count, before = count_of(call.request), next_of(call.request)
         results, last = await run_in_threadpool(self._find, patient_key, count, before)
         await self._edge.record_query(
-            call, f"Observation?patient-key={patient_key}&_count={count}", {patient_key}
+            call, f"{self._type}?patient-key={patient_key}&_count={count}", {patient_key}
         )
         return fhir_response(searchset(call.request, results, following=next_link("before", last)))
 
     def _find(
         self, patient_key: str, count: int, before: str | None
     ) -> tuple[list[dict[str, Any]], str | None]:
-        """Give a page of results, and the job that the next page starts after."""
+        """Give a page of results, and the job that the next page starts after.
+
+        A page is of jobs: one whose results are of the other type is shorter than `count`.
+        """
         wanted = JobFilter(patient_key=patient_key, before_id=before, limit=count)
         with self._edge.store.read() as uow:
             jobs = uow.jobs.find(wanted)
-            deliveries = uow.deliveries.of_jobs([job.id for job in jobs])
-            bodies = [uow.deliveries.body(deliveries[j.id]) for j in jobs if j.id in deliveries]
+            known = uow.deliveries.of_jobs([job.id for job in jobs])
+            deliveries = [known[job.id] for job in jobs if job.id in known]
+            found = list(_written(uow, deliveries))
         last = jobs[-1].id if len(jobs) == count else None
-        return [Report.from_json(body).observation for body in bodies], last
+        return [each for each in found if each["resourceType"] == self._type], last
+
+
+def _written(uow: UnitOfWork, deliveries: Sequence[Delivery]) -> Iterator[dict[str, Any]]:
+    """Give each result in the form in which its EHR has it or is to have it."""
+    for delivery in deliveries:
+        report = Report.from_json(uow.deliveries.body(delivery))
+        is_changed = AS_OBSERVATION in delivery.last_answer
+        yield report.observation if is_changed else report.result

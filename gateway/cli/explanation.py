@@ -78,7 +78,7 @@ class Explanation:
     Attributes:
         why_not: Why it does not match; None when it does.
         not_here: `system|code` that the EHR would be asked for.
-        observation: The Observation that would be written; None when there is none.
+        result: What would be written; None when there is nothing.
     """
 
     name: str
@@ -88,7 +88,7 @@ class Explanation:
     inputs: tuple[FeatureInput, ...] = ()
     refusal: Refusal | None = None
     not_here: tuple[str, ...] = ()
-    observation: Json | None = None
+    result: Json | None = None
     notes: list[str] = field(default_factory=list)
 
 
@@ -196,7 +196,7 @@ class Explainer:
             made.refusal = read
             return
         made.inputs = read.inputs
-        made.observation = self._result(each, made, read, at)
+        made.result = self._result(each, made, read, at)
 
     def _resources(self, made: Explanation, sample: Sample) -> list[Json]:
         """Give what is known of the patient; the sample comes last and so counts as newer."""
@@ -235,7 +235,7 @@ class Explainer:
         made_report = report(
             runtime.model.manifest, outputs, inputs=read.inputs, context=context, runtime=ran
         )
-        found: Json = orjson.loads(orjson.dumps(made_report.observation))
+        found: Json = orjson.loads(orjson.dumps(made_report.result))
         return found
 
     def _identifier(self, each: Sampled) -> str:

@@ -179,7 +179,7 @@ def _as_json(each: Explanation) -> dict[str, object]:
         if each.refusal is None
         else {"reason": each.refusal.reason, "text": each.refusal.text},
         "would_ask_ehr_for": list(each.not_here),
-        "observation": each.observation,
+        "result": each.result,
         "notes": each.notes,
     }
 
@@ -243,12 +243,12 @@ def _show_inputs(each: Explanation) -> None:
 
 
 def _show_result(each: Explanation) -> None:
-    if each.observation is None:
+    if each.result is None:
         return
     is_permitted = each.consent is None or each.consent.is_permitted
     words = "would be written" if is_permitted else "would be written if the patient consented"
-    out.print(f"  This Observation {words}:")
-    text = _pretty(each.observation)
+    out.print(f"  This {each.result['resourceType']} {words}:")
+    text = _pretty(each.result)
     out.print(Syntax(text, "json", background_color="default", word_wrap=True))
 
 

@@ -45,6 +45,7 @@ __all__ = [
     "AuditEventMalformed",
     "AuditRecord",
     "AuditedModel",
+    "DeliveredResult",
     "JobEvent",
     "OtherEvent",
     "Outcome",
@@ -200,22 +201,46 @@ def inferred(
     )
 
 
+@dataclass(frozen=True)
+class DeliveredResult:
+    """A result on its way to an EHR, as its event names it.
+
+    Attributes:
+        identifier: Its own identifier value.
+        resource_type: As what it is written.
+        changed: In what it had to be changed for the EHR; empty when in nothing.
+    """
+
+    identifier: str
+    resource_type: str
+    changed: str = ""
+
+
 def delivered(
-    step: Step, *, ehr: AuditAgent, identifier: str, http_status: int | None, attempt: int
+    step: Step,
+    *,
+    ehr: AuditAgent,
+    result: DeliveredResult,
+    http_status: int | None,
+    attempt: int,
 ) -> AuditRecord:
     """(6) We wrote a result into an EHR, or tried to.
 
     Args:
         step: With outcome and reason when the EHR did not take it.
         ehr: The server that was written to.
-        identifier: The result's own identifier value.
+        result: What was written.
         http_status: What the EHR answered; None when it did not.
         attempt: How many times it has been tried.
     """
-    answer = {"http-status": str(http_status or ""), "attempt": str(attempt)}
+    answer = {
+        "http-status": str(http_status or ""),
+        "attempt": str(attempt),
+        "changed": result.changed,
+    }
     data = {
         **balp.DATA_ENTITY,
-        "what": identified(RESULT_SYSTEM, identifier, "Observation"),
+        "what": identified(RESULT_SYSTEM, result.identifier, result.resource_type),
         "detail": entity_details(answer),
     }
     agents = _beside_us(step, ehr)

@@ -27,7 +27,9 @@ _TIME_ELEMENTS = (
 )
 
 
-#: Statuses of an Observation whose value may be used.
+#: Types whose status is an observation-status.
+_FINDINGS = frozenset({"Observation", "RiskAssessment"})
+#: Statuses of those whose value may be used.
 SETTLED = frozenset({"final", "amended", "corrected"})
 
 
@@ -102,9 +104,9 @@ def is_made_by_ai(content: Mapping[str, Any]) -> bool:
 
 
 def is_unsettled(content: Mapping[str, Any]) -> bool:
-    """Say whether a resource can't be relied on: an Observation that is not final, or an error."""
+    """Say whether a resource can't be relied on: a finding that is not final, or an error."""
     status = content.get("status")
-    if content["resourceType"] == "Observation":
+    if content["resourceType"] in _FINDINGS:
         return status not in SETTLED
     return status == "entered-in-error"
 

@@ -1,11 +1,13 @@
 """(6) How reports are put to an EHR: as one transaction Bundle, or one resource after the other.
 
-* Every entry is a conditional create: `identifier` finds a Device or an Observation that is there
-  already; a Provenance has no identifier in R4, so its tag does (`_tag`).
+* Every entry is a conditional create: `identifier` finds a Device, a result or an attachment that
+  is there already; a Provenance has no identifier in R4, so its tag does (`_tag`).
 * Inside a Bundle the resources refer to each other by `urn:uuid:`, which the EHR replaces by the
   ids it gives; a Device whose place is known (`with_device`) is referred to there and not sent.
 * A report is put into a Bundle as the bytes in which it was stored; `StoredReport.opened` gives its
   resources where an EHR wants them changed.
+* An EHR that has no RiskAssessment or no Media gets what it can keep (`as_observation`,
+  `without_attachments`); what was changed for it is remembered with the result.
 * One canonical spelling of each condition, since some EHRs compare the text of it.
 
 Source: FHIR R4 RESTful API, transaction and conditional create.
@@ -25,11 +27,18 @@ from gateway.core.findings import (
     Json,
     Report,
     device_urn,
-    observation_urn,
+    result_urn,
 )
 
-#: Reference to a Device that lies inside the Observation.
+#: Reference to a Device that lies inside the result.
 CONTAINED_DEVICE = "#model"
+
+#: What is said of a result that was changed for an EHR.
+AS_OBSERVATION = "as Observation"
+WITHOUT_MEDIA = "without Media"
+
+#: The element in which a resource names the Device that made it.
+_MADE_BY = {"Observation": "device", "RiskAssessment": "performer", "Media": "device"}
 
 
 class _Identifier(msgspec.Struct):
@@ -38,14 +47,21 @@ class _Identifier(msgspec.Struct):
 
 class _Identified(msgspec.Struct):
     identifier: tuple[_Identifier, ...]
+    resource_type: str = msgspec.field(name="resourceType")
 
     @property
     def first(self) -> str:
         return self.identifier[0].value
 
 
-_PARTS = msgspec.json.Decoder(tuple[msgspec.Raw, msgspec.Raw, msgspec.Raw])
+class _More(msgspec.Struct):
+    attachments: tuple[msgspec.Raw, ...] = ()
+    instead: msgspec.Raw = msgspec.Raw()
+
+
+_PARTS = msgspec.json.Decoder(list[msgspec.Raw])
 _IDENTIFIED = msgspec.json.Decoder(_Identified)
+_MORE = msgspec.json.Decoder(_More)
 _ABSENT = b"null"
 
 
@@ -54,18 +70,26 @@ class StoredReport:
     """A report as `Report.to_json` wrote it, cut into its resources and not yet opened.
 
     Attributes:
-        identifier: Value of the Observation's identifier.
+        identifier: Value of the result's identifier.
         digest: Digest of the model, the Device's identifier.
-        observation: JSON of the Observation.
+        resource_type: Of the result.
+        result: JSON of the result.
         device: JSON of the Device.
         provenance: JSON of the Provenance, where there is one.
+        attachments: JSON of each Media that belongs to the result.
+        instead: JSON of the Observation for an EHR without the result's type, where there is one.
+        changed: In what it differs from what the manifest wants, for the sake of the EHR.
     """
 
     identifier: str
     digest: str
-    observation: bytes = field(repr=False)
+    resource_type: str
+    result: bytes = field(repr=False)
     device: bytes = field(repr=False)
     provenance: bytes | None = field(repr=False)
+    attachments: tuple[bytes, ...] = field(default=(), repr=False)
+    instead: bytes | None = field(default=None, repr=False)
+    changed: tuple[str, ...] = ()
 
     @classmethod
     def read(cls, body: bytes) -> Self:
@@ -74,19 +98,51 @@ class StoredReport:
         Raises:
             msgspec.DecodeError: It is not what `Report.to_json` writes.
         """
-        observation, device, provenance = (bytes(part) for part in _PARTS.decode(body))
+        result, device, provenance, *more = map(bytes, _PARTS.decode(body))
+        rest = _MORE.decode(more[0]) if more else _More()
+        head = _IDENTIFIED.decode(result)
         return cls(
-            _IDENTIFIED.decode(observation).first,
+            head.first,
             _IDENTIFIED.decode(device).first,
-            observation,
+            head.resource_type,
+            result,
             device,
-            None if provenance == _ABSENT else provenance,
+            _present(provenance),
+            tuple(map(bytes, rest.attachments)),
+            _present(bytes(rest.instead)),
         )
 
     def opened(self) -> Report:
         """Give its resources."""
-        provenance = orjson.loads(self.provenance) if self.provenance else None
-        return Report(orjson.loads(self.observation), orjson.loads(self.device), provenance)
+        return Report(
+            orjson.loads(self.result),
+            orjson.loads(self.device),
+            orjson.loads(self.provenance) if self.provenance else None,
+            tuple(orjson.loads(each) for each in self.attachments),
+            orjson.loads(self.instead) if self.instead else None,
+        )
+
+    @property
+    def types(self) -> tuple[str, ...]:
+        """Resource types that the result may stand under in an EHR."""
+        return (self.resource_type, "Observation") if self.instead else (self.resource_type,)
+
+    def as_observation(self) -> "StoredReport":
+        """Give the report for an EHR that does not have the result's type.
+
+        Without another form it is given as it is.
+        """
+        if self.instead is None:
+            return self
+        changed = (*self.changed, AS_OBSERVATION)
+        return replace(
+            self, resource_type="Observation", result=self.instead, instead=None, changed=changed
+        )
+
+    def without_attachments(self) -> "StoredReport":
+        """Give the report for an EHR that has no Media."""
+        changed = (*self.changed, WITHOUT_MEDIA) if self.attachments else self.changed
+        return replace(self, attachments=(), changed=changed)
 
     def placed(self, reference: str) -> "StoredReport":
         """Give the report with the Device's place in the EHR, as `with_device` does.
@@ -94,28 +150,35 @@ class StoredReport:
         Where the bytes name the Device just once, they are changed without being opened.
         """
         urn = _urn_start(self.digest)
-        resources = [part for part in (self.observation, self.provenance) if part]
+        others = [part for part in (self.provenance, self.instead) if part]
+        resources = [self.result, *others, *self.attachments]
         if reference == CONTAINED_DEVICE or any(part.count(urn) != 1 for part in resources):
-            return StoredReport.read(with_device(self.opened(), reference).to_json())
+            opened = StoredReport.read(with_device(self.opened(), reference).to_json())
+            return replace(opened, changed=self.changed)
         place = _reference_start(reference)
-        changed = self.provenance and self.provenance.replace(urn, place)
-        return replace(self, observation=self.observation.replace(urn, place), provenance=changed)
+        return replace(
+            self,
+            result=self.result.replace(urn, place),
+            provenance=self.provenance and self.provenance.replace(urn, place),
+            attachments=tuple([each.replace(urn, place) for each in self.attachments]),
+            instead=self.instead and self.instead.replace(urn, place),
+        )
 
 
 @dataclass(frozen=True)
 class Transaction:
-    """A transaction Bundle, and where in it each report's Observation stands.
+    """A transaction Bundle, and where in it each report's result stands.
 
     Attributes:
         body: The Bundle as JSON.
         devices: Digests of the models whose Devices are the first entries, in their order.
-        observations: For each report the index of its Observation among the entries.
+        results: For each report the index of its result among the entries.
         size: Number of entries.
     """
 
     body: bytes
     devices: tuple[str, ...]
-    observations: tuple[int, ...]
+    results: tuple[int, ...]
     size: int
 
 
@@ -134,19 +197,38 @@ def transaction(reports: Sequence[StoredReport], places: Mapping[str, str]) -> T
     ]
     positions = range(len(entries), len(entries) + len(reports))
     for report in placed:
-        urn, condition = observation_urn(report.identifier), result_condition(report.identifier)
-        entries.append(_entry("Observation", report.observation, condition, urn))
+        urn, condition = result_urn(report.identifier), result_condition(report.identifier)
+        entries.append(_entry(report.resource_type, report.result, condition, urn))
+    for report in placed:
+        entries += _attachment_entries(report)
     entries += [
-        _entry("Provenance", report.provenance, provenance_condition(report.identifier))
+        _entry("Provenance", provenance, provenance_condition(report.identifier))
         for report in placed
-        if report.provenance is not None
+        if (provenance := _provenance(report)) is not None
     ]
     bundle = {"resourceType": "Bundle", "type": "transaction", "entry": entries}
     return Transaction(orjson.dumps(bundle), tuple(devices), tuple(positions), len(entries))
 
 
+def _attachment_entries(report: StoredReport) -> list[Json]:
+    entries = []
+    for attachment in report.attachments:
+        own = _IDENTIFIED.decode(attachment).first
+        entries.append(_entry("Media", attachment, result_condition(own), result_urn(own)))
+    return entries
+
+
+def _provenance(report: StoredReport) -> bytes | None:
+    """Give the Provenance; it has the attachments as its targets too, where they are written."""
+    if report.provenance is None or not report.attachments:
+        return report.provenance
+    opened = report.opened()
+    targets = [result_urn(identifier_of(each)) for each in (opened.result, *opened.attachments)]
+    return orjson.dumps(provenance_of(opened, *targets))
+
+
 def result_condition(identifier: str) -> str:
-    """Give the query that finds a result's Observation."""
+    """Give the query that finds a result, or an attachment of one, by its identifier."""
     return f"identifier={RESULT_SYSTEM}|{identifier}"
 
 
@@ -165,31 +247,51 @@ def with_device(report: Report, reference: str) -> Report:
 
     Args:
         report: The report.
-        reference: `Device/<id>`, or `CONTAINED_DEVICE` for an EHR that takes no Device: then the
-            Observation carries it, and the Provenance names it by its identifier.
+        reference: `Device/<id>`, or `CONTAINED_DEVICE` for an EHR that takes no Device: then each
+            resource carries it, and the Provenance names it by its identifier.
     """
-    observation = {**report.observation, "device": {"reference": reference}}
+    placed = replace(
+        report,
+        result=_made_by(report.result, report.device, reference),
+        attachments=tuple(_made_by(each, report.device, reference) for each in report.attachments),
+        instead=report.instead and _made_by(report.instead, report.device, reference),
+    )
+    if report.provenance is None:
+        return placed
     who: Json = {"reference": reference}
     if reference == CONTAINED_DEVICE:
-        observation["contained"] = [{**report.device, "id": CONTAINED_DEVICE.removeprefix("#")}]
         who = {"type": "Device", "identifier": report.device["identifier"][0]}
-    if report.provenance is None:
-        return replace(report, observation=observation)
     author, *others = report.provenance["agent"]
     named = {**author, "who": {**who, "display": author["who"]["display"]}}
-    provenance = {**report.provenance, "agent": [named, *others]}
-    return replace(report, observation=observation, provenance=provenance)
+    return replace(placed, provenance={**report.provenance, "agent": [named, *others]})
 
 
-def provenance_of(report: Report, observation: str) -> Json | None:
-    """Give the Provenance with the Observation's place in the EHR as its target."""
+def _made_by(resource: Json, device: Json, reference: str) -> Json:
+    made = {**resource, _MADE_BY[resource["resourceType"]]: {"reference": reference}}
+    if reference == CONTAINED_DEVICE:
+        made["contained"] = [{**device, "id": CONTAINED_DEVICE.removeprefix("#")}]
+    return made
+
+
+def provenance_of(report: Report, *places: str) -> Json | None:
+    """Give the Provenance with the places of the result and its attachments as its targets."""
     if report.provenance is None:
         return None
-    return {**report.provenance, "target": [{"reference": observation}]}
+    return {**report.provenance, "target": [{"reference": place} for place in places]}
+
+
+def attachments_of(report: Report, place: str) -> list[Json]:
+    """Give the attachments as parts of the result that stands at this place."""
+    return [{**each, "partOf": [{"reference": place}]} for each in report.attachments]
+
+
+def identifier_of(resource: Json) -> str:
+    """Give the value of the first identifier of a result or an attachment."""
+    return str(resource["identifier"][0]["value"])
 
 
 def is_result(resource: Json, identifier: str) -> bool:
-    """Say whether an Observation is this result; an EHR may ignore what it was asked for."""
+    """Say whether a resource is this result; an EHR may ignore what it was asked for."""
     return _has_identifier(resource, RESULT_SYSTEM, identifier)
 
 
@@ -207,6 +309,10 @@ def is_device(resource: Json, digest: str) -> bool:
 def _has_identifier(resource: Json, system: str, value: str) -> bool:
     found = resource.get("identifier") or ()
     return any((each.get("system"), each.get("value")) == (system, value) for each in found)
+
+
+def _present(part: bytes) -> bytes | None:
+    return part if part and part != _ABSENT else None
 
 
 @lru_cache(maxsize=64)

@@ -122,9 +122,9 @@ deliveries = Table(
     Column("job_id", String(36), nullable=False, unique=True),
     Column("system", String(64), nullable=False),
     Column("patient_key", String(64), nullable=False),
-    # the Observation's identifier value, derived from event version, route and model digest
+    # the result's identifier value, derived from event version, route and model digest
     Column("identifier", String(64), nullable=False, unique=True),
-    # sealed JSON: the Observation, Device and Provenance to be written
+    # sealed JSON: the resources to be written, see gateway.core.findings.Report
     Column("body", LargeBinary, nullable=False),
     Column("state", String(16), nullable=False),
     Column("attempt", Integer, nullable=False, server_default="0"),
@@ -133,7 +133,7 @@ deliveries = Table(
     Column("lease_until_ms", BigInteger),
     # What the EHR last said: a status code or an error's name, never its text.
     Column("last_answer", String(128), nullable=False, server_default=""),
-    # Where the EHR keeps it, as `Observation/<id>`; sealed, since an id may name a patient
+    # Where the EHR keeps it, for example `Observation/<id>`; sealed, since an id may name a patient
     Column("location", LargeBinary),
     Column("created_ms", BigInteger, nullable=False),
     Column("delivered_ms", BigInteger),

@@ -12,7 +12,6 @@ from typing import Any
 
 import httpx
 import pytest
-import uvicorn
 
 from adapters.fhir_rest.client import FhirClient
 from adapters.fhir_rest.errors import (
@@ -28,57 +27,23 @@ from adapters.fhir_rest.errors import (
     ForeignAddress,
     MultipleMatches,
 )
-from adapters.sandbox.server import SandboxOptions, create_app
+from tests.sandbox import TOKEN, SandboxEhr
 
 pytestmark = pytest.mark.integration
 
-TOKEN = "sandbox-token"  # noqa: S105
 CANARY = "Zyxwv-Canary"
 
 
-class _Sandbox:
-    """The sandbox EHR on a real socket."""
-
-    def __init__(self) -> None:
-        config = uvicorn.Config(
-            create_app(SandboxOptions(token=TOKEN)), port=0, log_level="critical", ws="none"
-        )
-        self._server = uvicorn.Server(config)
-        self._thread = threading.Thread(target=self._server.run, daemon=True)
-
-    def start(self) -> None:
-        self._thread.start()
-        while not self._server.started:
-            time.sleep(0.01)
-        port = self._server.servers[0].sockets[0].getsockname()[1]
-        self.origin = f"http://127.0.0.1:{port}"
-
-    def stop(self) -> None:
-        self._server.should_exit = True
-        self._thread.join()
-
-    def faults(self, **faults: Any) -> None:
-        self._call("POST", "/sandbox/faults", faults)
-
-    def stats(self) -> Any:
-        return self._call("GET", "/sandbox/stats")
-
-    def _call(self, method: str, path: str, body: Any = None) -> Any:
-        headers = {"Authorization": f"Bearer {TOKEN}"}
-        answer = httpx.request(method, self.origin + path, json=body, headers=headers)
-        return answer.raise_for_status().json()
-
-
 @pytest.fixture(scope="module")
-def running() -> Iterator[_Sandbox]:
-    sandbox = _Sandbox()
+def running() -> Iterator[SandboxEhr]:
+    sandbox = SandboxEhr()
     sandbox.start()
     yield sandbox
     sandbox.stop()
 
 
 @pytest.fixture
-def sandbox(running: _Sandbox) -> Iterator[_Sandbox]:
+def sandbox(running: SandboxEhr) -> Iterator[SandboxEhr]:
     healthy = httpx.get(
         f"{running.origin}/sandbox/faults", headers={"Authorization": f"Bearer {TOKEN}"}
     ).json()
@@ -87,7 +52,7 @@ def sandbox(running: _Sandbox) -> Iterator[_Sandbox]:
 
 
 @pytest.fixture
-def client(sandbox: _Sandbox) -> Iterator[FhirClient]:
+def client(sandbox: SandboxEhr) -> Iterator[FhirClient]:
     with connect(f"{sandbox.origin}/fhir") as connected:
         yield connected
 
@@ -108,7 +73,7 @@ def observation(identifier: str, patient: str = "p") -> bytes:
     return json.dumps(resource).encode()
 
 
-def test_it_reads_what_the_ehr_can_do(client: FhirClient, sandbox: _Sandbox) -> None:
+def test_it_reads_what_the_ehr_can_do(client: FhirClient, sandbox: SandboxEhr) -> None:
     healthy = client.capabilities()
     sandbox.faults(no_conditional_create=True, no_transaction=True, no_update_create=True)
 
@@ -135,7 +100,7 @@ def test_a_conditional_create_writes_once(client: FhirClient) -> None:
 
 
 def test_a_write_whose_answer_was_lost_is_there_when_tried_again(
-    client: FhirClient, sandbox: _Sandbox
+    client: FhirClient, sandbox: SandboxEhr
 ) -> None:
     condition = "identifier=urn:nadi|lost"
     sandbox.faults(drop_after_commit_rate=1)
@@ -229,7 +194,7 @@ def test_several_matches_are_final(client: FhirClient) -> None:
     ],
 )
 def test_an_ehr_in_trouble_is_tried_again_later(
-    sandbox: _Sandbox, faults: dict[str, Any], kind: type[Exception], retry_after_s: float | None
+    sandbox: SandboxEhr, faults: dict[str, Any], kind: type[Exception], retry_after_s: float | None
 ) -> None:
     sandbox.faults(**faults)
 
@@ -242,7 +207,7 @@ def test_an_ehr_in_trouble_is_tried_again_later(
 
 
 def test_an_ehr_that_ignores_a_parameter_finds_everything(
-    client: FhirClient, sandbox: _Sandbox
+    client: FhirClient, sandbox: SandboxEhr
 ) -> None:
     for identifier in ("i1", "i2"):
         client.create("Observation", observation(identifier, patient="i"))

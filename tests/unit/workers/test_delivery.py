@@ -1,12 +1,17 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+import orjson
 import pytest
 
 from adapters.fhir_rest.errors import EhrOverloaded
 from gateway.core.delivery import DeliveryState
+from gateway.core.findings import RESULT_SYSTEM
 from gateway.core.jobs import BusinessStatus, JobState
-from tests.hospital import DIGEST, Hospital, away, consent_of, observation
+from gateway.core.write_back import AS_OBSERVATION
+from gateway.store.audit_log import AuditFilter
+from models.manifest import parse
+from tests.hospital import DIGEST, LOINC, MANIFEST, Hospital, away, consent_of, observation
 from workers.delivery import deliver
 
 
@@ -47,6 +52,53 @@ def test_a_result_is_written_once_with_its_device_and_provenance(hospital: Hospi
     assert hospital.ehr.of("Device")[0]["identifier"][0]["value"] == DIGEST
     assert [each["stage"] for each in hospital.job().decisions] == ["admit", "infer", "deliver"]
     assert hospital.audited()[-3:] == [("consent", "0"), ("deliver", "0"), ("complete", "0")]
+
+
+def as_risk(hospital: Hospital) -> None:
+    """Let the model's answers be RiskAssessments."""
+    text = MANIFEST.replace(
+        'unit = "1"\nrange', f'outcome = {{ system = "{LOINC}", code = "toy" }}\nunit = "1"\nrange'
+    )
+    hospital.models.model.manifest = parse(text + '\n[result]\nresource = "RiskAssessment"\n')
+
+
+def delivered_as(hospital: Hospital) -> tuple[str, dict[str, str]]:
+    """Give the type that the AuditEvent of the delivery names, and its details."""
+    with hospital.store.read() as uow:
+        (row,) = (r for r in uow.audit_log.search(AuditFilter(limit=1000)) if r.event == "deliver")
+    named = [e for e in orjson.loads(row.body)["entity"] if "what" in e and "detail" in e]
+    entity = next(e for e in named if e["what"]["identifier"]["system"] == RESULT_SYSTEM)
+    return entity["what"]["type"], {d["type"]: d["valueString"] for d in entity["detail"]}
+
+
+def test_a_risk_assessment_is_written_and_audited_under_its_own_type(hospital: Hospital) -> None:
+    as_risk(hospital)
+    with_result(hospital)
+
+    hospital.deliver()
+
+    assert states(hospital) == DONE
+    (risk,) = hospital.ehr.of("RiskAssessment")
+    assert risk["prediction"][0]["probabilityDecimal"] == 18.0
+    assert delivered_as(hospital) == ("RiskAssessment", {"http-status": "201", "attempt": "1"})
+
+
+def test_an_ehr_without_risk_assessments_is_told_of_in_answer_and_audit(
+    hospital: Hospital,
+) -> None:
+    as_risk(hospital)
+    hospital.ehr.types = ("Observation", "Device", "Provenance")
+    with_result(hospital)
+
+    hospital.deliver()
+
+    assert states(hospital) == DONE
+    delivery = hospital.delivery()
+    assert delivery is not None
+    assert delivery.last_answer == f"201 {AS_OBSERVATION}"
+    assert len(hospital.ehr.results()) == 1
+    kind, details = delivered_as(hospital)
+    assert (kind, details["changed"]) == ("Observation", AS_OBSERVATION)
 
 
 def test_many_results_go_in_one_transaction(hospital: Hospital) -> None:

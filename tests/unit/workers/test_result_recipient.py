@@ -6,9 +6,10 @@ import pytest
 
 from adapters.fhir_rest.errors import EhrConflict, EhrTimeout
 from gateway.core.findings import ResultContext, RuntimeFacts, report, result_identifier
-from gateway.core.write_back import StoredReport
+from gateway.core.write_back import AS_OBSERVATION, WITHOUT_MEDIA, StoredReport
 from models.manifest import parse
 from tests.hospital import MANIFEST, FakeEhr
+from tests.result_models import RISK_ASSESSMENT, made, with_map
 from workers.result_recipient import NotReached, NotTaken, ResultRecipient, Written
 
 RUNTIME = RuntimeFacts(model_digest="d" * 64, runtime="toy 1", kernel_class="none")
@@ -294,3 +295,184 @@ def test_an_entry_that_is_refused_alone_is_a_refusal_of_that_result() -> None:
             return [device, replace(result, status=422), provenance]
 
     assert write(Lenient(), make()) == [NotTaken(422)]
+
+
+def risk() -> StoredReport:
+    return StoredReport.read(made(RISK_ASSESSMENT, 0.7).to_json())
+
+
+def mapped() -> StoredReport:
+    return StoredReport.read(with_map().to_json())
+
+
+def ehr_that(*, transactions: bool) -> FakeEhr:
+    ehr = FakeEhr()
+    if not transactions:
+        ehr.refused[""] = 501
+    return ehr
+
+
+both_ways = pytest.mark.parametrize("transactions", [True, False], ids=["transaction", "alone"])
+
+
+@both_ways
+def test_a_risk_assessment_is_written_once_with_device_and_provenance(transactions: bool) -> None:
+    ehr = ehr_that(transactions=transactions)
+
+    (fate,) = write(ehr, risk())
+    (again,) = write(ehr, risk(), again=True)
+
+    assert fate == Written("RiskAssessment/riskassessment-1", 201)
+    assert again == Written("RiskAssessment/riskassessment-1", 200)
+    assert len(ehr.of("RiskAssessment")) == len(ehr.of("Provenance")) == 1
+    assert ehr.of("Observation") == []
+
+
+@both_ways
+def test_a_map_is_written_once_as_part_of_its_result(transactions: bool) -> None:
+    ehr = ehr_that(transactions=transactions)
+
+    (fate,) = write(ehr, mapped())
+    (again,) = write(ehr, mapped(), again=True)
+
+    assert (fate, again) == (
+        Written("Observation/observation-1", 201),
+        Written("Observation/observation-1", 200),
+    )
+    (media,) = ehr.of("Media")
+    assert len(media["partOf"]) == 1
+    assert len(ehr.of("Provenance")[0]["target"]) == 2
+
+
+@both_ways
+def test_an_ehr_without_risk_assessments_gets_observations(transactions: bool) -> None:
+    ehr = ehr_that(transactions=transactions)
+    ehr.types = ("Observation", "Device", "Provenance")
+
+    (fate,) = write(ehr, risk())
+    (again,) = write(ehr, risk(), again=True)
+
+    assert fate == Written("Observation/observation-1", 201, changed=(AS_OBSERVATION,))
+    assert again == Written("Observation/observation-1", 200, changed=(AS_OBSERVATION,))
+    assert ehr.of("RiskAssessment") == []
+    assert len(ehr.results()) == 1
+
+
+@both_ways
+@pytest.mark.parametrize("says", [None, ("RiskAssessment", "Observation")], ids=["mute", "lies"])
+def test_an_ehr_that_turns_out_to_have_no_risk_assessments_gets_observations(
+    transactions: bool, says: tuple[str, ...] | None
+) -> None:
+    ehr = ehr_that(transactions=transactions)
+    ehr.types = says
+    ehr.refused["RiskAssessment"] = 404
+    recipient = ResultRecipient(ehr)
+
+    for _ in range(2):
+        fates = recipient.write([risk()], repeated=frozenset())
+
+    (fate,) = fates.values()
+    assert isinstance(fate, Written)
+    assert fate.changed == (AS_OBSERVATION,)
+    assert len(ehr.results()) == 1
+    assert ehr.calls.count("create RiskAssessment") == 1
+
+
+def test_a_risk_assessment_that_is_there_is_found_although_the_ehr_forgot_that_it_has_them() -> (
+    None
+):
+    ehr = FakeEhr()
+    write(ehr, risk())
+    ehr.types = ("Observation",)
+
+    (fate,) = write(ehr, risk(), again=True)
+
+    assert fate == Written("RiskAssessment/riskassessment-1", 200)
+    assert ehr.results() == []
+
+
+def test_an_ehr_that_refuses_the_content_of_a_risk_assessment_gets_no_observation_of_it() -> None:
+    ehr = ehr_that(transactions=False)
+    ehr.refused["RiskAssessment"] = 422
+
+    assert write(ehr, risk()) == [NotTaken(422)]
+    assert ehr.results() == []
+
+
+@both_ways
+def test_an_ehr_without_media_gets_the_result_without_its_map(transactions: bool) -> None:
+    ehr = ehr_that(transactions=transactions)
+    ehr.types = ("Observation",)
+
+    (fate,) = write(ehr, mapped())
+
+    assert fate == Written("Observation/observation-1", 201, changed=(WITHOUT_MEDIA,))
+    assert len(ehr.of("Provenance")[0]["target"]) == 1
+
+
+@pytest.mark.parametrize("status", [404, 422])
+def test_an_ehr_that_does_not_take_the_map_keeps_the_result(status: int) -> None:
+    ehr = FakeEhr()
+    ehr.refused["Media"] = status
+    recipient = ResultRecipient(ehr)
+
+    (fate,) = recipient.write([mapped()], repeated=frozenset()).values()
+
+    assert fate == Written("Observation/observation-1", 201, changed=(WITHOUT_MEDIA,))
+    assert len(ehr.of("Provenance")) == 1
+
+
+@pytest.mark.parametrize("lost", ["Media", "Provenance"])
+def test_what_was_lost_beside_a_result_is_added_when_it_is_tried_again(lost: str) -> None:
+    ehr = FakeEhr()
+    ehr.ignores_conditions = True
+    write(ehr, mapped())
+    ehr.resources[lost] = []
+
+    (fate,) = write(ehr, mapped(), again=True)
+
+    assert isinstance(fate, Written)
+    assert {name: len(ehr.of(name)) for name in ("Observation", "Media", "Provenance")} == {
+        "Observation": 1,
+        "Media": 1,
+        "Provenance": 1,
+    }
+    assert ehr.of("Media")[0]["partOf"] == [{"reference": "Observation/observation-1"}] or (
+        lost == "Provenance"
+    )
+
+
+def test_a_crash_between_result_and_map_leaves_nothing_twice() -> None:
+    ehr = ehr_that(transactions=False)
+    ehr.dies_at = "create Media"
+
+    (first,) = write(ehr, mapped())
+    (second,) = write(ehr, mapped(), again=True)
+
+    assert isinstance(first, NotReached)
+    assert second == Written("Observation/observation-1", 200)
+    assert [len(ehr.of(name)) for name in ("Observation", "Media", "Provenance")] == [1, 1, 1]
+
+
+def test_an_ehr_that_can_t_search_media_is_written_to_on_its_conditions() -> None:
+    ehr = FakeEhr()
+    write(ehr, mapped())
+    ehr.refused["search Media"] = 400
+
+    (fate,) = write(ehr, mapped(), again=True)
+
+    assert fate == Written("Observation/observation-1", 200)
+    assert len(ehr.of("Media")) == 1
+
+
+def test_a_map_that_is_there_twice_does_not_stop_the_provenance() -> None:
+    ehr = FakeEhr()
+    write(ehr, mapped())
+    ehr.put({**ehr.of("Media")[0], "id": "media-2"})
+    ehr.resources["Provenance"] = []
+    ehr.refused["search Media"] = 400
+
+    (fate,) = write(ehr, mapped(), again=True)
+
+    assert fate == Written("Observation/observation-1", 200)
+    assert len(ehr.of("Provenance")[0]["target"]) == 1

@@ -27,6 +27,7 @@ def test_every_resource_type_can_be_pushed_and_searches_are_told():
         "Task",
         "AuditEvent",
         "Observation",
+        "RiskAssessment",
     }
     assert parse_resource(raw(capability_statement()))
 
@@ -94,6 +95,7 @@ def test_the_root_leads_to_the_docs_page(api: Api):
     [
         ("/fhir/Task", "ehr"),
         ("/fhir/Observation", "clinician"),
+        ("/fhir/RiskAssessment", "clinician"),
         ("/fhir/AuditEvent", "compliance"),
     ],
 )

@@ -484,7 +484,7 @@ def test_a_route_is_explained_down_to_the_observation_and_nothing_is_kept(run, n
     [match] = [each for each in explained["resources"] if each["matches"]]
     assert match["resource"] == "Observation/p9-creatinine-1"
     assert match["consent"]["permitted"]
-    assert match["observation"]["status"] == "preliminary"
+    assert match["result"]["status"] == "preliminary"
     assert {each["id"]: each["value"] for each in match["features"]}["creatinine"] == 1.4
     assert any("'status'" in problem or "status" in problem for problem in explained["problems"])
     assert "Nothing was sent or stored." in text

@@ -27,6 +27,7 @@ SHA256 = "cd" * 32
 SOURCE = audit.Source("district-hospital", "api", "https://nadi.local/fhir")
 EHR_CLIENT = AuditAgent("c1", "City EHR", AgentKind.CLIENT, role="ehr", address="10.0.0.7")
 EHR_SERVER = AuditAgent("ehr", "City EHR", AgentKind.SERVER, address="https://ehr.local/fhir")
+RESULT = audit.DeliveredResult("o1", "RiskAssessment", "without Media")
 OFFICER = AuditAgent("c2", "Officer", AgentKind.USER, role="compliance", purpose="HOPERAT")
 BROWSER = AuditAgent("c2", "Officer's browser", AgentKind.CLIENT, address="ward-3.local")
 MODEL_USER = AuditAgent("ckd-risk@1", "ckd-risk@1", AgentKind.USER)
@@ -68,10 +69,10 @@ def catalogue() -> dict[str, AuditRecord]:
             "infer": audit.inferred(step, model=MODEL, inputs=["k1", "k2"], result="o1"),
             "infer refused": audit.inferred(step, model=MODEL, inputs=[]),
             "deliver": audit.delivered(
-                step, ehr=EHR_SERVER, identifier="o1", http_status=201, attempt=1
+                step, ehr=EHR_SERVER, result=RESULT, http_status=201, attempt=1
             ),
             "deliver nothing": audit.delivered(
-                step, ehr=EHR_SERVER, identifier="o1", http_status=None, attempt=2
+                step, ehr=EHR_SERVER, result=RESULT, http_status=None, attempt=2
             ),
             "read": audit.was_read(
                 step, agents=[BROWSER, OFFICER], resource_type="Task", resource="t1"
@@ -379,7 +380,7 @@ def test_any_event_reads_back_as_its_record(step: Step, name: str) -> None:
         "consent": lambda: audit.consent_decided(step, DENY, stage="admit", user=MODEL_USER),
         "infer": lambda: audit.inferred(step, model=MODEL, inputs=["k1"], result=None),
         "deliver": lambda: audit.delivered(
-            step, ehr=EHR_SERVER, identifier="o1", http_status=201, attempt=1
+            step, ehr=EHR_SERVER, result=RESULT, http_status=201, attempt=1
         ),
         "query": lambda: audit.queried(step, agents=[BROWSER], query=step.reason),
         "admit": lambda: audit.job_changed(step, "admit", state="ready", business_status=""),

@@ -398,7 +398,7 @@ def test_a_transaction_holds_a_shared_device_once_and_knows_its_observations(
     entries = orjson.loads(made.body)["entry"]
     types = [entry["resource"]["resourceType"] for entry in entries]
     assert types == ["Device", "Observation", "Observation", "Provenance", "Provenance"]
-    assert (made.observations, made.size) == ((1, 2), 5)
+    assert (made.results, made.size) == ((1, 2), 5)
     assert entries[0]["request"]["ifNoneExist"] == device_condition("d" * 64)
     assert entries[1]["resource"]["device"]["reference"] == entries[0]["fullUrl"]
     assert entries[3]["resource"]["target"][0]["reference"] == entries[1]["fullUrl"]

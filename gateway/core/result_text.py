@@ -1,0 +1,74 @@
+"""(5) The narrative of a result: what was found, from what, by whom, and how far to trust it."""
+
+from collections.abc import Mapping, Sequence
+from html import escape
+
+from gateway.core.remembered import once_per_object
+from gateway.core.result_frame import InputUsed
+from gateway.core.result_terms import Json, limits_of
+from models.manifest import Answer, Manifest
+
+_XHTML = "http://www.w3.org/1999/xhtml"
+
+
+def narrative_of(manifest: Manifest, *paragraphs: str) -> Json:
+    """Write the text of a result.
+
+    Args:
+        manifest: Of the model.
+        paragraphs: The finding first, in bold; empty ones are left out.
+    """
+    first, *others = paragraphs
+    more = "".join(f"<p>{_xml(text)}</p>" for text in others if text)
+    text = f"<p><b>{_xml(first)}</b></p>{more}{_fine_print(manifest)}"
+    return {"status": "generated", "div": f'<div xmlns="{_XHTML}">{text}</div>'}
+
+
+def summary_of(manifest: Manifest, answers: Sequence[Answer], inputs: Sequence[InputUsed]) -> str:
+    """Say in one glance what was found: the chief answer, or each label of a panel.
+
+    Args:
+        manifest: Of the model.
+        answers: Of its outputs, in their order.
+        inputs: What the model was given.
+    """
+    used, total = sum(each.status == "present" for each in inputs), len(inputs)
+    told = answers if manifest.panel else answers[:1]
+    said = " ".join(answer.describe(used=used, total=total) for answer in told)
+    return f"{manifest.panel.label}: {said}" if manifest.panel else said
+
+
+def basis_of(manifest: Manifest, inputs: Sequence[InputUsed]) -> str:
+    """Name what the answer rests on, in a sentence; empty where nothing was there."""
+    labels = _labels(manifest)
+    shown = [text for each in inputs if (text := _input_text(labels, each))]
+    return f"Based on: {', '.join(shown)}." if shown else ""
+
+
+def _input_text(labels: Mapping[str, tuple[str, str | None]], used: InputUsed) -> str:
+    if used.status != "present" or used.id not in labels:
+        return ""
+    label, unit_text = labels[used.id]
+    on = f" ({used.effective.date().isoformat()})" if used.effective else ""
+    value = "" if used.value is None else f" {used.value:.4g} {unit_text or used.unit}"
+    return f"{label}{value}{on}"
+
+
+@once_per_object
+def _labels(manifest: Manifest) -> Mapping[str, tuple[str, str | None]]:
+    """Give by its id what people call an input, and its unit."""
+    others = {"image": manifest.image, "text": manifest.text}
+    named: dict[str, tuple[str, str | None]] = {
+        name: (part.label, None) for name, part in others.items() if part
+    }
+    return named | {each.id: (each.label, each.unit_text) for each in manifest.inputs}
+
+
+@once_per_object
+def _fine_print(manifest: Manifest) -> str:
+    by = f"Made by AI ({manifest.title} {manifest.version}); not yet reviewed by a clinician."
+    return f"<p>{_xml(by)}</p><p>{_xml(limits_of(manifest))}</p>"
+
+
+def _xml(text: str) -> str:
+    return escape(text, quote=False)

@@ -1,0 +1,73 @@
+"""What a clinician finds of a patient: each result under the type that the EHR has it under."""
+
+import sqlalchemy as sa
+
+from gateway.core.delivery import DeliveryState, NewDelivery
+from gateway.core.findings import Report
+from gateway.core.jobs import JobId
+from gateway.core.write_back import AS_OBSERVATION
+from gateway.store.deliveries import Settlement
+from tests.conftest import Api
+from tests.factories import consent, creatinine, raw
+from tests.result_models import RISK, RISK_ASSESSMENT, context_of, made
+
+OF = "patient=Patient/p1&system=ehr"
+
+
+def with_result(api: Api, number: int, report: Report) -> JobId:
+    """Push an event and put the result of its job on its way."""
+    assert api.post(raw(creatinine(number))).status_code == 202
+    with api.store.write() as uow:
+        row = uow.connection.execute(
+            sa.text("select id, patient_key from jobs order by created_ms desc, id desc limit 1")
+        ).one()
+        uow.deliveries.add(
+            [
+                NewDelivery(
+                    job_id=row.id,
+                    system="ehr",
+                    patient_key=row.patient_key,
+                    identifier=report.identifier,
+                    body=report.to_json(),
+                )
+            ]
+        )
+    return JobId(row.id)
+
+
+def settle(api: Api, job_id: JobId, answer: str) -> None:
+    with api.store.write() as uow:
+        delivery = uow.deliveries.of_jobs([job_id])[job_id]
+        uow.deliveries.settle(
+            [Settlement(delivery=delivery, state=DeliveryState.DELIVERED, answer=answer)]
+        )
+
+
+def found(api: Api, resource_type: str) -> list[str]:
+    response = api.get(f"/fhir/{resource_type}?{OF}", "clinician")
+    assert response.status_code == 200, response.text
+    entries = response.json().get("entry", [])
+    return [entry["resource"]["resourceType"] for entry in entries]
+
+
+def test_each_result_is_found_under_its_own_type(api: Api):
+    assert api.post(raw(consent(1))).status_code == 202
+    with_result(api, 1, made(RISK, 0.7))
+    with_result(api, 2, made(RISK_ASSESSMENT, 0.7, context=context_of("risk")))
+
+    assert found(api, "Observation") == ["Observation"]
+    assert found(api, "RiskAssessment") == ["RiskAssessment"]
+
+
+def test_a_result_that_the_ehr_has_as_an_observation_is_found_as_one(api: Api):
+    assert api.post(raw(consent(1))).status_code == 202
+    job_id = with_result(api, 1, made(RISK_ASSESSMENT, 0.7))
+
+    settle(api, job_id, f"201 {AS_OBSERVATION}")
+
+    assert found(api, "Observation") == ["Observation"]
+    assert found(api, "RiskAssessment") == []
+
+
+def test_only_a_clinician_finds_results(api: Api):
+    assert api.get(f"/fhir/RiskAssessment?{OF}", "compliance").status_code == 403
