@@ -75,6 +75,7 @@ class System:
 
     Attributes:
         address: FHIR base as written, with `${NAME:-default}`.
+        dicomweb_address: Base of its DICOMweb services, as written; None when it has none.
         token: Bearer token; None when the system asks for none.
         timeout_s: Longest wait in seconds; None leaves it to the settings.
     """
@@ -82,6 +83,7 @@ class System:
     name: str
     kind: Literal["fhir-rest"]
     address: str
+    dicomweb_address: str | None = None
     token: Secret | None = None
     receive: tuple[str, ...] = ("push",)
     timeout_s: float | None = None
@@ -93,12 +95,24 @@ class System:
         Raises:
             ConfigurationError: A variable without default is not set.
         """
-        wanted = variables(self.address)
+        return self._completed(self.address)
+
+    @property
+    def dicomweb_url(self) -> str | None:
+        """The base of its DICOMweb services, without a slash at its end.
+
+        Raises:
+            ConfigurationError: A variable without default is not set.
+        """
+        return self._completed(self.dicomweb_address) if self.dicomweb_address else None
+
+    def _completed(self, address: str) -> str:
+        wanted = variables(address)
         values = {name: environment(name) or default for name, default in wanted.items()}
         missing = [name for name, value in values.items() if not value]
         if missing:
             raise ConfigurationError(f"System '{self.name}' needs {', '.join(missing)} to be set.")
-        return substitute(self.address, values).rstrip("/")
+        return substitute(address, values).rstrip("/")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -267,6 +281,7 @@ def _system(name: str, entry: SystemEntry) -> System:
         name=name,
         kind=entry.kind,
         address=entry.base_url,
+        dicomweb_address=entry.dicomweb_url,
         token=token,
         receive=tuple(entry.receive),
         timeout_s=entry.timeout_s,

@@ -96,6 +96,11 @@ class SystemEntry(_Part):
     base_url: Address = Field(
         description="Its FHIR base. ${NAME} and ${NAME:-default} are read from the environment."
     )
+    dicomweb_url: Address | None = Field(
+        None,
+        description="Base of its DICOMweb services (WADO-RS), from which the images of an "
+        "ImagingStudy are fetched; it gets the same credential.",
+    )
     auth: Annotated[NoAuth | BearerAuth, Field(discriminator="kind")] = Field(
         NoAuth(kind="none"), description="How Nadi identifies itself to it."
     )

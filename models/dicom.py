@@ -38,7 +38,8 @@ from pydicom.pixels.processing import apply_color_lut, apply_modality_lut, apply
 
 from models.images import check_scans
 from models.manifest_inputs import ImageInput, Window
-from models.pictures import ImageRefused, Picture, Shown, check_size
+from models.pictures import ImageRefused, Picture, check_size
+from models.shown import Shown
 from models.tensors import FloatArray
 
 Levels = npt.NDArray[np.float64]

@@ -22,16 +22,17 @@ from models.pictures import (
     ImageRefused,
     Kind,
     Picture,
-    Shown,
     check,
     check_size,
     to_tensor,
     to_tensors,
 )
+from models.shown import Shown
 from models.tensors import FloatArray
 
 __all__ = [
     "CONTENT_TYPES",
+    "UNSAID",
     "ImageReason",
     "ImageRefused",
     "Kind",
@@ -47,7 +48,7 @@ DICOM = "application/dicom"
 CONTENT_TYPES = frozenset({DICOM, "image/png", "image/jpeg", "image/jpg"})
 """What an image may be called; nothing at all and `application/octet-stream` say nothing."""
 
-_UNSAID = frozenset({"", "application/octet-stream"})
+UNSAID = frozenset({"", "application/octet-stream"})
 _PREAMBLE = 128
 _WIDE_MODES = frozenset({"I", "I;16", "I;16B", "I;16L", "I;16N"})
 #: A progressive JPEG has about ten scans; thousands of them take hours to decode.
@@ -94,13 +95,13 @@ def _is_dicom(content: bytes, content_type: str) -> bool:
     Raises:
         ImageRefused: It is called what can't be read here, or is not what it is called.
     """
-    if content_type not in CONTENT_TYPES | _UNSAID:
+    if content_type not in CONTENT_TYPES | UNSAID:
         text = "is of a type that can't be read here (DICOM, PNG and JPEG can)"
         raise ImageRefused("image-unreadable", text)
     has_prefix = content[_PREAMBLE : _PREAMBLE + 4] == b"DICM"
     if content_type == DICOM and not has_prefix:
         raise ImageRefused("image-unreadable", "is called DICOM and is none")
-    return has_prefix and content_type in _UNSAID | {DICOM}
+    return has_prefix and content_type in UNSAID | {DICOM}
 
 
 def _decode_raster(content: bytes, spec: ImageInput) -> Picture:

@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image
 
 from models.manifest_inputs import ImageInput
+from models.shown import NOTHING_STATED, Shown
 from models.tensors import FloatArray, Tensors
 
 ImageReason = Literal[
@@ -39,26 +40,6 @@ class ImageRefused(ValueError):
     def __init__(self, reason: ImageReason, text: str) -> None:
         self.reason: ImageReason = reason
         super().__init__(text)
-
-
-@dataclass(frozen=True)
-class Shown:
-    """What an image shows, as far as somebody says so.
-
-    Attributes:
-        modality: DICOM modality code, for example `DX`.
-        body_part: DICOM BodyPartExamined, for example `CHEST`.
-        view: DICOM ViewPosition, for example `PA`.
-        body_sites: System and code of each FHIR `bodySite`.
-    """
-
-    modality: str | None = None
-    body_part: str | None = None
-    view: str | None = None
-    body_sites: tuple[tuple[str, str], ...] = ()
-
-
-NOTHING_STATED = Shown()
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,12 +101,20 @@ def check(picture: Picture, spec: ImageInput, stated: Shown = NOTHING_STATED) ->
     Raises:
         ImageRefused: `wrong-modality`, `wrong-body-part` or `image-blank`.
     """
-    said = (picture.shown, stated)
+    check_shown((picture.shown, stated), spec)
+    if float(picture.grey().std()) < spec.min_contrast:
+        raise ImageRefused("image-blank", "is blank")
+
+
+def check_shown(said: Sequence[Shown], spec: ImageInput) -> None:
+    """Refuse an image by what is said of it; where nothing is said, the manifest decides.
+
+    Raises:
+        ImageRefused: `wrong-modality` or `wrong-body-part`.
+    """
     _check_modality([each.modality for each in said], spec)
     _check_body_part(said, spec)
     _check_view([each.view for each in said], spec)
-    if float(picture.grey().std()) < spec.min_contrast:
-        raise ImageRefused("image-blank", "is blank")
 
 
 def to_tensor(picture: Picture, spec: ImageInput) -> FloatArray:

@@ -5,7 +5,7 @@ story of inference can write a whole micro-batch in one transaction.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cached_property
 from typing import Any
@@ -16,6 +16,7 @@ from gateway.core.clock import from_ms, new_id
 from gateway.core.consent import ConsentDecision
 from gateway.core.delivery import NewDelivery
 from gateway.core.errors import ConfigurationError, ProcessingError, TransientError
+from gateway.core.event import effective_element, reference_of
 from gateway.core.findings import ResultContext, result_identifier
 from gateway.core.jobs import Advance, BusinessStatus, Job, JobState
 from gateway.core.routing import Route
@@ -37,6 +38,7 @@ class Case:
         decision: The consent decision that let it pass.
         content: The event's own resource.
         record: What was received for the patient and may matter, the event's resource included.
+        attached: What was received and the event's resource points at, by the reference it uses.
         chart: What the EHR added.
         fetches: AuditEvents of asking the EHR.
     """
@@ -49,6 +51,7 @@ class Case:
     decision: ConsentDecision
     content: Json
     record: tuple[Json, ...]
+    attached: Mapping[str, Json] = field(default_factory=dict)
     chart: tuple[Json, ...] = ()
     fetches: tuple[AuditRecord, ...] = ()
 
@@ -87,7 +90,6 @@ class Ending:
 def context_of(case: Case, now: datetime) -> ResultContext:
     """Give whom the result is about and what caused it."""
     content, event = case.content, case.event
-    effective = {name: value for name, value in content.items() if name.startswith("effective")}
     encounter = str((content.get("encounter") or {}).get("reference", ""))
     return ResultContext(
         identifier=result_identifier(
@@ -96,19 +98,11 @@ def context_of(case: Case, now: datetime) -> ResultContext:
         subject=case.patient,
         # A reference into a Bundle or into the resource means nothing outside of it.
         encounter=None if encounter.startswith(("urn:", "#")) else encounter or None,
-        effective=effective or {"effectiveDateTime": case.at.isoformat()},
+        effective=effective_element(content) or {"effectiveDateTime": case.at.isoformat()},
         issued=now,
-        trigger=_versioned(content),
+        trigger=reference_of(content) or None,
         with_provenance=case.route.with_provenance,
     )
-
-
-def _versioned(content: Json) -> str | None:
-    if "id" not in content:
-        return None
-    version = (content.get("meta") or {}).get("versionId")
-    plain = f"{content['resourceType']}/{content['id']}"
-    return f"{plain}/_history/{version}" if version else plain
 
 
 # --- endings --------------------------------------------------------------------------------

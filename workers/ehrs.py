@@ -8,13 +8,14 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from adapters.dicomweb import DicomWebClient
 from adapters.fhir_rest.client import FhirClient
 from adapters.site import Secret, Site, System
 from gateway.core.errors import ConfigurationError
 from workers.result_recipient import ResultRecipient
 
-#: Largest answer of an EHR that is read: a page of a search.
-_MAX_RESPONSE_BYTES = 32 * 2**20
+#: Largest answer of an EHR that is read: a page of a search, an image in base64.
+_MAX_RESPONSE_BYTES = 48 * 2**20
 
 
 @dataclass(frozen=True)
@@ -22,19 +23,28 @@ class Connection:
     """How a system is reached now.
 
     Attributes:
-        client: For searches.
+        client: For searches and for what attachments point at.
+        archive: For images; None when the site names none.
         recipient: For results.
         base_url: Its FHIR base.
     """
 
     client: FhirClient
+    archive: DicomWebClient | None
     recipient: ResultRecipient
     base_url: str
+
+    def close(self) -> None:
+        """Close the connections that are kept."""
+        self.client.close()
+        if self.archive:
+            self.archive.close()
 
 
 @dataclass(frozen=True)
 class _Key:
     base_url: str
+    dicomweb_url: str | None
     token: Secret | None
     timeout_s: float
 
@@ -57,7 +67,8 @@ class Ehrs:
         found = self._site().system(system)
         if found is None:
             raise ConfigurationError(f"The site has no system '{system}' (any more).")
-        key = _Key(found.base_url, found.token, found.timeout_s or self._timeout_s)
+        timeout_s = found.timeout_s or self._timeout_s
+        key = _Key(found.base_url, found.dicomweb_url, found.token, timeout_s)
         with self._lock:
             known = self._connections.get(system)
             if known is None or known[0] != key:
@@ -70,18 +81,27 @@ class Ehrs:
         """Close all connections."""
         with self._lock:
             for _, connection in self._connections.values():
-                connection.client.close()
+                connection.close()
             self._connections.clear()
 
 
 def _connect(system: System, key: _Key) -> Connection:
+    def auth_header() -> str | None:
+        return authorization(system.token)
+
     client = FhirClient(
         key.base_url,
-        auth_header=lambda: authorization(system.token),
+        auth_header=auth_header,
         timeout_s=key.timeout_s,
         max_response_bytes=_MAX_RESPONSE_BYTES,
     )
-    return Connection(client, ResultRecipient(client), key.base_url)
+    archive = key.dicomweb_url and DicomWebClient(
+        key.dicomweb_url,
+        auth_header=auth_header,
+        timeout_s=key.timeout_s,
+        max_response_bytes=_MAX_RESPONSE_BYTES,
+    )
+    return Connection(client, archive or None, ResultRecipient(client), key.base_url)
 
 
 def authorization(token: Secret | None) -> str | None:

@@ -31,6 +31,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gateway.core import clinical_time
+from gateway.core.event import reference_of
 from gateway.core.remembered import once_per_object
 from models.manifest import Aggregation, CodeRef, Input, Manifest
 from models.tensors import Tensors
@@ -45,7 +46,6 @@ from workers.readings import (
     find_readings,
     newest_first,
     newest_of,
-    reference_of,
 )
 
 Status = Literal["present", "missing", "stale", "imputed"]
@@ -60,6 +60,18 @@ Reason = Literal[
     "input-stale",
     "input-missing",
     "too-few-inputs",
+    "image-missing",
+    "image-unreadable",
+    "image-too-large",
+    "image-blank",
+    "image-ambiguous",
+    "wrong-modality",
+    "wrong-body-part",
+    "text-missing",
+    "text-unreadable",
+    "text-foreign",
+    "text-too-long",
+    "attachment-altered",
 ]
 
 REASONS: Mapping[Reason, str] = MappingProxyType(
@@ -74,9 +86,26 @@ REASONS: Mapping[Reason, str] = MappingProxyType(
         "input-stale": "the newest result is too old, or carries no date",
         "input-missing": "there is no result",
         "too-few-inputs": "too few of the results the model uses are there",
+        "image-missing": "there is no image that can be read",
+        "image-unreadable": "the image is damaged, or of a kind that can't be read",
+        "image-too-large": "the image has more bytes or pixels than are accepted",
+        "image-blank": "on the image is nothing to be seen",
+        "image-ambiguous": "there are several images that the model could read",
+        "wrong-modality": "the image is of another modality, or does not say of which",
+        "wrong-body-part": "the image shows another part or view, or does not say which",
+        "text-missing": "there is no text that can be read, or it is empty",
+        "text-unreadable": "the text is damaged, or not in the encoding that it says",
+        "text-foreign": "the text is in a language or script that the model does not read",
+        "text-too-long": "the text is longer than one note is",
+        "attachment-altered": "the content is not the one that was described",
     }
 )
 """What each reason says to people; in order of weight: the first that applies is given."""
+
+OUTSIDE_USE: frozenset[Reason] = frozenset(
+    {"outside-intended-use", "wrong-modality", "wrong-body-part", "text-foreign"}
+)
+"""Reasons that say that the model was not made for this; the others, that it could not be asked."""
 
 _AGGREGATE: Mapping[Aggregation, Any] = {"latest": fmean, "mean": fmean, "min": min, "max": max}
 _HOUR = timedelta(hours=1)
@@ -94,6 +123,7 @@ class FeatureInput:
         effective: When it was true of the patient, the newest if there are several.
         sources: References of what it was read from, with the version where there is one.
         status: Whether it was there.
+        note: What it is, for people, where it is no number; nothing of its content.
     """
 
     id: str
@@ -102,6 +132,7 @@ class FeatureInput:
     effective: datetime | None
     sources: tuple[str, ...]
     status: Status
+    note: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,10 +142,12 @@ class Features:
     Attributes:
         tensors: By the names of the graph's inputs, without the batch axis.
         inputs: The numbers, explained, in the manifest's order.
+        documents: The image or text, explained.
     """
 
     tensors: Tensors
     inputs: tuple[FeatureInput, ...]
+    documents: tuple[FeatureInput, ...] = ()
 
     @property
     def vector(self) -> npt.NDArray[np.float32]:
@@ -127,9 +160,14 @@ class Features:
         return sum(each.status == "present" for each in self.inputs)
 
     @property
+    def used(self) -> tuple[FeatureInput, ...]:
+        """Everything the model is given: the image or text first, then the numbers."""
+        return (*self.documents, *self.inputs)
+
+    @property
     def sources(self) -> tuple[str, ...]:
         """Every resource read, once, in the order of the inputs."""
-        return tuple(dict.fromkeys(source for each in self.inputs for source in each.sources))
+        return tuple(dict.fromkeys(source for each in self.used for source in each.sources))
 
 
 @dataclass(frozen=True)

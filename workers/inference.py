@@ -11,19 +11,17 @@ One bad job never sinks its batch: what goes wrong with a case ends that case. T
 outside of any transaction. A worker that lost its lease meanwhile writes nothing.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from datetime import timedelta
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import groupby
 
 from gateway import telemetry
 from gateway.core import audit
-from gateway.core.audit import AgentKind, Outcome
+from gateway.core.audit import Outcome
+from gateway.core.clock import to_ms
 from gateway.core.delivery import NewDelivery
-from gateway.core.errors import ProcessingError, TransientError
 from gateway.core.findings import Report, refusal, report
 from gateway.core.jobs import Advance, BusinessStatus, Job, JobState
-from models.manifest import Manifest
 from models.tensors import stack
 from workers import circuits
 from workers.cases import (
@@ -32,18 +30,21 @@ from workers.cases import (
     consent_record,
     context_of,
     ended,
-    failed,
     model_agent,
     postponed,
     step_of,
 )
-from workers.chart import Gap, described, search_chart
-from workers.features import Features, Record, Refusal, read_record
+from workers.documents import DocumentKind, kind_of
+from workers.encoding import encode
+from workers.features import OUTSIDE_USE, Features, Refusal
 from workers.opening import Batch, open_cases
 from workers.persistence import until_written
-from workers.ports import Ports, audited, system_agent
+from workers.ports import Ports, audited, new_round
 
 log = telemetry.get_logger()
+
+#: Images and notes of one part of a batch; an image may take a hundred megabytes while it is read.
+_MOST_AT_ONCE: Mapping[DocumentKind | None, int] = {"image": 4, "text": 32}
 
 
 def infer(job_ids: Sequence[str], ports: Ports) -> int:
@@ -53,18 +54,49 @@ def infer(job_ids: Sequence[str], ports: Ports) -> int:
         StoreUnavailable: The database is away; the relay rings again, leases run out.
     """
     claimed = _claim(job_ids, ports)  # (4.1)
-    if not claimed:
-        return 0
+    late_ms = to_ms(ports.clock()) + ports.lease_ms // 2
+    for part in _parts(claimed, ports):
+        is_late = to_ms(ports.clock()) > late_ms
+        moved = _put_back(part, ports) if is_late else _infer(part, ports)
+        for change in moved:
+            telemetry.count_job(change.job.route, change.state, change.business_status)
+            if change.state is JobState.REJECTED:
+                telemetry.count_refusal(change.business_status)
+    return len(claimed)
+
+
+def _infer(claimed: Sequence[Job], ports: Ports) -> list[Advance]:
     with telemetry.step("infer", len(claimed)):
         batch, cases = open_cases(claimed, ports)  # (4.2)
         encoded = _encode(batch, cases)  # (4.3)
         _predict(batch, encoded)  # (4.4) (4.5)
-        moved = until_written(lambda: _finish(batch))  # (4.6)
-    for change in moved:
-        telemetry.count_job(change.job.route, change.state, change.business_status)
-        if change.state is JobState.REJECTED:
-            telemetry.count_refusal(change.business_status)
-    return len(claimed)
+        return until_written(lambda: _finish(batch))  # (4.6)
+
+
+def _parts(claimed: Sequence[Job], ports: Ports) -> Iterator[Sequence[Job]]:
+    """Cut a batch so that only a few images are in memory at once; numbers go all together."""
+    by_size: dict[int, list[Job]] = {}
+    for job in claimed:
+        by_size.setdefault(_MOST_AT_ONCE.get(_kind(job, ports), len(claimed)), []).append(job)
+    for size, jobs in by_size.items():
+        for start in range(0, len(jobs), size):
+            yield jobs[start : start + size]
+
+
+def _kind(job: Job, ports: Ports) -> DocumentKind | None:
+    try:
+        return kind_of(ports.models.get(job.model_digest).manifest)
+    except Exception:  # noqa: BLE001 - opening the case says what is wrong with its model
+        return None
+
+
+def _put_back(claimed: Sequence[Job], ports: Ports) -> list[Advance]:
+    """Leave to another batch what would not be done before its lease runs out."""
+    with ports.store.read() as uow:
+        batch = Batch(new_round(uow, ports), ports)
+    reason = "What was before it in its batch took long."
+    batch.endings = [postponed(job, batch.round, 0, reason) for job in claimed]
+    return until_written(lambda: _finish(batch))
 
 
 def _claim(job_ids: Sequence[str], ports: Ports) -> list[Job]:
@@ -76,122 +108,14 @@ def _claim(job_ids: Sequence[str], ports: Ports) -> list[Job]:
 # --- (4.3) ----------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class _Asking:
-    """A case whose EHR has to be asked, and what can be said if it adds nothing."""
-
-    case: Case
-    gap: Gap
-    read: Features | Refusal
-
-
 def _encode(batch: Batch, cases: Sequence[Case]) -> list[tuple[Case, Features]]:
-    """Turn each patient's record into the model's inputs, or end the case with a refusal."""
-    first = batch.each(cases, lambda case: case.job, lambda case: (case, _first(batch, case)))
-    encoded = [(case, read) for case, read in first if not isinstance(read, _Asking)]
-    gaps = [read for _, read in first if isinstance(read, _Asking)]
-    known = {asking.case.job.id: asking.read for asking in gaps}
-    for system, group in groupby(sorted(gaps, key=_system), key=_system):
-        asked = _ask_chart(batch, system, list(group))
-        encoded += batch.each(
-            asked,
-            lambda case: case.job,
-            lambda case: (case, _again(batch, case, known[case.job.id])),
-        )
+    """Give each case what its model reads; those that it must not be asked about end here."""
+    encoded = encode(batch, cases)
     refused = [(case, read) for case, read in encoded if isinstance(read, Refusal)]
     batch.endings += batch.each(
         refused, lambda pair: pair[0].job, lambda pair: _refuse(batch, pair)
     )
     return [(case, read) for case, read in encoded if isinstance(read, Features)]
-
-
-def _system(asking: _Asking) -> str:
-    return asking.case.event.system
-
-
-def _first(batch: Batch, case: Case) -> Features | Refusal | _Asking:
-    """Read what was received; where something is missing, say what the EHR has to be asked for."""
-    record = _record(batch, case)
-    read = record.features(case.at)
-    if isinstance(read, Features) and _is_complete(case.model.manifest, read):
-        return read
-    gap = _gap(case, record)
-    return _Asking(case, gap, read) if gap else read
-
-
-def _again(batch: Batch, case: Case, known: Features | Refusal) -> Features | Refusal:
-    """Read once more, if the EHR had anything to add."""
-    return _record(batch, case).features(case.at) if case.chart else known
-
-
-def _is_complete(manifest: Manifest, read: Features) -> bool:
-    """Say whether the EHR can't add anything: all is here, and only the latest values count."""
-    is_latest = all(each.aggregation == "latest" for each in manifest.inputs)
-    return is_latest and all(each.status == "present" for each in read.inputs)
-
-
-def _gap(case: Case, record: Record) -> Gap | None:
-    """Say what the EHR has to be asked for; None when everything is here."""
-    manifest = record.manifest
-    codes = record.still_missing(case.at)
-    reads_patient = any(each.source != "observation" for each in manifest.inputs)
-    needs_patient = reads_patient and record.patient is None
-    if not codes and not needs_patient:
-        return None
-    return Gap(case.patient, codes, case.at - timedelta(hours=manifest.look_back_h), needs_patient)
-
-
-def _ask_chart(batch: Batch, system: str, asking: Sequence[_Asking]) -> list[Case]:
-    """Add what the EHR knows; cases of an EHR that is away are put back."""
-    if not batch.round.lets_through(system):
-        batch.endings += [_wait(batch, each.case, system) for each in asking]
-        return []
-    try:
-        client = batch.ports.ehrs.connection(system).client
-        found = search_chart(client, [each.gap for each in asking])
-    except TransientError as error:
-        batch.away[system] = error
-        for each in asking:
-            ending = failed(each.case.job, batch.round, error, batch.ports)
-            record = _fetched(batch, each, f"The EHR did not answer: {type(error).__name__}.")
-            batch.endings.append(replace(ending, records=(record, *ending.records)))
-        return []
-    except ProcessingError as error:
-        # An EHR that refuses such a search will go on doing so: what was received has to do.
-        log.warning("chart-refused", system=system, error=type(error).__name__)
-        return [each.case for each in asking]
-    except Exception as error:  # noqa: BLE001 - an answer that nobody expected
-        for each in asking:
-            batch.fail(each.case.job, error)
-        return []
-    batch.answered.add(system)
-    return [
-        each.case.with_chart(found[each.gap.patient], _fetched(batch, each, "")) for each in asking
-    ]
-
-
-def _wait(batch: Batch, case: Case, system: str) -> Ending:
-    open_until_ms = batch.round.circuits[system].open_until_ms
-    delay_s = (open_until_ms - batch.round.now_ms) / 1000 + batch.ports.random()
-    return postponed(case.job, batch.round, delay_s, "The EHR is away; the chart is asked later.")
-
-
-def _fetched(batch: Batch, asking: _Asking, reason: str) -> audit.AuditRecord:
-    case = asking.case
-    return audit.fetched(
-        step_of(case.job, batch.round, reason),
-        ehr=system_agent(case.event.system, AgentKind.SERVER),
-        query=described(asking.gap, case.job.patient_key or ""),
-    )
-
-
-def _record(batch: Batch, case: Case) -> Record:
-    return read_record(
-        case.model.manifest,
-        case.resources,
-        patient=case.patient_resource,
-        local_codes=batch.round.site.local_codes,
-    )
 
 
 def _refuse(batch: Batch, pair: tuple[Case, Refusal]) -> Ending:
@@ -205,7 +129,7 @@ def _refuse(batch: Batch, pair: tuple[Case, Refusal]) -> Ending:
             case.model.manifest,
             reason=refused.text,
             sources=refused.sources,
-            is_outside_use=refused.reason == "outside-intended-use",
+            is_outside_use=refused.reason in OUTSIDE_USE,
             context=context_of(case, batch.round.now),
             runtime=case.model.facts,
         )
@@ -255,7 +179,7 @@ def _report(batch: Batch, case: Case, features: Features, outputs: Sequence[floa
         made = report(
             case.model.manifest,
             outputs,
-            inputs=features.inputs,
+            inputs=features.used,
             context=context_of(case, batch.round.now),
             runtime=case.model.facts,
         )

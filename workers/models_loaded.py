@@ -2,12 +2,16 @@
 
 import threading
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gateway.core.errors import NotFound
 from gateway.core.findings import RuntimeFacts
-from models.registry import InstalledModel, installed_in
+from models.registry import InstalledModel, ModelUnusable, installed_in
 from models.runtime import Runtime
 from models.tensors import FloatArray, Tensors
+
+if TYPE_CHECKING:
+    from models.texts import TextEncoder
 
 
 class OpenModel:
@@ -16,6 +20,7 @@ class OpenModel:
     Attributes:
         manifest: What it needs and gives.
         facts: On what it runs; goes into every Provenance.
+        encoder: Its tokenizer, where it reads texts.
     """
 
     def __init__(self, runtime: Runtime) -> None:
@@ -27,10 +32,29 @@ class OpenModel:
             runtime=runtime.version,
             kernel_class=f"{runtime.kernel_class}{precision}",
         )
+        self.encoder = encoder_of(runtime.model)
 
     def predict(self, batch: Tensors) -> FloatArray:
         """Ask the model: n cases by the graph's names give float32 of shape (n, columns)."""
         return self._runtime.predict(batch)
+
+
+def encoder_of(model: InstalledModel) -> "TextEncoder | None":
+    """Give the tokenizer of a model that reads texts; None for any other.
+
+    Raises:
+        ModelUnusable: The tokenizer's file is missing, altered or none.
+    """
+    tokenizer = model.tokenizer()
+    if tokenizer is None or model.manifest.text is None:
+        return None
+    # Imported when wanted: models of numbers do without.
+    from models.texts import TextEncoder  # noqa: PLC0415
+
+    try:
+        return TextEncoder(tokenizer, model.manifest.text)
+    except ValueError as error:
+        raise ModelUnusable(f"{model.reference}: {error}") from error
 
 
 class OpenModels:

@@ -21,7 +21,9 @@ from gateway.store.events import Event
 from gateway.store.unit_of_work import UnitOfWork
 from models.manifest import Manifest
 from workers import consents
+from workers.attached import Received
 from workers.cases import MOST_ATTEMPTS, Case, Ending, Json, denied, ended, failed, postponed
+from workers.documents import kind_of
 from workers.ports import LoadedModel, Ports, Round, new_round
 from workers.readings import LocalCodes
 
@@ -167,8 +169,16 @@ class _Opening:
             patient=self._uow.events.patient(event) or "",
             decision=passing.decision,
             content=self._content(event),
+            attached=self._attached(passing),
             record=tuple([self._content(each) for each in records[event.patient_key or ""]]),
         )
+
+    def _attached(self, passing: _Passing) -> dict[str, Json]:
+        """Open what the event's resource points at, where its model reads images or text."""
+        if kind_of(passing.model.manifest) is None:
+            return {}
+        received = Received(self._uow, passing.event, self._batch.round.site)
+        return received.attached(self._content(passing.event), self._content)
 
     def _content(self, event: Event) -> Json:
         """Open each resource once: several cases of a batch may be about one patient."""

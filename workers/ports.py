@@ -7,8 +7,9 @@ fakes.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
+from adapters.fhir_rest.answers import Content
 from adapters.site import Site
 from gateway.core.audit import AgentKind, AuditAgent, AuditedModel, Source
 from gateway.core.clock import Clock, to_ms, utc_now
@@ -21,14 +22,36 @@ from workers.result_recipient import ResultRecipient
 
 if TYPE_CHECKING:  # a worker that only delivers does without numpy
     from models.tensors import FloatArray, Tensors
+    from models.texts import TextEncoder
+
+
+class Client(Searchable, Protocol):
+    """What is needed of an EHR's client; `adapters.fhir_rest` has one."""
+
+    def read(self, reference: str) -> Mapping[str, Any] | None:
+        """Read a resource; None when the EHR does not have it."""
+
+    def content(self, address: str, *, max_bytes: int) -> Content | None:
+        """Fetch what an attachment points at; None when the EHR does not have it."""
+
+
+class Archive(Protocol):
+    """What is needed of an image archive's client; `adapters.dicomweb` has one."""
+
+    def instance(self, study: str, series: str, instance: str, *, max_bytes: int) -> bytes | None:
+        """Fetch a DICOM file; None when the archive does not have it."""
 
 
 class Connection(Protocol):
     """How one EHR is reached."""
 
     @property
-    def client(self) -> Searchable:
-        """For searches."""
+    def client(self) -> "Client":
+        """For searches, and for what resources point at."""
+
+    @property
+    def archive(self) -> "Archive | None":
+        """Where its images are; None when the site names no archive."""
 
     @property
     def recipient(self) -> ResultRecipient:
@@ -56,6 +79,10 @@ class LoadedModel(Protocol):
     @property
     def facts(self) -> RuntimeFacts:
         """On what it runs."""
+
+    @property
+    def encoder(self) -> "TextEncoder | None":
+        """Its tokenizer, where it reads texts."""
 
     def predict(self, batch: "Tensors") -> "FloatArray":
         """Ask it: n cases by the graph's names give float32 of shape (n, columns)."""

@@ -17,7 +17,7 @@ from typing import Any
 
 from gateway.core import clinical_time
 from gateway.core.clinical_time import Span
-from gateway.core.event import SETTLED, is_made_by_ai
+from gateway.core.event import SETTLED, is_made_by_ai, reference_of
 from gateway.core.remembered import once_per_object
 from models.manifest import Input, InputCode, Manifest
 from workers.units import Converter, Substance
@@ -125,15 +125,6 @@ def newest_of(readings: Sequence[Reading], at: datetime) -> Reading | None:
 def newest_first(readings: Sequence[Reading]) -> list[Reading]:
     """Put readings in order."""
     return sorted(readings, key=_recency, reverse=True)
-
-
-def reference_of(resource: Json) -> str:
-    """Give the reference of a resource, with its version where there is one; empty without id."""
-    if "id" not in resource:
-        return ""
-    version = (resource.get("meta") or {}).get("versionId")
-    plain = f"{resource['resourceType']}/{resource['id']}"
-    return f"{plain}/_history/{version}" if version else plain
 
 
 def _recency(reading: Reading) -> tuple[datetime, datetime, str]:

@@ -3,9 +3,11 @@
 Source: FHIR R4 RESTful API (http://hl7.org/fhir/R4/http.html); RFC 9110 sections 10.2.3 and 15.
 """
 
+import base64
+import binascii
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -25,6 +27,7 @@ from adapters.fhir_rest.errors import (
 from gateway.core.errors import GatewayError, TransientError
 
 _CREATED = 201
+_FHIR_TYPES = frozenset({"application/fhir+json", "application/json", "application/json+fhir"})
 _SUCCESS = range(200, 300)
 _SERVER_ERRORS = range(500, 600)
 _PRECONDITION_FAILED = 412
@@ -70,6 +73,21 @@ class WriteOutcome:
     def is_success(self) -> bool:
         """Say whether the resource is in the EHR now."""
         return self.status in _SUCCESS
+
+
+@dataclass(frozen=True)
+class Content:
+    """What an attachment points at: bytes as they were before any encoding.
+
+    Attributes:
+        content_type: What it is called; empty when that is not said.
+        body: The bytes; they stay out of its representation.
+        owner: Reference of the resource whose access rules hold for a Binary.
+    """
+
+    content_type: str
+    body: bytes = field(repr=False)
+    owner: str | None = None
 
 
 @dataclass(frozen=True)
@@ -125,6 +143,26 @@ def read_json(body: bytes) -> dict[str, Any]:
     if not isinstance(found, dict) or not isinstance(found.get("resourceType"), str):
         raise EhrAnswerUnreadable
     return found
+
+
+def read_content(content_type: str, body: bytes) -> Content:
+    """Read what an EHR gave for the content of an attachment: a Binary in JSON, or plain bytes.
+
+    Raises:
+        EhrAnswerUnreadable: It is FHIR and no Binary, or a Binary with broken base64.
+    """
+    if content_type.partition(";")[0].strip().lower() not in _FHIR_TYPES:
+        return Content(content_type, body)
+    binary = read_json(body)
+    if binary["resourceType"] != "Binary":
+        raise EhrAnswerUnreadable
+    try:
+        plain = base64.b64decode(str(binary.get("data", "")))
+    except binascii.Error:
+        raise EhrAnswerUnreadable from None
+    owner = binary.get("securityContext")
+    reference = owner.get("reference") if isinstance(owner, dict) else None
+    return Content(str(binary.get("contentType", "")), plain, reference)
 
 
 def error_of(status: int, headers: Mapping[str, str], body: bytes, now: datetime) -> GatewayError:

@@ -20,21 +20,25 @@ from urllib.parse import urlencode
 import orjson
 
 from adapters.fhir_rest.answers import (
+    Content,
     EhrCapabilities,
     WriteOutcome,
     error_of,
     issue_codes,
     read_capabilities,
+    read_content,
     read_json,
 )
 from adapters.fhir_rest.base_url import BaseUrl, reference_in
-from adapters.fhir_rest.errors import EhrAnswerUnreadable
+from adapters.fhir_rest.errors import EhrAnswerTooLarge, EhrAnswerUnreadable
 from adapters.fhir_rest.transport import Answer, Transport
 from gateway.core.clock import utc_now
 
 _FORM = "application/x-www-form-urlencoded"
 _NO_POST_SEARCH = frozenset({404, 405, 415, 501})
 _ABSENT = frozenset({404, 410})
+_ANY_CONTENT = {"Accept": "application/fhir+json, */*;q=0.5"}
+_AROUND_CONTENT = 64 * 1024
 
 
 class FhirClient:
@@ -134,6 +138,33 @@ class FhirClient:
         """
         answer = self._transport.send("GET", self._base.resource(reference))
         return None if answer.status in _ABSENT else read_json(_expect(answer).body)
+
+    def content(self, address: str, *, max_bytes: int) -> Content | None:
+        """Fetch what an attachment points at; None when the EHR does not have it (any more).
+
+        It is asked for as a Binary in JSON; an EHR that gives the bytes themselves is understood.
+
+        Args:
+            address: As the attachment writes it, relative to the base URL or absolute.
+            max_bytes: Largest content that is read.
+
+        Raises:
+            ForeignAddress: It is not below this EHR's base URL.
+            TransientError: The EHR is away.
+            EhrRefused: It refuses.
+            EhrAnswerTooLarge: The content is larger than allowed.
+        """
+        # In base64 it is a third larger, and a little JSON is around it.
+        limit = max_bytes * 4 // 3 + _AROUND_CONTENT
+        answer = self._transport.send(
+            "GET", self._base.resolve(address), headers=_ANY_CONTENT, max_bytes=limit
+        )
+        if answer.status in _ABSENT:
+            return None
+        found = read_content(answer.headers.get("content-type", ""), _expect(answer).body)
+        if len(found.body) > max_bytes:
+            raise EhrAnswerTooLarge
+        return found
 
     def create(
         self, resource_type: str, body: bytes, *, if_none_exist: str | None = None

@@ -75,6 +75,7 @@ class Transport:
         *,
         body: bytes | None = None,
         headers: Mapping[str, str] | None = None,
+        max_bytes: int | None = None,
     ) -> Answer:
         """Send one request.
 
@@ -83,6 +84,7 @@ class Transport:
             url: Already known to lie under the EHR's base URL: the credential goes with it.
             body: Sent as it is; FHIR JSON unless `headers` say otherwise.
             headers: Added to the usual ones.
+            max_bytes: Of the answer, where that is less than of any.
 
         Raises:
             EhrUnreachable: No connection, or it broke before the answer was whole.
@@ -96,7 +98,8 @@ class Transport:
             _named_errors(),
             self._http.stream(method, url, content=body, headers=sent) as response,
         ):
-            content = self._read(response, deadline)
+            limit = min(self._max_bytes, max_bytes or self._max_bytes)
+            content = _read(response, deadline, limit)
             return Answer(response.status_code, response.headers, content)
 
     def _headers(self, *, has_body: bool) -> dict[str, str]:
@@ -106,17 +109,18 @@ class Transport:
         authorization = self._auth_header()
         return headers | ({"Authorization": authorization} if authorization else {})
 
-    def _read(self, response: httpx.Response, deadline: float) -> bytes:
-        """Read a body without ever holding more of it than is allowed."""
-        decode = _decoder(response.headers.get("content-encoding", "identity"))
-        content = bytearray()
-        for chunk in response.iter_raw():
-            content += decode(chunk, self._max_bytes - len(content) + 1)
-            if len(content) > self._max_bytes:
-                raise EhrAnswerTooLarge
-            if time.monotonic() > deadline:
-                raise EhrTimeout
-        return bytes(content)
+
+def _read(response: httpx.Response, deadline: float, limit: int) -> bytes:
+    """Read a body without ever holding more of it than is allowed."""
+    decode = _decoder(response.headers.get("content-encoding", "identity"))
+    content = bytearray()
+    for chunk in response.iter_raw():
+        content += decode(chunk, limit - len(content) + 1)
+        if len(content) > limit:
+            raise EhrAnswerTooLarge
+        if time.monotonic() > deadline:
+            raise EhrTimeout
+    return bytes(content)
 
 
 def _decoder(encoding: str) -> _Decode:

@@ -14,23 +14,36 @@ from gateway.core import clinical_time
 from gateway.core.findings import RESULT_SYSTEM
 
 # The elements that name a resource's patient, in the order they are tried.
-_PATIENT_ELEMENTS = ("subject", "patient", "beneficiary", "individual", "for")
+_PATIENT_ELEMENTS = ("subject", "patient", "beneficiary", "individual", "for", "securityContext")
 _TIME_ELEMENTS = (
     "effectiveDateTime",
     "effectiveInstant",
     "onsetDateTime",
     "occurrenceDateTime",
     "performedDateTime",
+    "createdDateTime",
+    "started",
+    "sent",
     "authoredOn",
     "recordedDate",
     "date",
 )
+_PERIOD = "createdPeriod"
 
-
-#: Types whose status is an observation-status.
-_FINDINGS = frozenset({"Observation", "RiskAssessment"})
-#: Statuses of those whose value may be used.
+#: Statuses of an Observation, or of another finding, whose value may be used.
 SETTLED = frozenset({"final", "amended", "corrected"})
+#: Statuses in which a resource of these types is what its author means to say.
+_SETTLED_BY_TYPE: Mapping[str, frozenset[str]] = {
+    "Observation": SETTLED,
+    "RiskAssessment": SETTLED,
+    "DiagnosticReport": SETTLED | {"appended"},
+    "DocumentReference": frozenset({"current"}),
+    "Composition": frozenset({"final", "amended"}),
+    "Communication": frozenset({"completed"}),
+    "Media": frozenset({"completed"}),
+    "ImagingStudy": frozenset({"available"}),
+}
+_UNSETTLED_DOCUMENTS = frozenset({"preliminary", "entered-in-error"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,11 +117,34 @@ def is_made_by_ai(content: Mapping[str, Any]) -> bool:
 
 
 def is_unsettled(content: Mapping[str, Any]) -> bool:
-    """Say whether a resource can't be relied on: a finding that is not final, or an error."""
+    """Say whether a resource can't be relied on (yet): not final, replaced, or an error.
+
+    Source: FHIR R4 ObservationStatus, DiagnosticReportStatus, DocumentReferenceStatus with
+    CompositionStatus for `docStatus`, EventStatus, ImagingStudyStatus.
+    """
+    settled = _SETTLED_BY_TYPE.get(content["resourceType"])
     status = content.get("status")
-    if content["resourceType"] in _FINDINGS:
-        return status not in SETTLED
-    return status == "entered-in-error"
+    if content.get("docStatus") in _UNSETTLED_DOCUMENTS:
+        return True
+    return status == "entered-in-error" if settled is None else status not in settled
+
+
+def effective_element(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Give the clinical time of a resource as the `effective[x]` of what is said about it.
+
+    It is taken over as it was written: a day stays a day.
+
+    Returns:
+        One element by its name; empty when the resource does not say when.
+    """
+    written = {name: value for name, value in content.items() if name.startswith("effective")}
+    if written:
+        return written
+    for name in _TIME_ELEMENTS:
+        if clinical_time.parse(content.get(name)):
+            return {"effectiveDateTime": content[name]}
+    period = content.get(_PERIOD)
+    return {"effectivePeriod": period} if _of_period(period) else {}
 
 
 def is_older(candidate: VersionMark, known: VersionMark) -> bool:
@@ -136,6 +172,15 @@ def relative_reference(
         literal = literal[len(base_url.rstrip("/")) + 1 :]
     parts = literal.split("/_history/")[0].split("/")
     return "/".join(parts) if len(parts) == 2 and all(parts) else None  # noqa: PLR2004 - type, id
+
+
+def reference_of(resource: Mapping[str, Any]) -> str:
+    """Give the reference of a resource, with its version where there is one; empty without id."""
+    if "id" not in resource:
+        return ""
+    version = (resource.get("meta") or {}).get("versionId")
+    plain = f"{resource['resourceType']}/{resource['id']}"
+    return f"{plain}/_history/{version}" if version else plain
 
 
 def _patient(
@@ -172,4 +217,9 @@ def _effective(content: Mapping[str, Any]) -> datetime | None:
     if span is None:
         texts = (content.get(name) for name in _TIME_ELEMENTS)
         span = next((found for text in texts if (found := clinical_time.parse(text))), None)
+        span = span or _of_period(content.get(_PERIOD))
     return span.last.astimezone(UTC) if span else None
+
+
+def _of_period(period: object) -> clinical_time.Span | None:
+    return clinical_time.effective({"effectivePeriod": period} if isinstance(period, dict) else {})

@@ -122,6 +122,7 @@ _REINSTATE = (
     .values(is_current=True)
 )
 _GET_MANY = sa.select(*_COLUMNS).where(events.c.id.in_(sa.bindparam("ids", expanding=True)))
+_GET_CURRENT = sa.select(events.c.resource_key, *_COLUMNS).where(*_CURRENT_OF)
 _CONSENTS = (
     sa.select(events.c.id, events.c.patient_key)
     .where(
@@ -248,6 +249,12 @@ class Events:
         rows = self._uow.connection.execute(_GET_MANY, {"ids": list(event_ids)})
         return {row.id: _event(row) for row in rows}
 
+    def current(self, resource_keys: Collection[str]) -> dict[str, Event]:
+        """Give the current version of each of these resources, by resource key."""
+        values = {"resource_keys": list(resource_keys)}
+        rows = self._uow.connection.execute(_GET_CURRENT, values)
+        return {row.resource_key: _event(row[1:]) for row in rows}
+
     def recent(
         self, *, principal_id: str | None, limit: int, before: str | None = None
     ) -> list[Event]:
@@ -324,6 +331,16 @@ class Events:
             Unsealable: A row was changed or a key is gone.
             NotFound: No such Bundle was received.
         """
+        parts = self._skeleton(submission_id)
+        wanted = {part for part in parts if isinstance(part, str)}
+        found = self.get_many(wanted)
+        if wanted - found.keys():
+            raise Unsealable("An event of this Bundle is gone.")
+        return b"".join(
+            self.content(found[part]) if isinstance(part, str) else part for part in parts
+        )
+
+    def _skeleton(self, submission_id: str) -> list[bytes | str]:
         row = self._uow.connection.execute(
             sa.select(submissions.c.skeleton).where(submissions.c.id == submission_id)
         ).one_or_none()
@@ -332,13 +349,24 @@ class Events:
         place = Place("submissions", "skeleton", submission_id)
         skeleton = self._uow.patient_keys.unseal(None, place, row.skeleton)
         parts: list[bytes | str] = msgspec.msgpack.decode(skeleton)
-        wanted = {part for part in parts if isinstance(part, str)}
-        found = self.get_many(wanted)
-        if wanted - found.keys():
-            raise Unsealable("An event of this Bundle is gone.")
-        return b"".join(
-            self.content(found[part]) if isinstance(part, str) else part for part in parts
+        return parts
+
+    def ids_of_entries(self, submission_id: str) -> dict[str, str]:
+        """Give the ids of what came in one Bundle by the `fullUrl` of its entry.
+
+        Raises:
+            Unsealable: The skeleton was changed or its key is gone.
+            NotFound: No such Bundle was received.
+        """
+        parts = self._skeleton(submission_id)
+        bundle = orjson.loads(
+            b"".join(orjson.dumps(part) if isinstance(part, str) else part for part in parts)
         )
+        return {
+            str(entry["fullUrl"]): entry["resource"]
+            for entry in bundle.get("entry") or ()
+            if "fullUrl" in entry and isinstance(entry.get("resource"), str)
+        }
 
     def consents(self, patient_keys: Collection[str]) -> dict[str, list[ConsentRecord]]:
         """Give everything on record about the consent of these patients.
@@ -383,7 +411,7 @@ class Events:
         return [_event(row) for row in self._uow.connection.execute(query)]
 
 
-def _event(row: sa.Row[Any]) -> Event:
+def _event(row: Sequence[Any]) -> Event:
     values = dict(zip(_NAMES, row, strict=True))
     codes = values["codes"]
     values["codes"] = tuple(codes.split("\n")) if codes else ()

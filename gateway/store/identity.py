@@ -27,7 +27,12 @@ def resource_key(sealer: Sealer, system: str, read: Facts) -> str | None:
     """Name a resource over all its versions; None when it has no id."""
     if not read.resource_id:
         return None
-    return sealer.keyed_hash("resource", system, read.resource_type, read.resource_id)
+    return named_key(sealer, system, read.resource_type, read.resource_id)
+
+
+def named_key(sealer: Sealer, system: str, resource_type: str, resource_id: str) -> str:
+    """Name the resource of a type and id over all its versions."""
+    return sealer.keyed_hash("resource", system, resource_type, resource_id)
 
 
 def code_keys(sealer: Sealer, codes: Iterable[str]) -> tuple[str, ...]:

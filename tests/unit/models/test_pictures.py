@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.images import ImageRefused, Picture, Shown, check, to_tensor, to_tensors
-from models.pictures import NOTHING_STATED
+from models.shown import NOTHING_STATED
 from models.tensors import stack
 from tests.pictures import gradient, image_input
 

@@ -1,0 +1,119 @@
+"""The client of one DICOM archive: fetches an image by its UIDs (WADO-RS).
+
+* Credentials go to the archive's base URL only; what an EHR's Endpoint says is never followed.
+* An answer is read up to a limit of bytes and seconds.
+* The image is asked for as it is stored, so that nothing is lost in a conversion.
+
+Source: DICOM PS3.18 section 10.4 (Retrieve Transaction) and 8.7.3.1 (multipart/related); RFC 2046.
+"""
+
+import re
+from collections.abc import Callable
+from email.message import Message
+from ssl import SSLContext
+
+from adapters.fhir_rest.answers import error_of
+from adapters.fhir_rest.base_url import BaseUrl
+from adapters.fhir_rest.errors import EhrAnswerUnreadable, ForeignAddress
+from adapters.fhir_rest.transport import Transport
+from gateway.core.clock import utc_now
+
+DICOM = "application/dicom"
+_ACCEPT = {"Accept": f'multipart/related; type="{DICOM}"; transfer-syntax=*, {DICOM}'}
+_ABSENT = frozenset({404, 410})
+_UID = re.compile(r"[0-9.]{1,64}")
+_AROUND_PART = 64 * 1024
+
+
+class DicomWebClient:
+    """Reads from one DICOM archive; safe to share among threads."""
+
+    def __init__(
+        self,
+        base_url: str,
+        *,
+        auth_header: Callable[[], str | None],
+        timeout_s: float,
+        max_response_bytes: int,
+        verify: SSLContext | bool = True,
+    ) -> None:
+        """Prepare the client; nothing is sent yet.
+
+        Args:
+            base_url: Of the archive's DICOMweb services, for example `https://pacs.local/dicom-web`.
+            auth_header: Gives the Authorization header of the moment, None for none.
+            timeout_s: For every step of a request and for the whole of it.
+            max_response_bytes: Of one answer.
+            verify: How the archive's certificate is checked.
+
+        Raises:
+            ConfigurationError: The base URL can't be used.
+        """
+        self._base = BaseUrl.parse(base_url)
+        self._transport = Transport(
+            auth_header=auth_header,
+            timeout_s=timeout_s,
+            max_response_bytes=max_response_bytes,
+            verify=verify,
+        )
+
+    def close(self) -> None:
+        """Close the pooled connections."""
+        self._transport.close()
+
+    def instance(self, study: str, series: str, instance: str, *, max_bytes: int) -> bytes | None:
+        """Fetch one image as a DICOM file; None when the archive does not have it.
+
+        Args:
+            study: Study Instance UID.
+            series: Series Instance UID.
+            instance: SOP Instance UID.
+            max_bytes: Largest file that is read.
+
+        Raises:
+            ForeignAddress: What is given is no UID.
+            TransientError: The archive is away.
+            EhrRefused: It refuses.
+            EhrAnswerTooLarge: The file is larger than allowed.
+            EhrAnswerUnreadable: It answers something else.
+        """
+        if not all(_UID.fullmatch(uid) for uid in (study, series, instance)):
+            raise ForeignAddress
+        path = f"studies/{study}/series/{series}/instances/{instance}"
+        answer = self._transport.send(
+            "GET", self._base.of(path), headers=_ACCEPT, max_bytes=max_bytes + _AROUND_PART
+        )
+        if answer.status in _ABSENT:
+            return None
+        if not answer.is_success:
+            raise error_of(answer.status, answer.headers, answer.body, utc_now())
+        return _file(answer.headers.get("content-type", ""), answer.body)
+
+
+def _file(content_type: str, body: bytes) -> bytes:
+    """Take the file out of an answer: the whole of it, or the first part of several."""
+    media = Message()
+    media["content-type"] = content_type
+    if media.get_content_type() == DICOM:
+        return body
+    boundary = media.get_boundary()
+    if media.get_content_type() != "multipart/related" or not boundary:
+        raise EhrAnswerUnreadable
+    return first_part(body, boundary.encode("ascii", "replace"))
+
+
+def first_part(body: bytes, boundary: bytes) -> bytes:
+    """Give the content of the first part of a multipart body, byte for byte.
+
+    Raises:
+        EhrAnswerUnreadable: It has no part, or the part does not end.
+    """
+    # The first boundary may stand at the very start, without a line break before it.
+    whole = b"\r\n" + body
+    mark = b"\r\n--" + boundary
+    start = whole.find(mark)
+    end = whole.find(mark, start + len(mark))
+    headers_end = whole.find(b"\r\n\r\n", start + len(mark))
+    if start < 0 or not 0 <= headers_end <= end:
+        raise EhrAnswerUnreadable
+    return whole[headers_end + 4 : end]
