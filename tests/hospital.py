@@ -14,14 +14,26 @@ from typing import Any
 import numpy as np
 import orjson
 
-from adapters.fhir_rest.answers import EhrCapabilities, TypeCapabilities, WriteOutcome
-from adapters.fhir_rest.errors import EhrRefused, EhrTimeout, EhrUnreachable, MultipleMatches
+from adapters.fhir_rest.answers import (
+    Content,
+    EhrCapabilities,
+    TypeCapabilities,
+    WriteOutcome,
+)
+from adapters.fhir_rest.errors import (
+    EhrAnswerTooLarge,
+    EhrRefused,
+    EhrTimeout,
+    EhrUnreachable,
+    ForeignAddress,
+    MultipleMatches,
+)
 from adapters.site import Site, load_site
 from gateway.api.arrivals import Posting
 from gateway.api.intake import Intake
 from gateway.core.delivery import Backoff, Delivery
 from gateway.core.errors import ConfigurationError, NotFound
-from gateway.core.fhir import parse_resource
+from gateway.core.fhir import parse_bundle, parse_resource
 from gateway.core.findings import RuntimeFacts
 from gateway.core.jobs import Job
 from gateway.core.principal import Principal, Role
@@ -129,6 +141,7 @@ class ToyModel:
     def __init__(self) -> None:
         self.manifest = parse(MANIFEST)
         self.facts = RuntimeFacts(model_digest=DIGEST, runtime="toy 1", kernel_class="none")
+        self.encoder = None
         self.batches: list[int] = []
         self.breaks_at: float | None = None
 
@@ -152,6 +165,10 @@ class ToyModels:
             raise NotFound
         return self.model
 
+    def digests(self) -> dict[str, str]:
+        """Give the digest by the name that routes use."""
+        return {f"{self.model.manifest.name}@1": DIGEST}
+
 
 class FakeEhr:
     """Keeps resources; its faults are attributes that a test sets.
@@ -165,6 +182,7 @@ class FakeEhr:
         tells_no_place: Answers say nothing of where a resource is.
         types: Resource types that its CapabilityStatement names; None: it has none.
         dies_at: The next call of this name finds the EHR gone.
+        contents: What attachments point at, by address.
     """
 
     def __init__(self) -> None:
@@ -178,6 +196,7 @@ class FakeEhr:
         self.tells_no_place = False
         self.dies_at = ""
         self.types: tuple[str, ...] | None = ("Observation", "RiskAssessment", "Media", "Device")
+        self.contents: dict[str, Content] = {}
 
     def of(self, resource_type: str) -> list[Json]:
         return self.resources.get(resource_type, [])
@@ -206,6 +225,20 @@ class FakeEhr:
         if f"search {resource_type}" in self.refused:
             raise EhrRefused(self.refused[f"search {resource_type}"])
         return [each for each in self.of(resource_type) if self._matches(each, params)]
+
+    def read(self, reference: str) -> Json | None:
+        self._called(f"read {reference}")
+        kind, _, name = reference.partition("/")
+        return next((each for each in self.of(kind) if each["id"] == name), None)
+
+    def content(self, address: str, *, max_bytes: int) -> Content | None:
+        self._called(f"content {address}")
+        if "://" in address and not address.startswith("http://ehr.test/fhir/"):
+            raise ForeignAddress
+        found = self.contents.get(address)
+        if found is not None and len(found.body) > max_bytes:
+            raise EhrAnswerTooLarge
+        return found
 
     def create(
         self, resource_type: str, body: bytes, *, if_none_exist: str | None = None
@@ -283,9 +316,28 @@ class FakeEhr:
             raise EhrTimeout
 
 
+class FakeArchive:
+    """Keeps DICOM files by the UID of their instance."""
+
+    def __init__(self) -> None:
+        self.files: dict[str, bytes] = {}
+        self.asked: list[str] = []
+        self.away: Exception | None = None
+
+    def instance(self, study: str, series: str, instance: str, *, max_bytes: int) -> bytes | None:
+        self.asked.append(f"{study}/{series}/{instance}")
+        if self.away is not None:
+            raise self.away
+        found = self.files.get(instance)
+        if found is not None and len(found) > max_bytes:
+            raise EhrAnswerTooLarge
+        return found
+
+
 @dataclass(frozen=True)
 class FakeConnection:
     client: FakeEhr
+    archive: FakeArchive | None
     recipient: ResultRecipient
     base_url: str = "http://ehr.test/fhir"
 
@@ -305,16 +357,24 @@ class FakeConnections:
 class Hospital:
     """Everything in one folder, with a clock that a test turns."""
 
-    def __init__(self, folder: Path, *, refusals: str = "none") -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        refusals: str = "none",
+        site: Site | None = None,
+        model: ToyModel | None = None,
+    ) -> None:
         self.now = NOW
         self.store = Store(
             f"sqlite:///{folder}/nadi.db", Sealer(MasterKey(b"k" * 32)), clock=lambda: self.now
         )
         metadata.create_all(self.store.engine)
-        self.site = _site(refusals)
-        self.ehr = FakeEhr()
-        self.models = ToyModels()
-        self.ehrs = FakeConnections(FakeConnection(self.ehr, ResultRecipient(self.ehr)))
+        self.site = site or _site(refusals)
+        self.ehr, self.archive = FakeEhr(), FakeArchive()
+        self.models = ToyModels(model or ToyModel())
+        connection = FakeConnection(self.ehr, self.archive, ResultRecipient(self.ehr))
+        self.ehrs = FakeConnections(connection)
         self.ports = Ports(
             store=self.store,
             site=lambda: self.site,
@@ -329,7 +389,7 @@ class Hospital:
         self._intake = Intake(
             self.store,
             lambda: self.site,
-            lambda: {"toy@1": DIGEST},
+            self.models.digests,
             process_name="api",
             after_commit=lambda: None,
         )
@@ -362,6 +422,28 @@ class Hospital:
                     resource=parse_resource(orjson.dumps(resource)),
                 )
                 for resource in resources
+            ]
+        )
+
+    def push_bundle(self, *entries: tuple[str | None, Json]) -> None:
+        """Push a collection; each entry is its `fullUrl`, if it has one, and its resource."""
+        bundle = {
+            "resourceType": "Bundle",
+            "type": "collection",
+            "entry": [
+                ({"fullUrl": url} if url else {}) | {"resource": each} for url, each in entries
+            ],
+        }
+        principal = Principal("c1", "ehr", Role.EHR, "ehr")
+        self._intake(
+            [
+                Posting(
+                    principal=principal,
+                    system="ehr",
+                    request_id="r1",
+                    address=None,
+                    bundle=parse_bundle(orjson.dumps(bundle)),
+                )
             ]
         )
 

@@ -1,7 +1,8 @@
 """The HTTP side of the stand-in EHR and its composition.
 
 `create_app` puts together store, faults, Subscriptions and routes; uvicorn serves it. The FHIR
-base is `/fhir`; `/sandbox/faults` and `/sandbox/stats` are for whoever runs the experiment.
+base is `/fhir`; `/dicomweb` is the image archive's; `/sandbox/faults` and `/sandbox/stats` are for
+whoever runs the experiment.
 
 Source: FHIR R4 RESTful API (http://hl7.org/fhir/R4/http.html).
 """
@@ -20,6 +21,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from adapters.sandbox.archive import Archive
+from adapters.sandbox.binaries import binary_of, content_of, is_native, wants_content
 from adapters.sandbox.bundles import perform
 from adapters.sandbox.capability import capability_statement
 from adapters.sandbox.faults import FaultGate, FaultKnobs, Faults
@@ -80,7 +83,7 @@ def create_app(options: SandboxOptions | None = None) -> ASGIApp:
             journal.close()
 
     routes = Starlette(
-        routes=endpoints.routes(),
+        routes=[*endpoints.routes(), *Archive().routes()],
         lifespan=lifespan,
         exception_handlers={Refusal: _answer_refusal},
     )
@@ -214,8 +217,10 @@ async def _answer_refusal(_: Request, error: Exception) -> Response:
 
 
 async def _body(request: Request) -> Resource:
-    """Read a JSON object from a request."""
+    """Read a JSON object from a request; of the bytes of a Binary it is made."""
     media_type = request.headers.get("content-type", FHIR_JSON).partition(";")[0].strip().lower()
+    if is_native(request, media_type):
+        return await binary_of(request, media_type)
     if media_type not in _JSON_TYPES:
         raise Refusal(415, "not-supported", "This EHR reads JSON only.")
     try:
@@ -251,6 +256,8 @@ def _answer(request: Request, answer: Answer) -> Response:
     if record is None:
         return Response(status_code=answer.status)
     headers = _headers(request, record)
+    if request.method == "GET" and wants_content(request, record):
+        return content_of(record, headers)
     if "return=minimal" in request.headers.get("prefer", ""):
         return Response(b"", answer.status, headers)
     return Response(record.body, answer.status, headers, FHIR_JSON)

@@ -360,3 +360,20 @@ def test_a_watch_that_has_nothing_usable_says_so():
 
     with pytest.raises(SiteInvalid):
         SiteWatch(store).current()
+
+
+def test_an_image_archive_has_an_address_of_its_own(monkeypatch):
+    text = SITE.replace(
+        "base_url: http://127.0.0.1:9/fhir",
+        "base_url: http://127.0.0.1:9/fhir\n    dicomweb_url: http://${NADI_TEST_PACS}/dicom-web/",
+    )
+    system = load_site(text).system("ehr")
+    assert system is not None
+
+    with pytest.raises(ConfigurationError, match="NADI_TEST_PACS"):
+        _ = system.dicomweb_url
+    monkeypatch.setenv("NADI_TEST_PACS", "pacs:80")
+
+    assert system.dicomweb_url == "http://pacs:80/dicom-web"
+    assert load_site(SITE).systems["ehr"].dicomweb_url is None
+    assert "dicomweb_url" in problems(text.replace("http://${", "ftp://${"))[0]

@@ -46,8 +46,9 @@ def test_a_connection_is_kept_while_the_site_says_the_same(ehrs: Ehrs) -> None:
         {"address": "http://other.test/fhir"},
         {"token": Secret("env:NADI_TEST_TOKEN")},
         {"timeout_s": 3.0},
+        {"dicomweb_address": "http://pacs.test/dicom-web"},
     ],
-    ids=["address", "token", "timeout"],
+    ids=["address", "token", "timeout", "archive"],
 )
 def test_another_address_credential_or_timeout_makes_a_new_connection(
     ehrs: Ehrs, sites: Sites, change: dict[str, object]
@@ -57,6 +58,14 @@ def test_another_address_credential_or_timeout_makes_a_new_connection(
     sites.change(**change)
 
     assert ehrs.connection("ehr") is not before
+
+
+def test_there_is_an_archive_where_the_site_names_one(ehrs: Ehrs, sites: Sites) -> None:
+    assert ehrs.connection("ehr").archive is None
+
+    sites.change(dicomweb_address="http://pacs.test/dicom-web")
+
+    assert ehrs.connection("ehr").archive is not None
 
 
 def test_a_system_that_the_site_does_not_have_is_a_matter_of_configuration(ehrs: Ehrs) -> None:

@@ -4,7 +4,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.core.event import VersionMark, facts, is_older, relative_reference
+from gateway.core.event import (
+    VersionMark,
+    effective_element,
+    facts,
+    is_older,
+    is_unsettled,
+    reference_of,
+    relative_reference,
+)
 from tests.factories import Json, creatinine, meta, patient
 
 BASE = "http://ehr.test/fhir"
@@ -40,6 +48,11 @@ def test_a_resource_that_says_nothing_has_facts_too():
         (
             {"resourceType": "ResearchSubject", "individual": {"reference": "Patient/4"}},
             "Patient/4",
+        ),
+        ({"resourceType": "Binary", "securityContext": {"reference": "Patient/9"}}, "Patient/9"),
+        (
+            {"resourceType": "Binary", "securityContext": {"reference": "DocumentReference/9"}},
+            None,
         ),
         ({"resourceType": "Task", "for": {"reference": "Patient/5"}}, "Patient/5"),
         (creatinine(subject="Patient/6/_history/2"), "Patient/6"),
@@ -99,12 +112,70 @@ def test_codes_of_components_count_and_text_does_not():
             {"authoredOn": "no time", "date": "2026-01-02T00:00:00Z"},
             datetime(2026, 1, 2, tzinfo=UTC),
         ),
+        ({"createdDateTime": "2026-01-02T00:00:00Z"}, datetime(2026, 1, 2, tzinfo=UTC)),
+        ({"createdPeriod": {"end": "2026-01-02T00:00:00Z"}}, datetime(2026, 1, 2, tzinfo=UTC)),
+        ({"started": "2026-01-02T00:00:00Z"}, datetime(2026, 1, 2, tzinfo=UTC)),
+        ({"sent": "2026-01-02T00:00:00Z"}, datetime(2026, 1, 2, tzinfo=UTC)),
         ({"effectiveDateTime": "9999-12-31"}, None),
         ({"effectiveDateTime": "2026-01-02T23:59:60Z"}, None),
     ],
 )
 def test_the_time_is_the_clinical_one(content: Json, expected: datetime | None):
     assert facts({"resourceType": "Observation", **content}).effective == expected
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (
+            {"effectiveInstant": "2026-01-02T00:00:00Z"},
+            {"effectiveInstant": "2026-01-02T00:00:00Z"},
+        ),
+        ({"createdDateTime": "2026-01-02"}, {"effectiveDateTime": "2026-01-02"}),
+        ({"started": "2026-01", "date": "2025"}, {"effectiveDateTime": "2026-01"}),
+        ({"createdPeriod": {"start": "2026-01-02"}}, {"effectivePeriod": {"start": "2026-01-02"}}),
+        ({"date": "soon", "createdPeriod": {"start": "soon"}}, {}),
+        ({}, {}),
+    ],
+)
+def test_a_result_takes_over_the_clinical_time_as_it_was_written(content: Json, expected: Json):
+    assert effective_element(content) == expected
+
+
+@pytest.mark.parametrize(
+    ("kind", "settled", "unsettled"),
+    [
+        ("Observation", "final amended corrected", "registered preliminary cancelled unknown"),
+        ("DiagnosticReport", "final amended corrected appended", "registered partial preliminary"),
+        ("DocumentReference", "current", "superseded entered-in-error"),
+        ("Composition", "final amended", "preliminary entered-in-error"),
+        ("Communication", "completed", "preparation in-progress on-hold stopped unknown"),
+        ("Media", "completed", "preparation in-progress not-done"),
+        ("ImagingStudy", "available", "registered cancelled unknown"),
+        ("Encounter", "planned finished", "entered-in-error"),
+    ],
+)
+def test_only_what_its_author_means_to_say_is_settled(kind: str, settled: str, unsettled: str):
+    found = {
+        status: is_unsettled({"resourceType": kind, "status": status})
+        for status in (*settled.split(), *unsettled.split())
+    }
+
+    assert [status for status, is_so in found.items() if not is_so] == settled.split()
+
+
+def test_a_preliminary_document_is_unsettled_though_its_reference_is_current():
+    content = {"resourceType": "DocumentReference", "status": "current"}
+
+    assert is_unsettled({**content, "docStatus": "preliminary"})
+    assert not is_unsettled({**content, "docStatus": "final"})
+    assert not is_unsettled({"resourceType": "Binary"})
+
+
+def test_a_reference_names_the_version_where_there_is_one():
+    assert reference_of(patient(1)) == "Patient/p1"
+    assert reference_of(patient(1, **meta(3))) == "Patient/p1/_history/3"
+    assert reference_of({"resourceType": "Patient"}) == ""
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,70 @@
+"""A server on a real socket that answers what a test tells it to, and remembers what was asked."""
+
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One request, its header names in lower case."""
+
+    path: str
+    headers: Mapping[str, str]
+
+
+@dataclass
+class Answering:
+    """What the server was asked, and what it answers."""
+
+    base: str = ""
+    requests: list[Asked] = field(default_factory=list)
+    _status: int = 200
+    _body: bytes = b""
+    _headers: Mapping[str, str] = field(default_factory=dict)
+
+    def answer(
+        self, body: bytes, *, status: int = 200, content_type: str = "", **headers: str
+    ) -> None:
+        """Answer every request so from now on."""
+        self._status, self._body = status, body
+        self._headers = {"Content-Type": content_type} if content_type else {}
+        self._headers |= {name.replace("_", "-"): value for name, value in headers.items()}
+
+    def reply(self, handler: BaseHTTPRequestHandler) -> None:
+        """Answer one request."""
+        headers = {name.lower(): value for name, value in handler.headers.items()}
+        self.requests.append(Asked(handler.path, headers))
+        handler.send_response(self._status)
+        for name, value in self._headers.items():
+            handler.send_header(name, value)
+        handler.send_header("Content-Length", str(len(self._body)))
+        handler.end_headers()
+        handler.wfile.write(self._body)
+
+
+@contextmanager
+def answering() -> Iterator[Answering]:
+    """Run such a server for a while."""
+    told = Answering()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            told.reply(self)
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    told.base = f"http://127.0.0.1:{server.server_port}"
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield told
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
