@@ -67,12 +67,16 @@ class Dataset:
         places = np.flatnonzero(np.asarray(self.splits or (), dtype=str) == name)
         if not len(places):
             raise DatasetUnusable(f"no case belongs to the split {name}")
+        return self.at(places)
+
+    def at(self, places: Labels) -> "Dataset":
+        """The cases at some places."""
         return Dataset(
             {key: array[places] for key, array in self.inputs.items()},
             self.truth[places],
             {key: tuple(values[at] for at in places) for key, values in self.groups.items()},
             np.unique(self.patients[places], return_inverse=True)[1],
-            tuple(name for _ in places),
+            tuple(self.splits[at] for at in places) if self.splits else None,
             self.sha256,
         )
 
@@ -85,16 +89,22 @@ def read_dataset(path: Path) -> Dataset:
         OSError: It can't be read.
     """
     content = path.read_bytes()
-    arrays = _arrays(path, content)
+    arrays = arrays_of(path, content)
     if _TRUTH not in arrays:
-        raise DatasetUnusable(f"{path}: there is no array called truth")
+        found = ", ".join(arrays)
+        raise DatasetUnusable(f"{path}: there is no array called truth; there are {found}")
     lengths = {len(array) if array.ndim else 0 for array in arrays.values()}
     if len(lengths) != 1 or 0 in lengths:
         raise DatasetUnusable(f"{path}: every array must have one row per case")
     told = {_TRUTH, _PATIENT, _SPLIT}
     truth = arrays[_TRUTH]
-    if truth.dtype.kind not in "biuf" or not np.isfinite(truth).all():
-        raise DatasetUnusable(f"{path}: truth must be numbers, none missing")
+    if truth.dtype.kind not in "biuf":
+        raise DatasetUnusable(f"{path}: truth must be numbers; classes are numbered from 0")
+    if missing := np.flatnonzero(~np.isfinite(truth).reshape(len(truth), -1).all(axis=1)).tolist():
+        raise DatasetUnusable(
+            f"{path}: truth must be numbers, none missing: {len(missing)} of {len(truth)} are no "
+            f"number, the first in row {missing[0]}"
+        )
     return Dataset(
         {n: a for n, a in arrays.items() if n not in told and not n.startswith(_GROUP)},
         truth.astype(np.float64),
@@ -105,7 +115,12 @@ def read_dataset(path: Path) -> Dataset:
     )
 
 
-def _arrays(path: Path, content: bytes) -> dict[str, npt.NDArray[Any]]:
+def arrays_of(path: Path, content: bytes) -> dict[str, npt.NDArray[Any]]:
+    """The arrays of an `.npz` by name.
+
+    Raises:
+        DatasetUnusable: It is none, or holds Python objects.
+    """
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as packed:
             return {name: packed[name] for name in packed.files}

@@ -50,8 +50,13 @@ def weight_only(
 def compact_tables(model: bytes, *, bits: Bits = 8, least_weights: int = 4096) -> bytes:
     """Quantize tables only, such as the embeddings of tokens.
 
+    Args:
+        model: An ONNX model, of which other parts may be quantized already.
+        bits: Of a weight.
+        least_weights: Smaller tables are not worth it.
+
     Raises:
-        NotQuantizable: There is no such table.
+        NotQuantizable: There is no such table, and nothing else is quantized.
     """
     return _rewritten(model, {"Gather"}, bits, (), least_weights)
 

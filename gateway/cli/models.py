@@ -8,6 +8,7 @@ from rich.markup import escape
 
 from gateway.cli.context import AsJson, DataDir, err, explained, fail, noun, out, print_json, table
 from gateway.cli.context import settings_for as settings
+from gateway.cli.models_quantize import quantize
 from gateway.settings import Settings
 from models.manifest import MANIFEST_FILE, Input, ManifestError
 from models.registry import REFERENCE_MODELS, InstalledModel, ModelUnusable, load
@@ -16,6 +17,7 @@ from models.versions import spellings
 _DAY_H = 24
 
 app = noun("The models that are installed, and what each needs and gives.")
+app.command()(quantize)
 
 
 @dataclass(frozen=True)

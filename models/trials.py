@@ -1,0 +1,277 @@
+"""Every candidate for a quantized network, judged and measured; and which of them to keep.
+
+* A candidate passes if the gate (`models.gate`) accepts it under both settings of the kernels.
+* Of those that pass, the fastest at batch 1 on this machine is kept; of those within 5 % of it, the
+  smallest. The fp32 network is a candidate like any other: it may be the answer.
+* A family of recipes (dynamic, static, weights) of which none passes is mended: its least bad
+  recipe is scanned for sensitive nodes, and as few as needed stay in fp32.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+from math import isfinite
+from typing import Protocol
+
+import numpy as np
+
+from models.answers import answers
+from models.candidates import RECIPES, Recipe, family_of, recipes
+from models.gate import Verdict, judge
+from models.manifest import WeightsFormat
+from models.measure import Measurement, MeasuringFailed, measure
+from models.quantize import NotQuantizable
+from models.registry import ModelUnusable
+from models.runtime import needs_exact_int8, open_session
+from models.sensitivity import Damage, Mended, mend, scan
+from models.statistics import Score
+from models.subject import Subject
+from models.task import LESS_IS_BETTER
+
+FP32, QAT = "fp32", "qat"
+SETTINGS: Mapping[str, bool] = {"default kernels": False, "exact kernels": True}
+"""The settings of the int8 kernels: name → whether those that can't saturate are chosen."""
+
+_AS_FAST = 1.05
+_SAMPLE = 16
+_SMALLEST_BUDGET = 2
+_SCAN_STEPS = 10
+"""Losses that differ by less than a tenth of what is allowed count as equal in a scan."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A network that may be shipped.
+
+    Attributes:
+        name: For example `static-minmax`, or `static-minmax-mended`.
+        format: What is in the file.
+        how: How it was made, in words.
+        model: The file.
+        keep_fp32: Nodes that were left alone.
+    """
+
+    name: str
+    format: WeightsFormat
+    how: str
+    model: bytes
+    keep_fp32: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What became of a candidate.
+
+    Attributes:
+        name: The candidate's.
+        how: How it was made, in words.
+        candidate: It; None where it could not even be made.
+        verdict: What the gate says.
+        measured: Setting of the kernels → what serving it takes here.
+        failure: Why there is no candidate, or nothing known of it.
+    """
+
+    name: str
+    how: str
+    candidate: Candidate | None = None
+    verdict: Verdict | None = None
+    measured: Mapping[str, Measurement] | None = None
+    failure: str = ""
+
+    @property
+    def passes(self) -> bool:
+        """Whether it may be shipped."""
+        return bool(self.verdict and self.verdict.is_accepted and self.measured)
+
+    @property
+    def is_known(self) -> bool:
+        """Whether it was both compared with fp32 and measured."""
+        return bool(self.measured and self.verdict and self.verdict.comparisons)
+
+    @property
+    def loss_bound(self) -> float:
+        """Upper bound of the loss, under the worse setting; infinite where it is not known."""
+        if self.verdict is None or not self.verdict.comparisons:
+            return float("inf")
+        return max(self.verdict.overall(setting).loss_bound for setting in SETTINGS)
+
+
+class Progress(Protocol):
+    """Shows how far the work is."""
+
+    def begin(self, what: str) -> None:
+        """A piece of work begins; the one before it is done."""
+
+    def advance(self, done: int, of: int) -> None:
+        """So much of it is done."""
+
+
+def try_all(
+    subject: Subject,
+    names: Sequence[str],
+    progress: Progress,
+    *,
+    trained: bytes | None = None,
+    budget: int = 64,
+) -> tuple[Trial, ...]:
+    """Make, judge and measure candidates.
+
+    Args:
+        subject: The network, its cases and its gate.
+        names: Of the recipes to try.
+        progress: Is told of each step.
+        trained: A network from quantization-aware training, to be tried beside them.
+        budget: Networks that a scan for sensitive nodes may try, for each family; 0 for no scan.
+
+    Returns:
+        The fp32 network's trial, then the others'.
+
+    Raises:
+        NotQuantizable: The network can't be prepared.
+    """
+    bench = _Bench(subject, progress)
+    trials = [bench.tried(Candidate(FP32, "onnx-fp32", "as it was given", subject.fp32))]
+    if trained is not None:
+        how = "quantization-aware training"
+        trials.append(bench.tried(Candidate(QAT, "onnx-int8-qdq", how, trained)))
+    made = recipes(subject.fp32, subject.calibration, names)
+    for _, members in groupby(made, key=lambda each: family_of(each.name)):
+        family = [(recipe, bench.made(recipe)) for recipe in members]
+        trials += [trial for _, trial in family]
+        trials += bench.mended(family, budget)
+    return tuple(trials)
+
+
+def choose(trials: Sequence[Trial]) -> Trial | None:
+    """The trial to keep: the fastest here that passes; None where none does."""
+    passing = [each for each in trials if each.passes]
+    if not passing:
+        return None
+    limit_ms = _AS_FAST * min(map(latency_ms, passing))
+    quick = [each for each in passing if latency_ms(each) <= limit_ms]
+    return min(quick, key=lambda each: (size_bytes(each), latency_ms(each)))
+
+
+def latency_ms(trial: Trial) -> float:
+    """Median time of a run of one case (or of the smallest batch), as this machine would run it."""
+    return next(iter(here(trial).p50_ms.values()))
+
+
+def size_bytes(trial: Trial) -> int:
+    """Size of the file."""
+    return here(trial).size_bytes
+
+
+def here(trial: Trial) -> Measurement:
+    """What serving it takes under the setting of the kernels that this machine needs.
+
+    Raises:
+        KeyError: It was not measured.
+    """
+    return (trial.measured or {})[setting_here()]
+
+
+def setting_here() -> str:
+    """The setting of the kernels that this machine needs."""
+    needed = needs_exact_int8()
+    return next(name for name, exact in SETTINGS.items() if exact == needed)
+
+
+class _Bench:
+    """What is the same for every candidate."""
+
+    def __init__(self, subject: Subject, progress: Progress) -> None:
+        self._subject = subject
+        self._progress = progress
+        self._sample = {name: array[:_SAMPLE] for name, array in subject.inputs.items()}
+
+    def made(self, recipe: Recipe) -> Trial:
+        """Follow a recipe and try what comes of it."""
+        self._progress.begin(f"{recipe.name}: quantize")
+        kind, how = RECIPES[recipe.name]
+        try:
+            model = recipe.quantize(())
+        except NotQuantizable as error:
+            return Trial(recipe.name, how, failure=str(error))
+        return self.tried(Candidate(recipe.name, kind, how, model))
+
+    def tried(self, candidate: Candidate) -> Trial:
+        """Judge and measure a candidate."""
+        self._progress.begin(f"{candidate.name}: judge and measure")
+        trial = Trial(candidate.name, candidate.how, candidate)
+        try:
+            return replace(
+                trial,
+                verdict=self._verdict(candidate.model),
+                measured=dict(self._measured(candidate)),
+            )
+        except (ModelUnusable, MeasuringFailed, ValueError) as error:
+            return replace(trial, failure=str(error))
+
+    def mended(self, family: Sequence[tuple[Recipe, Trial]], budget: int) -> Iterator[Trial]:
+        """Leave nodes of the least bad recipe in fp32, where no recipe of the family passes."""
+        refused = [(recipe, trial) for recipe, trial in family if isfinite(trial.loss_bound)]
+        if budget < _SMALLEST_BUDGET or not refused or any(trial.passes for _, trial in family):
+            return
+        recipe, trial = min(refused, key=lambda each: each[1].loss_bound)
+        name = f"{recipe.name}-mended"
+        try:
+            found = self._mended(recipe, budget)
+        except (NotQuantizable, ModelUnusable) as error:
+            yield Trial(name, trial.how, failure=str(error))
+            return
+        if found is None:
+            yield Trial(name, trial.how, failure="leaving nodes in fp32 did not mend it")
+            return
+        how = f"{trial.how}; {len(found.keep_fp32)} nodes in fp32"
+        kind = RECIPES[recipe.name][0]
+        yield self.tried(Candidate(name, kind, how, found.model, found.keep_fp32))
+
+    def _mended(self, recipe: Recipe, budget: int) -> Mended | None:
+        self._progress.begin(f"{recipe.name}: scan for sensitive nodes")
+        ranked = scan(
+            recipe.quantize,
+            recipe.nodes,
+            self._damage,
+            most=budget,
+            progress=self._progress.advance,
+        )
+        self._progress.begin(f"{recipe.name}: leave nodes in fp32")
+        return mend(
+            recipe.quantize,
+            ranked,
+            lambda model: self._verdict(model).is_accepted,
+            progress=self._progress.advance,
+        )
+
+    def _answers(self, model: bytes, *, exact_int8: bool) -> Score:
+        session = open_session(model, exact_int8=exact_int8)
+        return answers(session, self._subject.inputs, output=self._subject.output)
+
+    def _verdict(self, model: bytes) -> Verdict:
+        found = {
+            setting: self._answers(model, exact_int8=exact) for setting, exact in SETTINGS.items()
+        }
+        subject = self._subject
+        return judge(subject.gate, subject.task, subject.cases, found)
+
+    def _measured(self, candidate: Candidate) -> Iterator[tuple[str, Measurement]]:
+        """One setting at a time; fp32 kernels have none."""
+        found = None
+        for setting, exact in SETTINGS.items():
+            if found is None or candidate.format != "onnx-fp32":
+                found = measure(candidate.model, self._sample, exact_int8=exact)
+            yield setting, found
+
+    def _damage(self, model: bytes) -> Damage:
+        """How far a network is from fp32: loss of the metric in steps, then of the answers."""
+        scores, subject = self._answers(model, exact_int8=False), self._subject
+        sign = -1 if subject.gate.metric in LESS_IS_BETTER else 1
+        loss = sign * (self._metric(subject.cases.fp32) - self._metric(scores))
+        steps = round(_SCAN_STEPS * max(loss, 0) / subject.gate.max_loss)
+        return steps, float(np.sqrt(np.mean((scores - subject.cases.fp32) ** 2)))
+
+    def _metric(self, scores: Score) -> float:
+        subject = self._subject
+        measured = subject.task.measure(subject.gate.metric, subject.cases.truth, scores)
+        return float(measured(np.ones((1, len(scores))))[0])
