@@ -33,6 +33,7 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 from models.calibration import CALIBRATIONS, Calibration, observe
 from models.runtime import open_session
 from models.tensors import FloatArray, Tensors
+from models.unrounded import unround_inputs
 
 DENSE_OPERATORS = ("MatMul", "Gemm", "Conv")
 CONVOLUTION_OPERATORS = (
@@ -123,6 +124,8 @@ class StaticInt8:
                 calibration_cache_path=ranges,
             )
             quantized = onnx.load(target)
+        if keep_fp32:
+            unround_inputs(quantized, fp32, keep_fp32)
         return finished(quantized)
 
     def _observed(self) -> TensorsData:

@@ -2,7 +2,7 @@
 
 import numpy as np
 import numpy.typing as npt
-from onnx import NodeProto, TensorProto, checker, helper, numpy_helper
+from onnx import NodeProto, TensorProto, checker, helper, load_from_string, numpy_helper
 
 OPSET, IR_VERSION = 17, 9
 
@@ -153,3 +153,18 @@ def tokens(
     lengths = np.linspace(length, 3, cases).astype(int)
     mask = (np.arange(length) < lengths[:, None]).astype(np.int64)
     return {"input_ids": ids * mask, "attention_mask": mask}
+
+
+def wide_range_at_the_end(width: int = 16, hidden: int = 64) -> bytes:
+    """`dense`, but one feature of the last layer is 500 times as large and comes to nothing.
+
+    Whoever quantizes the last layer's input gives nearly all of its levels to that feature.
+    """
+    model = load_from_string(dense(width, hidden))
+    weights = {each.name: each for each in model.graph.initializer}
+    second, third = (numpy_helper.to_array(weights[name]).copy() for name in ("w2", "w3"))
+    second[:, 0] *= 500
+    third[0] = 0
+    weights["w2"].CopyFrom(numpy_helper.from_array(second, "w2"))
+    weights["w3"].CopyFrom(numpy_helper.from_array(third, "w3"))
+    return bytes(model.SerializeToString())
