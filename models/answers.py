@@ -1,4 +1,4 @@
-"""What a network answers to many cases, whatever batch size it insists on."""
+"""What a network answers to many cases, on this machine."""
 
 from typing import Any
 
@@ -11,13 +11,7 @@ from models.tensors import Tensors, batch_size
 _BATCH = 32
 
 
-def fixed_batch(session: Any) -> int | None:  # noqa: ANN401 - the runtime has no types
-    """The only batch size that a network allows; None where it allows any."""
-    sizes = (each.shape[0] for each in session.get_inputs() if each.shape)
-    return next((size for size in sizes if isinstance(size, int)), None)
-
-
-def answers(session: Any, inputs: Tensors, *, output: str) -> Score:  # noqa: ANN401 - as above
+def answers_here(session: Any, inputs: Tensors, *, output: str) -> Score:  # noqa: ANN401 - untyped
     """Run cases through a network, a few at a time.
 
     Args:
@@ -31,20 +25,11 @@ def answers(session: Any, inputs: Tensors, *, output: str) -> Score:  # noqa: AN
     Raises:
         ModelUnusable: It has other inputs or outputs, or can't be run.
     """
-    size, cases = fixed_batch(session) or _BATCH, batch_size(inputs)
-    is_fixed = fixed_batch(session) is not None
-    parts = []
-    for start in range(0, cases, size):
-        end = start + size if is_fixed else min(start + size, cases)
-        places = np.arange(start, end).clip(max=cases - 1)  # a fixed batch is filled up
-        answer = _answer(session, {name: each[places] for name, each in inputs.items()}, output)
-        parts.append(answer.reshape(len(places), -1))
-    return np.concatenate(parts)[:cases]
-
-
-def _answer(session: Any, batch: Tensors, output: str) -> Score:  # noqa: ANN401 - as above
+    starts = range(0, batch_size(inputs), _BATCH)
+    parts = ({name: array[at : at + _BATCH] for name, array in inputs.items()} for at in starts)
     try:
-        (answer,) = session.run([output], dict(batch))
-        return np.asarray(answer, dtype=np.float64)
+        found = [session.run([output], part)[0] for part in parts]
     except Exception as error:  # the runtime's own error types are not public
         raise ModelUnusable(f"it can't answer the cases: {str(error).splitlines()[0]}") from error
+    scores = np.concatenate(found).astype(np.float64)
+    return scores.reshape(len(scores), -1)

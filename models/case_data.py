@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from models.answers import fixed_batch
 from models.dataset import Dataset, DatasetUnusable, arrays_of, read_dataset
 from models.tensors import Tensors, batch_size
 
@@ -60,7 +59,7 @@ def read_cases(
         apart = drawn.inputs
     observed = fitting(calibration or data, apart, session)
     decides = replace(decides, inputs=fitting(data, decides.inputs, session))
-    return tuple(_batches(observed, fixed_batch(session))), decides
+    return tuple(_batches(observed)), decides
 
 
 def fitting(path: Path, arrays: Tensors, session: Any) -> Tensors:  # noqa: ANN401 - as above
@@ -142,10 +141,9 @@ def _drawn_apart(whole: Dataset) -> tuple[Dataset, Dataset]:
     return whole.at(np.flatnonzero(is_apart)), whole.at(np.flatnonzero(~is_apart))
 
 
-def _batches(inputs: Tensors, fixed: int | None) -> Iterator[Tensors]:
+def _batches(inputs: Tensors) -> Iterator[Tensors]:
     """At most a few hundred cases, drawn always alike."""
-    size, cases = fixed or _CALIBRATION_BATCH, batch_size(inputs)
-    drawn = np.random.default_rng(0).permutation(cases)[:_MOST_CALIBRATION_CASES]
-    for start in range(0, len(drawn), size):
-        places = np.resize(drawn[start : start + size], fixed or len(drawn[start : start + size]))
+    drawn = np.random.default_rng(0).permutation(batch_size(inputs))[:_MOST_CALIBRATION_CASES]
+    for start in range(0, len(drawn), _CALIBRATION_BATCH):
+        places = drawn[start : start + _CALIBRATION_BATCH]
         yield {name: array[places] for name, array in inputs.items()}

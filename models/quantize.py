@@ -2,6 +2,7 @@
 
 * `static_int8` fixes the ranges of the activations beforehand, from calibration cases, and writes
   QuantizeLinear/DequantizeLinear pairs (QDQ): for convolutions and small dense networks.
+  Products of two activations (attention) stay in fp32.
 * `dynamic_int8` finds the ranges anew at each run: for transformers and recurrent networks.
 * `models.weight_only` leaves the activations alone and shrinks large matrices and tables.
 * `models.candidates` tries all of them, `models.sensitivity` finds the nodes to leave alone.
@@ -93,7 +94,12 @@ class StaticInt8:
         self._calibration = calibration
         self._seven_bit = seven_bit
         graph = onnx.load_from_string(model).graph
-        self.nodes = tuple(each.name for each in graph.node if each.op_type in operators)
+        self._products = _products(graph)
+        self.nodes = tuple(
+            each.name
+            for each in graph.node
+            if each.op_type in operators and each.name not in self._products
+        )
         self._batches = [_named(each, graph) for each in batches]
         self._ranges: TensorsData | None = None
 
@@ -115,7 +121,7 @@ class StaticInt8:
                 target,
                 quant_format=QuantFormat.QDQ,
                 op_types_to_quantize=list(self._operators),
-                nodes_to_exclude=list(keep_fp32),
+                nodes_to_exclude=[*keep_fp32, *self._products],
                 per_channel=True,
                 reduce_range=self._seven_bit,
                 activation_type=QuantType.QUInt8,
@@ -124,8 +130,8 @@ class StaticInt8:
                 calibration_cache_path=ranges,
             )
             quantized = onnx.load(target)
-        if keep_fp32:
-            unround_inputs(quantized, fp32, keep_fp32)
+        if kept := {*keep_fp32, *self._products}:
+            unround_inputs(quantized, fp32, kept)
         return finished(quantized)
 
     def _observed(self) -> TensorsData:
@@ -265,6 +271,16 @@ def _explained(method: str) -> Iterator[None]:
 
 def _named(batch: FloatArray | Tensors, graph: onnx.GraphProto) -> Tensors:
     return dict(batch) if isinstance(batch, Mapping) else {graph.input[0].name: batch}
+
+
+def _products(graph: onnx.GraphProto) -> list[str]:
+    """Products of two activations, as in attention: 7 bits of a weight can't keep their sums small.
+
+    Without VNNI they saturate whatever is set, see docs/decisions/0015-kernel-classes.md.
+    """
+    constants = {each.name for each in graph.initializer}
+    matmuls = (node for node in graph.node if node.op_type == "MatMul")
+    return [node.name for node in matmuls if constants.isdisjoint(node.input)]
 
 
 def _forget_unused_domains(model: onnx.ModelProto) -> None:

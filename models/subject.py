@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from models.answers import answers
+from models.answers import answers_here
 from models.case_data import read_cases
 from models.dataset import DatasetUnusable
 from models.draft import Draft, NotNamed
@@ -153,12 +153,24 @@ def _gate(named: Named) -> Gate:
 def _opened(path: Path) -> tuple[bytes, Any]:
     try:
         fp32 = path.read_bytes()
-        return fp32, open_session(fp32, exact_int8=True)
+        session = open_session(fp32, exact_int8=True)
     except OSError as error:
         raise ModelUnusable(f"{path} can't be read: {error.strerror}") from error
     except ModelUnusable as error:
         reason = str(error.__cause__ or error).splitlines()[0]
         raise ModelUnusable(f"{path} is no ONNX model that can be run: {reason}") from error
+    _insist_on_batches(path, session)
+    return fp32, session
+
+
+def _insist_on_batches(path: Path, session: Any) -> None:  # noqa: ANN401 - the runtime has no types
+    fixed = {each.name: each.shape[0] for each in session.get_inputs() if each.shape}
+    for name, size in fixed.items():
+        if isinstance(size, int):
+            raise ModelUnusable(
+                f"{path}: the first axis of {name} is fixed to {size}. Export the network with a "
+                f"free one, as in torch.onnx.export(…, dynamic_axes={{'{name}': {{0: 'n'}}}})"
+            )
 
 
 def _only_output(path: Path, session: Any) -> str:  # noqa: ANN401 - the runtime has no types
@@ -172,7 +184,7 @@ def _only_output(path: Path, session: Any) -> str:  # noqa: ANN401 - the runtime
 
 def _answered(path: Path, session: Any, inputs: Tensors, output: str) -> Score:  # noqa: ANN401
     try:
-        return answers(session, inputs, output=output)
+        return answers_here(session, inputs, output=output)
     except ModelUnusable as error:
         raise ModelUnusable(f"{path}: {error}") from error
 

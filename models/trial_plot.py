@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from models.gate import Comparison
 from models.manifest import Gate
 from models.task import LESS_IS_BETTER
-from models.trials import Trial, latency_ms, setting_here, size_bytes
+from models.trials import Trial, kernels_here, latency_ms, size_bytes
 
 ImageFormat = Literal["png", "svg"]
 
@@ -33,7 +33,7 @@ class _Point:
 
     Attributes:
         trial: What became of it.
-        found: Its comparison with fp32 on all cases.
+        found: Its comparison with fp32 on all cases, on the worst kernels.
         worse: The direction of worse: 1 where less is better, else -1.
         colour: By its fate.
     """
@@ -74,9 +74,9 @@ def draw(
     """
     worse = 1 if gate.metric in LESS_IS_BETTER else -1
     points = [
-        _Point(each, each.verdict.overall(setting_here()), worse, _colour(each, chosen))
+        _Point(each, each.worst, worse, _colour(each, chosen))
         for each in trials
-        if each.is_known and each.verdict
+        if each.is_known and each.worst
     ]
     if not points:
         raise ValueError("no candidate was judged and measured, so there is nothing to draw")
@@ -150,7 +150,7 @@ def _labels(axes: Any, points: Sequence[_Point], chosen: Trial | None) -> None: 
 def _words(axes: Any, fp32: _Point, gate: Gate, title: str) -> None:  # noqa: ANN401 - untyped
     order = "less is better" if gate.metric in LESS_IS_BETTER else "more is better"
     axes.set_title(f"{title}; fp32 {gate.metric} {fp32.found.fp32}", loc="left", fontsize=11)
-    axes.set_xlabel(f"median time of one case on one thread, ms ({setting_here()})")
+    axes.set_xlabel(f"median time of one case on one thread, ms ({kernels_here()})")
     axes.set_ylabel(f"{gate.metric} ({order}); bar: as bad as it may be")
     axes.grid(visible=True, linewidth=0.4, color="#e5e5e5")
     axes.spines[["top", "right"]].set_visible(False)

@@ -11,7 +11,7 @@ from models.measure import Measurement
 from models.runtime import cpu_kernel_class
 from models.subject import Subject
 from models.tensors import batch_size
-from models.trials import Trial, setting_here
+from models.trials import Trial, kernels_here
 
 _REPORT_VERSION = 1
 
@@ -37,7 +37,7 @@ def as_json(subject: Subject, trials: Sequence[Trial], chosen: Trial | None) -> 
         },
         "machine": {
             "kernel_class": cpu_kernel_class(),
-            "setting": setting_here(),
+            "kernels": kernels_here(),
             "runtime": f"onnxruntime {ort.__version__}",
             "threads": 1,
         },

@@ -1,6 +1,8 @@
 """Every candidate for a quantized network, judged and measured; and which of them to keep.
 
-* A candidate passes if the gate (`models.gate`) accepts it under both settings of the kernels.
+* A candidate passes if the gate (`models.gate`) accepts it on every kernel class it may meet, those
+  of other machines emulated (`models.evaluate`).
+* It is measured on this machine under both settings of the kernels, in processes of its own.
 * Of those that pass, the fastest at batch 1 on this machine is kept; of those within 5 % of it, the
   smallest. The fp32 network is a candidate like any other: it may be the answer.
 * A family of recipes (dynamic, static, weights) of which none passes is mended: its least bad
@@ -15,9 +17,10 @@ from typing import Protocol
 
 import numpy as np
 
-from models.answers import answers
+from models.answers import answers_here
 from models.candidates import RECIPES, Recipe, family_of, recipes
-from models.gate import Verdict, judge
+from models.evaluate import Setting, answers
+from models.gate import EVERYONE, Comparison, Verdict, judge
 from models.manifest import WeightsFormat
 from models.measure import Measurement, MeasuringFailed, measure
 from models.quantize import NotQuantizable
@@ -27,10 +30,11 @@ from models.sensitivity import Damage, Mended, mend, scan
 from models.statistics import Score
 from models.subject import Subject
 from models.task import LESS_IS_BETTER
+from models.tensors import Tensors
 
 FP32, QAT = "fp32", "qat"
-SETTINGS: Mapping[str, bool] = {"default kernels": False, "exact kernels": True}
-"""The settings of the int8 kernels: name → whether those that can't saturate are chosen."""
+KERNELS: Mapping[str, bool] = {"default kernels": False, "exact kernels": True}
+"""What can be measured here: name → `session.x64quantprecision`."""
 
 _AS_FAST = 1.05
 _SAMPLE = 16
@@ -67,7 +71,7 @@ class Trial:
         how: How it was made, in words.
         candidate: It; None where it could not even be made.
         verdict: What the gate says.
-        measured: Setting of the kernels → what serving it takes here.
+        measured: Setting of the kernels here → what serving it takes.
         failure: Why there is no candidate, or nothing known of it.
     """
 
@@ -90,10 +94,21 @@ class Trial:
 
     @property
     def loss_bound(self) -> float:
-        """Upper bound of the loss, under the worse setting; infinite where it is not known."""
-        if self.verdict is None or not self.verdict.comparisons:
-            return float("inf")
-        return max(self.verdict.overall(setting).loss_bound for setting in SETTINGS)
+        """Upper bound of the loss on the worst kernels; infinite where it is not known."""
+        return self.worst.loss_bound if self.worst else float("inf")
+
+    @property
+    def worst(self) -> Comparison | None:
+        """All cases on the kernels that it suffers most from."""
+        found = self.verdict.comparisons if self.verdict else ()
+        everyone = (each for each in found if each.group == EVERYONE)
+        return max(everyone, key=lambda each: each.loss_bound, default=None)
+
+    @property
+    def served(self) -> Comparison | None:
+        """All cases on the kernels of this machine, as it would be served."""
+        needed: Setting = "avx2-exact" if needs_exact_int8() else "vnni"
+        return self.verdict.overall(needed) if self.verdict and self.worst else None
 
 
 class Progress(Protocol):
@@ -168,13 +183,13 @@ def here(trial: Trial) -> Measurement:
     Raises:
         KeyError: It was not measured.
     """
-    return (trial.measured or {})[setting_here()]
+    return (trial.measured or {})[kernels_here()]
 
 
-def setting_here() -> str:
+def kernels_here() -> str:
     """The setting of the kernels that this machine needs."""
     needed = needs_exact_int8()
-    return next(name for name, exact in SETTINGS.items() if exact == needed)
+    return next(name for name, exact in KERNELS.items() if exact == needed)
 
 
 class _Bench:
@@ -244,32 +259,32 @@ class _Bench:
             progress=self._progress.advance,
         )
 
-    def _answers(self, model: bytes, *, exact_int8: bool) -> Score:
-        session = open_session(model, exact_int8=exact_int8)
-        return answers(session, self._subject.inputs, output=self._subject.output)
-
     def _verdict(self, model: bytes) -> Verdict:
-        found = {
-            setting: self._answers(model, exact_int8=exact) for setting, exact in SETTINGS.items()
-        }
         subject = self._subject
-        return judge(subject.gate, subject.task, subject.cases, found)
+        self._here(model, self._sample)  # says in words what does not fit
+        found = answers(model, subject.inputs, subject.output).scores
+        scores: dict[str, Score] = {name: each.astype(np.float64) for name, each in found.items()}
+        return judge(subject.gate, subject.task, subject.cases, scores)
 
     def _measured(self, candidate: Candidate) -> Iterator[tuple[str, Measurement]]:
         """One setting at a time; fp32 kernels have none."""
         found = None
-        for setting, exact in SETTINGS.items():
+        for setting, exact in KERNELS.items():
             if found is None or candidate.format != "onnx-fp32":
                 found = measure(candidate.model, self._sample, exact_int8=exact)
             yield setting, found
 
     def _damage(self, model: bytes) -> Damage:
         """How far a network is from fp32: loss of the metric in steps, then of the answers."""
-        scores, subject = self._answers(model, exact_int8=False), self._subject
+        scores, subject = self._here(model, self._subject.inputs), self._subject
         sign = -1 if subject.gate.metric in LESS_IS_BETTER else 1
         loss = sign * (self._metric(subject.cases.fp32) - self._metric(scores))
         steps = round(_SCAN_STEPS * max(loss, 0) / subject.gate.max_loss)
         return steps, float(np.sqrt(np.mean((scores - subject.cases.fp32) ** 2)))
+
+    def _here(self, model: bytes, inputs: Tensors) -> Score:
+        session = open_session(model, exact_int8=needs_exact_int8())
+        return answers_here(session, inputs, output=self._subject.output)
 
     def _metric(self, scores: Score) -> float:
         subject = self._subject

@@ -45,13 +45,13 @@ def show(trials: "Sequence[Trial]", chosen: "Trial | None") -> None:
         trials: What was tried.
         chosen: What is kept.
     """
-    from models.trials import SETTINGS  # noqa: PLC0415 - keep `--help` quick
+    from models.trials import KERNELS  # noqa: PLC0415 - keep `--help` quick
 
     listing = table(*_COLUMNS)
     for trial in trials:
         listing.add_row("[green]★[/]" if trial is chosen else "", trial.name, *_cells(trial))
     out.print(listing)
-    out.print(f"[dim]{_LEGEND.format(settings=' / '.join(SETTINGS))}[/]", soft_wrap=True)
+    out.print(f"[dim]{_LEGEND.format(settings=' / '.join(KERNELS))}[/]", soft_wrap=True)
     for trial in trials:
         reasons = _reasons(trial)
         for reason in reasons[:_MOST_REASONS]:
@@ -112,15 +112,10 @@ def _cells(trial: "Trial") -> list[str]:
 
 
 def _judged(trial: "Trial") -> tuple[str, str]:
-    """The metric here, and the worst loss under any setting."""
-    from models.trials import SETTINGS, setting_here  # noqa: PLC0415 - keep `--help` quick
-
-    verdict = trial.verdict
-    if verdict is None or not verdict.comparisons:
+    """The metric as served here, and the loss on the worst kernels."""
+    if trial.served is None or trial.worst is None:
         return "", ""
-    worst = max((verdict.overall(each) for each in SETTINGS), key=lambda each: each.loss_bound)
-    metric = verdict.overall(setting_here()).int8
-    return str(metric), f"{worst.loss:.4f}, {worst.loss_bound:.4f}"
+    return str(trial.served.int8), f"{trial.worst.loss:.4f}, {trial.worst.loss_bound:.4f}"
 
 
 def _latencies(figures: "Sequence[Measurement]", size: int) -> str:

@@ -128,18 +128,6 @@ def test_a_file_that_is_not_there_is_named(tmp_path, written, session):
         read_cases(written(**FEATURES, truth=TRUTH), missing, session)
 
 
-def test_a_fixed_batch_is_filled_up_with_cases(written):
-    import onnx
-
-    fixed = onnx.load_from_string(networks.dense())
-    fixed.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 6
-    session = open_session(fixed.SerializeToString(), exact_int8=False)
-
-    batches, _ = read_cases(written(**FEATURES, truth=TRUTH), None, session)
-
-    assert [len(each["features"]) for each in batches] == [6, 6]
-
-
 def test_several_inputs_stay_together(written):
     session = open_session(networks.embedding(), exact_int8=False)
 

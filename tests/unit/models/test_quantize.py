@@ -6,6 +6,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from models.emulation import Emulation
 from models.quantize import (
     CONVOLUTION_OPERATORS,
     NotQuantizable,
@@ -104,6 +105,26 @@ def test_a_quantizer_that_is_used_again_answers_as_a_new_one(operators):
         operators=operators,
         keep_fp32=["second"] * ("Relu" in operators),
     )
+
+
+def test_products_of_two_activations_stay_in_fp32():
+    fp32 = networks.network(
+        [
+            helper.make_node("MatMul", ["x", "w"], ["h"], name="project"),
+            helper.make_node("Transpose", ["h"], ["t"], name="turn"),
+            helper.make_node("MatMul", ["h", "t"], ["y"], name="attend"),
+        ],
+        {"w": networks.normal(8, 8)},
+        inputs={"x": (TensorProto.FLOAT, ["n", 8])},
+        outputs={"y": ["n", "n"]},
+    )
+    batch = {"x": networks.normal(16, 8, scale=1.0)}
+
+    quantizer = StaticInt8(fp32, [batch])
+
+    assert quantizer.nodes == ("project",)
+    assert not Emulation(quantizer(), "saturating").is_needed
+    assert off(quantizer(), fp32, batch) < 0.05
 
 
 def test_a_quantizer_lists_the_nodes_that_can_be_left_alone():

@@ -1,4 +1,5 @@
 import numpy as np
+import onnx
 import pytest
 from onnx import TensorProto, helper
 
@@ -137,6 +138,17 @@ def test_what_is_no_model_is_refused_with_its_file(files, content, says):
         read_subject(named(files))
 
     assert "\n" not in str(caught.value)
+
+
+def test_a_network_of_a_fixed_batch_is_refused_with_the_way_to_mend_it(files):
+    single = onnx.load(files[0])
+    single.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
+    onnx.save(single, files[0])
+
+    with pytest.raises(
+        ModelUnusable, match=r"first axis of features is fixed to 1. .*dynamic_axes"
+    ):
+        read_subject(named(files))
 
 
 def test_an_output_that_is_not_there_is_refused(files):
