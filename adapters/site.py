@@ -300,6 +300,7 @@ def _route(name: str, entry: RouteEntry) -> Route:
         sink=entry.sink.system,
         with_provenance="provenance" in entry.sink.also,
         report_refusals=entry.sink.refusals == "observation",
+        explain=entry.explain,
         trigger=Trigger(entry.match),
     )
 

@@ -147,6 +147,10 @@ class RouteEntry(_Part):
     consent: ConsentRule
     model: ModelReference = Field(description="name@version of an installed model.")
     sink: SinkRule
+    explain: bool = Field(
+        False,
+        description="Whether each result says what moved it: many runs of the model, not one.",
+    )
 
 
 class LocalCode(_Part):

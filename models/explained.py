@@ -115,7 +115,7 @@ class Explained:
             return f"between {low} and {high}; the map shows where"
         named = self.named
         if not named:
-            return "no single one changes it"
+            return "no single one changes it on its own"
         told = [f"{self._name(each)} {self._shown(each.change)}" for each in named]
         rest = len(self.effects) - len(named)
         if rest:
@@ -128,7 +128,7 @@ class Explained:
 
     def _together(self) -> str:
         total = f"All hidden together: {self._shown(self.total)}"
-        if self.parts == "squares":  # they overlap, so nobody would add them up
+        if self.parts == "squares" or not self.named:  # squares overlap: nobody would add them up
             return f"{total}."
         if self.is_additive:
             return f"{total}, which is their sum."
@@ -147,7 +147,8 @@ class Explained:
         else:
             number, unit = float(f"{change:.2g}"), self.output.unit_text or str(self.output.unit)
         sign = "+" if number >= 0 else _MINUS
-        return f"{sign}{abs(number):g} {unit}"
+        is_one = abs(number) == 1 and unit == "points"
+        return f"{sign}{abs(number):g} {'point' if is_one else unit}"
 
 
 @dataclass(frozen=True)

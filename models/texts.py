@@ -12,7 +12,8 @@ Source: Unicode Standard annex 24 (script names); BCP 47 (language tags).
 
 import unicodedata
 from collections import Counter
-from functools import lru_cache
+from collections.abc import Sequence
+from functools import cached_property, lru_cache
 from typing import Literal
 
 import numpy as np
@@ -23,6 +24,10 @@ from models.tensors import Tensors
 
 TextReason = Literal["text-missing", "text-foreign", "text-too-long"]
 
+_CONTINUES = "##"
+"""How WordPiece marks a token that goes on with a word."""
+_BEGINS = ("\u0120", "\u2581")
+"""How byte-level BPE and SentencePiece mark a token that begins a word: by the space before it."""
 _SCRIPTS = {"CJK": "Han"}
 """What the names of letters begin with where that is not the name of their script."""
 
@@ -64,6 +69,9 @@ class TextEncoder:
         self._tokenizer.no_padding()
         unknown = getattr(self._tokenizer.model, "unk_token", None)
         self._unknown = self._tokenizer.token_to_id(unknown or "<unk>")
+        added = self._tokenizer.get_added_tokens_decoder()
+        marks = {token for token, each in added.items() if each.special}
+        self._marks = (marks | set(self._tokenizer.encode("").ids)) - {self._unknown}
 
     def encode(self, text: str, *, language: str | None = None) -> Tensors:
         """Make the tensors of one text.
@@ -92,6 +100,25 @@ class TextEncoder:
             self._spec.ids_name: np.asarray(encoded.ids, dtype=np.int64),
             self._spec.mask_name: np.asarray(encoded.attention_mask, dtype=np.int64),
         }
+
+    def is_word(self, token: int) -> bool:
+        """Say whether a token stands for something in the text, and not for its begin or end."""
+        return token not in self._marks
+
+    @cached_property
+    def _marks_beginnings(self) -> bool:
+        return any(piece.startswith(_BEGINS) for piece in self._tokenizer.get_vocab())
+
+    def begins_word(self, token: int) -> bool:
+        """Say whether a token is not the continuation of the one before it."""
+        piece = self._tokenizer.id_to_token(token) or ""
+        return not piece.startswith(_CONTINUES) and (
+            not self._marks_beginnings or piece.startswith(_BEGINS)
+        )
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """Give the words that tokens stand for, as far as the tokenizer keeps them."""
+        return self._tokenizer.decode(list(tokens), skip_special_tokens=True).strip()
 
 
 def check_text(text: str, spec: TextInput, *, language: str | None = None) -> None:

@@ -400,6 +400,11 @@ class Hospital:
     def pass_time(self, seconds: float) -> None:
         self.now += timedelta(seconds=seconds)
 
+    def explain(self) -> None:
+        """Apply a site whose routes explain their results."""
+        routes = tuple(replace(route, explain=True) for route in self.site.routes)
+        self.site = replace(self.site, routes=routes)
+
     def remove_routes(self) -> None:
         """Apply a site that has no route any more."""
         self.site = replace(self.site, routes=())

@@ -36,6 +36,7 @@ from workers.cases import (
 )
 from workers.documents import DocumentKind, kind_of
 from workers.encoding import encode
+from workers.explaining import Answered, answer_and_explain_all
 from workers.features import OUTSIDE_USE, Features, Refusal
 from workers.opening import Batch, open_cases
 from workers.persistence import until_written
@@ -143,14 +144,14 @@ def _refuse(batch: Batch, pair: tuple[Case, Refusal]) -> Ending:
 
 def _predict(batch: Batch, encoded: Sequence[tuple[Case, Features]]) -> None:
     """Ask each model once for all its cases, and word the answers."""
-    in_order = sorted(encoded, key=_digest)
-    for _, group in groupby(in_order, key=_digest):
+    in_order = sorted(encoded, key=_kind_of_run)
+    for _, group in groupby(in_order, key=_kind_of_run):
         asked = list(group)
         try:
-            answers = _answers(asked)
+            answers = _answers(batch, asked)
         except Exception:  # noqa: BLE001 - find out which case it is
             alone = batch.each(
-                asked, lambda pair: pair[0].job, lambda pair: (pair, _answers([pair])[0])
+                asked, lambda pair: pair[0].job, lambda pair: (pair, _answers(batch, [pair])[0])
             )
             asked, answers = [pair for pair, _ in alone], [answer for _, answer in alone]
         answered = list(zip(asked, answers, strict=True))
@@ -162,26 +163,28 @@ def _predict(batch: Batch, encoded: Sequence[tuple[Case, Features]]) -> None:
             )
 
 
-def _digest(pair: tuple[Case, Features]) -> str:
-    return pair[0].job.model_digest
+def _kind_of_run(pair: tuple[Case, Features]) -> tuple[str, bool]:
+    return pair[0].job.model_digest, pair[0].route.explain
 
 
-def _answers(asked: Sequence[tuple[Case, Features]]) -> list[list[float]]:
-    model = asked[0][0].model
-    outputs = model.predict(stack([features.tensors for _, features in asked]))
-    found: list[list[float]] = outputs.tolist()
-    return found
+def _answers(batch: Batch, asked: Sequence[tuple[Case, Features]]) -> list[Answered]:
+    case, _ = asked[0]
+    tensors = [features.tensors for _, features in asked]
+    if case.route.explain:
+        return answer_and_explain_all(case.model, tensors, within_s=batch.ports.lease_ms / 1000)
+    return [Answered(row) for row in case.model.predict(stack(tensors)).tolist()]
 
 
-def _report(batch: Batch, case: Case, features: Features, outputs: Sequence[float]) -> Ending:
+def _report(batch: Batch, case: Case, features: Features, answered: Answered) -> Ending:
     """Word one answer; an answer that the manifest rules out is a fault and no result."""
     try:
         made = report(
             case.model.manifest,
-            outputs,
+            answered.row,
             inputs=features.used,
             context=context_of(case, batch.round.now),
             runtime=case.model.facts,
+            explained=answered.explained,
         )
     except ValueError:
         reason = "The model's answer is outside the range that its manifest declares."

@@ -28,18 +28,23 @@ from gateway.core.consent import (
 from gateway.core.errors import ConfigurationError
 from gateway.core.event import Facts, facts
 from gateway.core.fhir import BundleEntry, Resource, parse_bundle, parse_resource, resource_type_of
-from gateway.core.findings import ResultContext, RuntimeFacts, report, result_identifier
+from gateway.core.findings import ResultContext, report, result_identifier
 from gateway.core.routing import Route
 from gateway.store.identity import dedupe_key
 from gateway.store.unit_of_work import Store, UnitOfWork
+from models.explained import Explained, NotExplained
 from models.registry import InstalledModel
 from models.runtime import Runtime
 from models.tensors import stack
+from workers.explaining import Answered, answer_and_explain_all
 from workers.features import FeatureInput, Features, Refusal, extract, still_missing
+from workers.models_loaded import OpenModel
 
 Json = Mapping[str, Any]
 
 _READ = ("Observation", "Patient")
+#: Somebody waits for it at a terminal; as long as a worker's lease.
+_EXPLAIN_WITHIN_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -79,6 +84,7 @@ class Explanation:
         why_not: Why it does not match; None when it does.
         not_here: `system|code` that the EHR would be asked for.
         result: What would be written; None when there is nothing.
+        explained: What moved it, where the route asks for it.
     """
 
     name: str
@@ -89,6 +95,7 @@ class Explanation:
     refusal: Refusal | None = None
     not_here: tuple[str, ...] = ()
     result: Json | None = None
+    explained: Explained | NotExplained | None = None
     notes: list[str] = field(default_factory=list)
 
 
@@ -132,7 +139,7 @@ class Explainer:
         self._route = route
         self._model = model
         self._store = store
-        self._runtime: Runtime | None = None
+        self._open: OpenModel | None = None
 
     def explain(self, sample: Sample) -> list[Explanation]:
         """Explain every resource of a sample."""
@@ -214,8 +221,9 @@ class Explainer:
     def _result(
         self, each: Sampled, made: Explanation, read: Features, at: datetime
     ) -> Json | None:
-        runtime = self._loaded()
-        outputs = runtime.predict(stack([read.tensors]))[0].tolist()
+        model = self._loaded()
+        answered = self._answered(model, read)
+        made.explained = answered.explained
         content = each.resource.content
         effective = {name: value for name, value in content.items() if name.startswith("effective")}
         context = ResultContext(
@@ -227,16 +235,21 @@ class Explainer:
             trigger=each.versioned,
             with_provenance=self._route.with_provenance,
         )
-        ran = RuntimeFacts(
-            model_digest=runtime.digest,
-            runtime=runtime.version,
-            kernel_class=str(runtime.kernel_class),
-        )
         made_report = report(
-            runtime.model.manifest, outputs, inputs=read.inputs, context=context, runtime=ran
+            model.manifest,
+            answered.row,
+            inputs=read.inputs,
+            context=context,
+            runtime=model.facts,
+            explained=answered.explained,
         )
         found: Json = orjson.loads(orjson.dumps(made_report.result))
         return found
+
+    def _answered(self, model: OpenModel, read: Features) -> Answered:
+        if self._route.explain:
+            return answer_and_explain_all(model, [read.tensors], within_s=_EXPLAIN_WITHIN_S)[0]
+        return Answered(model.predict(stack([read.tensors]))[0].tolist())
 
     def _identifier(self, each: Sampled) -> str:
         """Give the identifier that it would have; without the installation's key a stand-in."""
@@ -245,14 +258,14 @@ class Explainer:
         if self._store is not None:
             name = dedupe_key(self._store.sealer, self._route.source, each.facts, digest)
         route = self._route
-        return result_identifier(route.source, name, route.name, self._loaded().digest)
+        return result_identifier(route.source, name, route.name, self._loaded().facts.model_digest)
 
-    def _loaded(self) -> Runtime:
-        if self._runtime is None:
+    def _loaded(self) -> OpenModel:
+        if self._open is None:
             if self._model is None:
                 raise ConfigurationError(f"Model {self._route.model} is not installed.")
-            self._runtime = Runtime(self._model)
-        return self._runtime
+            self._open = OpenModel(Runtime(self._model))
+        return self._open
 
 
 def _record(uow: UnitOfWork, key: str) -> list[Json]:

@@ -31,6 +31,7 @@ from gateway.cli.models import installed
 from gateway.cli.patients import record_search
 from gateway.core.errors import ConfigurationError, ContentError
 from gateway.core.routing import Route
+from models.explained import Explained, NotExplained
 
 app = noun("The routes: which events run which model, and what one makes of a sample.")
 
@@ -64,6 +65,10 @@ def explain(
         Path | None,
         typer.Option("--site", exists=True, dir_okay=False, help="Instead of the site in force."),
     ] = None,
+    map_file: Annotated[
+        Path | None,
+        typer.Option("--map", dir_okay=False, help="Write the occlusion map here, as a PNG."),
+    ] = None,
     data_dir: DataDir = None,
     as_json: AsJson = False,
 ) -> None:
@@ -78,6 +83,8 @@ def explain(
         found = Explainer(site, chosen, model, store).explain(read)
         if nadi:
             _audit(nadi, chosen, found)
+    if map_file:
+        _write_map(map_file, found)
     if as_json:
         print_json(
             {
@@ -146,7 +153,7 @@ def _audit(nadi: Opened, route: Route, found: list[Explanation]) -> None:
 
 def _route_json(route: Route) -> dict[str, object]:
     names = ("name", "source", "match", "resource_type", "model", "purpose", "consent_default")
-    more = ("sink", "with_provenance", "report_refusals")
+    more = ("sink", "with_provenance", "report_refusals", "explain")
     return {name: getattr(route, name) for name in (*names, *more)}
 
 
@@ -180,7 +187,29 @@ def _as_json(each: Explanation) -> dict[str, object]:
         else {"reason": each.refusal.reason, "text": each.refusal.text},
         "would_ask_ehr_for": list(each.not_here),
         "result": each.result,
+        "explained": _explained_json(each.explained),
         "notes": each.notes,
+    }
+
+
+def _write_map(file: Path, found: list[Explanation]) -> None:
+    drawings = (each.explained.drawing for each in found if each.explained)
+    drawing = next((each for each in drawings if each), None)
+    if drawing is None:
+        fail("There is no map: the route needs `explain: true` and a model that reads images.")
+    file.write_bytes(drawing.png)
+
+
+def _explained_json(found: Explained | NotExplained | None) -> dict[str, object] | None:
+    if found is None or isinstance(found, NotExplained):
+        return None if found is None else {"why_not": found.why}
+    return {
+        "of": found.subject or found.output.name,
+        "effects": [{"part": each.part, "change": each.change} for each in found.effects],
+        "all_hidden": found.total,
+        "adds_up": found.is_additive,
+        "not_hidden": list(found.kept),
+        "has_map": found.drawing is not None,
     }
 
 
@@ -245,6 +274,8 @@ def _show_inputs(each: Explanation) -> None:
 def _show_result(each: Explanation) -> None:
     if each.result is None:
         return
+    if each.explained is not None:
+        out.print(f"  [cyan]{escape(each.explained.describe())}[/]", soft_wrap=True)
     is_permitted = each.consent is None or each.consent.is_permitted
     words = "would be written" if is_permitted else "would be written if the patient consented"
     out.print(f"  This {each.result['resourceType']} {words}:")

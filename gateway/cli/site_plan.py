@@ -132,6 +132,8 @@ def _short(value: object) -> str:
         return f"{{{', '.join(parts)}}}"
     if isinstance(value, list):
         return f"[{', '.join(_short(item) for item in value)}]"
+    if isinstance(value, bool):  # as YAML writes it
+        return str(value).lower()
     return " ".join(str(value).split())
 
 

@@ -25,8 +25,8 @@ from models.explained import Drawing
 
 OCCLUSION_MAP = "occlusion-map"
 HOW_TO_READ = (
-    "Shows where hiding a part of the image changes the answer of the model: orange speaks for the "
-    "answer, blue against it. It is no segmentation and no outline of a finding."
+    "Shows where hiding a part of the image changes the answer of the model: orange raises its "
+    "value, blue lowers it. It is no segmentation and no outline of a finding."
 )
 
 

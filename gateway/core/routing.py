@@ -34,6 +34,8 @@ class Route:
     with_provenance: bool
     #: Whether a refusal is also written as an Observation with dataAbsentReason.
     report_refusals: bool
+    #: Whether each result says what moved it; costs many runs of the model instead of one.
+    explain: bool = False
     trigger: Trigger = field(compare=False)
 
 

@@ -68,6 +68,14 @@ def test_the_published_schema_is_fresh():
     assert published == site_schema(), "run: nadi site schema > docs/site.schema.json"
 
 
+def test_a_route_explains_its_results_only_where_the_file_says_so():
+    explaining = load_site(SITE + "    explain: true\n").route("ckd-risk")
+
+    assert explaining is not None
+    assert explaining.explain
+    assert any("explain" in each for each in problems(SITE + '    explain: "yes"\n'))
+
+
 def test_a_route_has_what_the_file_says_and_what_it_leaves_out():
     site = load_site(SITE)
 
@@ -77,6 +85,7 @@ def test_a_route_has_what_the_file_says_and_what_it_leaves_out():
     assert (route.purpose, route.consent_default) == ("TREAT", "deny")
     assert not route.with_provenance
     assert not route.report_refusals
+    assert not route.explain
     assert route.resource_type == "Observation"
     assert route.trigger(CREATININE)
     assert site.system("ehr").base_url == "http://127.0.0.1:9/fhir"

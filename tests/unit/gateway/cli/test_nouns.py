@@ -95,6 +95,18 @@ def test_a_site_file_is_validated_without_any_installation(example, tmp_path):
     assert json.loads(as_json.stdout)["problems"][0]["line"] == 1
 
 
+def test_a_plan_says_that_results_will_be_explained(run, nadi, example):
+    with nadi.store.read() as uow:
+        text = uow.sites.current().yaml
+    asked = "    model: ckd-risk@1\n    explain: true"
+    example.write_text(text.replace("    model: ckd-risk@1", asked))
+
+    [found] = json.loads(run("site", "plan", str(example), "--json").stdout)["changes"]
+
+    assert (found["kind"], found["path"]) == ("changed", "routes.ckd-risk.explain")
+    assert found["after"] == "true"
+
+
 def test_a_plan_says_what_changes_and_changes_nothing(run, nadi, example):
     found = json.loads(run("site", "plan", str(example), "--json").stdout)["changes"]
 
@@ -489,6 +501,35 @@ def test_a_route_is_explained_down_to_the_observation_and_nothing_is_kept(run, n
     assert any("'status'" in problem or "status" in problem for problem in explained["problems"])
     assert "Nothing was sent or stored." in text
     assert "receive" not in events_of(nadi)
+
+
+def test_a_route_that_explains_its_results_shows_what_moved_one(run, sample, example, tmp_path):
+    text = example.read_text()
+    assert "    model: ckd-risk@1" in text
+    asked = "    model: ckd-risk@1\n    explain: true"
+    example.write_text(text.replace("    model: ckd-risk@1", asked))
+    arguments = ("route", "explain", "--route", "ckd-risk", "--sample", str(sample))
+    given = (*arguments, "--site", str(example))
+
+    found = json.loads(run(*given, "--json").stdout)["resources"]
+    shown = run(*given).stdout
+    no_map = run(*given, "--map", str(tmp_path / "map.png"), code=1)
+
+    [match] = [each for each in found if each["matches"]]
+    assert {each["part"] for each in match["explained"]["effects"]} >= {"Creatinine in blood"}
+    assert match["explained"]["not_hidden"] == ["Age"]
+    assert not match["explained"]["has_map"]
+    assert "What moved it, each input hidden in turn" in match["result"]["text"]["div"]
+    assert "All hidden together" in shown
+    assert "There is no map" in no_map.stderr
+    assert not (tmp_path / "map.png").exists()
+
+
+def test_a_route_without_the_key_explains_nothing(run, sample):
+    done = run("route", "explain", "--route", "ckd-risk", "--sample", str(sample), "--json")
+
+    found = json.loads(done.stdout)["resources"]
+    assert [each["explained"] for each in found] == [None] * len(found)
 
 
 def test_what_is_on_record_counts_in_an_explanation(run, nadi, tmp_path):
