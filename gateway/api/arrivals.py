@@ -17,6 +17,10 @@ from gateway.core.principal import Principal
 from gateway.store.identity import dedupe_key, resource_key
 from gateway.store.sealing import Sealer
 
+#: What makes a posting heavy: an image of some megabytes counts for many resources, so that those
+#: which wait for a commit take only so much memory.
+_BYTES_PER_RESOURCE = 32 * 1024
+
 
 @dataclass(frozen=True, kw_only=True)
 class Posting:
@@ -43,7 +47,13 @@ class Posting:
 
     @property
     def weight(self) -> int:
-        """What it counts for in a batch: its number of resources."""
+        """What it counts for in a batch: its number of resources, or more where it is large."""
+        content = self.bundle or self.resource
+        return max(self.count, len(content.raw) // _BYTES_PER_RESOURCE if content else 0)
+
+    @property
+    def count(self) -> int:
+        """Its number of resources."""
         return max(1, len(self.bundle.entries)) if self.bundle else 1
 
     @cached_property
@@ -62,7 +72,7 @@ def gather(
 ) -> list[tuple[Posting, list[Arrival | None]]]:
     """Give one arrival per resource; None for what is refused, which its posting explains."""
     # Once per batch: the address is put together from the environment each time it is asked for.
-    bases = {system: _base_url(site, system) for system in {each.system for each in postings}}
+    bases = {system: base_url_of(site, system) for system in {each.system for each in postings}}
     return [
         _without_lost(each, _arrivals_of(each, sealer, bases[each.system])) for each in postings
     ]
@@ -114,7 +124,8 @@ def _of_entry(
     return _arrival(posting, entry.resource, sealer, read, index=entry.index)
 
 
-def _base_url(site: Site, system: str) -> str | None:
+def base_url_of(site: Site, system: str) -> str | None:
+    """Give the FHIR base of a system; None where it is not known here."""
     known = site.systems.get(system)
     try:
         return known.base_url if known else None

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 from adapters.site import Site
 from gateway.api.arrivals import Posting
+from gateway.api.owners import with_owners
 from gateway.api.tally import Tally
 from gateway.api.witness import Witness
 from gateway.core.admission import Admission, Arrival, admit
@@ -56,6 +57,10 @@ class Batch:
     def take(self, gathered: Sequence[Gathered]) -> list[tuple[Receipt, ...]]:
         """Store and admit what is new, and give each posting its receipts."""
         gathered = self._without_repeated_bundles(gathered)
+        gathered = [
+            (posting, with_owners(self._uow, posting, found, self._site))
+            for posting, found in gathered
+        ]
         arrivals = [a for _, found in gathered for a in found if a is not None]
         # (1.2) repeats
         self._recall(arrivals)

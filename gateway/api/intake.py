@@ -59,7 +59,7 @@ class Intake:
         Raises:
             StoreUnavailable: Nothing was committed.
         """
-        with step("receive", sum(posting.weight for posting in postings)):
+        with step("receive", sum(posting.count for posting in postings)):
             site = self._site_in_force()
             # (1.1) identity, worked out before the transaction so that it stays short
             gathered = gather(postings, self._store.sealer, site)
