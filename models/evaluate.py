@@ -29,7 +29,7 @@ from models.statistics import (
     sensitivity,
     specificity,
 )
-from models.tensors import FloatArray, Tensors, batch_size
+from models.tensors import FloatArray, Tensors, parts_of
 
 __all__ = [
     "Estimate",
@@ -107,12 +107,7 @@ class _Plain:
 
 
 def _in_parts(network: _Plain | Emulation, inputs: Tensors, output: str) -> FloatArray:
-    count = batch_size(inputs)
-    parts = (
-        {name: array[start : start + _AT_ONCE] for name, array in inputs.items()}
-        for start in range(0, count, _AT_ONCE)
-    )
-    return np.concatenate([network.run(part, output) for part in parts])
+    return np.concatenate([network.run(part, output) for part in parts_of(inputs, _AT_ONCE)])
 
 
 def quantization_gap(int8: bytes, fp32: bytes, batch: FloatArray) -> dict[bool, float]:

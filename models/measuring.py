@@ -45,7 +45,7 @@ def figures(
     from models.runtime import open_session  # noqa: PLC0415 - not for who only wants the names
 
     def load() -> Any:  # noqa: ANN401 - the runtime has no types
-        return open_session((folder / MODEL).read_bytes(), exact_int8=exact_int8, threads=threads)
+        return open_session(folder / MODEL, exact_int8=exact_int8, threads=threads)
 
     sample = _sample(folder / SAMPLE, inputs)
     before_mb = _resident_mb()

@@ -9,20 +9,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated
-
-import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from models.checksums import digest_of, sha256, sha256_of
+from models.golden import GoldenUnusable, encode, read_golden
 from models.manifest import MANIFEST_FILE, Manifest, ManifestError, parse
 from models.tensors import FloatArray, Tensors
 from models.versions import precedence
 
 __all__ = [
     "REFERENCE_MODELS",
-    "GoldenCase",
-    "GoldenCases",
     "InstalledModel",
     "ModelUnusable",
     "WeightsAltered",
@@ -35,6 +30,8 @@ __all__ = [
 REFERENCE_MODELS = Path(__file__).parent / "reference"
 """The models that come with Nadi."""
 
+_ALTERED = "{} is not the file its manifest was written for"
+
 
 class ModelUnusable(RuntimeError):
     """An installed model can't be used: a file is missing, altered, or behaves differently."""
@@ -42,32 +39,6 @@ class ModelUnusable(RuntimeError):
 
 class WeightsAltered(ModelUnusable):
     """A file of the model is not the one its manifest was written for."""
-
-
-class GoldenCase(BaseModel):
-    """An input whose answer is known.
-
-    Attributes:
-        id: Short name.
-        note: What it shows.
-        inputs: Input id → value in the manifest's unit; None where it is missing.
-        expected: What the model answers, one number per output.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    id: str
-    note: str
-    inputs: dict[str, float | None]
-    expected: tuple[float, ...]
-
-
-class GoldenCases(BaseModel):
-    """The golden cases of a model."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    cases: Annotated[tuple[GoldenCase, ...], Field(min_length=1)]
 
 
 @dataclass(frozen=True)
@@ -108,6 +79,18 @@ class InstalledModel:
         """
         return _checked(self.folder / self.manifest.weights.file, self.manifest.weights.sha256)
 
+    def weights_file(self) -> Path:
+        """The file of the weights, checked likewise and piece by piece.
+
+        Raises:
+            WeightsAltered: They are not the ones the manifest names.
+            ModelUnusable: The file is missing.
+        """
+        path = self.folder / self.manifest.weights.file
+        if _sum(path) != self.manifest.weights.sha256:
+            raise WeightsAltered(_ALTERED.format(path))
+        return path
+
     def reference_weights(self) -> bytes | None:
         """The fp32 twin, checked likewise; None when none is shipped.
 
@@ -136,17 +119,12 @@ class InstalledModel:
         Raises:
             ModelUnusable: The file is missing, or does not fit the manifest.
         """
-        cases = _golden(self.folder / self.manifest.golden)
-        ids = {each.id for each in self.manifest.inputs}
-        for case in cases:
-            if case.inputs.keys() != ids or len(case.expected) != self.manifest.output_width:
-                raise ModelUnusable(f"golden case {case.id} doesn't fit the manifest")
-        rows = [[case.inputs[each.id] for each in self.manifest.inputs] for case in cases]
-        name = self.manifest.weights.input_name or ""
-        return (
-            {name: np.asarray(rows, dtype=np.float32)},
-            np.asarray([case.expected for case in cases], dtype=np.float32),
-        )
+        file = self.folder / self.manifest.golden
+        try:
+            cases = read_golden(_read(file), self.manifest)
+            return encode(cases, self.manifest, self.tokenizer())
+        except GoldenUnusable as error:
+            raise ModelUnusable(f"{file}: {error}") from error
 
 
 def load(folder: Path) -> InstalledModel:
@@ -212,12 +190,5 @@ def _read(path: Path) -> bytes:
 def _checked(path: Path, expected: str) -> bytes:
     content = _read(path)
     if sha256(content) != expected:
-        raise WeightsAltered(f"{path} is not the file its manifest was written for")
+        raise WeightsAltered(_ALTERED.format(path))
     return content
-
-
-def _golden(path: Path) -> tuple[GoldenCase, ...]:
-    try:
-        return GoldenCases.model_validate_json(_read(path)).cases
-    except ValidationError as error:
-        raise ModelUnusable(f"{path} is not a file of golden cases") from error

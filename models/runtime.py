@@ -1,93 +1,34 @@
-"""Runs a model's network; the only importer of the inference runtime in the serving path.
+"""Loads a model once and asks it, within the limits of its manifest.
 
-What it takes care of:
-
-* weights are loaded only if they are the ones the manifest names, and used only if they answer
-  the golden cases within the manifest's tolerance *on this machine*;
-* without VNNI instructions the int8 kernels of ONNX Runtime may saturate their 16-bit sums:
-  `session.x64quantprecision=1` chooses the slower exact ones, and is set where VNNI is missing;
-* a session serves many threads but must not cross a fork: create it in the process that uses it;
-* one thread per session and no spinning, since the worker's threads are the parallelism; no memory
-  arena, since micro-batches differ in size.
+* Weights are loaded only if they are the ones the manifest names, and used only if they answer the
+  golden cases within the manifest's tolerance *on this machine*; that run also warms them up.
+* A batch larger than `limits.max_batch` is run in parts; a graph of a fixed batch is given just
+  that, filled up. A run longer than `limits.timeout_s` is stopped.
 """
 
-import platform
-import re
-from collections.abc import Sequence
-from functools import cache
-from pathlib import Path
-from typing import Any, Literal
-
 import numpy as np
-import numpy.typing as npt
-import onnxruntime as ort
 
+from models.engines import Engine, EngineBusy, RunTimedOut
+from models.kernels import KernelClass, cpu_kernel_class, kernel_class_of, needs_exact_int8
+from models.onnx_engine import OnnxEngine, open_session
 from models.registry import InstalledModel, ModelUnusable
-from models.tensors import FloatArray, Tensors, batch_size
+from models.tensors import FloatArray, Tensors, batch_size, filled, parts_of
 
-KernelClass = Literal["avx512-vnni", "avx-vnni", "avx512", "avx2", "other"]
-
-_CPU_INFO = Path("/proc/cpuinfo")
-_KERNELS: tuple[tuple[KernelClass, str], ...] = (
-    ("avx512-vnni", "avx512_vnni"),
-    ("avx-vnni", "avx_vnni"),
-    ("avx512", "avx512f"),
-    ("avx2", "avx2"),
-)
-_EXACT_INT8_KEY = "session.x64quantprecision"
-_TYPES = {"tensor(float)": np.float32, "tensor(int64)": np.int64}
+__all__ = [
+    "EngineBusy",
+    "GoldenCasesFailed",
+    "KernelClass",
+    "RunTimedOut",
+    "Runtime",
+    "cpu_kernel_class",
+    "kernel_class_of",
+    "needs_exact_int8",
+    "open_session",
+]
 
 
 class GoldenCasesFailed(ModelUnusable):
     """On this machine the model does not give the answers its maker recorded; don't use it."""
-
-
-def kernel_class_of(cpu_info: str) -> KernelClass:
-    """The best int8 kernels that a CPU of these flags (text of `/proc/cpuinfo`) can run."""
-    flags = re.search(r"^flags\s*:(.*)$", cpu_info, re.MULTILINE)
-    known = set(flags.group(1).split()) if flags else set()
-    return next((kernels for kernels, flag in _KERNELS if flag in known), "other")
-
-
-@cache
-def cpu_kernel_class() -> KernelClass:
-    """The best int8 kernels of this machine; `other` where it does not say (Arm, not Linux)."""
-    try:
-        return kernel_class_of(_CPU_INFO.read_text(encoding="utf-8"))
-    except OSError:
-        return "other"
-
-
-def needs_exact_int8() -> bool:
-    """Whether this machine's default int8 kernels may saturate: x86 without VNNI."""
-    is_x86 = platform.machine().lower() in {"x86_64", "amd64"}
-    return is_x86 and cpu_kernel_class() not in {"avx512-vnni", "avx-vnni"}
-
-
-def open_session(weights: bytes, *, exact_int8: bool, threads: int = 1) -> ort.InferenceSession:
-    """An ONNX Runtime session as Nadi runs them: one thread, no spinning, no arena.
-
-    Args:
-        weights: An ONNX model.
-        exact_int8: Choose int8 kernels that can't saturate.
-        threads: That work on one run.
-
-    Raises:
-        ModelUnusable: The runtime can't load it.
-    """
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.enable_cpu_mem_arena = False
-    options.enable_mem_pattern = False
-    options.log_severity_level = 3
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.add_session_config_entry("session.inter_op.allow_spinning", "0")
-    options.add_session_config_entry(_EXACT_INT8_KEY, str(int(exact_int8)))
-    try:
-        return ort.InferenceSession(weights, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # the runtime's own error types are not public
-        raise ModelUnusable("the inference runtime can't load these weights") from error
 
 
 class Runtime:
@@ -97,7 +38,7 @@ class Runtime:
         model: What it runs.
         kernel_class: The machine's int8 kernels; goes into the Provenance.
         exact_int8: Whether kernels that can't saturate were chosen.
-        version: Name and version of the inference runtime.
+        golden_gap: Largest difference to a golden answer.
     """
 
     def __init__(self, model: InstalledModel, *, exact_int8: bool | None = None) -> None:
@@ -114,10 +55,18 @@ class Runtime:
         """
         self.model = model
         self.kernel_class: KernelClass = cpu_kernel_class()
-        self.exact_int8 = needs_exact_int8() if exact_int8 is None else exact_int8
-        self.version = f"onnxruntime {ort.__version__}"
-        self._session = open_session(model.weights(), exact_int8=self.exact_int8)
+        wants_exact = needs_exact_int8() if exact_int8 is None else exact_int8
+        self.exact_int8 = wants_exact and not model.manifest.weights.is_tflite
+        self._engine = open_engine(model, exact_int8=self.exact_int8)
+        self._check_gaps()
+        sizes = [spec.shape[0] for spec in self._engine.inputs]
+        self._fixed_batch = next((size for size in sizes if size), None)
         self.golden_gap = self._try_golden_cases()
+
+    @property
+    def version(self) -> str:
+        """Name and version of the inference runtime."""
+        return self._engine.version
 
     @property
     def digest(self) -> str:
@@ -138,24 +87,42 @@ class Runtime:
 
         Raises:
             ValueError: The batch has another shape or type.
+            RunTimedOut: It took longer than the manifest allows.
+            EngineBusy: An earlier run that was given up still goes on.
             ModelUnusable: The network answers in another shape.
         """
-        manifest = self.model.manifest
         self._check(batch)
-        (answer,) = self._session.run([manifest.weights.output_name], dict(batch))
-        if answer.shape != (batch_size(batch), manifest.output_width):
+        most = self._fixed_batch or self.model.manifest.limits.max_batch
+        answers = [self._ask(part) for part in parts_of(batch, most)]
+        return answers[0] if len(answers) == 1 else np.concatenate(answers)
+
+    def _ask(self, batch: Tensors) -> FloatArray:
+        manifest, count = self.model.manifest, batch_size(batch)
+        given = filled(batch, self._fixed_batch) if self._fixed_batch else batch
+        answer = self._engine.run(given, timeout_s=manifest.limits.timeout_s)
+        if answer.shape != (batch_size(given), manifest.output_width):
             raise ModelUnusable("the network's output doesn't fit the manifest")
-        return np.asarray(answer, dtype=np.float32)
+        return answer[:count]
 
     def _check(self, batch: Tensors) -> None:
         """Insist on the graph's inputs, of their types and shapes where those are fixed."""
-        wanted = {each.name: each for each in self._session.get_inputs()}
+        wanted = {each.name: each for each in self._engine.inputs}
         if wanted.keys() != batch.keys():
             raise ValueError(f"the batch must have the tensors {', '.join(sorted(wanted))}")
         for name, array in batch.items():
-            if not _fits(array, wanted[name].type, wanted[name].shape):
-                shape = ", ".join(map(str, wanted[name].shape))
-                raise ValueError(f"{name} must be {wanted[name].type} of shape ({shape})")
+            if not wanted[name].fits(array):
+                raise ValueError(str(wanted[name]))
+
+    def _check_gaps(self) -> None:
+        """Insist on an input that can say "missing" where the manifest lets a value be missing."""
+        manifest = self.model.manifest
+        masked = [each.id for each in manifest.inputs if each.missing == "mask"]
+        for spec in self._engine.inputs:
+            if spec.name == manifest.weights.input_name and masked and not spec.can_miss:
+                raise ModelUnusable(
+                    f"{self.model.reference}: {masked[0]} may be missing, which a quantized input "
+                    "can't say; impute it, or leave the input float32"
+                )
 
     def _try_golden_cases(self) -> float:
         batch, expected = self.model.golden_cases()
@@ -168,10 +135,19 @@ class Runtime:
         return gap
 
 
-def _fits(array: npt.NDArray[Any], kind: str, shape: Sequence[int | str | None]) -> bool:
-    fixed = zip(array.shape, shape, strict=False)
-    return (
-        array.dtype == _TYPES.get(kind)
-        and array.ndim == len(shape)
-        and all(has == wants for has, wants in fixed if isinstance(wants, int))
-    )
+def open_engine(model: InstalledModel, *, exact_int8: bool) -> Engine:
+    """Load a model's weights into the runtime of their format.
+
+    Raises:
+        WeightsAltered: The weights are not the manifest's.
+        ModelUnusable: They can't be loaded, or the runtime is not installed.
+    """
+    weights = model.manifest.weights
+    file = model.weights_file()
+    if not weights.is_tflite:
+        return OnnxEngine(file, weights.output_name, exact_int8=exact_int8)
+    # Imported when such a model is opened: it is an extra, and takes 20 MB.
+    from models.tflite import LiteRtEngine  # noqa: PLC0415
+
+    image = model.manifest.image
+    return LiteRtEngine(file, weights.output_name, image.input_name if image else None)

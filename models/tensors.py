@@ -3,7 +3,7 @@
 A case is one patient's tensors without the batch axis; `stack` makes a batch of several.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -39,6 +39,18 @@ def batch_size(batch: Tensors) -> int:
     if len(sizes) != 1:
         raise ValueError("the tensors of a batch must have the same number of cases")
     return sizes.pop()
+
+
+def parts_of(batch: Tensors, most: int) -> Iterator[Tensors]:
+    """Cut a batch into parts of at most `most` cases."""
+    for start in range(0, batch_size(batch), most):
+        yield {name: array[start : start + most] for name, array in batch.items()}
+
+
+def filled(batch: Tensors, size: int) -> Tensors:
+    """Fill a batch up to `size` cases with its last one."""
+    places = np.minimum(np.arange(size), batch_size(batch) - 1)
+    return {name: array[places] for name, array in batch.items()}
 
 
 def _stacked(arrays: Sequence[npt.NDArray[Any]]) -> npt.NDArray[Any]:

@@ -4,7 +4,7 @@ The database, the receiving step and everything of Nadi are real. The EHR is a f
 like a FHIR server as far as Nadi writes to and searches one, with the faults that real ones have.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -46,6 +46,7 @@ from gateway.store.unit_of_work import Store
 from models.manifest import parse
 from workers.delivery import deliver
 from workers.inference import infer
+from workers.models_loaded import ModelTooSlow
 from workers.ports import Ports
 from workers.result_recipient import ResultRecipient
 
@@ -136,7 +137,7 @@ advice = "None."
 
 
 class ToyModel:
-    """Divides creatinine by ten; breaks at a value that a test names."""
+    """Divides creatinine by ten; breaks or takes too long at a value that a test names."""
 
     def __init__(self) -> None:
         self.manifest = parse(MANIFEST)
@@ -144,12 +145,17 @@ class ToyModel:
         self.encoder = None
         self.batches: list[int] = []
         self.breaks_at: float | None = None
+        self.too_slow_above: float | None = None
+        self.on_slow: Callable[[], None] = lambda: None
 
     def predict(self, tensors: Any) -> Any:
         batch = tensors["x"]
         self.batches.append(len(batch))
         if self.breaks_at is not None and np.any(np.isclose(batch[:, 0], self.breaks_at)):
             raise RuntimeError("broken")
+        if self.too_slow_above is not None and np.any(batch[:, 0] > self.too_slow_above):
+            self.on_slow()
+            raise ModelTooSlow
         return (batch[:, :1] / 10).astype(np.float32)
 
 

@@ -20,6 +20,7 @@ from gateway.core import audit
 from gateway.core.audit import Outcome
 from gateway.core.clock import to_ms
 from gateway.core.delivery import NewDelivery
+from gateway.core.errors import TransientError
 from gateway.core.findings import Report, refusal, report
 from gateway.core.jobs import Advance, BusinessStatus, Job, JobState
 from models.tensors import stack
@@ -48,6 +49,10 @@ log = telemetry.get_logger()
 _MOST_AT_ONCE: Mapping[DocumentKind | None, int] = {"image": 4, "text": 32}
 
 
+class NoTimeLeft(TransientError):
+    """Other cases took too long for this one to be asked in the same round."""
+
+
 def infer(job_ids: Sequence[str], ports: Ports) -> int:
     """Run the jobs that were rung for; give how many this worker got.
 
@@ -58,7 +63,7 @@ def infer(job_ids: Sequence[str], ports: Ports) -> int:
     late_ms = to_ms(ports.clock()) + ports.lease_ms // 2
     for part in _parts(claimed, ports):
         is_late = to_ms(ports.clock()) > late_ms
-        moved = _put_back(part, ports) if is_late else _infer(part, ports)
+        moved = _put_back(part, ports) if is_late else _infer(part, ports, late_ms)
         for change in moved:
             telemetry.count_job(change.job.route, change.state, change.business_status)
             if change.state is JobState.REJECTED:
@@ -66,11 +71,11 @@ def infer(job_ids: Sequence[str], ports: Ports) -> int:
     return len(claimed)
 
 
-def _infer(claimed: Sequence[Job], ports: Ports) -> list[Advance]:
+def _infer(claimed: Sequence[Job], ports: Ports, late_ms: int) -> list[Advance]:
     with telemetry.step("infer", len(claimed)):
         batch, cases = open_cases(claimed, ports)  # (4.2)
         encoded = _encode(batch, cases)  # (4.3)
-        _predict(batch, encoded)  # (4.4) (4.5)
+        _predict(batch, encoded, late_ms)  # (4.4) (4.5)
         return until_written(lambda: _finish(batch))  # (4.6)
 
 
@@ -142,7 +147,7 @@ def _refuse(batch: Batch, pair: tuple[Case, Refusal]) -> Ending:
 # --- (4.4) (4.5) ----------------------------------------------------------------------------
 
 
-def _predict(batch: Batch, encoded: Sequence[tuple[Case, Features]]) -> None:
+def _predict(batch: Batch, encoded: Sequence[tuple[Case, Features]], late_ms: int) -> None:
     """Ask each model once for all its cases, and word the answers."""
     in_order = sorted(encoded, key=_kind_of_run)
     for _, group in groupby(in_order, key=_kind_of_run):
@@ -150,9 +155,7 @@ def _predict(batch: Batch, encoded: Sequence[tuple[Case, Features]]) -> None:
         try:
             answers = _answers(batch, asked)
         except Exception:  # noqa: BLE001 - find out which case it is
-            alone = batch.each(
-                asked, lambda pair: pair[0].job, lambda pair: (pair, _answers(batch, [pair])[0])
-            )
+            alone = _ask_alone(batch, asked, late_ms)
             asked, answers = [pair for pair, _ in alone], [answer for _, answer in alone]
         answered = list(zip(asked, answers, strict=True))
         with telemetry.step("report", len(answered)):
@@ -161,6 +164,22 @@ def _predict(batch: Batch, encoded: Sequence[tuple[Case, Features]]) -> None:
                 lambda each: each[0][0].job,
                 lambda each: _report(batch, *each[0], each[1]),
             )
+
+
+def _ask_alone(
+    batch: Batch, asked: Sequence[tuple[Case, Features]], late_ms: int
+) -> list[tuple[tuple[Case, Features], Answered]]:
+    """Ask for each case alone; whom the lease leaves no time for is put back.
+
+    A case that takes too long ends, so that each round gets further than the one before.
+    """
+
+    def ask(pair: tuple[Case, Features]) -> tuple[tuple[Case, Features], Answered]:
+        if to_ms(batch.ports.clock()) > late_ms:
+            raise NoTimeLeft
+        return pair, _answers(batch, [pair])[0]
+
+    return batch.each(asked, lambda pair: pair[0].job, ask)
 
 
 def _kind_of_run(pair: tuple[Case, Features]) -> tuple[str, bool]:

@@ -4,14 +4,22 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gateway.core.errors import NotFound
+from gateway.core.errors import NotFound, ProcessingError, TransientError
 from gateway.core.findings import RuntimeFacts
 from models.registry import InstalledModel, ModelUnusable, installed_in
-from models.runtime import Runtime
+from models.runtime import EngineBusy, Runtime, RunTimedOut
 from models.tensors import FloatArray, Tensors
 
 if TYPE_CHECKING:
     from models.texts import TextEncoder
+
+
+class ModelTooSlow(ProcessingError):
+    """The model did not answer within the time limit that its manifest sets."""
+
+
+class ModelBusy(TransientError):
+    """The model is still busy with a run that was given up; it is asked again later."""
 
 
 class OpenModel:
@@ -35,8 +43,18 @@ class OpenModel:
         self.encoder = encoder_of(runtime.model)
 
     def predict(self, batch: Tensors) -> FloatArray:
-        """Ask the model: n cases by the graph's names give float32 of shape (n, columns)."""
-        return self._runtime.predict(batch)
+        """Ask the model: n cases by the graph's names give float32 of shape (n, columns).
+
+        Raises:
+            ModelTooSlow: It was stopped at its time limit; asked the same again, it would be again.
+            ModelBusy: An earlier run that could not be stopped still goes on.
+        """
+        try:
+            return self._runtime.predict(batch)
+        except RunTimedOut as error:
+            raise ModelTooSlow from error
+        except EngineBusy as error:
+            raise ModelBusy from error
 
 
 def encoder_of(model: InstalledModel) -> "TextEncoder | None":

@@ -23,11 +23,13 @@ from models.registry import (
 from models.runtime import (
     GoldenCasesFailed,
     Runtime,
-    cpu_kernel_class,
-    kernel_class_of,
+    RunTimedOut,
     open_session,
 )
 from tests.ckd import ARFF, ckd_rows, model_input
+from tests.endless import loop_model
+from tests.tflite_models import expected, float_model, image_model, int8_model
+from tests.toy_models import case_of, numbers, picture_model, toy_model
 
 MODEL = load_installed()["ckd-risk"]
 CASES, EXPECTED = MODEL.golden_cases()
@@ -101,7 +103,7 @@ def test_an_answer_does_not_depend_on_its_batch_or_thread():
     "batch", [GOLDEN.astype(np.float64), GOLDEN[:, :-1], GOLDEN[0]], ids=["type", "width", "rank"]
 )
 def test_a_batch_of_another_shape_is_refused(batch):
-    with pytest.raises(ValueError, match=r"features must be tensor\(float\) of shape"):
+    with pytest.raises(ValueError, match="features must be float32 of shape"):
         Runtime(MODEL).predict({"features": batch})
 
 
@@ -141,11 +143,6 @@ def test_golden_cases_that_are_none_are_refused(copied):
 
     with pytest.raises(ModelUnusable, match="not a file of golden cases"):
         load(copied).golden_cases()
-
-
-def test_weights_the_runtime_does_not_know_are_unusable():
-    with pytest.raises(ModelUnusable, match="can't load"):
-        open_session(b"not a network", exact_int8=False)
 
 
 def test_a_network_of_another_shape_than_its_manifest_is_unusable(copied):
@@ -223,25 +220,6 @@ def test_all_weights_together_are_under_a_megabyte():
     assert sum(each.stat().st_size for each in REFERENCE_MODELS.rglob("*.onnx")) < 1_000_000
 
 
-@pytest.mark.parametrize(
-    ("flags", "expected"),
-    [
-        ("fma avx2 avx512f avx512_vnni avx_vnni", "avx512-vnni"),
-        ("avx2 avx_vnni", "avx-vnni"),
-        ("avx2 avx512f", "avx512"),
-        ("sse4_2 avx avx2", "avx2"),
-        ("sse4_2", "other"),
-    ],
-)
-def test_the_best_kernels_of_a_cpu_are_told_from_its_flags(flags, expected):
-    assert kernel_class_of(f"processor : 0\nflags\t\t: {flags}\nbugs\t: none\n") == expected
-
-
-def test_a_cpu_that_does_not_tell_is_of_another_kind():
-    assert kernel_class_of("Features : neon\n") == "other"
-    assert cpu_kernel_class() in {"avx512-vnni", "avx-vnni", "avx512", "avx2", "other"}
-
-
 def test_quantizing_leaves_the_original_alone_and_stays_close_to_it():
     twin = MODEL.reference_weights()
 
@@ -249,3 +227,87 @@ def test_quantizing_leaves_the_original_alone_and_stays_close_to_it():
 
     gaps = quantization_gap(int8, twin, GOLDEN)
     assert 0 < max(gaps.values()) < 0.1
+
+
+FEATURES = np.random.default_rng(0).uniform(-2, 2, (5, 4)).astype(np.float32)
+KNOWN = [
+    case_of(map(float, row), float(y))
+    for row, (y,) in zip(FEATURES, expected(FEATURES), strict=True)
+]
+IMPUTED = numbers().replace(
+    'missing = "mask"', 'missing = "impute"\nimpute_value = 0\nimpute_reason = "A test."'
+)
+
+
+@pytest.mark.parametrize(
+    ("weights", "kind", "tables"),
+    [(float_model(), "tflite-fp32", numbers()), (int8_model(), "tflite-int8", IMPUTED)],
+)
+def test_a_tflite_model_is_a_model_as_any_other(tmp_path, weights, kind, tables):
+    model = toy_model(tmp_path / "toy", weights, KNOWN, kind=kind, tables=tables, tolerance=0.02)
+
+    runtime = Runtime(model)
+
+    answer = runtime.predict({"features": FEATURES})
+    np.testing.assert_allclose(answer, expected(FEATURES), atol=0.02)
+    assert runtime.version.startswith("litert 2.")
+    assert runtime.digest == model.digest
+    assert not runtime.exact_int8
+
+
+def test_a_tflite_model_of_images_is_fed_as_an_onnx_model_is(tmp_path):
+    model = picture_model(tmp_path / "toy", image_model())
+
+    assert Runtime(model).golden_gap < 1e-6
+
+
+def test_a_value_that_may_be_missing_is_not_given_to_a_quantized_input(tmp_path):
+    model = toy_model(tmp_path / "toy", int8_model(), KNOWN, kind="tflite-int8", tables=numbers())
+
+    with pytest.raises(ModelUnusable, match=r"toy@1\.0\.0: a may be missing"):
+        Runtime(model)
+
+
+@pytest.mark.parametrize("batch", [1, 2, 4])
+def test_a_graph_of_a_fixed_batch_is_given_just_that(tmp_path, batch):
+    weights = float_model(batch=batch)
+    model = toy_model(tmp_path / "toy", weights, KNOWN, kind="tflite-fp32", tables=numbers())
+
+    answer = Runtime(model).predict({"features": FEATURES})
+
+    np.testing.assert_allclose(answer, expected(FEATURES), atol=1e-6)
+
+
+def test_altered_weights_of_a_tflite_model_are_not_loaded(tmp_path):
+    model = toy_model(tmp_path / "toy", float_model(), KNOWN, kind="tflite-fp32", tables=numbers())
+    (model.folder / "model.tflite").write_bytes(float_model() + b"x")
+
+    with pytest.raises(WeightsAltered):
+        Runtime(model)
+
+
+def counting(folder, limits="", **changed):
+    return toy_model(
+        folder / "toy",
+        loop_model(**changed),
+        [{"inputs": {"a": 2}, "expected": [0.5]}],
+        tables=numbers("a") + limits,
+    )
+
+
+def test_a_run_longer_than_the_manifest_allows_is_stopped_and_the_next_answered(tmp_path):
+    runtime = Runtime(counting(tmp_path, "[limits]\ntimeout_s = 0.2\n"))
+
+    with pytest.raises(RunTimedOut, match=r"0\.2 s"):
+        runtime.predict({"features": np.full((1, 1), 1e12, np.float32)})
+
+    assert runtime.predict({"features": np.ones((3, 1), np.float32)}).tolist() == [[0.5]] * 3
+
+
+@pytest.mark.parametrize(("batch", "most"), [(1, 64), (2, 64), ("n", 2)])
+def test_a_batch_is_run_in_parts_that_the_graph_and_the_manifest_allow(tmp_path, batch, most):
+    model = counting(tmp_path, f"[limits]\nmax_batch = {most}\n", batch=batch)
+
+    answer = Runtime(model).predict({"features": np.ones((5, 1), np.float32)})
+
+    assert answer.tolist() == [[0.5]] * 5

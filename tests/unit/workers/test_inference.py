@@ -360,6 +360,53 @@ def test_an_error_nobody_expected_is_final_after_three_attempts_and_names_only_i
     assert job.reason == "Given up: RuntimeError."
 
 
+def test_a_model_that_takes_too_long_for_one_case_ends_it_and_no_other(hospital: Hospital) -> None:
+    hospital.models.model.too_slow_above = 2.5
+    for number, value in enumerate((1.0, 2.0, 3.0)):
+        hospital.admit_patient(f"p{number}")
+        hospital.push(observation(value, name=f"o{number}", of=f"p{number}"))
+
+    hospital.infer()
+
+    jobs = hospital.jobs()
+    assert [job.business_status for job in jobs] == [
+        BusinessStatus.DELIVERY_PENDING,
+        BusinessStatus.DELIVERY_PENDING,
+        BusinessStatus.INFERENCE_FAILED,
+    ]
+    assert jobs[2].state is JobState.FAILED
+    assert "within the time limit" in jobs[2].reason
+    assert hospital.infer() == 0
+
+
+def test_whom_slow_cases_leave_no_time_for_is_put_back_and_every_round_gets_further(
+    hospital: Hospital,
+) -> None:
+    hospital.models.model.too_slow_above = 2.5
+    hospital.models.model.on_slow = lambda: hospital.pass_time(12)
+    for number, value in enumerate((3.0, 4.0, 1.0, 5.0)):
+        hospital.admit_patient(f"p{number}")
+        hospital.push(observation(value, name=f"o{number}", of=f"p{number}"))
+
+    hospital.infer()
+    after_one = [job.business_status for job in hospital.jobs()]
+    hospital.pass_time(60)
+    hospital.infer()
+
+    assert after_one == [
+        BusinessStatus.INFERENCE_FAILED,
+        BusinessStatus.INFERENCE_FAILED,
+        BusinessStatus.QUEUED,
+        BusinessStatus.QUEUED,
+    ]
+    assert [job.business_status for job in hospital.jobs()] == [
+        BusinessStatus.INFERENCE_FAILED,
+        BusinessStatus.INFERENCE_FAILED,
+        BusinessStatus.DELIVERY_PENDING,
+        BusinessStatus.INFERENCE_FAILED,
+    ]
+
+
 def test_an_answer_outside_its_range_is_a_fault_and_no_result(hospital: Hospital) -> None:
     hospital.admit_patient()
     hospital.push(observation(11.0))

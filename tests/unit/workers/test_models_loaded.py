@@ -6,8 +6,12 @@ import pytest
 
 from gateway.core.errors import NotFound
 from models.registry import REFERENCE_MODELS, load_installed
-from workers.models_loaded import OpenModels
+from tests.endless import loop_model
+from tests.tflite_models import expected, float_model, image_model
+from tests.toy_models import case_of, numbers, picture_model, toy_model
+from workers.models_loaded import ModelBusy, ModelTooSlow, OpenModels
 
+TOO_LARGE, SMALL = (np.full((1, 1), size, np.float32) for size in (1e12, 1))
 DIGEST = load_installed()["ckd-risk"].digest
 
 
@@ -37,3 +41,43 @@ def test_a_model_installed_later_is_found(tmp_path: Path) -> None:
     shutil.copytree(REFERENCE_MODELS / "ckd-risk", tmp_path / "ckd-risk")
 
     assert models.get(DIGEST).facts.model_digest == DIGEST
+
+
+def test_a_model_that_takes_too_long_is_stopped_and_answers_the_next_case(tmp_path: Path) -> None:
+    limited = numbers("a") + "[limits]\ntimeout_s = 0.2\n"
+    known = [{"inputs": {"a": 1}, "expected": [0.5]}]
+    installed = toy_model(tmp_path / "toy", loop_model(), known, tables=limited)
+    model = OpenModels(tmp_path).get(installed.digest)
+
+    with pytest.raises(ModelTooSlow, match="within the time limit"):
+        model.predict({"features": TOO_LARGE})
+
+    assert model.predict({"features": SMALL}).tolist() == [[0.5]]
+
+
+def test_a_tflite_model_says_its_runtime_and_its_digest(tmp_path: Path) -> None:
+    x = np.ones((1, 4), np.float32)
+    known = [case_of([1, 1, 1, 1], float(expected(x)[0, 0]))]
+    installed = toy_model(
+        tmp_path / "toy", float_model(), known, kind="tflite-fp32", tables=numbers()
+    )
+
+    model = OpenModels(tmp_path).get(installed.digest)
+
+    assert model.facts.model_digest == installed.digest
+    assert model.facts.runtime.startswith("litert ")
+    assert "exact-int8" not in model.facts.kernel_class
+    assert model.predict({"features": x}).shape == (1, 1)
+
+
+def test_a_tflite_model_is_busy_until_the_run_that_was_given_up_has_ended(tmp_path: Path) -> None:
+    slow = image_model(size=128, repeats=100)
+    limits = "[limits]\ntimeout_s = 0.2\n"
+    installed = picture_model(tmp_path / "toy", slow, side=128, tables=limits)
+    model = OpenModels(tmp_path).get(installed.digest)
+    small, large = (np.ones((count, 3, 128, 128), np.float32) for count in (1, 64))
+
+    with pytest.raises(ModelTooSlow):
+        model.predict({"image": large})
+    with pytest.raises(ModelBusy):
+        model.predict({"image": small})

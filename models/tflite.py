@@ -1,0 +1,208 @@
+"""Runs TensorFlow Lite by LiteRT (package `ai-edge-litert`, extra `tflite`).
+
+* Quantized inputs and outputs are scaled here, so that whoever asks gives and gets float32.
+* An image is given channels first, as everywhere in Nadi, and turned where a graph wants them last.
+* A graph of any batch is resized to the batch that is asked.
+* An interpreter is no thread's but one's at a time, so runs wait for each other. A run can't be
+  stopped either: one that takes too long is given up, and until it has ended the model is busy.
+* The file is mapped, not read; what LiteRT packs for its kernels is a copy (docs/gate.md).
+
+Source: https://ai.google.dev/edge/litert (quantization: value = scale x (level - zero point)).
+"""
+
+import importlib.metadata
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from models.engines import EngineBusy, RunTimedOut, TensorSpec
+from models.registry import ModelUnusable
+from models.tensors import FloatArray, Tensors
+
+Array = npt.NDArray[Any]
+
+_PACKAGE = "ai-edge-litert"
+_WHOLE = frozenset({np.dtype(np.int32), np.dtype(np.int64)})
+_IMAGE_AXES = 4
+_CHANNELS = (1, 3)
+_CHANNELS_LAST, _CHANNELS_FIRST = (0, 2, 3, 1), (0, 3, 1, 2)
+
+
+@dataclass(frozen=True)
+class _Tensor:
+    """One input or output of a graph.
+
+    Attributes:
+        place: LiteRT's number for it.
+        dtype: Of the graph.
+        shape: Of the graph; -1 where any size will do.
+        scale: Of a quantized tensor; 0 of any other.
+        zero_point: Of a quantized tensor.
+        turns: Whether it is an image that the graph wants channels last.
+    """
+
+    place: int
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+    scale: float
+    zero_point: int
+    turns: bool = False
+
+    @property
+    def is_quantized(self) -> bool:
+        """Whether levels stand for numbers."""
+        return self.scale > 0
+
+    def spec(self, name: str) -> TensorSpec:
+        """What whoever asks has to give."""
+        is_whole = self.dtype in _WHOLE and not self.is_quantized
+        order = _CHANNELS_FIRST if self.turns else range(len(self.shape))
+        sizes = (self.shape[axis] for axis in order)
+        return TensorSpec(
+            name,
+            np.dtype(np.int64 if is_whole else np.float32),
+            tuple(None if size < 0 else size for size in sizes),
+            can_miss=not (is_whole or self.is_quantized),
+        )
+
+    def levels(self, values: Array) -> Array:
+        """Numbers as the graph wants them.
+
+        Raises:
+            ValueError: A number is missing, which no level stands for.
+        """
+        turned = values.transpose(_CHANNELS_LAST) if self.turns else values
+        if not self.is_quantized:
+            return np.ascontiguousarray(turned, dtype=self.dtype)
+        if np.isnan(turned).any():
+            raise ValueError("a quantized input can't hold a missing value")
+        limits = np.iinfo(self.dtype)
+        levels = np.rint(turned / np.float32(self.scale)) + self.zero_point
+        return np.ascontiguousarray(np.clip(levels, limits.min, limits.max), dtype=self.dtype)
+
+    def values(self, levels: Array) -> FloatArray:
+        """What the graph gave, as numbers."""
+        values = levels.astype(np.float32)
+        return (values - self.zero_point) * np.float32(self.scale) if self.is_quantized else values
+
+
+class LiteRtEngine:
+    """A TFLite model that is loaded.
+
+    Attributes:
+        version: Name and version of the runtime.
+        inputs: What it is given.
+    """
+
+    def __init__(self, file: Path, output: str, image: str | None = None) -> None:
+        """Load a model.
+
+        Args:
+            file: The model.
+            output: Name of the graph's output.
+            image: Name of the input that is an image.
+
+        Raises:
+            ModelUnusable: LiteRT is not installed, can't load it, or it has no such tensors.
+        """
+        self._interpreter = _open(file)
+        self.version = f"litert {importlib.metadata.version(_PACKAGE)}"
+        given = _tensors(self._interpreter, self._interpreter.get_input_details(), "input")
+        made = _tensors(self._interpreter, self._interpreter.get_output_details(), "output")
+        self._inputs = {
+            name: _turned(tensor) if name == image else tensor for name, tensor in given.items()
+        }
+        if output not in made:
+            raise ModelUnusable(f"the network has no output {output}, but {', '.join(made)}")
+        self._output = made[output]
+        self.inputs = tuple(tensor.spec(name) for name, tensor in self._inputs.items())
+        self._sizes: dict[str, tuple[int, ...]] = {}
+        self._is_free = threading.Lock()
+
+    def run(self, batch: Tensors, *, timeout_s: float) -> FloatArray:
+        """Ask the network; see `models.engines.Engine`.
+
+        Raises:
+            ValueError: A missing value is given to a quantized input.
+        """
+        levels = {name: self._inputs[name].levels(array) for name, array in batch.items()}
+        if not self._is_free.acquire(timeout=timeout_s):
+            raise EngineBusy("a run of this model that was given up has not ended yet")
+        answer: list[FloatArray | Exception] = []
+        run = threading.Thread(target=self._run, args=(levels, answer), daemon=True)
+        run.start()  # the lock is its own now: it is released when the run ends, however late
+        run.join(timeout_s)
+        if not answer:
+            raise RunTimedOut(timeout_s)
+        if isinstance(answer[0], Exception):
+            raise answer[0]
+        return answer[0]
+
+    def _run(self, levels: Mapping[str, Array], answer: list[FloatArray | Exception]) -> None:
+        try:
+            answer.append(self._output.values(self._invoke(levels)))
+        except Exception as error:  # noqa: BLE001 - raised again where it was asked
+            answer.append(error)
+        finally:
+            self._is_free.release()
+
+    def _invoke(self, levels: Mapping[str, Array]) -> Array:
+        is_resized = False
+        for name, array in levels.items():
+            place = self._inputs[name].place
+            if self._sizes.get(name) != array.shape:
+                self._interpreter.resize_tensor_input(place, array.shape, strict=True)
+                self._sizes[name], is_resized = array.shape, True
+        if is_resized:
+            self._interpreter.allocate_tensors()
+        for name, array in levels.items():
+            self._interpreter.set_tensor(self._inputs[name].place, array)
+        self._interpreter.invoke()
+        return np.asarray(self._interpreter.get_tensor(self._output.place))
+
+
+def _open(file: Path) -> Any:  # noqa: ANN401 - LiteRT has no types
+    try:
+        from ai_edge_litert.interpreter import Interpreter  # noqa: PLC0415 - an extra
+    except ImportError as error:
+        message = "LiteRT is needed for a .tflite model; install it: pip install 'nadi[tflite]'"
+        raise ModelUnusable(message) from error
+    try:
+        interpreter = Interpreter(model_path=str(file), num_threads=1)
+        interpreter.allocate_tensors()
+    except (ValueError, RuntimeError) as error:
+        raise ModelUnusable("LiteRT can't load these weights") from error
+    return interpreter
+
+
+def _tensors(interpreter: Any, details: list[dict[str, Any]], side: str) -> dict[str, _Tensor]:  # noqa: ANN401
+    """The inputs or outputs of a graph by name: its signature's, where it has one for them."""
+    found = {each["index"]: each for each in details}
+    names = {each["index"]: each["name"] for each in details}
+    signatures = interpreter.get_signature_list()
+    if len(signatures) == 1:
+        runner = interpreter.get_signature_runner()
+        signed = getattr(runner, f"get_{side}_details")()
+        if {each["index"] for each in signed.values()} == found.keys():
+            names = {each["index"]: name for name, each in signed.items()}
+    return {names[place]: _tensor(each) for place, each in found.items()}
+
+
+def _tensor(detail: dict[str, Any]) -> _Tensor:
+    dtype = np.dtype(detail["dtype"])
+    scale, zero_point = detail["quantization"]
+    if dtype.kind not in "iuf":
+        raise ModelUnusable(f"tensor {detail['name']} is {dtype}; only numbers can be given")
+    shape = tuple(int(size) for size in detail["shape_signature"])
+    return _Tensor(detail["index"], dtype, shape, float(scale), int(zero_point))
+
+
+def _turned(tensor: _Tensor) -> _Tensor:
+    """An image's tensor; its channels are few, so a long last axis is none of channels."""
+    is_image = len(tensor.shape) == _IMAGE_AXES
+    return replace(tensor, turns=is_image and tensor.shape[-1] in _CHANNELS)
