@@ -8,10 +8,10 @@ Source: FHIR R4 Bundle, resolving references (http://hl7.org/fhir/R4/bundle.html
 """
 
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from adapters.site import Site
 from gateway.core.attachments import DEEPEST, HOLDERS, references
 from gateway.core.event import relative_reference
 from gateway.store.events import Event
@@ -21,14 +21,28 @@ from gateway.store.unit_of_work import UnitOfWork
 Json = Mapping[str, Any]
 
 
-class Received:
-    """What was received beside one event."""
+@dataclass(frozen=True)
+class Whose:
+    """Whose resource points at something, and what it came with.
 
-    def __init__(self, uow: UnitOfWork, event: Event, site: Site) -> None:
+    Attributes:
+        system: System of the site file that it comes from.
+        patient_key: Keyed hash of the patient.
+        submission_id: The Bundle that it came in, if it came in one.
+    """
+
+    system: str
+    patient_key: str | None
+    submission_id: str | None
+
+
+class Received:
+    """What was received and may be pointed at."""
+
+    def __init__(self, uow: UnitOfWork, whose: Whose, base_url: str | None) -> None:
         self._uow = uow
-        self._event = event
-        system = site.system(event.system)
-        self._base_url = system.base_url if system else None
+        self._whose = whose
+        self._base_url = base_url
 
     def attached(self, content: Json, unseal: Callable[[Event], Json]) -> dict[str, Json]:
         """Give what a resource points at, and what that points at, by the reference it uses.
@@ -61,14 +75,14 @@ class Received:
         kind, _, name = (reference or "").partition("/")
         if kind not in HOLDERS:
             return None
-        return named_key(self._uow.sealer, self._event.system, kind, name)
+        return named_key(self._uow.sealer, self._whose.system, kind, name)
 
     @cached_property
     def _entries(self) -> Mapping[str, str]:
         """The ids of what came in the same Bundle, by `fullUrl`."""
-        submission = self._event.submission_id
+        submission = self._whose.submission_id
         return self._uow.events.ids_of_entries(submission) if submission else {}
 
     def _is_own(self, event: Event) -> bool:
         is_nobodys = event.patient_key is None and event.resource_type == "Binary"
-        return is_nobodys or event.patient_key == self._event.patient_key
+        return is_nobodys or event.patient_key == self._whose.patient_key

@@ -21,7 +21,7 @@ from gateway.store.events import Event
 from gateway.store.unit_of_work import UnitOfWork
 from models.manifest import Manifest
 from workers import consents
-from workers.attached import Received
+from workers.attached import Received, Whose
 from workers.cases import MOST_ATTEMPTS, Case, Ending, Json, denied, ended, failed, postponed
 from workers.documents import kind_of
 from workers.ports import LoadedModel, Ports, Round, new_round
@@ -177,8 +177,11 @@ class _Opening:
         """Open what the event's resource points at, where its model reads images or text."""
         if kind_of(passing.model.manifest) is None:
             return {}
-        received = Received(self._uow, passing.event, self._batch.round.site)
-        return received.attached(self._content(passing.event), self._content)
+        event = passing.event
+        system = self._batch.round.site.system(event.system)
+        whose = Whose(event.system, event.patient_key, event.submission_id)
+        received = Received(self._uow, whose, system.base_url if system else None)
+        return received.attached(self._content(event), self._content)
 
     def _content(self, event: Event) -> Json:
         """Open each resource once: several cases of a batch may be about one patient."""

@@ -6,16 +6,17 @@ would be asked of it is told.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from hashlib import sha256
-from pathlib import Path
 from typing import Any
 
 import orjson
 
 from adapters.site import Site
 from adapters.site_trigger import Trigger
+from gateway.cli.sample import Sample, Sampled
+from gateway.cli.sample_documents import SampleShelf, WouldAsk
 from gateway.core import clinical_time
 from gateway.core.clock import utc_now
 from gateway.core.consent import (
@@ -26,8 +27,7 @@ from gateway.core.consent import (
     read_consent,
 )
 from gateway.core.errors import ConfigurationError
-from gateway.core.event import Facts, facts
-from gateway.core.fhir import BundleEntry, Resource, parse_bundle, parse_resource, resource_type_of
+from gateway.core.event import effective_element
 from gateway.core.findings import ResultContext, report, result_identifier
 from gateway.core.routing import Route
 from gateway.store.identity import dedupe_key
@@ -36,6 +36,7 @@ from models.explained import Explained, NotExplained
 from models.registry import InstalledModel
 from models.runtime import Runtime
 from models.tensors import stack
+from workers.documents import DocumentRefused, kind_of, read_document, refusal_of
 from workers.explaining import Answered, answer_and_explain_all
 from workers.features import FeatureInput, Features, Refusal, extract, still_missing
 from workers.models_loaded import OpenModel
@@ -45,35 +46,6 @@ Json = Mapping[str, Any]
 _READ = ("Observation", "Patient")
 #: Somebody waits for it at a terminal; as long as a worker's lease.
 _EXPLAIN_WITHIN_S = 60.0
-
-
-@dataclass(frozen=True)
-class Sampled:
-    """One valid resource of the sample, and what it says of itself."""
-
-    resource: Resource
-    facts: Facts
-
-    @property
-    def name(self) -> str:
-        """How it is named here."""
-        return f"{self.resource.type}/{self.facts.resource_id or '(no id)'}"
-
-    @property
-    def versioned(self) -> str | None:
-        """Its versioned reference; None when it has no id."""
-        if not self.facts.resource_id:
-            return None
-        version = self.facts.version_id
-        return f"{self.name}/_history/{version}" if version else self.name
-
-
-@dataclass(frozen=True)
-class Sample:
-    """A sample: its valid resources, and what is wrong with the others."""
-
-    resources: tuple[Sampled, ...]
-    problems: tuple[str, ...]
 
 
 @dataclass
@@ -97,36 +69,6 @@ class Explanation:
     result: Json | None = None
     explained: Explained | NotExplained | None = None
     notes: list[str] = field(default_factory=list)
-
-
-def read_sample(file: Path, *, base_url: str | None) -> Sample:
-    """Read a resource or a Bundle as the API would.
-
-    Raises:
-        ContentError: It is no JSON, or not a resource of FHIR R4.
-        ConfigurationError: The file can't be read.
-    """
-    try:
-        raw = file.read_bytes()
-    except OSError as error:
-        raise ConfigurationError(f"{file} can't be read: {error.strerror}.") from error
-    if resource_type_of(raw) != "Bundle":
-        found = parse_resource(raw)
-        return Sample((Sampled(found, facts(found.content, base_url=base_url)),), ())
-    entries = parse_bundle(raw).entries
-    urns = _urns(entries)
-    return Sample(
-        tuple(
-            Sampled(entry.resource, facts(entry.resource.content, base_url=base_url, urns=urns))
-            for entry in entries
-            if entry.resource is not None
-        ),
-        tuple(
-            f"entry[{entry.index}]: {issue.expression or ''} {issue.diagnostics}".replace("  ", " ")
-            for entry in entries
-            for issue in entry.issues
-        ),
-    )
 
 
 class Explainer:
@@ -190,7 +132,7 @@ class Explainer:
     ) -> None:
         resources = self._resources(made, sample)
         patients = [found for found in resources if found.get("resourceType") == "Patient"]
-        at = clinical_time.clinical_time(each.resource.content) or utc_now()
+        at = clinical_time.clinical_time(each.resource.content) or each.facts.effective or utc_now()
         known: dict[str, Any] = {
             "patient": patients[-1] if patients else None,
             "at": at,
@@ -203,7 +145,37 @@ class Explainer:
             made.refusal = read
             return
         made.inputs = read.inputs
-        made.result = self._result(each, made, read, at)
+        whole = self._with_document(made, each, sample, read)
+        if whole is not None:
+            made.inputs = whole.used
+            made.result = self._result(each, made, whole, at)
+
+    def _with_document(
+        self, made: Explanation, each: Sampled, sample: Sample, read: Features
+    ) -> Features | None:
+        """Add the image or note that the model reads; None where there is none, and say why."""
+        model = self._loaded()
+        if kind_of(model.manifest) is None:
+            return read
+        content = each.resource.content
+        shelves = SampleShelf(self._site, self._route, sample, self._readable(made))
+        try:
+            shelf = shelves.of(str(made.patient), content)
+            document = read_document(model.manifest, model.encoder, content, shelf)
+        except WouldAsk as asked:
+            made.not_here = (*made.not_here, str(asked))
+            made.notes.append("The EHR would be asked for it: put it into the sample to see more.")
+            return None
+        except DocumentRefused as refused:
+            made.refusal = refusal_of(model.manifest, refused, content)
+            return None
+        tensors = {**read.tensors, **document.tensors}
+        return replace(read, tensors=tensors, documents=(document.input,))
+
+    def _readable(self, made: Explanation) -> Store | None:
+        """Give the store where what is on record may be read."""
+        is_permitted = made.consent is not None and made.consent.is_permitted
+        return self._store if is_permitted else None
 
     def _resources(self, made: Explanation, sample: Sample) -> list[Json]:
         """Give what is known of the patient; the sample comes last and so counts as newer."""
@@ -212,10 +184,11 @@ class Explainer:
             for each in sample.resources
             if each.facts.patient == made.patient and each.resource.type in _READ
         ]
-        if self._store is None or made.consent is None or not made.consent.is_permitted:
+        store = self._readable(made)
+        if store is None:
             return list(mine)
-        key = self._store.sealer.patient_key(self._route.source, str(made.patient))
-        with self._store.read() as uow:
+        key = store.sealer.patient_key(self._route.source, str(made.patient))
+        with store.read() as uow:
             return [*_record(uow, key), *mine]
 
     def _result(
@@ -225,12 +198,11 @@ class Explainer:
         answered = self._answered(model, read)
         made.explained = answered.explained
         content = each.resource.content
-        effective = {name: value for name, value in content.items() if name.startswith("effective")}
         context = ResultContext(
             identifier=self._identifier(each),
             subject=str(made.patient),
             encounter=(content.get("encounter") or {}).get("reference"),
-            effective=effective or {"effectiveDateTime": at.isoformat()},
+            effective=effective_element(content) or {"effectiveDateTime": at.isoformat()},
             issued=utc_now(),
             trigger=each.versioned,
             with_provenance=self._route.with_provenance,
@@ -238,7 +210,7 @@ class Explainer:
         made_report = report(
             model.manifest,
             answered.row,
-            inputs=read.inputs,
+            inputs=read.used,
             context=context,
             runtime=model.facts,
             explained=answered.explained,
@@ -272,11 +244,3 @@ def _record(uow: UnitOfWork, key: str) -> list[Json]:
     found = uow.events.record(key, _READ)
     uow.patient_keys.load([key])
     return [orjson.loads(uow.events.content(event)) for event in found]
-
-
-def _urns(entries: Sequence[BundleEntry]) -> dict[str, str]:
-    return {
-        entry.full_url: f"{entry.resource.type}/{entry.resource.content['id']}"
-        for entry in entries
-        if entry.full_url and entry.resource and "id" in entry.resource.content
-    }

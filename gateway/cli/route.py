@@ -26,9 +26,10 @@ from gateway.cli.context import (
     settings_for,
     table,
 )
-from gateway.cli.explanation import Explainer, Explanation, Sample, read_sample
+from gateway.cli.explanation import Explainer, Explanation
 from gateway.cli.models import installed
 from gateway.cli.patients import record_search
+from gateway.cli.sample import Sample, read_sample
 from gateway.core.errors import ConfigurationError, ContentError
 from gateway.core.routing import Route
 from models.explained import Explained, NotExplained
@@ -179,6 +180,7 @@ def _as_json(each: Explanation) -> dict[str, object]:
                 "status": given.status,
                 "effective": given.effective.isoformat() if given.effective else None,
                 "sources": list(given.sources),
+                "note": given.note,
             }
             for given in each.inputs
         ],
@@ -264,7 +266,7 @@ def _show_inputs(each: Explanation) -> None:
         return
     listing = table("INPUT", "VALUE", "UNIT", "STATUS", "FROM")
     for given in each.inputs:
-        value = "" if given.value is None else f"{given.value:.4g}"
+        value = escape(given.note) if given.value is None else f"{given.value:.4g}"
         status = f"[{_STATUS[given.status]}]{given.status}[/]"
         sources = escape(", ".join(given.sources))
         listing.add_row(given.id, value, escape(given.unit), status, sources)
