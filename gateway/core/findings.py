@@ -139,7 +139,7 @@ def report(
         sources=_sources(inputs, context),
         text=narrative_of(manifest, summary_of(manifest, answers, inputs), basis, why),
         notes=notes_for(manifest, why),
-        rationale=" ".join(filter(None, (basis, why))),
+        rationale=f"{basis} {why}".strip(),
     )
     observation = observation_of(frame, answers)
     if manifest.result.resource == "Observation":

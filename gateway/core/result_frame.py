@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
+from gateway.core.remembered import once_per_object
 from gateway.core.result_terms import AIAST, RESULT_SYSTEM, Json, limits_of
 from models.manifest import Manifest
 
@@ -116,6 +117,7 @@ def head_of(frame: Frame, resource_type: str) -> Json:
     }
 
 
+@once_per_object
 def method_of(manifest: Manifest) -> Json:
     """Say which model computed it."""
     return {"text": f"{manifest.title} {manifest.version} (AI)"}
@@ -126,6 +128,6 @@ def notes_of(frame: Frame) -> list[Json]:
     return [{"text": text} for text in frame.notes]
 
 
-def notes_for(manifest: Manifest, *more: str) -> tuple[str, ...]:
-    """Give the sentences of `note`; the empty ones are left out."""
-    return (limits_of(manifest), *(text for text in more if text))
+def notes_for(manifest: Manifest, explained: str = "") -> tuple[str, ...]:
+    """Give the sentences of `note`."""
+    return (limits_of(manifest), explained) if explained else (limits_of(manifest),)

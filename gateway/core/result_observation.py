@@ -16,6 +16,7 @@ Source: FHIR R4 Observation; HL7 AI Transparency on FHIR (STU1 ballot), AIconfid
 
 from collections.abc import Sequence
 
+from gateway.core.remembered import once_per_object
 from gateway.core.result_frame import Frame, head_of, method_of, notes_of
 from gateway.core.result_terms import (
     AI_CONFIDENCE,
@@ -30,7 +31,7 @@ from gateway.core.result_terms import (
     named_code,
     type_of,
 )
-from models.manifest import Answer, ClassLabel, Manifest, Output, Result
+from models.manifest import Answer, ClassLabel, Manifest, Output
 
 _DERIVED_FROM = frozenset(
     {
@@ -90,7 +91,7 @@ def _body(frame: Frame) -> Json:
     context = frame.context
     made: Json = {
         **head_of(frame, "Observation"),
-        "category": [_category(frame.manifest.result)],
+        "category": [_category(frame.manifest)],
         "subject": {"reference": context.subject},
         **context.effective,
         "issued": instant(context.issued),
@@ -106,7 +107,9 @@ def _body(frame: Frame) -> Json:
     return made
 
 
-def _category(result: Result) -> Json:
+@once_per_object
+def _category(manifest: Manifest) -> Json:
+    result = manifest.result
     # R4 has no category for a computed risk; `survey` is the one of assessment scores (as Apgar).
     coding = {"system": f"{TERMINOLOGY}/observation-category", "code": result.category}
     return {"coding": [coding], "text": result.category_text}

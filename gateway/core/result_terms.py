@@ -9,11 +9,13 @@
 Source: HL7 AI Transparency on FHIR (STU1 ballot); RFC 9562 section 5.5 (UUID version 5).
 """
 
+from collections.abc import Mapping
 from datetime import datetime
 from functools import lru_cache
 from typing import Any
 from uuid import NAMESPACE_URL, uuid5
 
+from gateway.core.remembered import once_per_object
 from models.manifest import Answer, CodeRef, Manifest, Output
 
 CANONICAL = "https://nadi.health/fhir"
@@ -96,9 +98,17 @@ def code_of(manifest: Manifest, output: Output) -> Json:
 
     Args:
         manifest: Of the model.
-        output: The output.
+        output: One of its outputs.
     """
-    return named_code(manifest, output.code, output.label or output.code.display or output.name)
+    return _codes(manifest)[output.name]
+
+
+@once_per_object
+def _codes(manifest: Manifest) -> Mapping[str, Json]:
+    names = {each.name: each.label or each.code.display or each.name for each in manifest.outputs}
+    return {
+        each.name: named_code(manifest, each.code, names[each.name]) for each in manifest.outputs
+    }
 
 
 def named_code(manifest: Manifest, code: CodeRef, name: str) -> Json:
@@ -119,6 +129,7 @@ def interpretation_of(answer: Answer) -> Json:
     return {"coding": [coding], "text": answer.label}
 
 
+@once_per_object
 def limits_of(manifest: Manifest) -> str:
     """Say what a model is not for."""
     if manifest.demonstration_only:

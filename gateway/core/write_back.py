@@ -62,6 +62,7 @@ class _More(msgspec.Struct):
 _PARTS = msgspec.json.Decoder(list[msgspec.Raw])
 _IDENTIFIED = msgspec.json.Decoder(_Identified)
 _MORE = msgspec.json.Decoder(_More)
+_NO_MORE = _More()
 _ABSENT = b"null"
 
 
@@ -99,7 +100,7 @@ class StoredReport:
             msgspec.DecodeError: It is not what `Report.to_json` writes.
         """
         result, device, provenance, *more = map(bytes, _PARTS.decode(body))
-        rest = _MORE.decode(more[0]) if more else _More()
+        rest = _MORE.decode(more[0]) if more else _NO_MORE
         head = _IDENTIFIED.decode(result)
         return cls(
             head.first,
