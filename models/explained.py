@@ -4,10 +4,14 @@ An explanation tells of the model and not of the patient: "with the creatinine h
 would have said less" is no cause of a disease. Whether the single effects add up to the effect of
 hiding all of them is computed and said: if they don't, only their order means something.
 
+A probability near 0 or 1 hardly moves whatever is hidden. Then the factors of its odds are told,
+which still do; so is the map of an image, whose squares are small.
+
 Numpy is not needed here: what words a result is written in is decided in processes without it.
 """
 
 from dataclasses import dataclass
+from math import exp, log
 from typing import Literal
 
 from models.manifest_outputs import Output
@@ -18,6 +22,10 @@ _POINTS = 100
 _MINUS = "\N{MINUS SIGN}"
 #: Largest gap, as a share of the effects, at which they are said to add up: less than is shown.
 _TOLERANCE = 0.005
+#: A smaller factor of the odds is none that anybody would call an effect.
+LEAST_FACTOR = 1.05
+#: Where float32 can't tell a probability from 0 or 1 any more.
+_EDGE = 2.0**-24
 _WORDS: dict[Part, str] = {
     "inputs": "What moved it, each input hidden in turn",
     "phrases": "The words that carried it, each phrase hidden in turn",
@@ -32,10 +40,12 @@ class Effect:
     Attributes:
         part: What people call it; of a text, its own words.
         change: The answer minus the answer with this part hidden.
+        log_odds: The same for the logarithm of the odds, where the answer is a probability.
     """
 
     part: str
     change: float
+    log_odds: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -110,18 +120,31 @@ class Explained:
 
     def _effects(self) -> str:
         if self.parts == "squares":
-            changes = [each.change for each in self.effects]
-            low, high = self._shown(min(changes)), self._shown(max(changes))
-            return f"between {low} and {high}; the map shows where"
+            return self._range()
         named = self.named
         if not named:
-            return "no single one changes it on its own"
+            return f"no single one changes it on its own{self._odds()}"
         told = [f"{self._name(each)} {self._shown(each.change)}" for each in named]
         rest = len(self.effects) - len(named)
         if rest:
             left = self.sum - sum(each.change for each in named)
             told.append(f"{rest} {'other' if rest == 1 else 'others'} {self._shown(left)}")
         return ", ".join(told)
+
+    def _range(self) -> str:
+        changes = [each.change for each in self.effects]
+        told = f"between {self._shown(min(changes))} and {self._shown(max(changes))}"
+        strongest = max(self.effects, key=lambda each: abs(each.log_odds))
+        if _is_factor(strongest.log_odds):
+            told += f", its odds by up to {shown_odds(strongest.log_odds)}"
+        return f"{told}; the map shows where" if self.drawing else f"{told}; too little for a map"
+
+    def _odds(self) -> str:
+        """Tell the factors of the odds, where the probability itself hides what moved it."""
+        found = [each for each in self.effects if _is_factor(each.log_odds)]
+        found.sort(key=lambda each: abs(each.log_odds), reverse=True)
+        told = [f"{self._name(each)} {shown_odds(each.log_odds)}" for each in found[: self.most]]
+        return f"; its odds by {', '.join(told)}" if told else ""
 
     def _name(self, effect: Effect) -> str:
         return f"“{effect.part}”" if self.parts == "phrases" else effect.part
@@ -138,17 +161,7 @@ class Explained:
         )
 
     def _shown(self, change: float) -> str:
-        """Write a change for people: a probability in percentage points."""
-        if self.output.kind in {"probability", "class"}:
-            number: float = round(_POINTS * change)
-            unit = "points"
-        elif self.output.kind == "score":
-            number, unit = round(change), self.output.unit_text or "points"
-        else:
-            number, unit = float(f"{change:.2g}"), self.output.unit_text or str(self.output.unit)
-        sign = "+" if number >= 0 else _MINUS
-        is_one = abs(number) == 1 and unit == "points"
-        return f"{sign}{abs(number):g} {'point' if is_one else unit}"
+        return shown(self.output, change)
 
 
 @dataclass(frozen=True)
@@ -169,3 +182,55 @@ class NotExplained:
     def describe(self) -> str:
         """Say it in the narrative."""
         return f"No explanation: {self.why}."
+
+
+def shown(output: Output, change: float) -> str:
+    """Write a change of an answer for people: of a probability in percentage points."""
+    if output.kind in {"probability", "class"}:
+        number: float = round(_POINTS * change)
+        unit = "points"
+    elif output.kind == "score":
+        number, unit = round(change), output.unit_text or "points"
+    else:
+        number, unit = float(f"{change:.2g}"), output.unit_text or str(output.unit)
+    sign = "+" if number >= 0 else _MINUS
+    is_one = abs(number) == 1 and unit == "points"
+    return f"{sign}{abs(number):g} {'point' if is_one else unit}"
+
+
+def shown_odds(log_odds: float) -> str:
+    """Write a change of the logarithm of the odds as the factor that it is.
+
+    >>> shown_odds(2.302585), shown_odds(-2.302585)
+    ('\u00d710', '\u00f710')
+    """
+    sign = "×" if log_odds >= 0 else "÷"  # noqa: RUF001 - the signs that people write
+    return f"{sign}{two_digits(exp(abs(log_odds)))}"
+
+
+def two_digits(number: float) -> str:
+    """Write a positive number as roughly as it is known.
+
+    >>> two_digits(392.4), two_digits(1.26)
+    ('390', '1.3')
+    """
+    return f"{float(f'{number:.2g}'):.12g}"
+
+
+def log_odds_change(answer: float, change: float) -> float:
+    """Say how the logarithm of the odds changed with a probability.
+
+    Args:
+        answer: The probability.
+        change: The probability minus what it became.
+    """
+    return _log_odds(answer) - _log_odds(answer - change)
+
+
+def _log_odds(probability: float) -> float:
+    inside = min(max(probability, _EDGE), 1 - _EDGE)
+    return log(inside / (1 - inside))
+
+
+def _is_factor(log_odds: float) -> bool:
+    return abs(log_odds) >= log(LEAST_FACTOR)

@@ -13,14 +13,49 @@ Source: Zeiler and Fergus, "Visualizing and Understanding Convolutional Networks
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import exp, log
 
 import numpy as np
 
-from models.explained import Drawing, Effect, Explained, Part
-from models.manifest import Answer, Manifest
+from models.explained import (
+    LEAST_FACTOR,
+    Drawing,
+    Effect,
+    Explained,
+    Part,
+    log_odds_change,
+    two_digits,
+)
+from models.manifest import Answer, Manifest, Output
 from models.tensors import FloatArray, Tensors, stack
 
 Predict = Callable[[Tensors], FloatArray]
+
+#: Share of the range of an answer below which nothing is drawn in full colour.
+_LEAST_SHARE = 0.01
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How strong the colours of a picture are.
+
+    Attributes:
+        nothing: The largest effect that is none.
+        full: The smallest that may be drawn in full colour.
+        shown: Writes the size of an effect, in ASCII: the letters of a picture know no others.
+    """
+
+    nothing: float
+    full: float
+    shown: Callable[[float], str]
+
+
+Draw = Callable[[FloatArray, Scale], Drawing | None]
+"""Draws what each part did, float32 of shape (parts,); nothing where no effect is one."""
+
+_ODDS = Scale(
+    log(LEAST_FACTOR), log(1.5), lambda change: f"odds changed {two_digits(exp(change))}-fold"
+)
 
 
 class Unexplainable(ValueError):
@@ -36,14 +71,14 @@ class Plan:
         names: What people call each part.
         hidden: The case with each part hidden, in that order, and at last with all hidden.
         kept: What could not be hidden.
-        draw: Makes a picture of the change that each part made, float32 of shape (parts,).
+        draw: Makes a picture of it.
     """
 
     kind: Part
     names: tuple[str, ...]
     hidden: tuple[Tensors, ...]
     kept: tuple[str, ...] = ()
-    draw: Callable[[FloatArray], Drawing] | None = None
+    draw: Draw | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,16 +158,25 @@ def read(manifest: Manifest, plan: Plan, measured: Measured) -> Explained:
     if not np.isfinite(changes).all():
         raise Unexplainable("the model has no answer when a part of what it was given is hidden")
     *single, total = changes.tolist()
+    is_share = chief.output.kind in {"probability", "class"}
+    odds = [log_odds_change(chief.value, each) if is_share else 0.0 for each in single]
+    drawn, scale = (odds, _ODDS) if is_share else (single, _scale_of(chief.output))
     return Explained(
         parts=plan.kind,
         output=chief.output,
         subject=_subject(manifest, chief),
-        effects=tuple(Effect(*each) for each in zip(plan.names, single, strict=True)),
+        effects=tuple(Effect(*each) for each in zip(plan.names, single, odds, strict=True)),
         total=total,
         most=manifest.explanation.max_phrases,
         kept=plan.kept,
-        drawing=plan.draw(changes[:-1]) if plan.draw else None,
+        drawing=plan.draw(np.array(drawn, np.float32), scale) if plan.draw else None,
     )
+
+
+def _scale_of(output: Output) -> Scale:
+    low, high = output.range or (0.0, 1.0)
+    full = _LEAST_SHARE * (high - low)
+    return Scale(full / 2, full, lambda change: f"{two_digits(change)} {output.unit}")
 
 
 def _column(answer: Answer) -> int:

@@ -2,8 +2,8 @@
 
 A square is hidden by the mean grey of the image, which says less than black would: black is a
 finding of its own on an X-ray. The squares overlap as far as the number of runs allows; a pixel's
-value is the mean of what the squares over it did. The map shows where hiding changes the answer; it
-is no outline of a finding.
+value is the mean of what the squares over it did. The map shows where hiding changes the answer,
+and by how much in full colour; it is no outline of a finding.
 
 Source: Zeiler and Fergus, "Visualizing and Understanding Convolutional Networks", section 4.2.
 """
@@ -20,13 +20,17 @@ from PIL import Image, ImageDraw
 
 from models.explained import Drawing
 from models.manifest import ImageInput, Manifest
-from models.occlusion import Plan, Unexplainable
+from models.occlusion import Plan, Scale, Unexplainable
 from models.tensors import FloatArray, Tensors
 
 #: Orange raises the answer, blue lowers it: a pair that colour-blind people tell apart.
 RAISES_RGB = (240, 130, 0)
 LOWERS_RGB = (0, 110, 230)
-CAPTION = "orange: raises the model's value, blue: lowers it\nno outline of a finding; made by AI"
+CAPTION = (
+    "orange: raises the model's value, blue: lowers it\n"
+    "full colour: {full}\n"
+    "no outline of a finding; made by AI"
+)
 
 #: Side of a square as a share of the image's, where the manifest does not say.
 _SHARE = 5
@@ -36,7 +40,7 @@ _MOST_OPAQUE = 0.6
 #: Share of the largest effect from which on a region gets an outline.
 _OUTLINED = 0.5
 _LINE_PX = 2
-_CAPTION_PX = 34
+_CAPTION_PX = 50
 _GREY = npt.NDArray[np.uint8]
 
 Square = tuple[int, int]
@@ -119,24 +123,39 @@ def heat_of(
     return np.divide(total, count, out=np.zeros(shape, np.float32), where=count > 0)
 
 
-def draw(pixels: FloatArray, side: int, squares: Sequence[Square], changes: FloatArray) -> Drawing:
+def draw(
+    pixels: FloatArray, side: int, squares: Sequence[Square], changes: FloatArray, scale: Scale
+) -> Drawing | None:
     """Draw the changes over the image, and below it what the colours mean.
 
     Args:
         pixels: The image as the model saw it, of shape (channels, height, width).
         side: Of the squares.
         squares: Where they are.
-        changes: The answer minus the answer with each hidden, of shape (squares,).
+        changes: What hiding each did, of shape (squares,).
+        scale: How strong an effect is drawn in full colour.
+
+    Returns:
+        None where no square did anything: a map of nothing would look like one of something.
     """
     _, height, width = pixels.shape
-    size = _size(height, width)
-    heat = _resized(heat_of((height, width), side, squares, changes), size)
-    grey = Image.fromarray(_grey(pixels)).resize(size, Image.Resampling.BICUBIC).convert("RGB")
-    strength = np.abs(heat) / (np.abs(heat).max() or 1.0)
+    heat = heat_of((height, width), side, squares, changes)
+    strongest = float(np.abs(heat).max())
+    if strongest < scale.nothing:
+        return None
+    full = max(strongest, scale.full)
+    grey = Image.fromarray(_grey(pixels)).resize(_size(height, width), Image.Resampling.BICUBIC)
+    picture = _coloured(grey.convert("RGB"), _resized(heat / full, grey.size))
+    return _encoded(_with_caption(picture, CAPTION.format(full=scale.shown(full))))
+
+
+def _coloured(picture: Image.Image, heat: FloatArray) -> Image.Image:
+    """Lay colours over a picture: `heat` from -1 (lowers) to 1 (raises)."""
+    strength = np.clip(np.abs(heat), 0, 1)
     opaque = np.where(_outline(strength > _OUTLINED), _MOST_OPAQUE, _MOST_OPAQUE * strength)
     colour = np.where(heat[..., None] >= 0, RAISES_RGB, LOWERS_RGB).astype(np.uint8)
     mask = Image.fromarray((255 * opaque).astype(np.uint8))
-    return _encoded(_with_caption(Image.composite(Image.fromarray(colour), grey, mask)))
+    return Image.composite(Image.fromarray(colour), picture, mask)
 
 
 def _resized(heat: FloatArray, size: tuple[int, int]) -> FloatArray:
@@ -184,10 +203,10 @@ def _grey(pixels: FloatArray) -> _GREY:
     return found
 
 
-def _with_caption(picture: Image.Image) -> Image.Image:
+def _with_caption(picture: Image.Image, caption: str) -> Image.Image:
     whole = Image.new("RGB", (picture.width, picture.height + _CAPTION_PX), "black")
     whole.paste(picture)
-    ImageDraw.Draw(whole).multiline_text((4, picture.height + 4), CAPTION, fill="white")
+    ImageDraw.Draw(whole).multiline_text((4, picture.height + 4), caption, fill="white")
     return whole
 
 

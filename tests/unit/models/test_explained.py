@@ -1,10 +1,19 @@
 """How what moved an answer is put into words."""
 
+from math import isfinite, log
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.explained import Effect, Explained, NotExplained
+from models.explained import (
+    Drawing,
+    Effect,
+    Explained,
+    NotExplained,
+    log_odds_change,
+    shown_odds,
+)
 from tests.result_models import CLASSES, REGRESSION, RISK, SCORE
 
 
@@ -78,11 +87,52 @@ def test_a_class_a_score_and_a_quantity_are_told_in_their_own_units() -> None:
     )
 
 
+def squares(*effects: tuple[float, float], drawn: bool = True) -> str:
+    told = [Effect("0:0", change, log_odds) for change, log_odds in effects]
+    drawing = Drawing(b"", 1, 1) if drawn else None
+    return explained(parts="squares", effects=tuple(told), total=0.7, drawing=drawing).describe()
+
+
 def test_an_image_is_told_by_the_range_of_its_squares() -> None:
-    text = explained(0.42, -0.03, 0.0, parts="squares", total=0.7).describe()
+    text = squares((0.42, 0.0), (-0.03, 0.0), (0.0, 0.0))
 
     assert "between \N{MINUS SIGN}3 points and +42 points; the map shows where." in text
     assert text.endswith("All hidden together: +70 points.")
+
+
+def test_a_probability_at_its_end_is_told_by_the_factors_of_its_odds() -> None:
+    numbers = explained(
+        effects=(Effect("Urea", 0.0, log(2.7)), Effect("Creatinine", 0.0, -log(64))),
+        total=0.08,
+    ).describe()
+    picture = squares((0.0001, log(720)), (0.0, -log(3)))
+
+    assert "on its own; its odds by Creatinine ÷64, Urea ×2.7. All hidden" in numbers  # noqa: RUF001
+    assert "+0 points, its odds by up to ×720; the map shows where." in picture  # noqa: RUF001
+
+
+def test_an_image_without_any_effect_has_no_map_and_says_so() -> None:
+    text = squares((0.0, 0.01), drawn=False)
+
+    assert "between +0 points and +0 points; too little for a map." in text
+
+
+@given(st.floats(0, 1), st.floats(0, 1))
+def test_the_change_of_the_odds_has_the_sign_of_the_change_and_an_end(
+    before: float, after: float
+) -> None:
+    change = log_odds_change(before, before - after)
+
+    assert isfinite(change)
+    assert change * (before - after) >= 0
+
+
+@pytest.mark.parametrize(
+    ("factor", "words"),
+    [(10, "×10"), (0.1, "÷10"), (390.4, "×390"), (1.26, "×1.3")],  # noqa: RUF001
+)
+def test_a_factor_is_written_as_one(factor: float, words: str) -> None:
+    assert shown_odds(log(factor)) == words
 
 
 def test_what_could_not_be_hidden_is_named() -> None:

@@ -12,7 +12,7 @@ from PIL import Image
 from models.explain import answer_and_explain
 from models.explained import Drawing
 from models.manifest import Manifest
-from models.occlusion import Unexplainable
+from models.occlusion import Scale, Unexplainable
 from models.occlusion_image import (
     LOWERS_RGB,
     RAISES_RGB,
@@ -22,10 +22,11 @@ from models.occlusion_image import (
     squares_of,
 )
 from models.tensors import FloatArray, Tensors
-from tests.result_models import LABELS
+from tests.result_models import LABELS, REGRESSION
 
 SIDE = 28
 #: Where the toy network looks, and what lowers its answer.
+SCALE = Scale(0.01, 1.0, lambda change: f"{change:g}")
 RAISES, LOWERS = np.s_[16:22, 4:10], np.s_[4:10, 18:24]
 
 
@@ -182,15 +183,56 @@ def test_a_picture_is_large_enough_to_be_looked_at_and_small_enough_to_be_sent(
     pixels = np.random.default_rng(1).random(shape, np.float32)
     side, squares = squares_of(shape[1], shape[2], None, 63)
 
-    drawing = draw(pixels, side, squares, np.zeros(len(squares), np.float32))
+    drawing = draw(pixels, side, squares, np.ones(len(squares), np.float32), SCALE)
 
-    assert (drawing.width, drawing.height - 34) == expected
+    assert drawing is not None
+    assert (drawing.width, drawing.height - 50) == expected
     assert len(drawing.png) < 400_000
 
 
-def test_an_image_of_one_grey_and_no_effect_can_be_drawn() -> None:
+def test_where_no_square_did_anything_there_is_no_map() -> None:
+    changes = np.full(1, 0.9 * SCALE.nothing, np.float32)
+
+    assert draw(xray(), 6, ((0, 0),), changes, SCALE) is None
+
+
+def test_an_image_of_one_grey_can_be_drawn() -> None:
     flat = np.zeros((1, SIDE, SIDE), np.float32)
 
-    drawing = draw(flat, 6, ((0, 0),), np.zeros(1, np.float32))
+    drawing = draw(flat, 6, ((0, 0),), np.ones(1, np.float32), SCALE)
 
-    assert pixels_of(drawing)[: 13 * SIDE].max() == 0
+    assert drawing is not None
+    shown = pixels_of(drawing)
+    assert shown[: 6 * 13, : 6 * 13, 0].max() > 100
+    assert shown[10 * 13 : SIDE * 13].max() == 0
+
+
+def test_a_weak_effect_is_not_drawn_as_strongly_as_a_strong_one() -> None:
+    weak, strong = (
+        draw(xray(), 6, ((0, 0),), np.full(1, change, np.float32), SCALE) for change in (0.2, 5)
+    )
+
+    assert weak is not None
+    assert strong is not None
+    orange = [pixels_of(each)[20:50, 20:50, 0].mean() for each in (weak, strong)]
+    assert orange[0] < orange[1]
+
+
+def test_a_quantity_is_drawn_in_its_own_unit() -> None:
+    told = orjson.loads(LABELS.model_dump_json())
+    told |= {"panel": None, "outputs": [orjson.loads(REGRESSION.outputs[0].model_dump_json())]}
+
+    def predict(batch: Tensors) -> FloatArray:
+        return (100 * network(batch)[:, :1]).astype(np.float32)
+
+    _, explained = answer_and_explain(
+        predict,
+        Manifest.model_validate(told),
+        {"image": xray()},
+        encoder=None,
+        is_late=lambda: False,
+    )
+
+    assert explained.drawing is not None
+    assert "odds" not in explained.describe()
+    assert "mL/min/1.73 m²; the map shows where" in explained.describe()
