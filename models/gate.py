@@ -13,7 +13,7 @@ examples of refusals: docs/gate.md.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -159,13 +159,19 @@ def judge(gate: Gate, task: Task, cases: Cases, int8: Mapping[str, Score]) -> Ve
     groups = {EVERYONE: np.arange(len(cases.truth)), **_members(cases.groups)}
     for each in unjudged:
         del groups[each.group]
-    comparisons = tuple(
-        _compared(gate, task, cases.of(members), (setting, name, answers[members]))
-        for setting, answers in int8.items()
-        for name, members in groups.items()
-    )
+    comparisons: list[Comparison] = []
+    for setting, answers in int8.items():
+        alike = next((each for each in comparisons if int8[each.setting] is answers), None)
+        if alike:  # no need to draw thousands of samples for the same answers again
+            known = [each for each in comparisons if each.setting == alike.setting]
+            comparisons += [replace(each, setting=setting) for each in known]
+        else:
+            comparisons += [
+                _compared(gate, task, cases.of(members), (setting, name, answers[members]))
+                for name, members in groups.items()
+            ]
     reasons = tuple(reason for each in comparisons for reason in _against(gate, each))
-    return Verdict(reasons, comparisons, unjudged)
+    return Verdict(reasons, tuple(comparisons), unjudged)
 
 
 def _members(groups: Groups) -> dict[str, Labels]:

@@ -30,8 +30,6 @@ __all__ = [
 REFERENCE_MODELS = Path(__file__).parent / "reference"
 """The models that come with Nadi."""
 
-_ALTERED = "{} is not the file its manifest was written for"
-
 
 class ModelUnusable(RuntimeError):
     """An installed model can't be used: a file is missing, altered, or behaves differently."""
@@ -86,10 +84,17 @@ class InstalledModel:
             WeightsAltered: They are not the ones the manifest names.
             ModelUnusable: The file is missing.
         """
-        path = self.folder / self.manifest.weights.file
-        if _sum(path) != self.manifest.weights.sha256:
-            raise WeightsAltered(_ALTERED.format(path))
-        return path
+        return _same(self.folder / self.manifest.weights.file, self.manifest.weights.sha256)
+
+    def reference_file(self) -> Path | None:
+        """The file of the fp32 twin, checked likewise; None when none is shipped.
+
+        Raises:
+            WeightsAltered: It is not the one the manifest names.
+            ModelUnusable: The file is missing.
+        """
+        twin = self.manifest.weights.reference
+        return None if twin is None else _same(self.folder / twin.file, twin.sha256)
 
     def reference_weights(self) -> bytes | None:
         """The fp32 twin, checked likewise; None when none is shipped.
@@ -98,8 +103,8 @@ class InstalledModel:
             WeightsAltered: They are not the ones the manifest names.
             ModelUnusable: The file is missing.
         """
-        twin = self.manifest.weights.reference
-        return None if twin is None else _checked(self.folder / twin.file, twin.sha256)
+        file = self.reference_file()
+        return None if file is None else _read(file)
 
     def tokenizer(self) -> bytes | None:
         """The tokenizer of a model of texts, checked likewise; None for any other model.
@@ -187,8 +192,14 @@ def _read(path: Path) -> bytes:
         raise ModelUnusable(f"{path} can't be read") from error
 
 
+def _same(path: Path, expected: str) -> Path:
+    if _sum(path) != expected:
+        raise WeightsAltered(f"{path} is not the file its manifest was written for")
+    return path
+
+
 def _checked(path: Path, expected: str) -> bytes:
     content = _read(path)
     if sha256(content) != expected:
-        raise WeightsAltered(_ALTERED.format(path))
+        raise WeightsAltered(f"{path} is not the file its manifest was written for")
     return content

@@ -6,10 +6,13 @@
   that, filled up. A run longer than `limits.timeout_s` is stopped.
 """
 
+from pathlib import Path
+
 import numpy as np
 
 from models.engines import Engine, EngineBusy, RunTimedOut
 from models.kernels import KernelClass, cpu_kernel_class, kernel_class_of, needs_exact_int8
+from models.manifest import Manifest
 from models.onnx_engine import OnnxEngine, open_session
 from models.registry import InstalledModel, ModelUnusable
 from models.tensors import FloatArray, Tensors, batch_size, filled, parts_of
@@ -142,12 +145,35 @@ def open_engine(model: InstalledModel, *, exact_int8: bool) -> Engine:
         WeightsAltered: The weights are not the manifest's.
         ModelUnusable: They can't be loaded, or the runtime is not installed.
     """
-    weights = model.manifest.weights
-    file = model.weights_file()
-    if not weights.is_tflite:
-        return OnnxEngine(file, weights.output_name, exact_int8=exact_int8)
+    file, weights = model.weights_file(), model.manifest.weights
+    if is_tflite(file) != weights.is_tflite:
+        raise ModelUnusable(f"{file} is not of the format {weights.format} that its manifest says")
+    return open_engine_of(file, model.manifest, exact_int8=exact_int8)
+
+
+def open_engine_of(file: Path, manifest: Manifest, *, exact_int8: bool) -> Engine:
+    """Load a network that answers as a manifest says: its weights, or their fp32 twin.
+
+    Raises:
+        ModelUnusable: It can't be loaded, or the runtime is not installed.
+    """
+    output = manifest.weights.output_name
+    if not is_tflite(file):
+        return OnnxEngine(file, output, exact_int8=exact_int8)
     # Imported when such a model is opened: it is an extra, and takes 20 MB.
     from models.tflite import LiteRtEngine  # noqa: PLC0415
 
-    image = model.manifest.image
-    return LiteRtEngine(file, weights.output_name, image.input_name if image else None)
+    return LiteRtEngine(file, output, manifest.image.input_name if manifest.image else None)
+
+
+def is_tflite(file: Path) -> bool:
+    """Whether a file begins as TFLite does.
+
+    Raises:
+        ModelUnusable: It can't be read.
+    """
+    try:
+        with file.open("rb") as content:
+            return content.read(8)[4:] == b"TFL3"
+    except OSError as error:
+        raise ModelUnusable(f"{file} can't be read") from error

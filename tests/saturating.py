@@ -6,12 +6,15 @@ of it when each pair is capped where those kernels cap it.
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import onnx
 from onnx import helper, numpy_helper
+
+from tests.toy_models import numbers, toy_model
 
 Array = npt.NDArray[Any]
 
@@ -72,6 +75,33 @@ def cases(count: int, *, capped: bool, seed: int = 0) -> tuple[Array, Array]:
     generator = np.random.default_rng(seed)
     x = generator.uniform(0, 2.55, (count, WIDTH)).round(2).astype(np.float32)
     return x, (generator.random(count) < answered(x, capped=capped)[:, 0]).astype(np.int64)
+
+
+def model_folder(folder: Path, *, capped: bool, weight: int = 127, gate: str = "") -> Path:
+    """A model around these networks, its fp32 twin, and an evaluation set of made-up cases."""
+    x, truth = cases(800, capped=capped)
+    golden, known = x[:3], answered(x[:3], capped=capped)
+    model = toy_model(
+        folder,
+        int8_model(capped=capped, weight=weight),
+        [
+            {"inputs": dict(zip("abcdefgh", row.tolist(), strict=True)), "expected": answer}
+            for row, answer in zip(golden, known.tolist(), strict=True)
+        ],
+        kind="onnx-int8-dynamic",
+        tables=numbers("abcdefgh")
+        + f'[gate]\nmetric = "accuracy"\nmax_loss = 0.02\nmax_subgroup_loss = 0.03\n{gate}\n',
+        files={"fp32.onnx": fp32_model(capped=capped)},
+        tolerance=1.0,
+    )
+    np.savez_compressed(
+        folder / "evaluation.npz",
+        features=x,
+        truth=truth,
+        group_sex=np.where(np.arange(len(x)) % 2, "female", "male"),
+        group_age=np.where(np.arange(len(x)) < 12, 85, 30 + np.arange(len(x)) % 40),
+    )
+    return model.folder
 
 
 def _network(

@@ -32,6 +32,7 @@ def test_the_same_answers_are_accepted():
     assert verdict.is_accepted
     assert {each.group for each in verdict.comparisons} == {"all", "sex: female", "sex: male"}
     assert verdict.overall("avx2").loss_bound == 0
+    assert len(verdict.comparisons) == 6
     assert verdict.overall("avx2").fp32 == verdict.overall("avx2").int8
 
 
