@@ -80,11 +80,6 @@ class Report:
         return str(self.result["identifier"][0]["value"])
 
     @property
-    def digest(self) -> str:
-        """Digest of the model, the Device's identifier."""
-        return str(self.device["identifier"][0]["value"])
-
-    @property
     def observation(self) -> Json:
         """The result as an Observation, whichever form it is written in."""
         return self.instead or self.result

@@ -63,12 +63,13 @@ def _occurrence(frame: Frame) -> Json:
 
 
 def _prediction(answer: Answer, rationale: str) -> Json:
-    made: Json = {"probabilityDecimal": round(_PERCENT * float(answer.value), DECIMALS - 2)}
-    if answer.output.outcome:
-        outcome = answer.output.outcome
-        made["outcome"] = {"coding": [coding_of(outcome)], "text": outcome.display or outcome.code}
-    if answer.label:
-        made["qualitativeRisk"] = _qualitative(answer.label)
+    # A manifest that asks for a RiskAssessment has bands and an outcome for each output.
+    outcome = answer.output.outcome or answer.output.code
+    made: Json = {
+        "outcome": {"coding": [coding_of(outcome)], "text": outcome.display or outcome.code},
+        "probabilityDecimal": round(_PERCENT * float(answer.value), DECIMALS - 2),
+        "qualitativeRisk": _qualitative(answer.label),
+    }
     if rationale:
         made["rationale"] = rationale
     return made

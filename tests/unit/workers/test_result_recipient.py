@@ -476,3 +476,13 @@ def test_a_map_that_is_there_twice_does_not_stop_the_provenance() -> None:
 
     assert fate == Written("Observation/observation-1", 200)
     assert len(ehr.of("Provenance")[0]["target"]) == 1
+
+
+def test_an_ehr_that_goes_away_while_a_result_is_completed_is_tried_again() -> None:
+    ehr = FakeEhr()
+    write(ehr, mapped())
+    ehr.dies_at = "search Provenance True"
+
+    (fate,) = write(ehr, mapped(), again=True)
+
+    assert fate == NotReached("EhrUnreachable")
