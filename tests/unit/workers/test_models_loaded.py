@@ -5,9 +5,11 @@ import numpy as np
 import pytest
 
 from gateway.core.errors import NotFound
-from models.registry import REFERENCE_MODELS, load_installed
+from models.registry import REFERENCE_MODELS, ModelUnusable, WeightsAltered, load_installed
 from tests.endless import loop_model
+from tests.notes import NOTE
 from tests.tflite_models import expected, float_model, image_model
+from tests.toy_folders import write_models
 from tests.toy_models import case_of, numbers, picture_model, toy_model
 from workers.models_loaded import ModelBusy, ModelTooSlow, OpenModels
 
@@ -81,3 +83,27 @@ def test_a_tflite_model_is_busy_until_the_run_that_was_given_up_has_ended(tmp_pa
         model.predict({"image": large})
     with pytest.raises(ModelBusy):
         model.predict({"image": small})
+
+
+def test_a_model_of_notes_brings_its_own_tokenizer(tmp_path: Path) -> None:
+    installed = load_installed(write_models(tmp_path))
+    models = OpenModels(tmp_path)
+
+    note = models.get(installed["toy-note"].digest)
+
+    assert note.encoder is not None
+    assert len(note.encoder.encode(NOTE)["ids"]) == 19
+    assert models.get(installed["toy-picture"].digest).encoder is None
+
+
+def test_a_tokenizer_that_was_altered_or_is_gone_is_not_used(tmp_path: Path) -> None:
+    file = write_models(tmp_path) / "toy-note" / "tokenizer.json"
+    digest = load_installed(tmp_path)["toy-note"].digest
+
+    file.write_bytes(file.read_bytes() + b" ")
+    with pytest.raises((WeightsAltered, NotFound)):
+        OpenModels(tmp_path).get(digest)
+
+    file.unlink()
+    with pytest.raises(ModelUnusable):
+        OpenModels(tmp_path).get(digest)
