@@ -3,7 +3,7 @@
 A model is measured in a process of its own, so that nothing else's memory is counted, with the
 session that serves it (`models.runtime`): one thread, no spinning, no arena.
 
-* `p50_ms` is the median of the quietest of five stretches, since on a machine that is not idle the
+* `p50_ms` is the median of the quietest of eight stretches, since on a machine that is not idle the
   others measure the neighbours;
 * `load_ms` is the median of three loads from a file in the page cache;
 * memory is what the process keeps resident after it has answered (`VmRSS`).

@@ -10,6 +10,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ MODEL, SAMPLE = "model", "sample.npz"
 
 _LOADS = 3
 _WARM_UPS = 3
-_STRETCHES = 5
+_STRETCHES = 8
 _STRETCH_S = 0.1
 _FEWEST_RUNS, _MOST_RUNS = 3, 300
 _MB = 1e6
@@ -51,9 +52,8 @@ def figures(
     before_mb = _resident_mb()
     session, first_ms = _timed(load)
     fixed = {each.shape[0] for each in session.get_inputs() if isinstance(each.shape[0], int)}
-    p50_ms = {
-        size: _p50_ms(session, _batch(sample, size)) for size in batch_sizes if fixed <= {size}
-    }
+    batches = {size: _batch(sample, size) for size in batch_sizes if fixed <= {size}}
+    p50_ms = _p50_ms(session, batches)
     resident_mb = _resident_mb()
     later_ms = [_timed(load)[1] for _ in range(_LOADS - 1)]
     return {
@@ -75,13 +75,17 @@ def _batch(sample: Tensors, size: int) -> Tensors:
     return {name: array[places] for name, array in sample.items()}
 
 
-def _p50_ms(session: Any, batch: Tensors) -> float:  # noqa: ANN401 - the runtime has no types
-    def run() -> object:
-        return session.run(None, dict(batch))
-
-    for _ in range(_WARM_UPS):
-        run()
-    return min(_stretch_ms(run) for _ in range(_STRETCHES))
+def _p50_ms(
+    session: Any,  # noqa: ANN401 - the runtime has no types
+    batches: dict[int, Tensors],
+) -> dict[int, float]:
+    """Take turns, so that a busy moment of the machine does not fall on one size alone."""
+    runs = {size: partial(session.run, None, dict(batch)) for size, batch in batches.items()}
+    for run in runs.values():
+        for _ in range(_WARM_UPS):
+            run()
+    turns = [{size: _stretch_ms(run) for size, run in runs.items()} for _ in range(_STRETCHES)]
+    return {size: min(turn[size] for turn in turns) for size in runs}
 
 
 def _stretch_ms(run: Callable[[], object]) -> float:

@@ -4,12 +4,13 @@
   of other machines emulated (`models.evaluate`).
 * It is measured on this machine under both settings of the kernels, in processes of its own.
 * Of those that pass, the fastest at batch 1 on this machine is kept; of those within 5 % of it, the
-  smallest. The fp32 network is a candidate like any other: it may be the answer.
+  smallest; of those within 5 % of its size, the one that loses least. The fp32 network is a
+  candidate like any other: it may be the answer.
 * A family of recipes (dynamic, static, weights) of which none passes is mended: its least bad
   recipe is scanned for sensitive nodes, and as few as needed stay in fp32.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from math import isfinite
@@ -36,7 +37,7 @@ FP32, QAT = "fp32", "qat"
 KERNELS: Mapping[str, bool] = {"default kernels": False, "exact kernels": True}
 """What can be measured here: name → `session.x64quantprecision`."""
 
-_AS_FAST = 1.05
+_TIE = 1.05
 _SAMPLE = 16
 _SMALLEST_BUDGET = 2
 _SCAN_STEPS = 10
@@ -162,9 +163,14 @@ def choose(trials: Sequence[Trial]) -> Trial | None:
     passing = [each for each in trials if each.passes]
     if not passing:
         return None
-    limit_ms = _AS_FAST * min(map(latency_ms, passing))
-    quick = [each for each in passing if latency_ms(each) <= limit_ms]
-    return min(quick, key=lambda each: (size_bytes(each), latency_ms(each)))
+    quick = _nearly_least(passing, latency_ms)
+    small = _nearly_least(quick, size_bytes)
+    return min(small, key=lambda each: each.loss_bound)
+
+
+def _nearly_least(trials: Sequence[Trial], figure: Callable[[Trial], float]) -> list[Trial]:
+    limit = _TIE * min(map(figure, trials))
+    return [each for each in trials if figure(each) <= limit]
 
 
 def latency_ms(trial: Trial) -> float:

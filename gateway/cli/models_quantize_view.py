@@ -55,7 +55,8 @@ def show(trials: "Sequence[Trial]", chosen: "Trial | None") -> None:
     for trial in trials:
         reasons = _reasons(trial)
         for reason in reasons[:_MOST_REASONS]:
-            out.print(f"[red]✗[/] {trial.name}: {escape(reason)}", soft_wrap=True)
+            sign = "[red]✗[/]" if trial.candidate else "[dim]-[/]"
+            out.print(f"{sign} {trial.name}: {escape(reason)}", soft_wrap=True)
         if len(reasons) > _MOST_REASONS:
             out.print(f"  and {len(reasons) - _MOST_REASONS} more in the report")
 
@@ -98,7 +99,7 @@ def _speed(ratio: float) -> str:
 
 def _cells(trial: "Trial") -> list[str]:
     if not trial.measured or not trial.verdict:
-        return ["", "", "", "", "", "", "", "[red]failed[/]"]
+        return [""] * 7 + ["[red]failed[/]" if trial.candidate else "[dim]not made[/]"]
     figures = list(trial.measured.values())
     return [
         f"{figures[0].size_bytes / _MB:.3g}",

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from models.gate import Verdict
+from models.gate import Comparison, Verdict
 from models.measure import Measurement
 from models.quantize import CONVOLUTION_OPERATORS, static_int8
+from models.statistics import Estimate
 from models.subject import Named, read_subject
 from models.trial_plot import draw
 from models.trial_report import as_json
@@ -170,6 +171,12 @@ def test_what_can_not_be_made_or_run_is_a_trial_that_failed(tmp_path):
     assert not trials["qat"].passes
 
 
+def losing(bound):
+    metric = Estimate(0.9, 0.8, 0.95)
+    found = Comparison("vnni", "all", 500, metric, metric, 0.0, bound, 0.005, 0.0, None, None)
+    return Verdict((), (found,), ())
+
+
 def a_trial(name, p50_ms, size, verdict=ACCEPTED):
     figures = Measurement(size, 1.0, 60.0, 5.0, {1: p50_ms, 16: 9 * p50_ms})
     candidate = Candidate(name, "onnx-int8-qdq", "", b"")
@@ -185,8 +192,9 @@ def a_trial(name, p50_ms, size, verdict=ACCEPTED):
         ([a_trial("fp32", 1.04, 400), a_trial("static", 1.0, 100)], "static"),
         ([a_trial("fp32", 1.0, 400), a_trial("static", 0.5, 100, REFUSED)], "fp32"),
         ([a_trial("a", 0.50, 100), a_trial("b", 0.51, 90), a_trial("c", 0.6, 50)], "b"),
+        ([a_trial("a", 0.5, 100, losing(0.004)), a_trial("b", 0.51, 101, losing(0.001))], "b"),
     ],
-    ids=["faster", "fp32 is faster", "as fast", "ties by size", "refused", "smallest of the quick"],
+    ids=["faster", "fp32 is faster", "as fast", "by size", "refused", "of the quick", "by loss"],
 )
 def test_the_fastest_that_passes_is_kept_and_the_smaller_where_it_is_as_fast(trials, kept):
     assert choose(trials).name == kept
