@@ -2,6 +2,10 @@
 
 Tables that are looked up (embeddings) are kept in blocks of 8 bits by every recipe for int8: no
 product is taken of them, so it costs next to nothing, and in a text model they are half the file.
+
+Where a node is left alone by `dynamic`, its weights are kept in blocks of 8 bits too, and what it
+is given is rounded block by block: a few very large activations, as transformers have them, then
+spoil their own block only.
 """
 
 from collections.abc import Mapping, Sequence
@@ -95,4 +99,4 @@ def _quantizer(name: str, ready: bytes, batches: Sequence[Tensors]) -> Quantize:
             ready, batches, operators=CONVOLUTION_OPERATORS, calibration=_CALIBRATIONS[name]
         )
         return lambda kept: compact_tables(static(kept))
-    return lambda kept: compact_tables(dynamic_int8(ready, keep_fp32=kept))
+    return lambda kept: weight_only(dynamic_int8(ready, keep_fp32=kept))

@@ -43,12 +43,12 @@ class Mended:
 
     Attributes:
         model: The quantized network.
-        keep_fp32: The nodes that are left alone.
+        left_alone: The nodes that are left alone.
         evaluations: How many networks were tried against the target.
     """
 
     model: bytes
-    keep_fp32: tuple[str, ...]
+    left_alone: tuple[str, ...]
     evaluations: int
 
 

@@ -54,7 +54,7 @@ def _trial(trial: Trial) -> dict[str, Any]:
         "format": made.format if made else None,
         "sha256": sha256(made.model) if made else None,
         "size_bytes": len(made.model) if made else None,
-        "keep_fp32": list(made.keep_fp32) if made else [],
+        "left_alone": list(made.left_alone) if made else [],
         "passes": trial.passes,
         "failure": trial.failure or None,
         "measured": _measured(trial.measured or {}),

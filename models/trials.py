@@ -7,7 +7,7 @@
   smallest; of those within 5 % of its size, the one that loses least. The fp32 network is a
   candidate like any other: it may be the answer.
 * A family of recipes (dynamic, static, weights) of which none passes is mended: its least bad
-  recipe is scanned for sensitive nodes, and as few as needed stay in fp32.
+  recipe is scanned for sensitive nodes, and as few as needed are left alone.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -53,14 +53,14 @@ class Candidate:
         format: What is in the file.
         how: How it was made, in words.
         model: The file.
-        keep_fp32: Nodes that were left alone.
+        left_alone: Nodes that were left alone.
     """
 
     name: str
     format: WeightsFormat
     how: str
     model: bytes
-    keep_fp32: tuple[str, ...] = ()
+    left_alone: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -230,7 +230,7 @@ class _Bench:
             return replace(trial, failure=str(error))
 
     def mended(self, family: Sequence[tuple[Recipe, Trial]], budget: int) -> Iterator[Trial]:
-        """Leave nodes of the least bad recipe in fp32, where no recipe of the family passes."""
+        """Leave nodes of the least bad recipe alone, where no recipe of the family passes."""
         refused = [(recipe, trial) for recipe, trial in family if isfinite(trial.loss_bound)]
         if budget < _SMALLEST_BUDGET or not refused or any(trial.passes for _, trial in family):
             return
@@ -242,11 +242,11 @@ class _Bench:
             yield Trial(name, trial.how, failure=str(error))
             return
         if found is None:
-            yield Trial(name, trial.how, failure="leaving nodes in fp32 did not mend it")
+            yield Trial(name, trial.how, failure="leaving nodes alone did not mend it")
             return
-        how = f"{trial.how}; {len(found.keep_fp32)} nodes in fp32"
+        how = f"{trial.how}; but for {', '.join(found.left_alone)}"
         kind = RECIPES[recipe.name][0]
-        yield self.tried(Candidate(name, kind, how, found.model, found.keep_fp32))
+        yield self.tried(Candidate(name, kind, how, found.model, found.left_alone))
 
     def _mended(self, recipe: Recipe, budget: int) -> Mended | None:
         self._progress.begin(f"{recipe.name}: scan for sensitive nodes")
@@ -257,7 +257,7 @@ class _Bench:
             most=budget,
             progress=self._progress.advance,
         )
-        self._progress.begin(f"{recipe.name}: leave nodes in fp32")
+        self._progress.begin(f"{recipe.name}: leave nodes alone")
         return mend(
             recipe.quantize,
             ranked,

@@ -128,7 +128,14 @@ def _pair(values: Sequence[float]) -> str:
     return " / ".join(dict.fromkeys(f"{value:.3g}" for value in values))
 
 
-def _reasons(trial: "Trial") -> tuple[str, ...]:
-    if trial.failure:
-        return (trial.failure,)
-    return trial.verdict.reasons if trial.verdict else ()
+def _reasons(trial: "Trial") -> list[str]:
+    """Why it is refused; what holds for several kernels is said once."""
+    if trial.failure or trial.verdict is None:
+        return [trial.failure]
+    if not trial.verdict.comparisons:
+        return list(trial.verdict.reasons)
+    kernels: dict[str, list[str]] = {}
+    for reason in trial.verdict.reasons:
+        where, _, what = reason.partition(", ")
+        kernels.setdefault(what, []).append(where)
+    return [f"{', '.join(where)}: {what}" for what, where in kernels.items()]

@@ -66,7 +66,7 @@ def test_the_scan_finds_the_planted_node_and_mending_stops_there(place, method):
 
     assert damage(quantize(()))[1] > 0.2
     assert ranked[0].nodes == (NODES[place],)
-    assert mended.keep_fp32 == (NODES[place],)
+    assert mended.left_alone == (NODES[place],)
     assert mended.evaluations == 1
     assert damage(mended.model)[1] < 0.1
 
@@ -99,7 +99,7 @@ def test_nodes_are_left_alone_one_by_one_until_the_target_is_met():
     mended = mend(network, ranked, lambda model: network.damage(model)[1] <= 2.0)
 
     assert [each.nodes for each in ranked] == [("b",), ("c",), ("a",), ("d",)]
-    assert mended.keep_fp32 == ("b", "c")
+    assert mended.left_alone == ("b", "c")
     assert network.asked[5:] == [("b",), ("b", "c")]
 
 

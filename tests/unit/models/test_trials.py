@@ -76,8 +76,8 @@ def test_what_the_gate_refuses_is_mended_by_leaving_the_sensitive_node_alone(tri
     assert not found["static-minmax"].passes
     assert found["static-minmax"].loss_bound > 0.05
     assert found["static-minmax-mended"].passes
-    assert found["static-minmax-mended"].candidate.keep_fp32 == ("last",)
-    assert "1 nodes in fp32" in found["static-minmax-mended"].how
+    assert found["static-minmax-mended"].candidate.left_alone == ("last",)
+    assert "but for last" in found["static-minmax-mended"].how
     assert "static-minmax: scan for sensitive nodes" in told.begun
     assert told.steps[-1] == (1, 3)
 
@@ -112,7 +112,7 @@ def test_the_report_tells_all_and_is_json(tried):
         "calibration_cases": 100,
     }
     mended = told["candidates"][3]
-    assert mended["keep_fp32"] == ["last"]
+    assert mended["left_alone"] == ["last"]
     assert mended["passes"] is True
     assert mended["verdict"]["accepted"] is True
     assert set(mended["measured"]["exact kernels"]["p50_ms"]) == {"1", "16"}
