@@ -19,7 +19,8 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from models.measuring import MODEL, SAMPLE
+from models.measuring import SAMPLE
+from models.registry import InstalledModel
 from models.tensors import Tensors
 
 _CHILD = "models.measuring"
@@ -52,7 +53,7 @@ class Measurement:
 
 
 def measure(
-    model: bytes | Path,
+    model: bytes | Path | InstalledModel,
     sample: Tensors,
     *,
     exact_int8: bool,
@@ -62,20 +63,21 @@ def measure(
     """Measure a model in a fresh process.
 
     Args:
-        model: The file, or what is in it.
+        model: An ONNX file, or what is in it; or a model folder, which is loaded as the gateway
+            does it, whatever its format.
         sample: At least one case by the names of the graph's inputs; repeated to fill a batch.
         exact_int8: Choose int8 kernels that can't saturate.
         batch_sizes: Cases of a run.
-        threads: That work on one run.
+        threads: That work on one run; an installed model has one.
 
     Raises:
         MeasuringFailed: The model can't be loaded or run, or takes more than ten minutes.
     """
     with TemporaryDirectory() as folder:
-        content = model if isinstance(model, bytes) else model.read_bytes()
-        Path(folder, MODEL).write_bytes(content)
         np.savez(Path(folder, SAMPLE), *sample.values())
+        path = _path(model, Path(folder))
         asked = {
+            "model": str(path),
             "inputs": list(sample),
             "exact_int8": exact_int8,
             "batch_sizes": list(batch_sizes),
@@ -83,12 +85,22 @@ def measure(
         }
         told = json.loads(_run([sys.executable, "-m", _CHILD, folder, json.dumps(asked)]))
     return Measurement(
-        size_bytes=len(content),
+        size_bytes=told["size_bytes"],
         load_ms=told["load_ms"],
         rss_mb=told["rss_mb"],
         model_mb=told["model_mb"],
         p50_ms={int(size): ms for size, ms in told["p50_ms"].items()},
     )
+
+
+def _path(model: bytes | Path | InstalledModel, folder: Path) -> Path:
+    if isinstance(model, InstalledModel):
+        return model.folder.absolute()
+    if isinstance(model, Path):
+        return model.absolute()
+    path = folder / "model.onnx"
+    path.write_bytes(model)
+    return path
 
 
 def _run(command: Sequence[str]) -> str:

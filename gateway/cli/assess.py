@@ -152,7 +152,7 @@ def _cost(model: InstalledModel) -> ModelCost:
     try:
         Runtime(model)  # tries the golden cases
         sample, _ = model.golden_cases()
-        found = measure(model.weights(), sample, exact_int8=needs_exact_int8())
+        found = measure(model, sample, exact_int8=needs_exact_int8())
     except (ModelUnusable, MeasuringFailed) as error:
         return ModelCost(name=model.reference, problem=str(error))
     return ModelCost(

@@ -198,6 +198,8 @@ class _Bars:
     def begin(self, what: str) -> None:
         """A piece of work begins; the one before it is done."""
         self._progress.reset(self._task, description=what, total=None)
+        if not err.is_terminal:  # a log has no bars
+            err.print(what)
 
     def advance(self, done: int, of: int) -> None:
         """So much of it is done."""

@@ -4,7 +4,10 @@ import pytest
 from onnx import TensorProto, helper
 
 from models.measure import MeasuringFailed, measure
+from models.registry import REFERENCE_MODELS, load
 from tests import networks
+from tests.tflite_models import expected, float_model
+from tests.toy_models import case_of, numbers, toy_model
 
 SMALL, FEATURES = networks.dense(), networks.features(3)
 QUICK = {"exact_int8": False, "batch_sizes": (1, 16)}
@@ -57,3 +60,21 @@ def test_a_failure_is_told_in_one_line(model, sample, says):
         measure(model, sample, exact_int8=False)
 
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["ckd-risk", "tflite"])
+def test_an_installed_model_is_loaded_as_the_gateway_does_it(tmp_path, name):
+    model = load(REFERENCE_MODELS / name) if name == "ckd-risk" else tflite(tmp_path)
+    sample, _ = model.golden_cases()
+
+    found = measure(model, sample, exact_int8=False)
+
+    assert found.size_bytes == model.weights_file().stat().st_size
+    assert found.p50_ms[16] > found.p50_ms[1] > 0
+    assert found.rss_mb > found.model_mb > 0
+
+
+def tflite(folder):
+    known = [case_of([1.0, 2.0, 3.0, 4.0], float(expected(np.array([[1.0, 2.0, 3.0, 4.0]]))[0, 0]))]
+    weights = float_model()
+    return toy_model(folder / "toy", weights, known, kind="tflite-fp32", tables=numbers())
