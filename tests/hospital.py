@@ -323,15 +323,17 @@ class FakeEhr:
 
 
 class FakeArchive:
-    """Keeps DICOM files by the UID of their instance."""
+    """Keeps DICOM files by the UID of their instance; `on_ask` is called first."""
 
     def __init__(self) -> None:
         self.files: dict[str, bytes] = {}
         self.asked: list[str] = []
         self.away: Exception | None = None
+        self.on_ask: Callable[[], None] = lambda: None
 
     def instance(self, study: str, series: str, instance: str, *, max_bytes: int) -> bytes | None:
         self.asked.append(f"{study}/{series}/{instance}")
+        self.on_ask()
         if self.away is not None:
             raise self.away
         found = self.files.get(instance)

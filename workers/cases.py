@@ -16,7 +16,7 @@ from gateway.core.clock import from_ms, new_id
 from gateway.core.consent import ConsentDecision
 from gateway.core.delivery import NewDelivery
 from gateway.core.errors import ConfigurationError, ProcessingError, TransientError
-from gateway.core.event import effective_element, reference_of
+from gateway.core.event import effective_element, encounter_of, reference_of
 from gateway.core.findings import ResultContext, result_identifier
 from gateway.core.jobs import Advance, BusinessStatus, Job, JobState
 from gateway.core.routing import Route
@@ -90,14 +90,12 @@ class Ending:
 def context_of(case: Case, now: datetime) -> ResultContext:
     """Give whom the result is about and what caused it."""
     content, event = case.content, case.event
-    encounter = str((content.get("encounter") or {}).get("reference", ""))
     return ResultContext(
         identifier=result_identifier(
             event.system, event.dedupe_key, case.route.name, case.job.model_digest
         ),
         subject=case.patient,
-        # A reference into a Bundle or into the resource means nothing outside of it.
-        encounter=None if encounter.startswith(("urn:", "#")) else encounter or None,
+        encounter=encounter_of(content),
         effective=effective_element(content) or {"effectiveDateTime": case.at.isoformat()},
         issued=now,
         trigger=reference_of(content) or None,

@@ -169,6 +169,10 @@ def _with_document(batch: Batch, case: Case, read: Read) -> tuple[Case, Read] | 
     """Add the event's image or text, where the model reads one and the numbers allow it."""
     if isinstance(read, Refusal) or kind_of(case.model.manifest) is None:
         return case, read
+    if batch.is_late:
+        reason = "What was before it in its batch took long."
+        batch.endings.append(postponed(case.job, batch.round, 0, reason))
+        return None
     fetcher = Fetcher(batch, case)
     try:
         found = _read_document(batch, case, read, fetcher)

@@ -13,6 +13,7 @@ import orjson
 
 from gateway import telemetry
 from gateway.core.audit import JobEvent
+from gateway.core.clock import to_ms
 from gateway.core.consent import ConsentDecision
 from gateway.core.errors import GatewayError, NotFound, TransientError
 from gateway.core.jobs import BusinessStatus, Job
@@ -52,6 +53,11 @@ class Batch:
     endings: list[Ending] = field(default_factory=list)
     answered: set[str] = field(default_factory=set)
     away: dict[str, TransientError] = field(default_factory=dict)
+
+    @property
+    def is_late(self) -> bool:
+        """Whether half of the lease is over: what takes long is then left to another batch."""
+        return to_ms(self.ports.clock()) > self.round.now_ms + self.ports.lease_ms // 2
 
     def each(self, jobs: Iterable[T], of: Callable[[T], Job], do: Callable[[T], R]) -> list[R]:
         """Do something for each; who fails ends alone."""

@@ -87,13 +87,19 @@ def _is_fitting(form: Form, spec: ImageInput) -> bool:
 
 
 def _the_one(attempts: Sequence[_Found | DocumentRefused]) -> _Found:
-    """Insist on exactly one image that the model can be given."""
+    """Insist on exactly one image that the model can be given.
+
+    One that is not there (yet) could be a second that fits: no choice is made without it.
+    """
+    refusals = [each for each in attempts if isinstance(each, DocumentRefused)]
+    for each in refusals:
+        if not each.is_there:
+            raise each
     found = [each for each in attempts if isinstance(each, _Found)]
     if len(found) > 1:
         raise _several()
-    for each in attempts:
-        if isinstance(each, DocumentRefused) and not found:
-            raise each
+    if not found:
+        raise refusals[0]
     return found[0]
 
 

@@ -16,10 +16,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+import orjson
+
 from adapters.fhir_rest.answers import Content
 from gateway.core.attachments import Form, Instance
-from gateway.core.errors import ProcessingError
+from gateway.core.errors import ContentError, ProcessingError
 from gateway.core.event import facts, reference_of, relative_reference
+from gateway.core.fhir import parse_resource
 
 Json = Mapping[str, Any]
 
@@ -132,8 +135,13 @@ class Shelf:
         return Opened(content_type, sources, _decoded(str(binary.get("data", "")), max_bytes))
 
     def _read(self, reference: str) -> Json | None:
+        """Read from the EHR what another resource points at; what is no valid R4 is none."""
         name = relative_reference(reference, base_url=self.base_url)
-        return self.keeper.read(name) if name else None
+        found = self.keeper.read(name) if name else None
+        try:
+            return None if found is None else parse_resource(orjson.dumps(found)).content
+        except ContentError:
+            return None
 
     def _insist_own(self, owner: str | None) -> None:
         """Refuse a Binary whose rules are those of another patient."""

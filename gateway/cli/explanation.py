@@ -27,7 +27,7 @@ from gateway.core.consent import (
     read_consent,
 )
 from gateway.core.errors import ConfigurationError
-from gateway.core.event import effective_element
+from gateway.core.event import effective_element, encounter_of
 from gateway.core.findings import ResultContext, report, result_identifier
 from gateway.core.routing import Route
 from gateway.store.identity import dedupe_key
@@ -201,7 +201,7 @@ class Explainer:
         context = ResultContext(
             identifier=self._identifier(each),
             subject=str(made.patient),
-            encounter=(content.get("encounter") or {}).get("reference"),
+            encounter=encounter_of(content),
             effective=effective_element(content) or {"effectiveDateTime": at.isoformat()},
             issued=utc_now(),
             trigger=each.versioned,

@@ -52,7 +52,7 @@ def warnings(site: Site, settings: Settings) -> list[str]:
         "its events will be refused (model-unavailable)."
         for route in _without_model(site, settings)
     )
-    return [*missing, *unlimited(site), *_unresolved(site)]
+    return [*missing, *unlimited(site), *_without_archive(site), *_unresolved(site)]
 
 
 def unlimited(site: Site) -> list[str]:
@@ -63,6 +63,17 @@ def unlimited(site: Site) -> list[str]:
         for route in site.routes
         if names_no_criterion(route.match)
     ]
+
+
+def _without_archive(site: Site) -> Iterator[str]:
+    """List the routes whose images nobody could fetch."""
+    for route in site.routes:
+        system = site.system(route.source)
+        if route.resource_type == "ImagingStudy" and system and not system.dicomweb_address:
+            yield (
+                f"Route '{route.name}': system '{route.source}' has no dicomweb_url, "
+                "so the images of its ImagingStudies can't be fetched and their jobs wait."
+            )
 
 
 def missing_models(site: Site, settings: Settings, *, text: str, source: str) -> list[Problem]:

@@ -147,6 +147,18 @@ def effective_element(content: Mapping[str, Any]) -> dict[str, Any]:
     return {"effectivePeriod": period} if _of_period(period) else {}
 
 
+def encounter_of(content: Mapping[str, Any]) -> str | None:
+    """Give the reference of the encounter that a resource belongs to, as it is written.
+
+    One into a Bundle or into the resource itself means nothing outside of it and is left out.
+    """
+    context = content.get("context")
+    listed = context.get("encounter") if isinstance(context, Mapping) else None
+    element = content.get("encounter") or next(iter(listed or ()), None)
+    reference = str(element.get("reference", "")) if isinstance(element, Mapping) else ""
+    return None if reference.startswith(("urn:", "#")) else reference or None
+
+
 def is_older(candidate: VersionMark, known: VersionMark) -> bool:
     """Say whether a version is older than one already known.
 

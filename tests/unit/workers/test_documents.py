@@ -339,6 +339,18 @@ def test_several_images_that_fit_are_refused_since_none_can_be_chosen(pictures: 
     assert refused(hospital).business_status is BusinessStatus.IMAGE_AMBIGUOUS
 
 
+def test_no_choice_is_made_while_one_of_the_images_is_not_there(pictures: Make) -> None:
+    hospital = pictures(imaging_study(("DX", "1.1"), ("DX", "1.2")))
+    hospital.archive.files["1.1"] = dicom(GREY, SOPInstanceUID="1.1")
+    hospital.infer()
+    assert hospital.job().state is JobState.READY
+
+    hospital.archive.files["1.2"] = dicom(GREY, SOPInstanceUID="1.2", BodyPartExamined="HAND")
+    hospital.pass_time(20)
+
+    assert value(hospital) == pytest.approx(MEAN, abs=2e-3)
+
+
 def test_of_a_long_series_nothing_is_fetched(pictures: Make) -> None:
     hospital = pictures(imaging_study(*(("DX", f"1.{number}") for number in range(1, 40))))
 
@@ -418,6 +430,30 @@ def test_an_archive_that_is_away_is_asked_once_per_batch_and_leaves_the_ehr_alon
     with hospital.store.read() as uow:
         assert set(uow.deliveries.circuits()) == {archive_circuit("ehr")}
     assert {job.state for job in hospital.jobs()} == {JobState.READY}
+
+
+def test_what_a_slow_archive_leaves_no_time_for_goes_to_another_batch(pictures: Make) -> None:
+    hospital = pictures(imaging_study(("DX", "1.0")))
+    for number in range(1, 7):
+        hospital.push(imaging_study(("DX", f"1.{number}"), id=f"t{number}"))
+    hospital.archive.files |= {f"1.{n}": dicom(GREY, SOPInstanceUID=f"1.{n}") for n in range(7)}
+    hospital.archive.on_ask = lambda: hospital.pass_time(20)
+
+    hospital.infer()
+
+    assert len(hospital.archive.asked) == 2
+    states = [job.business_status for job in hospital.jobs()]
+    assert states.count(BusinessStatus.DELIVERY_PENDING) == 2
+    assert states.count(BusinessStatus.QUEUED) == 5
+
+
+@pytest.mark.parametrize("broken", [{"content": None}, {"content": ["x"]}, {"status": "odd"}])
+def test_what_the_ehr_gives_and_is_no_fhir_is_not_there(pictures: Make, broken: Json) -> None:
+    hospital = pictures(report(media=[{"link": {"reference": "Media/m2"}}]))
+    given = media(attachment(XRAY, "application/dicom"), id="m2") | broken
+    hospital.ehr.put({name: part for name, part in given.items() if part is not None})
+
+    assert refused(hospital).business_status is BusinessStatus.IMAGE_MISSING
 
 
 def test_what_is_on_its_way_is_waited_for_a_little(pictures: Make) -> None:

@@ -99,6 +99,24 @@ def test_a_match_without_any_criterion_is_warned_of(run, nadi, tmp_path, verb):
     assert not names_no_criterion(match)
 
 
+def test_a_route_of_studies_without_an_archive_is_warned_of(run, nadi, tmp_path):
+    with nadi.store.read() as uow:
+        text = uow.sites.current().yaml
+    start, end = text.index("match:"), text.index("consent:")
+    studies = f"{text[:start]}match: ImagingStudy.where(status='available')\n    {text[end:]}"
+    file = tmp_path / "studies.yaml"
+    file.write_text(studies)
+    warned = run("site", "plan", str(file)).stdout
+
+    file.write_text(
+        studies.replace("base_url:", "dicomweb_url: http://pacs.test/dicom-web\n    base_url:", 1)
+    )
+    silent = run("site", "plan", str(file)).stdout
+
+    assert "has no dicomweb_url" in warned
+    assert "has no dicomweb_url" not in silent
+
+
 @pytest.mark.parametrize(
     ("expression", "is_open"),
     [

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from gateway.core.event import (
     VersionMark,
     effective_element,
+    encounter_of,
     facts,
     is_older,
     is_unsettled,
@@ -140,6 +141,23 @@ def test_the_time_is_the_clinical_one(content: Json, expected: datetime | None):
 )
 def test_a_result_takes_over_the_clinical_time_as_it_was_written(content: Json, expected: Json):
     assert effective_element(content) == expected
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ({"encounter": {"reference": "Encounter/1"}}, "Encounter/1"),
+        ({"context": {"encounter": [{"reference": "Encounter/2"}, {}]}}, "Encounter/2"),
+        ({"encounter": {"reference": "urn:uuid:1"}}, None),
+        ({"encounter": {"reference": "#e"}}, None),
+        ({"encounter": {"display": "ward 7"}}, None),
+        ({"context": [{"encounter": 1}]}, None),
+        ({"context": {"encounter": []}}, None),
+        ({}, None),
+    ],
+)
+def test_the_encounter_is_found_where_each_type_has_it(content: Json, expected: str | None):
+    assert encounter_of(content) == expected
 
 
 @pytest.mark.parametrize(
