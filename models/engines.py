@@ -11,7 +11,10 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from models.tensors import FloatArray, Tensors
+from models.tensors import FloatArray, Tensors, batch_size, filled, parts_of
+
+_AT_ONCE = 64
+_LONG_ENOUGH_S = 3600.0
 
 
 class RunTimedOut(RuntimeError):
@@ -80,3 +83,17 @@ class Engine(Protocol):
             RunTimedOut: It took longer.
             EngineBusy: An earlier run that was given up still goes on.
         """
+
+
+def ask(engine: Engine, cases: Tensors) -> FloatArray:
+    """Ask a network for many cases, without any haste: for judging, not for serving."""
+    parts = batches_of(engine.inputs, cases)
+    found = np.concatenate([engine.run(part, timeout_s=_LONG_ENOUGH_S) for part in parts])
+    return found[: batch_size(cases)]
+
+
+def batches_of(wanted: Sequence[TensorSpec], cases: Tensors) -> list[Tensors]:
+    """Cut many cases into batches that a graph takes, the last one filled up where it must be."""
+    fixed = next((spec.shape[0] for spec in wanted if spec.shape[0]), None)
+    parts = parts_of(cases, fixed or _AT_ONCE)
+    return [filled(part, fixed) for part in parts] if fixed else list(parts)

@@ -21,7 +21,7 @@ import numpy as np
 from models.checksums import sha256_of
 from models.dataset import Dataset
 from models.emulation import Emulation
-from models.engines import Engine, TensorSpec
+from models.engines import Engine, TensorSpec, ask, batches_of
 from models.gate import Cases, Verdict, judge
 from models.kernels import cpu_kernel_class, needs_exact_int8
 from models.manifest import Gate
@@ -40,7 +40,7 @@ from models.statistics import (
     specificity,
 )
 from models.task import Task
-from models.tensors import FloatArray, Tensors, batch_size, filled, parts_of
+from models.tensors import FloatArray, Tensors, batch_size
 
 __all__ = [
     "Answers",
@@ -64,8 +64,6 @@ __all__ = [
 Setting = Literal["vnni", "avx2-exact", "avx2", "litert"]
 Method = Literal["run", "emulated", "proved"]
 
-_AT_ONCE = 64
-_LONG_ENOUGH_S = 3600.0
 _REPORT_VERSION = 1
 
 
@@ -126,7 +124,7 @@ class _OnnxNetwork:
 
     def ask(self, inputs: Tensors) -> dict[Setting, FloatArray]:
         """What it answers under each setting."""
-        exact = self._emulated(self._ideal, inputs) if self._ideal else _ask(self._engine, inputs)
+        exact = self._emulated(self._ideal, inputs) if self._ideal else ask(self._engine, inputs)
         return {
             "vnni": exact,
             **{
@@ -136,7 +134,7 @@ class _OnnxNetwork:
         }
 
     def _emulated(self, emulation: Emulation, inputs: Tensors) -> FloatArray:
-        parts = _parts(self.inputs, inputs)
+        parts = batches_of(self.inputs, inputs)
         found = np.concatenate([emulation.run(part, self._output) for part in parts])
         return found[: batch_size(inputs)]
 
@@ -152,7 +150,7 @@ class _TfliteNetwork:
 
     def ask(self, inputs: Tensors) -> dict[Setting, FloatArray]:
         """What it answers."""
-        return {"litert": _ask(self._engine, inputs)}
+        return {"litert": ask(self._engine, inputs)}
 
 
 class EvaluationImpossible(ValueError):
@@ -238,7 +236,7 @@ def evaluate(model: InstalledModel, data: Dataset, *, twin: Path | None = None) 
         raise EvaluationImpossible(f"{model.reference}: its manifest has no [gate]")
     twin_file = twin or _twin_of(model)
     original = open_engine_of(twin_file, manifest, exact_int8=needs_exact_int8())
-    expected = _ask(original, _fitting(original.inputs, data))
+    expected = ask(original, _fitting(original.inputs, data))
     network = _network(model)
     golden, known = model.golden_cases()
     found = network.ask(_fitting(network.inputs, data))
@@ -301,19 +299,6 @@ def _fitting(wanted: Sequence[TensorSpec], data: Dataset) -> Tensors:
             raise EvaluationImpossible(f"in the evaluation set, {spec}")
         found[spec.name] = array
     return found
-
-
-def _ask(engine: Engine, inputs: Tensors) -> FloatArray:
-    parts = _parts(engine.inputs, inputs)
-    found = np.concatenate([engine.run(part, timeout_s=_LONG_ENOUGH_S) for part in parts])
-    return found[: batch_size(inputs)]
-
-
-def _parts(wanted: Sequence[TensorSpec], inputs: Tensors) -> list[Tensors]:
-    """Cut many cases into batches that the graph takes."""
-    fixed = next((spec.shape[0] for spec in wanted if spec.shape[0]), None)
-    parts = parts_of(inputs, fixed or _AT_ONCE)
-    return [filled(part, fixed) for part in parts] if fixed else list(parts)
 
 
 def _columns(scores: FloatArray) -> Score:

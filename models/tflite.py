@@ -34,10 +34,11 @@ _CHANNELS_LAST, _CHANNELS_FIRST = (0, 2, 3, 1), (0, 3, 1, 2)
 
 
 @dataclass(frozen=True)
-class _Tensor:
+class Tensor:
     """One input or output of a graph.
 
     Attributes:
+        name: LiteRT's own for it.
         place: LiteRT's number for it.
         dtype: Of the graph.
         shape: Of the graph; -1 where any size will do.
@@ -46,12 +47,18 @@ class _Tensor:
         turns: Whether it is an image that the graph wants channels last.
     """
 
+    name: str
     place: int
     dtype: np.dtype[Any]
     shape: tuple[int, ...]
     scale: float
     zero_point: int
     turns: bool = False
+
+    @property
+    def order(self) -> tuple[int, ...]:
+        """The graph's axes among those that are given."""
+        return _CHANNELS_LAST if self.turns else tuple(range(len(self.shape)))
 
     @property
     def is_quantized(self) -> bool:
@@ -76,7 +83,7 @@ class _Tensor:
         Raises:
             ValueError: A number is missing, which no level stands for.
         """
-        turned = values.transpose(_CHANNELS_LAST) if self.turns else values
+        turned = values.transpose(self.order)
         if not self.is_quantized:
             return np.ascontiguousarray(turned, dtype=self.dtype)
         if np.isnan(turned).any():
@@ -97,14 +104,17 @@ class LiteRtEngine:
     Attributes:
         version: Name and version of the runtime.
         inputs: What it is given.
+        tensors: The graph's inputs by name.
+        output_name: Name of the graph's output.
+        output: That output.
     """
 
-    def __init__(self, file: Path, output: str, image: str | None = None) -> None:
+    def __init__(self, file: Path, output: str | None = None, image: str | None = None) -> None:
         """Load a model.
 
         Args:
             file: The model.
-            output: Name of the graph's output.
+            output: Name of the graph's output; its only one when absent.
             image: Name of the input that is an image.
 
         Raises:
@@ -114,13 +124,14 @@ class LiteRtEngine:
         self.version = f"litert {importlib.metadata.version(_PACKAGE)}"
         given = _tensors(self._interpreter, self._interpreter.get_input_details(), "input")
         made = _tensors(self._interpreter, self._interpreter.get_output_details(), "output")
-        self._inputs = {
+        self.tensors = {
             name: _turned(tensor) if name == image else tensor for name, tensor in given.items()
         }
-        if output not in made:
+        self.output_name = output or next(iter(made))
+        if self.output_name not in made or (output is None and len(made) > 1):
             raise ModelUnusable(f"the network has no output {output}, but {', '.join(made)}")
-        self._output = made[output]
-        self.inputs = tuple(tensor.spec(name) for name, tensor in self._inputs.items())
+        self.output = made[self.output_name]
+        self.inputs = tuple(tensor.spec(name) for name, tensor in self.tensors.items())
         self._sizes: dict[str, tuple[int, ...]] = {}
         self._is_free = threading.Lock()
 
@@ -130,7 +141,7 @@ class LiteRtEngine:
         Raises:
             ValueError: A missing value is given to a quantized input.
         """
-        levels = {name: self._inputs[name].levels(array) for name, array in batch.items()}
+        levels = {name: self.tensors[name].levels(array) for name, array in batch.items()}
         if not self._is_free.acquire(timeout=timeout_s):
             raise EngineBusy("a run of this model that was given up has not ended yet")
         answer: list[FloatArray | Exception] = []
@@ -145,8 +156,9 @@ class LiteRtEngine:
 
     def _run(self, levels: Mapping[str, Array], answer: list[FloatArray | Exception]) -> None:
         try:
-            answer.append(self._output.values(self._invoke(levels)))
+            answer.append(self.output.values(self._invoke(levels)))
         except Exception as error:  # noqa: BLE001 - raised again where it was asked
+            self._sizes.clear()  # it may have happened halfway through a change of sizes
             answer.append(error)
         finally:
             self._is_free.release()
@@ -154,16 +166,16 @@ class LiteRtEngine:
     def _invoke(self, levels: Mapping[str, Array]) -> Array:
         is_resized = False
         for name, array in levels.items():
-            place = self._inputs[name].place
+            place = self.tensors[name].place
             if self._sizes.get(name) != array.shape:
                 self._interpreter.resize_tensor_input(place, array.shape, strict=True)
                 self._sizes[name], is_resized = array.shape, True
         if is_resized:
             self._interpreter.allocate_tensors()
         for name, array in levels.items():
-            self._interpreter.set_tensor(self._inputs[name].place, array)
+            self._interpreter.set_tensor(self.tensors[name].place, array)
         self._interpreter.invoke()
-        return np.asarray(self._interpreter.get_tensor(self._output.place))
+        return np.asarray(self._interpreter.get_tensor(self.output.place))
 
 
 def _open(file: Path) -> Any:  # noqa: ANN401 - LiteRT has no types
@@ -180,7 +192,7 @@ def _open(file: Path) -> Any:  # noqa: ANN401 - LiteRT has no types
     return interpreter
 
 
-def _tensors(interpreter: Any, details: list[dict[str, Any]], side: str) -> dict[str, _Tensor]:  # noqa: ANN401
+def _tensors(interpreter: Any, details: list[dict[str, Any]], side: str) -> dict[str, Tensor]:  # noqa: ANN401
     """The inputs or outputs of a graph by name: its signature's, where it has one for them."""
     found = {each["index"]: each for each in details}
     names = {each["index"]: each["name"] for each in details}
@@ -193,16 +205,16 @@ def _tensors(interpreter: Any, details: list[dict[str, Any]], side: str) -> dict
     return {names[place]: _tensor(each) for place, each in found.items()}
 
 
-def _tensor(detail: dict[str, Any]) -> _Tensor:
+def _tensor(detail: dict[str, Any]) -> Tensor:
     dtype = np.dtype(detail["dtype"])
     scale, zero_point = detail["quantization"]
     if dtype.kind not in "iuf":
         raise ModelUnusable(f"tensor {detail['name']} is {dtype}; only numbers can be given")
     shape = tuple(int(size) for size in detail["shape_signature"])
-    return _Tensor(detail["index"], dtype, shape, float(scale), int(zero_point))
+    return Tensor(detail["name"], detail["index"], dtype, shape, float(scale), int(zero_point))
 
 
-def _turned(tensor: _Tensor) -> _Tensor:
+def _turned(tensor: Tensor) -> Tensor:
     """An image's tensor; its channels are few, so a long last axis is none of channels."""
     is_image = len(tensor.shape) == _IMAGE_AXES
     return replace(tensor, turns=is_image and tensor.shape[-1] in _CHANNELS)

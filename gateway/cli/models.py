@@ -8,6 +8,7 @@ from rich.markup import escape
 
 from gateway.cli.context import AsJson, DataDir, err, explained, fail, noun, out, print_json, table
 from gateway.cli.context import settings_for as settings
+from gateway.cli.models_convert import convert
 from gateway.cli.models_evaluate import evaluate
 from gateway.cli.models_quantize import quantize
 from gateway.settings import Settings
@@ -20,6 +21,7 @@ _DAY_H = 24
 app = noun("The models that are installed, and what each needs and gives.")
 app.command()(quantize)
 app.command()(evaluate)
+app.command()(convert)
 
 
 @dataclass(frozen=True)
