@@ -184,6 +184,45 @@ sites = Table(
     Column("applied_by", String(64), nullable=False),
 )
 
+# The register of models: a line is added once and retired at most once. Days are ISO 8601.
+models = Table(
+    "models",
+    metadata,
+    Column("digest", String(64), primary_key=True),
+    Column("name", String(64), nullable=False),
+    Column("version", String(32), nullable=False),
+    Column("title", Text, nullable=False),
+    Column("intended_use", Text, nullable=False),
+    Column("not_for", Text, nullable=False),
+    # JSON list of sentences
+    Column("contraindications", Text, nullable=False),
+    Column("demonstration_only", Boolean, nullable=False),
+    Column("manufacturer", Text, nullable=False),
+    Column("jurisdiction", String(2)),
+    Column("device_class", String(8)),
+    Column("licence_number", Text),
+    Column("change_protocol", Text),
+    Column("not_before", String(10)),
+    Column("not_after", String(10)),
+    Column("signer", String(64), nullable=False),
+    Column("signer_key", String(64), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("registered_ms", BigInteger, nullable=False),
+    Column("registered_by", String(64), nullable=False),
+    Column("retired_ms", BigInteger),
+    Column("retired_by", String(64)),
+    Column("reason", Text, nullable=False, server_default=""),
+    # a name and version mean one content at a time
+    Index(
+        "uq_models_active",
+        "name",
+        "version",
+        unique=True,
+        sqlite_where=text("state = 'active'"),
+        postgresql_where=text("state = 'active'"),
+    ),
+)
+
 # Append-only: migrations put triggers on it that refuse UPDATE and DELETE.
 audit_events = Table(
     "audit_events",

@@ -7,12 +7,26 @@ from gateway.store.tables import metadata
 revision = "0001"
 down_revision = None
 
+_FIRST = (
+    "submissions",
+    "events",
+    "jobs",
+    "deliveries",
+    "patient_keys",
+    "key_check",
+    "credentials",
+    "sites",
+    "audit_events",
+    "audit_leaves",
+    "audit_checkpoints",
+    "circuit_breakers",
+)
 _APPEND_ONLY = ("audit_events", "audit_leaves", "audit_checkpoints")
 
 
 def upgrade() -> None:
     bind = op.get_bind()
-    metadata.create_all(bind)
+    metadata.create_all(bind, tables=[metadata.tables[name] for name in _FIRST])
     forbid = _forbid_sqlite if bind.dialect.name == "sqlite" else _forbid_postgresql
     forbid()
 
@@ -39,4 +53,4 @@ def _forbid_postgresql() -> None:
 
 
 def downgrade() -> None:
-    metadata.drop_all(op.get_bind())
+    metadata.drop_all(op.get_bind(), tables=[metadata.tables[name] for name in _FIRST])
