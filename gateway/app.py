@@ -35,9 +35,8 @@ from gateway.queue import bell, is_broker_up
 from gateway.settings import Settings, get_settings
 from gateway.store.group_commit import GroupCommit
 from gateway.store.installation import open_installation
+from gateway.store.model_watch import ModelWatch
 from gateway.telemetry import configure, report_levels
-from models.registry import REFERENCE_MODELS, installed_in
-from models.versions import routable
 
 PROCESS = "api"
 
@@ -59,10 +58,12 @@ def build(settings: Settings) -> FastAPI:
     """Put the API process together."""
     store = open_installation(settings).store
     watch = SiteWatch(store)
-    found = installed_in(settings.models_dir or REFERENCE_MODELS)
-    digests = routable((model.name, model.manifest.version, model.digest) for model in found)
     intake = Intake(
-        store, watch.current, lambda: digests, process_name=PROCESS, after_commit=bell().knock
+        store,
+        watch.current,
+        ModelWatch(store).current,
+        process_name=PROCESS,
+        after_commit=bell().knock,
     )
     committer = GroupCommit(
         intake,

@@ -46,7 +46,8 @@ class Settings(BaseSettings):
         None, description="File of 64 hex digits; made in the data folder when absent."
     )
     models_dir: Path | None = Field(
-        None, description="Folder of model packages; the reference models when absent."
+        None,
+        description="Folder of the models that came with Nadi; those in its package if absent.",
     )
     log_level: str = Field("info", description="debug, info, warning or error.")
     otlp_endpoint: str | None = Field(
@@ -96,6 +97,11 @@ class Settings(BaseSettings):
         if "@" in self.broker_url:
             return self.broker_url.replace("@", f":{password}@", 1)
         return self.broker_url.replace("://", f"://:{password}@", 1)
+
+    @property
+    def imported_models_dir(self) -> Path:
+        """Folder of the imported models, each in a folder named after its digest."""
+        return self.data_dir.absolute() / "models"
 
     @property
     def broker_socket(self) -> Path:

@@ -118,6 +118,17 @@ class InstalledModel:
             return None
         return _checked(self.folder / text.tokenizer, text.tokenizer_sha256)
 
+    def insist_on_files(self) -> None:
+        """Insist that the files are those that the manifest was written for.
+
+        Raises:
+            WeightsAltered: One is not.
+            ModelUnusable: One is missing.
+        """
+        self.weights()
+        self.reference_weights()
+        self.tokenizer()
+
     def golden_cases(self) -> tuple[Tensors, FloatArray]:
         """A batch of inputs, NaN where a number is missing, and the answers of shape (n, m).
 

@@ -20,6 +20,7 @@ from gateway.store.unit_of_work import Store
 from tests import postgres
 from tests.asgi import AsgiClient
 from tests.factories import SITE
+from tests.registered import register_brought
 
 SHARED_DATA = Path(__file__).resolve().parents[1] / ".." / "shared" / "data"
 MASTER = MasterKey(bytes(range(32)))
@@ -157,6 +158,7 @@ def api(sqlite_url: str, tmp_path: Path) -> Iterator[Api]:
     store = Store(sqlite_url, Sealer(keys.master))
     with store.write() as uow:
         uow.sites.apply(SITE, "test")
+    register_brought(store)
     with AsgiClient(app) as client:
         yield Api(client, store, credentials(store))
     store.close()

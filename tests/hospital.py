@@ -40,10 +40,13 @@ from gateway.core.principal import Principal, Role
 from gateway.store.audit_log import AuditFilter
 from gateway.store.events import ConsentCache
 from gateway.store.jobs import JobFilter
+from gateway.store.model_watch import ModelWatch
+from gateway.store.registering import retire
 from gateway.store.sealing import MasterKey, Sealer
 from gateway.store.tables import metadata
 from gateway.store.unit_of_work import Store
 from models.manifest import parse
+from tests.registered import ACTOR, register_model
 from workers.delivery import deliver
 from workers.inference import infer
 from workers.models_loaded import ModelTooSlow
@@ -170,10 +173,6 @@ class ToyModels:
         if not self.is_installed or digest != DIGEST:
             raise NotFound
         return self.model
-
-    def digests(self) -> dict[str, str]:
-        """Give the digest by the name that routes use."""
-        return {f"{self.model.manifest.name}@1": DIGEST}
 
 
 class FakeEhr:
@@ -381,6 +380,7 @@ class Hospital:
         self.site = site or _site(refusals)
         self.ehr, self.archive = FakeEhr(), FakeArchive()
         self.models = ToyModels(model or ToyModel())
+        register_model(self.store, self.models.model.manifest, DIGEST)
         connection = FakeConnection(self.ehr, self.archive, ResultRecipient(self.ehr))
         self.ehrs = FakeConnections(connection)
         self.ports = Ports(
@@ -397,7 +397,7 @@ class Hospital:
         self._intake = Intake(
             self.store,
             lambda: self.site,
-            self.models.digests,
+            ModelWatch(self.store, every_s=0).current,
             process_name="api",
             after_commit=lambda: None,
         )
@@ -416,6 +416,11 @@ class Hospital:
     def remove_routes(self) -> None:
         """Apply a site that has no route any more."""
         self.site = replace(self.site, routes=())
+
+    def retire_model(self, reason: str = "It was found wanting.") -> int:
+        """Retire the toy model; give how many jobs that stopped."""
+        with self.store.write() as uow:
+            return retire(uow, DIGEST, reason, ACTOR)
 
     def forget_consents(self) -> None:
         """Begin as a process does: with no consent read yet."""

@@ -7,7 +7,6 @@ A worker uses threads, not child processes: one model session serves them all.
 import random
 import socket
 from functools import lru_cache
-from pathlib import Path
 
 from celery.signals import worker_init, worker_ready, worker_shutdown
 
@@ -17,9 +16,10 @@ from gateway.core.audit import Source
 from gateway.core.delivery import Backoff
 from gateway.core.errors import NotFound
 from gateway.queue import DELIVER_QUEUE, INFER_QUEUE, celery
-from gateway.settings import get_settings
+from gateway.settings import Settings, get_settings
 from gateway.store.installation import open_installation
 from gateway.store.jobs import rescue
+from gateway.store.unit_of_work import Store
 from workers import tasks
 from workers.ehrs import Ehrs
 from workers.ports import LoadedModel, Models, Ports
@@ -48,7 +48,7 @@ def ports() -> Ports:
     return Ports(
         store=store,
         site=watch.current,
-        models=_models(settings.models_dir) if INFER_QUEUE in _queues() else _NoModels(),
+        models=_models(settings, store) if INFER_QUEUE in _queues() else _NoModels(),
         ehrs=Ehrs(watch.current, timeout_s=settings.ehr_timeout_s),
         owner=settings.worker_name or f"{'+'.join(sorted(_queues()))}@{socket.gethostname()}",
         lease_ms=int(settings.lease_s * 1000),
@@ -65,13 +65,17 @@ def _queues() -> set[str]:
     return set(celery.amqp.queues.consume_from)
 
 
-def _models(folder: Path | None) -> Models:
+def _models(settings: Settings, store: Store) -> Models:
     # Imported here: the inference runtime costs memory that a worker that delivers can do without.
+    from models.library import Library  # noqa: PLC0415
     from models.registry import REFERENCE_MODELS  # noqa: PLC0415
     from workers.models_loaded import OpenModels  # noqa: PLC0415
 
-    models = OpenModels(folder or REFERENCE_MODELS)
-    log.info("models-open", count=models.warm_up())
+    brought = settings.models_dir or REFERENCE_MODELS
+    models = OpenModels(Library(brought, settings.imported_models_dir))
+    with store.read() as uow:
+        digests = [digest for _, _, digest in uow.models.in_service()]
+    log.info("models-open", count=models.warm_up(digests))
     return models
 
 

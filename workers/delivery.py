@@ -1,7 +1,7 @@
 """(6) Deliver: results of one micro-batch into the EHR, and what the EHR said into the database.
 
 (6.1) claim what is due, as far as the circuit of each system lets it through
-(6.2) consent still stands and the event is still current: nothing is unsealed before
+(6.2) event current, model not retired, consent still stands: nothing is unsealed before
 (6.3) write, outside of any transaction
 (6.4) delivery, job, circuit and AuditEvents: one transaction
 
@@ -23,8 +23,9 @@ from gateway.core.jobs import Advance, BusinessStatus, Job, JobState
 from gateway.core.write_back import AS_OBSERVATION, StoredReport
 from gateway.store.deliveries import Settlement
 from gateway.store.events import Event
+from gateway.store.models import Found
 from gateway.store.unit_of_work import UnitOfWork
-from workers import circuits, consents
+from workers import circuits, consents, standing
 from workers.cases import consent_record, step_of
 from workers.persistence import until_written
 from workers.ports import Ports, Round, new_round, system_agent
@@ -133,7 +134,7 @@ def _open(claimed: Sequence[Delivery], ports: Ports) -> tuple[_Batch, list[_Parc
         jobs = uow.jobs.get_many({each.job_id for each in claimed})
         events = uow.events.get_many({job.event_id for job in jobs.values()})
         patients = {each.patient_key for each in claimed}
-        known = uow.events.consents(patients)
+        known = _Known(uow.events.consents(patients), standing.standings(uow, jobs.values()))
         uow.patient_keys.load(patients)
         parcels = [
             _Parcel(each, jobs[each.job_id], events[jobs[each.job_id].event_id]) for each in claimed
@@ -142,9 +143,20 @@ def _open(claimed: Sequence[Delivery], ports: Ports) -> tuple[_Batch, list[_Parc
     return batch, [parcel for parcel in ready if parcel is not None]
 
 
-def _open_one(
-    uow: UnitOfWork, batch: _Batch, parcel: _Parcel, known: Mapping[str, list[ConsentRecord]]
-) -> _Parcel | None:
+@dataclass(frozen=True)
+class _Known:
+    """What is on record for a batch.
+
+    Attributes:
+        consents: By patient key.
+        standings: What the register says, by digest.
+    """
+
+    consents: Mapping[str, list[ConsentRecord]]
+    standings: Mapping[str, Found]
+
+
+def _open_one(uow: UnitOfWork, batch: _Batch, parcel: _Parcel, known: _Known) -> _Parcel | None:
     """Give the parcel with its report; None when it ends here."""
     delivery, job = parcel.delivery, parcel.job
     route = batch.round.site.route(job.route)
@@ -155,8 +167,12 @@ def _open_one(
         reason = "A newer version of the resource arrived."
         _stop(batch, parcel, _End("supersede", BusinessStatus.SUPERSEDED, reason))
         return None
+    verdict = standing.retired(job, known.standings.get(job.model_digest))
+    if verdict is not None:
+        _stop(batch, parcel, _End(verdict.event, verdict.status, verdict.reason))
+        return None
     try:
-        decision = consents.ask_again(uow, parcel.event, route, known)
+        decision = consents.ask_again(uow, parcel.event, route, known.consents)
         if not decision.is_permitted:
             withdrawn = _Parcel(delivery, job, parcel.event, decision)
             reason = " ".join(decision.reasons)

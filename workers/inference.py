@@ -1,11 +1,11 @@
 """(4) Infer: a micro-batch of jobs, from ids to results waiting for delivery.
 
 (4.1) claim: READY becomes IN_PROGRESS, or another worker has it
-(4.2) the event is still current and consent still stands: nothing is unsealed before
+(4.2) event current, model in service, consent still stands: nothing is unsealed before
 (4.3) payload unsealed, what is missing asked of the EHR, features encoded
 (4.4) session run once per model, outputs checked against the manifest
 (4.5) report: outputs, or the refusal, as FHIR with Provenance
-(4.6) delivery, job and AuditEvents: one transaction
+(4.6) delivery, job and AuditEvents: one transaction, unless the model was retired meanwhile
 
 One bad job never sinks its batch: what goes wrong with a case ends that case. The EHR is asked
 outside of any transaction. A worker that lost its lease meanwhile writes nothing.
@@ -42,6 +42,7 @@ from workers.features import OUTSIDE_USE, Features, Refusal
 from workers.opening import Batch, open_cases
 from workers.persistence import until_written
 from workers.ports import Ports, audited, new_round
+from workers.standing import without_retired
 
 log = telemetry.get_logger()
 
@@ -272,6 +273,7 @@ def _finish(batch: Batch) -> list[Advance]:
     with batch.ports.store.write() as uow:
         held = {job.id for job in uow.jobs.still_held([e.change.job for e in batch.endings])}
         endings = [ending for ending in batch.endings if ending.change.job.id in held]
+        endings = without_retired(uow, endings, batch.round)
         uow.deliveries.add([e.delivery for e in endings if e.delivery is not None])
         uow.jobs.advance([ending.change for ending in endings])
         uow.audit(*(record for ending in endings for record in ending.records))

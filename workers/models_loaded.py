@@ -1,17 +1,29 @@
 """The models of a worker process: opened on first use, shared by its threads."""
 
 import threading
-from pathlib import Path
+import time
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
-from gateway.core.errors import NotFound, ProcessingError, TransientError
+from gateway import telemetry
+from gateway.core.errors import GatewayError, NotFound, ProcessingError, TransientError
 from gateway.core.findings import RuntimeFacts
-from models.registry import InstalledModel, ModelUnusable, installed_in
+from models.library import Library
+from models.manifest import ManifestError
+from models.registry import InstalledModel, ModelUnusable
 from models.runtime import EngineBusy, Runtime, RunTimedOut
 from models.tensors import FloatArray, Tensors
 
 if TYPE_CHECKING:
     from models.texts import TextEncoder
+
+log = telemetry.get_logger()
+
+_TRIED_AGAIN_S = 60.0
+
+
+class ModelUnfit(ProcessingError):
+    """The model does not work on this machine; `nadi doctor` says why."""
 
 
 class ModelTooSlow(ProcessingError):
@@ -76,38 +88,59 @@ def encoder_of(model: InstalledModel) -> "TextEncoder | None":
 
 
 class OpenModels:
-    """The installed models by digest; safe to share among threads."""
+    """The models of this machine by digest; safe to share among threads."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(
+        self, library: Library, *, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._library = library
+        self._monotonic = monotonic
         self._lock = threading.Lock()
         self._open: dict[str, OpenModel] = {}
+        self._unfit: dict[str, tuple[float, str]] = {}
 
     def get(self, digest: str) -> OpenModel:
         """Give a model by its digest, opening it where it is not.
 
         Raises:
-            NotFound: No installed model has this digest.
-            ModelUnusable: Its weights were altered, or it does not answer its golden cases.
+            NotFound: No model on this machine has this digest.
+            ModelUnfit: It was altered, or does not answer its golden cases on this machine.
         """
         found = self._open.get(digest)
         if found is not None:
             return found
         with self._lock:
             if digest not in self._open:
-                self._open[digest] = OpenModel(Runtime(self._installed(digest)))
+                self._insist_on_fit(digest)
+                self._open[digest] = self._opened(digest)
             return self._open[digest]
 
-    def warm_up(self) -> int:
-        """Open everything that is installed, before the first job comes; count it."""
-        digests = [model.digest for model in installed_in(self._folder)]
+    def warm_up(self, digests: Iterable[str]) -> int:
+        """Open models before the first job comes, count them; one that can't be hides no other."""
+        count = 0
         for digest in digests:
-            self.get(digest)
-        return len(digests)
+            try:
+                self.get(digest)
+            except GatewayError as error:
+                log.warning("model-unfit", model_digest=digest, error=type(error).__name__)
+            else:
+                count += 1
+        return count
 
-    def _installed(self, digest: str) -> InstalledModel:
-        # Looked up anew each time: a model may have been installed since this process began.
-        for model in installed_in(self._folder):
-            if model.digest == digest:
-                return model
-        raise NotFound("No installed model has this digest.")
+    def _insist_on_fit(self, digest: str) -> None:
+        """Don't try anew with every job: it would cost the worker its time."""
+        tried_s, why = self._unfit.get(digest, (0.0, ""))
+        if why and self._monotonic() - tried_s < _TRIED_AGAIN_S:
+            raise ModelUnfit(why)
+
+    def _opened(self, digest: str) -> OpenModel:
+        # Looked for anew each time: its files may have come since this process began.
+        try:
+            model = self._library.find(digest)
+            if model is None:
+                raise NotFound("No model on this machine has this digest.")
+            return OpenModel(Runtime(model))
+        except (ManifestError, ModelUnusable) as error:
+            why = f"The model can't be used on this machine ({type(error).__name__})."
+            self._unfit[digest] = (self._monotonic(), why)
+            raise ModelUnfit(why) from error

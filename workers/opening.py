@@ -1,7 +1,8 @@
 """(4.2) Open a micro-batch: what may still be used is unsealed, what may not ends here.
 
 Asked in this order: does the route still exist, is the event still the newest version of its
-resource, does the patient still permit it, is the model here. Only then is anything unsealed.
+resource, is the model in service, does the patient still permit it, is the model here. Only then is
+anything unsealed.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -21,7 +22,7 @@ from gateway.core.routing import Route
 from gateway.store.events import Event
 from gateway.store.unit_of_work import UnitOfWork
 from models.manifest import Manifest
-from workers import consents
+from workers import consents, standing
 from workers.attached import Received, Whose
 from workers.cases import MOST_ATTEMPTS, Case, Ending, Json, denied, ended, failed, postponed
 from workers.documents import kind_of
@@ -126,6 +127,7 @@ class _Opening:
         self._events = uow.events.get_many({job.event_id for job in jobs})
         patients = {job.patient_key for job in jobs if job.patient_key}
         self._consents = uow.events.consents(patients)
+        self._standings = standing.standings(uow, jobs)
         self._opened: dict[str, Json] = {}
         uow.patient_keys.load(patients)
 
@@ -139,6 +141,10 @@ class _Opening:
         if not event.is_current:
             reason = "A newer version of the resource arrived."
             self._end(job, "supersede", BusinessStatus.SUPERSEDED, reason)
+            return None
+        verdict = standing.not_in_service(job, self._standings.get(job.model_digest))
+        if verdict is not None:
+            self._end(job, verdict.event, verdict.status, verdict.reason)
             return None
         decision = consents.ask_again(self._uow, event, route, self._consents)
         if not decision.is_permitted:
@@ -208,8 +214,8 @@ def _wanted(manifest: Manifest, local_codes: LocalCodes) -> frozenset[str]:
 
 
 def _without_model(job: Job, round_: Round) -> Ending:
-    """Wait a little for a model that another process may be installing, then refuse."""
-    reason = f"Model {job.model} is not installed here."
+    """Wait a little for a model whose files have not come to this machine yet, then refuse."""
+    reason = f"The files of model {job.model} are not on this machine."
     if job.attempt < MOST_ATTEMPTS:
         return postponed(job, round_, _MODEL_RETRY_S, reason)
     return ended(job, round_, "refuse", BusinessStatus.MODEL_UNAVAILABLE, reason)

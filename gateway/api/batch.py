@@ -14,7 +14,7 @@ from gateway.core.consent import ConsentDecision, ConsentRequest, decide
 from gateway.core.delivery import Delivery, DeliveryState
 from gateway.core.errors import Issue
 from gateway.core.event import VersionMark, is_older
-from gateway.core.jobs import Advance, BusinessStatus, Job, JobId, JobState
+from gateway.core.jobs import Advance, BusinessStatus, Job, JobState
 from gateway.core.task import JobLine, ReceivedEvent
 from gateway.store.deliveries import Settlement
 from gateway.store.events import KnownEvent, Submission, cut_bundle
@@ -225,7 +225,7 @@ class Batch:
         What a worker holds is left to it: it asks for consent itself before it reads or sends.
         """
         denied = list(self._denied(arrivals))
-        results = self._waiting_results([job for job, _ in denied])
+        results = self._uow.deliveries.waiting_of([job for job, _ in denied])
         for job, decision in denied:
             if job.state is JobState.READY or job.id in results:
                 self._cancel(job, decision, results.get(job.id))
@@ -243,18 +243,6 @@ class Batch:
                 decision = decide(request, consents[key], default=route.consent_default)
                 if not decision.is_permitted:
                     yield job, decision
-
-    def _waiting_results(self, stopping: Sequence[Job]) -> dict[JobId, Delivery]:
-        """Give the deliveries of jobs that no worker holds, locked until the end."""
-        ids = [j.id for j in stopping if j.business_status is BusinessStatus.DELIVERY_PENDING]
-        if not ids:
-            return {}
-        waiting = [
-            each
-            for each in self._uow.deliveries.of_jobs(ids).values()
-            if each.state is DeliveryState.PENDING
-        ]
-        return {each.job_id: each for each in self._uow.deliveries.still_held(waiting)}
 
     def _cancel(self, job: Job, decision: ConsentDecision, result: Delivery | None) -> None:
         reason = " ".join(decision.reasons)

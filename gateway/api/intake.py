@@ -40,7 +40,7 @@ class Intake:
         Args:
             store: The database.
             site: Gives the site in force.
-            models: Gives the installed models: name as routes name it to package digest.
+            models: Gives the models in service: name as routes name it to digest.
             process_name: How audit events name this process.
             after_commit: Rings the relay.
         """

@@ -168,7 +168,17 @@ def opened(data_dir: Path | None, *, checks_key: bool = True) -> Iterator["Opene
     Raises:
         GatewayError: Database or keys can't be used.
     """
-    settings = settings_for(data_dir)
+    with opened_as(settings_for(data_dir), checks_key=checks_key) as nadi:
+        yield nadi
+
+
+@contextmanager
+def opened_as(settings: Settings, *, checks_key: bool = True) -> Iterator["Opened"]:
+    """Open the installation that settings name; see `opened`.
+
+    Raises:
+        GatewayError: Database or keys can't be used.
+    """
     _insist_on_data(settings)
     from gateway.store.keys import load_or_create  # noqa: PLC0415 - keep `--help` quick
     from gateway.store.sealing import Sealer  # noqa: PLC0415
@@ -262,8 +272,13 @@ def iso(ms: int) -> str:
     return from_ms(ms).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
+def has_database(settings: Settings) -> bool:
+    """Say whether there is an installation to be opened."""
+    return settings.database_url is not None or (settings.data_dir / "nadi.db").exists()
+
+
 def _insist_on_data(settings: Settings) -> None:
-    if settings.database_url is None and not (settings.data_dir / "nadi.db").exists():
+    if not has_database(settings):
         message = (
             f"There is no database in the folder '{settings.data_dir}'. Name another with "
             "--data-dir or NADI_DATA_DIR, or start Nadi with `nadi up`."

@@ -29,16 +29,18 @@ from gateway.cli.context import (
 )
 from gateway.cli.healthy import is_healthy
 from gateway.cli.machine import SLOW_FSYNC_MS, ClockState, clock_state, time_fsync
+from gateway.cli.models import Installed, installed, library, matched
 from gateway.cli.processes import broker_program
+from gateway.core.clock import utc_now
 from gateway.core.errors import GatewayError
+from gateway.core.model_register import Standing
 from gateway.queue import is_broker_up
 from gateway.settings import Settings
 from gateway.store.engine import is_at_head
 from gateway.store.keys import load_or_create
 from gateway.store.sealing import Sealer
 from gateway.store.unit_of_work import Store
-from models.manifest import ManifestError
-from models.registry import REFERENCE_MODELS, InstalledModel, ModelUnusable, load_installed
+from models.registry import InstalledModel, ModelUnusable
 from models.runtime import Runtime, cpu_kernel_class, needs_exact_int8
 from workers.ehrs import Ehrs
 
@@ -104,7 +106,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
     yield disk_speed(folder)
     yield clock()
     yield cpu()
-    yield from installed_models(settings.models_dir or REFERENCE_MODELS)
+    yield from _models(settings)
     yield _guarded("broker", lambda: _broker(settings))
     yield _running(settings)
     yield from _stored(settings)
@@ -161,17 +163,29 @@ def cpu() -> Finding:
     return Finding("cpu", Verdict.OK, says + (care if needs_exact_int8() else ""))
 
 
-def installed_models(root: Path) -> Iterator[Finding]:
-    """Load every model and try its golden cases on this machine."""
+def _models(settings: Settings) -> Iterator[Finding]:
+    """Look at the register and the folders of models, or at the folders alone."""
     try:
-        installed = load_installed(root)
-    except (ManifestError, ModelUnusable) as error:
-        yield Finding("models", Verdict.FAILED, str(error))
-        return
-    if not installed:
-        yield Finding("models", Verdict.WARNING, f"None is installed in {root}.")
-    for model in installed.values():
-        yield _tried(model)
+        found = installed(settings)
+    except GatewayError:  # the database has a finding of its own
+        found = matched([], *library(settings).all(), day=utc_now().date())
+    yield from models_found(found)
+
+
+def models_found(found: Installed) -> Iterator[Finding]:
+    """Load every model that may run and try its golden cases on this machine."""
+    if not found.models:
+        yield Finding(
+            "models", Verdict.WARNING, "None is in service; `nadi models list` shows all."
+        )
+    for each in found.listed:
+        name = f"model {each.name}@{each.version}" if each.version else f"model {each.name}"
+        if each.state in {"altered", "unusable"}:
+            yield Finding(name, Verdict.FAILED, each.reason)
+        elif each.model is not None and each.model in found.models:
+            yield _tried(each.model)
+        elif each.state != Standing.RETIRED:
+            yield Finding(name, Verdict.WARNING, f"{each.state}; it does not run. {each.reason}")
 
 
 def _tried(model: InstalledModel) -> Finding:

@@ -97,7 +97,7 @@ class Explainer:
             return made
         made.consent = self._decide(made.patient, sample)
         if self._model is None:
-            made.notes.append(f"Model {self._route.model} is not installed (model-unavailable).")
+            made.notes.append(f"Model {self._route.model} is not in service (model-unavailable).")
             return made
         self._infer(made, each, sample, self._model)
         return made
@@ -235,7 +235,7 @@ class Explainer:
     def _loaded(self) -> OpenModel:
         if self._open is None:
             if self._model is None:
-                raise ConfigurationError(f"Model {self._route.model} is not installed.")
+                raise ConfigurationError(f"Model {self._route.model} is not in service.")
             self._open = OpenModel(Runtime(self._model))
         return self._open
 

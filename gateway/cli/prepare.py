@@ -1,4 +1,4 @@
-"""`nadi prepare`: keys, schema, first credentials and the sandbox's site, each made where missing.
+"""`nadi prepare`: keys, schema, models, first credentials, the sandbox's site: what is missing.
 
 `nadi up` calls it in a process of its own, so that the supervisor stays small; in containers it is
 the one-shot service that runs before all others. Safe to repeat.
@@ -9,17 +9,31 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
 import adapters
 from adapters.site import load_site
 from gateway.cli.access import record_change
-from gateway.cli.context import DataDir, Opened, explained, out, settings_for
+from gateway.cli.context import (
+    DataDir,
+    Opened,
+    err,
+    explained,
+    login,
+    operator,
+    out,
+    settings_for,
+)
+from gateway.cli.models import library
 from gateway.cli.site import put_in_force
 from gateway.core import audit
+from gateway.core.model_register import BUILT_IN, ModelConflict, card_of
 from gateway.core.principal import Role
 from gateway.settings import Settings
 from gateway.store.installation import open_installation
+from gateway.store.registering import Actor, register
 from gateway.store.unit_of_work import UnitOfWork
+from models.registry import InstalledModel, ModelUnusable
 
 #: The system of the site file for which the first `ehr` credential speaks.
 FIRST_SYSTEM = "ehr"
@@ -36,7 +50,7 @@ def prepare(
         bool, typer.Option("--sandbox", help="Apply the sandbox's site if there is none.")
     ] = False,
 ) -> None:
-    """Create keys, schema and first credentials where they are missing."""
+    """Create keys, schema, register and first credentials where they are missing."""
     settings = settings_for(data_dir)
     os.umask(0o077)
     for path in prepare_data(settings, sandbox=sandbox):
@@ -56,11 +70,35 @@ def prepare_data(settings: Settings, *, sandbox: bool) -> list[Path]:
     installation = open_installation(settings)
     try:
         opened = Opened(settings, installation.keys, installation.store)
+        register_brought(opened)
         if sandbox:
             _apply_sandbox_site(opened)
         return _first_credentials(opened)
     finally:
         installation.store.close()
+
+
+def register_brought(opened: Opened) -> None:
+    """Register the models that came with Nadi and are new; one that was retired stays retired."""
+    found, broken = library(opened.settings).brought()
+    for each in broken:
+        err.print(f"[yellow]![/] Not registered: {escape(each.reason)}", soft_wrap=True)
+    with opened.store.read() as uow:
+        known = uow.models.standings({model.digest for model in found})
+    actor = Actor(opened.source(), operator(), login())
+    for model in found:
+        if model.digest not in known:
+            _register(opened, model, actor)
+
+
+def _register(opened: Opened, model: InstalledModel, actor: Actor) -> None:
+    try:
+        model.insist_on_files()
+        card = card_of(model.manifest, model.digest, signer=BUILT_IN, signer_key="")
+        with opened.store.write() as uow:
+            register(uow, card, actor)
+    except (ModelUnusable, ModelConflict) as error:
+        err.print(f"[yellow]![/] Not registered: {escape(str(error))}", soft_wrap=True)
 
 
 def _apply_sandbox_site(opened: Opened) -> None:

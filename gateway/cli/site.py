@@ -90,7 +90,7 @@ def apply(
     file: File,
     data_dir: DataDir = None,
     force: Annotated[
-        bool, typer.Option("--force", help="Apply it even when a model is not installed.")
+        bool, typer.Option("--force", help="Apply it even when a model is not in service.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:

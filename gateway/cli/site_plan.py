@@ -48,7 +48,7 @@ def changes(before: str | None, after: str) -> list[Change]:
 def warnings(site: Site, settings: Settings) -> list[str]:
     """List what a valid file may still lack on this machine."""
     missing = (
-        f"Route '{route.name}': model {route.model} is not installed; "
+        f"Route '{route.name}': model {route.model} is not in service; "
         "its events will be refused (model-unavailable)."
         for route in _without_model(site, settings)
     )
@@ -77,7 +77,7 @@ def _without_archive(site: Site) -> Iterator[str]:
 
 
 def missing_models(site: Site, settings: Settings, *, text: str, source: str) -> list[Problem]:
-    """Point at each route of a valid file whose model is not installed.
+    """Point at each route of a valid file whose model is not in service.
 
     Args:
         site: What the file says.
@@ -89,7 +89,7 @@ def missing_models(site: Site, settings: Settings, *, text: str, source: str) ->
     return [
         document.problem(
             ("routes", route.name, "model"),
-            f"model {route.model} is not installed; `nadi models list` shows those that are",
+            f"model {route.model} is not in service; `nadi models list` shows those that are",
         )
         for route in _without_model(site, settings)
     ]

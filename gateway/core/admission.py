@@ -7,7 +7,7 @@ Steps, in this order:
 (2.3) it was not made by AI, and is final: an answer never feeds itself, and what was cancelled,
       retracted or is still preliminary sets nothing going;
 (2.4) it names a patient;
-(2.5) the model is installed and in service;
+(2.5) the model is on the register and in service;
 (2.6) the patient's consent permits the route's purpose.
 
 Every matched route gives exactly one job: ready, or rejected with the reason.
@@ -75,7 +75,7 @@ def admit(
     Args:
         arrival: The newest known version of its resource (2.1 is the store's: it holds versions).
         routes: The routes of the site in force.
-        models: Route's model name to the digest of the installed package.
+        models: Route's model name to the digest of the newest that fits and is in service.
         consents: Everything on record for the patient.
         now: The moment of the decision.
 
@@ -108,7 +108,7 @@ def _admit(
         return _refused(arrival, route, models, BusinessStatus.PATIENT_UNKNOWN, reason)
     # (2.5) is the model there
     if route.model not in models:
-        reason = f"Model {route.model} is not installed."
+        reason = f"Model {route.model} is not in service."
         return _refused(arrival, route, models, BusinessStatus.MODEL_UNAVAILABLE, reason)
     # (2.6) does the patient permit it
     request = ConsentRequest(patient, route.purpose, now)

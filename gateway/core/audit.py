@@ -59,6 +59,7 @@ __all__ = [
     "forbidden",
     "inferred",
     "job_changed",
+    "model_changed",
     "noted",
     "queried",
     "read_record",
@@ -354,6 +355,32 @@ def credential_changed(
     pattern = balp.ACTIVITIES["credential-add" if is_added else "credential-revoke"]
     agents = _beside_us(step, by)
     return write_record("credential", step, pattern, agents=agents, entities=[credential])
+
+
+def model_changed(
+    step: Step,
+    *,
+    by: AuditAgent,
+    model: str,
+    details: Mapping[str, str],
+    is_added: bool,
+) -> AuditRecord:
+    """A model was put on the register, or retired; the step's reason says why it was retired.
+
+    Args:
+        step: When and where.
+        by: Who did it.
+        model: `name@version`.
+        details: Digest, signer, and a fingerprint over everything that the register keeps of it.
+        is_added: Whether it was registered rather than retired.
+    """
+    device = {
+        **balp.DEVICE_ENTITY,
+        "what": identified(MODEL_SYSTEM, model, "Device"),
+        "detail": entity_details(details),
+    }
+    pattern = balp.ACTIVITIES["model-register" if is_added else "model-retire"]
+    return write_record("model", step, pattern, agents=_beside_us(step, by), entities=[device])
 
 
 def noted(

@@ -181,6 +181,8 @@ ACTIVITIES = {
     "credential-revoke": _activity(
         "D", _ALERT, coding(DCM, "110137", "User Security Attributes Changed")
     ),
+    "model-register": _activity("C", _ALERT, coding(DCM, "110131", "Software Configuration")),
+    "model-retire": _activity("D", _ALERT, coding(DCM, "110131", "Software Configuration")),
     "break-glass": _activity("E", _ALERT, coding(DCM, "110127", "Emergency Override Started")),
     "export": _activity("R", coding(DCM, "110106", "Export")),
     "verify": _activity("E", _ACTIVITY),

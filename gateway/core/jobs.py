@@ -45,6 +45,8 @@ class BusinessStatus(StrEnum):
     CONSENT_WITHDRAWN = "consent-withdrawn"
     PATIENT_UNKNOWN = "patient-unknown"
     MODEL_UNAVAILABLE = "model-unavailable"
+    MODEL_RETIRED = "model-retired"
+    MODEL_EXPIRED = "model-expired"
     MADE_BY_AI = "made-by-ai"
     NOT_FINAL = "not-final"
     SUPERSEDED = "superseded"

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from gateway.core.delivery import Circuit, Delivery, DeliveryState, NewDelivery, Passage
-from gateway.core.jobs import JobId
+from gateway.core.jobs import BusinessStatus, Job, JobId
 from gateway.store.sealing import Place
 from gateway.store.tables import circuit_breakers, deliveries
 
@@ -222,6 +222,16 @@ class Deliveries:
     def of_jobs(self, job_ids: Collection[str]) -> dict[JobId, Delivery]:
         """Give the delivery of each of these jobs that has one."""
         return {each.job_id: each for each in self._all(_OF_JOBS, ids=list(job_ids))}
+
+    def waiting_of(self, stopping: Collection[Job]) -> dict[JobId, Delivery]:
+        """Give the results of jobs that wait and that no worker holds, locked until the end."""
+        ids = [j.id for j in stopping if j.business_status is BusinessStatus.DELIVERY_PENDING]
+        if not ids:
+            return {}
+        waiting = [
+            each for each in self.of_jobs(ids).values() if each.state is DeliveryState.PENDING
+        ]
+        return {each.job_id: each for each in self.still_held(waiting)}
 
     def body(self, delivery: Delivery) -> bytes:
         """Open the report to be written.

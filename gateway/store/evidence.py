@@ -75,6 +75,8 @@ class Evidence:
     sites: dict[str, Claim] = field(default_factory=dict)
     credentials: dict[str, Claim] = field(default_factory=dict)
     revoked: dict[str, Claim] = field(default_factory=dict)
+    models: dict[str, Claim] = field(default_factory=dict)
+    retired: dict[str, Claim] = field(default_factory=dict)
 
     def add(self, claim: Claim) -> None:
         """Take one claim into account; claims come in the order of the log."""
@@ -87,6 +89,9 @@ class Evidence:
         elif record.event == "credential":
             kept = self.revoked if record.action == "D" else self.credentials
             kept[claim.names[CREDENTIAL_SYSTEM]] = claim
+        elif record.event == "model":
+            of_models = self.retired if record.action == "D" else self.models
+            of_models[claim.facts.get("sha256", "")] = claim
         elif record.job_id is not None:
             self._add_of_job(record.job_id, claim)
 

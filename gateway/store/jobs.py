@@ -125,6 +125,17 @@ _OPEN_OF_PATIENT = select(*_COLUMNS).where(
     jobs.c.patient_key == bindparam("patient_key"),
     jobs.c.state.in_((JobState.REQUESTED, JobState.READY, JobState.IN_PROGRESS)),
 )
+_OPEN_OF_MODEL = (
+    select(*_COLUMNS)
+    .where(
+        _IS_OPEN,
+        jobs.c.state.in_((JobState.READY, JobState.IN_PROGRESS)),
+        jobs.c.model_digest == bindparam("digest"),
+        jobs.c.id > bindparam("after"),
+    )
+    .order_by(jobs.c.id)
+    .limit(bindparam("most"))
+)
 _COUNTS = select(jobs.c.state, jobs.c.business_status, func.count()).group_by(
     jobs.c.state, jobs.c.business_status
 )
@@ -252,6 +263,10 @@ class Jobs:
     def open_of_patient(self, patient_key: str) -> list[Job]:
         """Give the jobs of a patient that are not finished."""
         return self._jobs(_OPEN_OF_PATIENT, patient_key=patient_key)
+
+    def open_of_model(self, digest: str, *, after_id: str, limit: int) -> list[Job]:
+        """Give open jobs of a model, the oldest first, beginning after the one of an id."""
+        return self._jobs(_OPEN_OF_MODEL, digest=digest, after=after_id, most=limit)
 
     def counts(self) -> dict[tuple[JobState, BusinessStatus], int]:
         """Count the jobs by state and business status."""

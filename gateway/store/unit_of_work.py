@@ -24,6 +24,7 @@ from gateway.store.engine import RELAXED, WRITES, open_engine
 from gateway.store.events import ConsentCache, Events
 from gateway.store.jobs import Jobs
 from gateway.store.key_check import KeyCheck
+from gateway.store.models import Models
 from gateway.store.patient_keys import PatientKeys
 from gateway.store.sealing import Sealer
 from gateway.store.sites import Sites
@@ -146,6 +147,11 @@ class UnitOfWork:
     def key_check(self) -> KeyCheck:
         """Whether the master key is the right one."""
         return KeyCheck(self)
+
+    @cached_property
+    def models(self) -> Models:
+        """The register of models."""
+        return Models(self)
 
     @cached_property
     def patient_keys(self) -> PatientKeys:

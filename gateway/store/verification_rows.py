@@ -22,11 +22,13 @@ from gateway.core.delivery import DeliveryState
 from gateway.core.errors import Unsealable
 from gateway.core.event import VersionMark, facts, is_older
 from gateway.core.jobs import JobState
+from gateway.core.model_register import ModelState
 from gateway.core.principal import Role
 from gateway.store.credentials import Credential
 from gateway.store.evidence import Claim, Evidence, JobEvidence, decision_key
 from gateway.store.identity import code_keys, dedupe_key, resource_key
 from gateway.store.key_check import ROW_ID
+from gateway.store.models import read_line
 from gateway.store.sealing import Place
 from gateway.store.verification import Progress, Verification, as_bytes, rows
 
@@ -68,10 +70,12 @@ class RowVerifier:
         self._each("deliveries", self._check_delivery)
         self._each("sites", self._check_site, key="version")
         self._each("credentials", self._check_credential)
+        self._each("models", self._check_model, key="digest")
         self._check_missing("events", set(self._evidence.received))
         self._check_missing("jobs", set(self._evidence.jobs))
         delivered = {name for name, job in self._evidence.jobs.items() if job.delivered}
         self._check_missing("deliveries", delivered, key="job_id")
+        self._check_missing("models", set(self._evidence.models), key="digest")
 
     def _each(self, table: str, check: Callable[[Row], None], *, key: str = "id") -> None:
         connection = self._uow.connection
@@ -272,9 +276,7 @@ class RowVerifier:
             what = "it is not the file that was applied"
             self._report.found("sites", row["version"], what, claim.seq)
         self._same_moment("sites", row, "applied_ms", claim, key="version")
-        if not any(agent.endswith(row["applied_by"]) for agent in claim.agents):
-            what = "column applied_by is not who applied it"
-            self._report.found("sites", row["version"], what, claim.seq)
+        self._same_person("sites", row, "applied_by", claim, key="version")
 
     def _check_credential(self, row: Row) -> None:
         claim = self._evidence.credentials.get(row["id"])
@@ -292,6 +294,34 @@ class RowVerifier:
             self._report.found("credentials", row["id"], what, (revoked or claim).seq)
         elif revoked is not None:
             self._same_moment("credentials", row, "revoked_ms", revoked)
+
+    def _check_model(self, row: Row) -> None:
+        digest = row["digest"]
+        claim, retired = self._evidence.models.get(digest), self._evidence.retired.get(digest)
+        if claim is None:
+            self._report.found("models", digest, "that it was registered is not on record")
+            return
+        line = read_line({**row})
+        if line.card.fingerprint != claim.facts.get("fingerprint"):
+            self._report.found(
+                "models", digest, "it is not the model that was registered", claim.seq
+            )
+        self._same_moment("models", row, "registered_ms", claim, key="digest")
+        self._same_person("models", row, "registered_by", claim, key="digest")
+        if (line.state is ModelState.RETIRED) != (retired is not None):
+            what = "whether it is retired is not what was recorded"
+            self._report.found("models", digest, what, (retired or claim).seq)
+        self._check_retired(row, claim, retired)
+
+    def _check_retired(self, row: Row, claim: Claim, retired: Claim | None) -> None:
+        reason = retired.reason if retired else ""
+        is_said = row["retired_ms"] is not None or row["retired_by"] is not None
+        if row["reason"] != reason or (retired is None and is_said):
+            what = "when and why it was retired is not what was recorded"
+            self._report.found("models", row["digest"], what, (retired or claim).seq)
+        if retired is not None:
+            self._same_moment("models", row, "retired_ms", retired, key="digest")
+            self._same_person("models", row, "retired_by", retired, key="digest")
 
     # -- the comparisons ---------------------------------------------------------------------
 
@@ -312,6 +342,11 @@ class RowVerifier:
     ) -> None:
         if row[column] != claim.recorded_ms:
             what = f"column {column} is not the time that was recorded"
+            self._report.found(table, str(row[key]), what, claim.seq)
+
+    def _same_person(self, table: str, row: Row, column: str, claim: Claim, *, key: str) -> None:
+        if not any(agent.endswith(row[column]) for agent in claim.agents):
+            what = f"column {column} is not who did it"
             self._report.found(table, str(row[key]), what, claim.seq)
 
     def _check_missing(self, table: str, recorded: set[str], *, key: str = "id") -> None:

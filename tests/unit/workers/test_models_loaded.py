@@ -5,20 +5,46 @@ import numpy as np
 import pytest
 
 from gateway.core.errors import NotFound
-from models.registry import REFERENCE_MODELS, ModelUnusable, WeightsAltered, load_installed
+from models.library import Library
+from models.registry import REFERENCE_MODELS, load_installed
 from tests.endless import loop_model
 from tests.notes import NOTE
 from tests.tflite_models import expected, float_model, image_model
 from tests.toy_folders import write_models
 from tests.toy_models import case_of, numbers, picture_model, toy_model
-from workers.models_loaded import ModelBusy, ModelTooSlow, OpenModels
+from workers.models_loaded import ModelBusy, ModelTooSlow, ModelUnfit, OpenModels
 
 TOO_LARGE, SMALL = (np.full((1, 1), size, np.float32) for size in (1e12, 1))
-DIGEST = load_installed()["ckd-risk"].digest
+
+CKD_RISK = load_installed()["ckd-risk"]
+DIGEST = CKD_RISK.digest
 
 
-def test_a_model_is_opened_once_and_says_on_what_it_runs() -> None:
-    models = OpenModels(REFERENCE_MODELS)
+class Clock:
+    now_s = 0.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+@pytest.fixture
+def imported(tmp_path: Path) -> Path:
+    """A folder of imported models, empty."""
+    return tmp_path / "imported"
+
+
+@pytest.fixture
+def library(tmp_path: Path, imported: Path) -> Library:
+    return Library(tmp_path / "brought", imported)
+
+
+def brought(folder: Path) -> OpenModels:
+    """Give the models of a folder that came with Nadi."""
+    return OpenModels(Library(folder, folder / "imported"))
+
+
+def test_a_model_is_opened_once_and_says_on_what_it_runs(imported: Path) -> None:
+    models = OpenModels(Library(REFERENCE_MODELS, imported))
 
     model = models.get(DIGEST)
 
@@ -31,16 +57,40 @@ def test_a_model_is_opened_once_and_says_on_what_it_runs() -> None:
     ).shape == (2, 1)
 
 
-def test_everything_installed_is_opened_before_the_first_job() -> None:
-    assert OpenModels(REFERENCE_MODELS).warm_up() == len(load_installed())
+def test_what_is_in_service_is_opened_before_the_first_job_whatever_is_missing(
+    imported: Path,
+) -> None:
+    models = OpenModels(Library(REFERENCE_MODELS, imported))
+
+    assert models.warm_up(["0" * 64, DIGEST]) == 1
 
 
-def test_a_model_installed_later_is_found(tmp_path: Path) -> None:
-    models = OpenModels(tmp_path)
+def test_a_model_that_is_imported_later_is_found(library: Library, imported: Path) -> None:
+    models = OpenModels(library)
     with pytest.raises(NotFound):
         models.get(DIGEST)
 
-    shutil.copytree(REFERENCE_MODELS / "ckd-risk", tmp_path / "ckd-risk")
+    shutil.copytree(CKD_RISK.folder, imported / DIGEST)
+
+    assert models.get(DIGEST).facts.model_digest == DIGEST
+
+
+def test_a_model_that_was_changed_after_its_import_is_not_used_until_it_is_whole_again(
+    library: Library, imported: Path
+) -> None:
+    clock = Clock()
+    models = OpenModels(library, monotonic=clock)
+    shutil.copytree(CKD_RISK.folder, imported / DIGEST)
+    weights = bytearray((imported / DIGEST / "model.onnx").read_bytes())
+    weights[-1] ^= 1
+    (imported / DIGEST / "model.onnx").write_bytes(weights)
+
+    with pytest.raises(ModelUnfit, match="WeightsAltered"):
+        models.get(DIGEST)
+    shutil.copytree(CKD_RISK.folder, imported / DIGEST, dirs_exist_ok=True)
+    with pytest.raises(ModelUnfit):
+        models.get(DIGEST)
+    clock.now_s += 61
 
     assert models.get(DIGEST).facts.model_digest == DIGEST
 
@@ -49,7 +99,7 @@ def test_a_model_that_takes_too_long_is_stopped_and_answers_the_next_case(tmp_pa
     limited = numbers("a") + "[limits]\ntimeout_s = 0.2\n"
     known = [{"inputs": {"a": 1}, "expected": [0.5]}]
     installed = toy_model(tmp_path / "toy", loop_model(), known, tables=limited)
-    model = OpenModels(tmp_path).get(installed.digest)
+    model = brought(tmp_path).get(installed.digest)
 
     with pytest.raises(ModelTooSlow, match="within the time limit"):
         model.predict({"features": TOO_LARGE})
@@ -64,7 +114,7 @@ def test_a_tflite_model_says_its_runtime_and_its_digest(tmp_path: Path) -> None:
         tmp_path / "toy", float_model(), known, kind="tflite-fp32", tables=numbers()
     )
 
-    model = OpenModels(tmp_path).get(installed.digest)
+    model = brought(tmp_path).get(installed.digest)
 
     assert model.facts.model_digest == installed.digest
     assert model.facts.runtime.startswith("litert ")
@@ -76,7 +126,7 @@ def test_a_tflite_model_is_busy_until_the_run_that_was_given_up_has_ended(tmp_pa
     slow = image_model(size=128, repeats=100)
     limits = "[limits]\ntimeout_s = 0.2\n"
     installed = picture_model(tmp_path / "toy", slow, side=128, tables=limits)
-    model = OpenModels(tmp_path).get(installed.digest)
+    model = brought(tmp_path).get(installed.digest)
     small, large = (np.ones((count, 3, 128, 128), np.float32) for count in (1, 64))
 
     with pytest.raises(ModelTooSlow):
@@ -87,7 +137,7 @@ def test_a_tflite_model_is_busy_until_the_run_that_was_given_up_has_ended(tmp_pa
 
 def test_a_model_of_notes_brings_its_own_tokenizer(tmp_path: Path) -> None:
     installed = load_installed(write_models(tmp_path))
-    models = OpenModels(tmp_path)
+    models = brought(tmp_path)
 
     note = models.get(installed["toy-note"].digest)
 
@@ -101,9 +151,9 @@ def test_a_tokenizer_that_was_altered_or_is_gone_is_not_used(tmp_path: Path) -> 
     digest = load_installed(tmp_path)["toy-note"].digest
 
     file.write_bytes(file.read_bytes() + b" ")
-    with pytest.raises((WeightsAltered, NotFound)):
-        OpenModels(tmp_path).get(digest)
+    with pytest.raises((ModelUnfit, NotFound)):
+        brought(tmp_path).get(digest)
 
     file.unlink()
-    with pytest.raises(ModelUnusable):
-        OpenModels(tmp_path).get(digest)
+    with pytest.raises((ModelUnfit, NotFound)):
+        brought(tmp_path).get(digest)

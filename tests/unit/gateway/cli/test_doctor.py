@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 from gateway.cli import doctor
 from gateway.cli.doctor import Verdict, examine
 from gateway.cli.main import app
+from gateway.cli.models import installed
 from gateway.cli.prepare import prepare_data
 from gateway.settings import Settings
 from models.registry import REFERENCE_MODELS
@@ -64,9 +65,21 @@ def test_an_altered_model_is_a_failure(tmp_path):
     weights = tmp_path / "ckd-risk" / "model.onnx"
     weights.write_bytes(weights.read_bytes() + b"x")
 
-    (finding,) = doctor.installed_models(tmp_path)
+    settings = Settings(data_dir=tmp_path / "nadi", models_dir=tmp_path)
+
+    (finding,) = doctor.models_found(installed(settings))
 
     assert finding.verdict is Verdict.FAILED
+    assert "is not the file its manifest was written for" in finding.says
+
+
+def test_a_folder_without_models_is_warned_of(tmp_path):
+    settings = Settings(data_dir=tmp_path / "nadi", models_dir=tmp_path)
+
+    (finding,) = doctor.models_found(installed(settings))
+
+    assert finding.verdict is Verdict.WARNING
+    assert "None is in service" in finding.says
 
 
 def test_a_broker_that_is_named_and_away_is_a_failure(prepared, tmp_path):

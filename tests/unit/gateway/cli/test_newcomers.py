@@ -71,7 +71,7 @@ def test_a_model_that_is_not_installed_is_an_error_with_its_place(run, nadi, sit
 
     [problem] = as_json["problems"]
     assert f"{file}:{problem['line']}:" in validated.stderr
-    assert "routes.ckd-risk.model: model ckd-risc@1 is not installed" in validated.stderr
+    assert "routes.ckd-risk.model: model ckd-risc@1 is not in service" in validated.stderr
     assert "ckd-risc@1" in file.read_text().splitlines()[problem["line"] - 1]
     assert nadi.site().version == 1
 
@@ -79,7 +79,7 @@ def test_a_model_that_is_not_installed_is_an_error_with_its_place(run, nadi, sit
 def test_force_applies_a_file_whose_model_is_not_installed_yet(run, nadi, site_with):
     done = run("site", "apply", "--force", str(site_with("ckd-risk@1", "ckd-risc@1")))
 
-    assert "model ckd-risc@1 is not installed" in done.stdout
+    assert "model ckd-risc@1 is not in service" in done.stdout
     assert nadi.site().version == 2
 
 

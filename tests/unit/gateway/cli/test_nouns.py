@@ -315,7 +315,7 @@ def test_verify_shows_the_cause_before_the_checkpoints_that_no_longer_fit(run, n
     assert any("audit_events 1: its body is not what was written" in line for line in found)
     tables = [line.split()[1].rstrip(":") for line in found[:-1]]
     assert [name for name, _ in itertools.groupby(tables)] == [
-        "sites",
+        "models",
         "audit_events",
         "audit_leaves",
         "audit_checkpoints",
@@ -443,8 +443,9 @@ def test_the_installed_models_are_listed_and_shown(run):
     shown = json.loads(run("models", "show", "ckd-risk@1", "--json").stdout)
 
     [model] = [each for each in listed if each["name"] == "ckd-risk"]
-    assert set(model) == {"name", "version", "digest", "format", "state"}
-    assert model["state"] == "usable"
+    assert {"name", "version", "digest", "format", "state", "signer"} <= set(model)
+    assert model["state"] == "active"
+    assert model["signer"] == "built-in"
     assert shown["digest"] == model["digest"]
     assert "creatinine" in run("models", "show", "ckd-risk").stdout
     run("models", "show", "nope", code=1)

@@ -103,7 +103,7 @@ def test_a_model_that_is_not_installed_is_refused():
 
     assert admission.decision is None
     assert admission.job.business_status is BusinessStatus.MODEL_UNAVAILABLE
-    assert admission.job.reason == "Model ckd-risk@1 is not installed."
+    assert admission.job.reason == "Model ckd-risk@1 is not in service."
     assert admission.job.model_digest == ""
 
 

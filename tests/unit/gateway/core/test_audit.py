@@ -90,6 +90,12 @@ def catalogue() -> dict[str, AuditRecord]:
             "credential revoke": audit.credential_changed(
                 step, by=OFFICER, credential_id="c3", role="ehr", is_added=False
             ),
+            "model register": audit.model_changed(
+                step, by=OFFICER, model="m@1.0.0", details={"sha256": SHA256}, is_added=True
+            ),
+            "model retire": audit.model_changed(
+                step, by=OFFICER, model="m@1.0.0", details={"sha256": SHA256}, is_added=False
+            ),
             "by a person": audit.job_changed(
                 step, "cancel", state="cancelled", business_status="stopped", by=OFFICER
             ),

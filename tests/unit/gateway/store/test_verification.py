@@ -6,8 +6,10 @@ import sqlite3
 import pytest
 
 from gateway.store.checkpoint_file import CheckpointFile
+from gateway.store.registering import retire
 from gateway.store.verification import verify
 from tests.installation import consent, creatinine, installation, reopened
+from tests.registered import ACTOR
 
 
 @pytest.fixture(scope="module")
@@ -19,8 +21,15 @@ def original(tmp_path_factory):
         nadi.integrate()
         nadi.receive(consent("p1", rule="deny", version="2"))
         nadi.receive_bundle(consent("p3"), creatinine("p3"))
+        retire_one(nadi)
         nadi.integrate()
     return folder
+
+
+def retire_one(nadi):
+    with nadi.store.write() as uow:
+        name, _, digest = uow.models.in_service()[0]
+        retire(uow, digest, f"{name} was found wanting.", ACTOR)
 
 
 @pytest.fixture
@@ -71,7 +80,11 @@ def test_an_untouched_database_holds(nadi):
             "audit_events",
             "outcome",
         ),
-        ("update audit_events set patient_key = null where seq = 8", "audit_events", "patient_key"),
+        (
+            "update audit_events set patient_key = null where event = 'admit'",
+            "audit_events",
+            "patient_key",
+        ),
         ("update audit_events set recorded_ms = recorded_ms + 1", "audit_events", "recorded_ms"),
         (
             "update audit_leaves set leaf_hash = zeroblob(32) where leaf_index = 3",
@@ -120,6 +133,19 @@ def test_an_untouched_database_holds(nadi):
         ("update credentials set role = 'operator'", "credentials", "not the credential"),
         ("update credentials set secret_sha256 = 'x'", "credentials", "not the credential"),
         ("update credentials set revoked_ms = 1", "credentials", "revoked"),
+        ("update models set intended_use = 'Anything.'", "models", "not the model that was"),
+        ("update models set not_after = '2099-01-01'", "models", "not the model that was"),
+        ("update models set demonstration_only = 9", "models", "can't be read"),
+        ("update models set signer = 'x'", "models", "not the model that was"),
+        ("update models set registered_ms = registered_ms + 1", "models", "registered_ms"),
+        ("update models set registered_by = 'x'", "models", "registered_by"),
+        ("update models set state = 'retired'", "models", "whether it is retired"),
+        ("update models set state = 'active' where reason <> ''", "models", "whether it is"),
+        ("update models set retired_ms = 0 where reason = ''", "models", "when and why"),
+        ("update models set retired_ms = 1 where reason <> ''", "models", "retired_ms"),
+        ("update models set retired_by = 'x' where reason <> ''", "models", "retired_by"),
+        ("update models set reason = 'Never mind.'", "models", "when and why"),
+        ("delete from models", "models", "not there"),
         (
             "insert into credentials values ('x', 'y', 'operator', null, 'z', 1, null)",
             "credentials",
