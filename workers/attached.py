@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from gateway.core.attachments import DEEPEST, HOLDERS, references
+from gateway.core.attachments import DEEPEST, HOLDERS, MOST_REFERENCES, references
 from gateway.core.event import relative_reference
 from gateway.store.events import Event
 from gateway.store.identity import named_key
@@ -54,7 +54,8 @@ class Received:
         found: dict[str, Json] = {}
         wanted = references(content)
         for _ in range(DEEPEST):
-            events = self._locate({each for each in wanted if each not in found})
+            near = [each for each in wanted if each not in found][:MOST_REFERENCES]
+            events = self._locate(near)
             opened = {literal: unseal(event) for literal, event in events.items()}
             found |= opened
             wanted = [literal for each in opened.values() for literal in references(each)]

@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
 
 from adapters.fhir_rest.errors import EhrAnswerTooLarge, ForeignAddress
-from gateway.core.attachments import Form
+from gateway.core.attachments import MOST_REFERENCES, Form, references
 from gateway.core.errors import ProcessingError
 from gateway.core.event import facts, reference_of
 from models.manifest import Manifest
@@ -81,6 +81,8 @@ def read_document(
         DocumentRefused: The model must not be asked.
         TransientError: The EHR or its archive is away.
     """
+    if len(references(content)) > MOST_REFERENCES:
+        raise _too_many(kind_of(manifest) or "text")
     # Imported when wanted, see above.
     if manifest.image is not None:
         from workers.pictures import read_image  # noqa: PLC0415
@@ -91,6 +93,11 @@ def read_document(
     if manifest.text is None or encoder is None:
         raise ValueError("the model reads neither images nor texts")
     return read_text(manifest.text, encoder, content, shelf)
+
+
+def _too_many(kind: DocumentKind) -> DocumentRefused:
+    reason: Reason = "image-ambiguous" if kind == "image" else "text-too-long"
+    return DocumentRefused(reason, "is in more pieces than are followed")
 
 
 def refusal_of(manifest: Manifest, refused: DocumentRefused, content: Json) -> Refusal:

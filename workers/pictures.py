@@ -111,7 +111,7 @@ def _several() -> DocumentRefused:
 def _attempt(part: Part, spec: ImageInput, shelf: Shelf) -> _Found | DocumentRefused:
     """Read the first form that can be read; tell of the first what is wrong with it."""
     first: DocumentRefused | None = None
-    for form in part:
+    for form in part[:MOST_IMAGES]:
         try:
             return _read(form, spec, shelf)
         except DocumentRefused as refused:

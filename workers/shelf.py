@@ -19,7 +19,7 @@ from typing import Any, Protocol
 import orjson
 
 from adapters.fhir_rest.answers import Content
-from gateway.core.attachments import Form, Instance
+from gateway.core.attachments import HOLDERS, Form, Instance
 from gateway.core.errors import ContentError, ProcessingError
 from gateway.core.event import facts, reference_of, relative_reference
 from gateway.core.fhir import parse_resource
@@ -137,7 +137,8 @@ class Shelf:
     def _read(self, reference: str) -> Json | None:
         """Read from the EHR what another resource points at; what is no valid R4 is none."""
         name = relative_reference(reference, base_url=self.base_url)
-        found = self.keeper.read(name) if name else None
+        is_holder = name is not None and name.partition("/")[0] in HOLDERS
+        found = self.keeper.read(name) if name and is_holder else None
         try:
             return None if found is None else parse_resource(orjson.dumps(found)).content
         except ContentError:

@@ -32,6 +32,8 @@ _UID_SYSTEM = "urn:dicom:uid"
 _UIDS = "urn:oid:"
 #: How far from the resource something may be: a report's Media, and that Media's Binary.
 DEEPEST = 3
+#: How much a resource may point at: each may have to be fetched.
+MOST_REFERENCES = 16
 #: Resources that may be pointed at for what they hold.
 HOLDERS = frozenset({"Binary", "Media", "DocumentReference"})
 

@@ -358,6 +358,14 @@ def test_of_a_long_series_nothing_is_fetched(pictures: Make) -> None:
     assert hospital.archive.asked == []
 
 
+def test_what_points_at_very_much_is_not_followed_at_all(pictures: Make) -> None:
+    links = [{"link": {"reference": f"Media/m{number}"}} for number in range(1000)]
+    hospital = pictures(report(media=links))
+
+    assert refused(hospital).business_status is BusinessStatus.IMAGE_AMBIGUOUS
+    assert hospital.ehr.calls == []
+
+
 def test_another_image_than_was_asked_for_is_refused(pictures: Make) -> None:
     hospital = pictures(imaging_study(("DX", "1.1")))
     hospital.archive.files["1.1"] = dicom(GREY, SOPInstanceUID="1.2")
@@ -509,6 +517,13 @@ def test_a_note_is_followed_to_the_document_and_its_binary(notes: Make) -> None:
     )
 
     assert value(hospital) == pytest.approx(PAIN_IN_NOTE, abs=1e-6)
+    assert hospital.ehr.calls == []
+
+
+def test_a_message_that_answers_a_message_is_not_followed_round_and_round(notes: Make) -> None:
+    hospital = notes(communication({"contentReference": {"reference": "Communication/k1"}}))
+
+    assert refused(hospital).business_status is BusinessStatus.TEXT_MISSING
     assert hospital.ehr.calls == []
 
 
