@@ -81,10 +81,17 @@ def recipes(fp32: bytes, batches: Sequence[Tensors], names: Sequence[str]) -> tu
         NotQuantizable: The network can't be prepared.
     """
     ready = prepared(fp32)
-    nodes = onnx.load_from_string(ready).graph.node
+    graph = onnx.load_from_string(ready).graph
+    constants = {each.name for each in graph.initializer}
 
     def leavable(family: str) -> tuple[str, ...]:
-        return tuple(node.name for node in nodes if node.op_type in _LEAVABLE[family])
+        nodes = (node for node in graph.node if node.op_type in _LEAVABLE[family])
+        # A product of two activations is in fp32 anyway.
+        return tuple(
+            node.name
+            for node in nodes
+            if node.op_type != "MatMul" or not constants.isdisjoint(node.input)
+        )
 
     return tuple(
         Recipe(name, _quantizer(name, ready, batches), leavable(family_of(name))) for name in names

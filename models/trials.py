@@ -40,6 +40,7 @@ KERNELS: Mapping[str, bool] = {"default kernels": False, "exact kernels": True}
 _TIE = 1.05
 _SAMPLE = 16
 _SMALLEST_BUDGET = 2
+_FEW = 3
 _SCAN_STEPS = 10
 """Losses that differ by less than a tenth of what is allowed count as equal in a scan."""
 
@@ -198,6 +199,10 @@ def kernels_here() -> str:
     return next(name for name, exact in KERNELS.items() if exact == needed)
 
 
+def _few(names: Sequence[str]) -> str:
+    return ", ".join(names) if len(names) <= _FEW else f"{len(names)} nodes"
+
+
 class _Bench:
     """What is the same for every candidate."""
 
@@ -244,7 +249,7 @@ class _Bench:
         if found is None:
             yield Trial(name, trial.how, failure="leaving nodes alone did not mend it")
             return
-        how = f"{trial.how}; but for {', '.join(found.left_alone)}"
+        how = f"{trial.how}; but for {_few(found.left_alone)}"
         kind = RECIPES[recipe.name][0]
         yield self.tried(Candidate(name, kind, how, found.model, found.left_alone))
 
