@@ -5,10 +5,12 @@ metric; in both cases with an evaluation set (`models.dataset`, `models.case_dat
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from models.answers import answers_here
 from models.case_data import read_cases
@@ -107,6 +109,29 @@ class Subject:
     inputs: Tensors
     cases: Cases
     data_sha256: str
+
+    def metric(self, scores: Score) -> float:
+        """The gate's metric of some answers to the cases.
+
+        Raises:
+            ValueError: It is not defined on these cases.
+        """
+        found = self.task.measure(self.gate.metric, self.cases.truth, scores)
+        return float(found(np.ones((1, len(scores))))[0])
+
+    def sample(self, most: int) -> "Subject":
+        """The same with fewer cases, always the same ones; itself where they are too few."""
+        places = np.sort(np.random.default_rng(0).permutation(len(self.cases.truth))[:most])
+        few = replace(
+            self,
+            inputs={name: array[places] for name, array in self.inputs.items()},
+            cases=self.cases.of(places),
+        )
+        try:
+            few.metric(few.cases.fp32)
+        except ValueError:
+            return self
+        return few
 
 
 def read_subject(named: Named) -> Subject:

@@ -165,3 +165,21 @@ def test_a_manifest_of_more_columns_than_the_network_has_is_refused(tmp_path, fi
 
     with pytest.raises(ModelUnusable, match=r"risk has 1 columns, \[\[outputs\]\] more"):
         read_subject(named(files, folder=tmp_path, gate={}))
+
+
+def test_a_sample_is_of_the_same_cases_every_time(files):
+    subject = read_subject(named(files))
+
+    few = subject.sample(100)
+
+    assert len(few.cases.truth) == len(few.inputs["features"]) == 100
+    assert few.metric(few.cases.fp32) == subject.sample(100).metric(few.cases.fp32)
+    assert abs(few.metric(few.cases.fp32) - subject.metric(subject.cases.fp32)) < 0.15
+
+
+def test_a_sample_that_lacks_the_condition_is_no_sample(tmp_path):
+    truth = np.zeros(400, dtype=int)
+    truth[:20] = 1
+    subject = read_subject(named(written(tmp_path, networks.dense(), truth=truth)))
+
+    assert subject.sample(1) is subject
