@@ -7,12 +7,12 @@ is run by ONNX Runtime itself, so that each of its own operators does what it do
 Two settings of a machine without VNNI are told apart:
 
 * `saturating`: the default; every product of unsigned activations and signed weights saturates;
-* `exact`: `session.x64quantprecision=1` makes such weights unsigned, which is exact, but only where
-  they are constant and, of QLinearMatMul, the operator is that of opset 10 to 20. What is left is
-  found here.
+* `exact`: `session.x64quantprecision=1` makes signed weights unsigned, which is exact. The runtime
+  does so for constant weights and known versions of operators only; what it leaves signed is seen
+  in the network as it optimises it with this setting.
 
-Source: ONNX Runtime 1.32, "Avx2WeightS8ToU8Transformer"; ONNX operators QLinearMatMul, QLinearConv,
-MatMulInteger; ONNX Runtime "Contrib Operators" for the others.
+Source: ONNX operators QLinearMatMul, QLinearConv, MatMulInteger; ONNX Runtime, "Contrib Operators"
+for the others.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,6 +28,9 @@ import onnxruntime as ort
 from onnx import helper, numpy_helper
 
 from models.integer_operators import OPERATORS, WEIGHTS, Operator, is_depthwise, matrix_of
+from models.kernels import is_x86
+from models.onnx_engine import EXACT_INT8_KEY
+from models.registry import ModelUnusable
 from models.saturation import can_saturate
 from models.tensors import FloatArray, Tensors
 
@@ -36,9 +39,6 @@ Kernels = Literal["saturating", "exact", "ideal"]
 
 _UNKNOWN = {"QAttention": (1,), "DynamicQuantizeLSTM": (1, 2)}
 """Operators with int8 products that are not computed here → places of their weights."""
-
-_FIXED_IN = 21
-"""From this opset on, `x64quantprecision` leaves QLinearMatMul as it is."""
 
 
 class EmulationImpossible(ValueError):
@@ -71,16 +71,22 @@ class Emulation:
             kernels: What becomes of a pair of products that leaves 16 bits.
 
         Raises:
-            EmulationImpossible: A product that may saturate is in an operator not known here.
+            EmulationImpossible: A product that may saturate is in an operator not known here, or
+                this is no x86.
+            ModelUnusable: The runtime can't load it with this setting.
         """
         self._saturates = kernels != "ideal"
-        self._model = _optimised(weights)
+        self._model = _optimised(weights, exact_int8=kernels == "exact")
         graph = self._model.graph
         self._constants = {each.name: numpy_helper.to_array(each) for each in graph.initializer}
         self._types = {each.name: each.type.tensor_type.elem_type for each in graph.value_info}
-        left_signed = _left_signed(onnx.load_from_string(weights)) if kernels == "exact" else None
-        cut = [self._is_cut(node, left_signed) for node in graph.node]
+        cut = [self._is_cut(node) for node in graph.node]
         self.is_needed = any(cut)
+        if self.is_needed and not is_x86():
+            raise EmulationImpossible(
+                "products may saturate on x86 without VNNI, which can't be emulated on another "
+                "kind of machine: judge the model on an x86"
+            )
         self._stages = _stages(graph.node, cut)
 
     def run(self, inputs: Tensors, output: str) -> FloatArray:
@@ -96,7 +102,7 @@ class Emulation:
                 known[node.output[0]] = compute(Operator(node, self._saturates), values)
         return np.asarray(known[output], dtype=np.float32)
 
-    def _is_cut(self, node: onnx.NodeProto, left_signed: set[str] | None) -> bool:
+    def _is_cut(self, node: onnx.NodeProto) -> bool:
         """Whether a node's products may saturate on those kernels.
 
         Raises:
@@ -106,7 +112,7 @@ class Emulation:
             raise EmulationImpossible(
                 "an int8 product in a branch or a loop can't be computed here"
             )
-        if node.op_type in _UNKNOWN and left_signed is None:
+        if node.op_type in _UNKNOWN:
             known = [self._constants.get(node.input[at]) for at in _UNKNOWN[node.op_type]]
             if any(each is None or can_saturate(_flat(each)) for each in known):
                 raise EmulationImpossible(f"{node.op_type} may saturate and can't be computed here")
@@ -116,9 +122,7 @@ class Emulation:
         if name not in self._constants:
             return self._types.get(name) != onnx.TensorProto.UINT8
         weights = self._constants[name]
-        if is_depthwise(node, weights) or (left_signed is not None and name not in left_signed):
-            return False
-        return can_saturate(matrix_of(node, weights))
+        return not is_depthwise(node, weights) and can_saturate(matrix_of(node, weights))
 
     def _run_nodes(
         self, stage: _Stage, known: Mapping[str, Array], wanted: set[str]
@@ -183,28 +187,26 @@ def _inner(node: onnx.NodeProto) -> Iterator[onnx.NodeProto]:
             yield from _inner(inner)
 
 
-def _left_signed(model: onnx.ModelProto) -> set[str]:
-    """Names of the weights that `x64quantprecision` does not make unsigned."""
-    opset = max((each.version for each in model.opset_import if not each.domain), default=0)
-    if opset < _FIXED_IN:
-        return set()
-    place = WEIGHTS["QLinearMatMul"]
-    return {node.input[place] for node in model.graph.node if node.op_type == "QLinearMatMul"}
-
-
 def _flat(weights: Array) -> Array:
     """Weights of an unknown order: any two may be neighbours, so the largest are put together."""
     largest = np.sort(weights.ravel())
     return np.stack([largest[[0, -1]], largest[[1, -2]]])
 
 
-def _optimised(weights: bytes) -> onnx.ModelProto:
+def _optimised(weights: bytes, *, exact_int8: bool) -> onnx.ModelProto:
     """The network as ONNX Runtime makes it ready for a CPU, before layouts are changed."""
     with TemporaryDirectory() as folder:
         options = _plain_options()
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
         options.optimized_model_filepath = str(Path(folder) / "optimised.onnx")
-        _open(weights, options)
+        options.add_session_config_entry(EXACT_INT8_KEY, str(int(exact_int8)))
+        try:
+            _open(weights, options)
+        except Exception as error:  # the runtime's own error types are not public
+            setting = f" with {EXACT_INT8_KEY}=1, as Nadi sets on x86 without VNNI"
+            raise ModelUnusable(
+                f"the inference runtime can't load these weights{setting if exact_int8 else ''}"
+            ) from error
         return onnx.load(options.optimized_model_filepath)
 
 

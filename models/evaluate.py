@@ -242,8 +242,7 @@ def evaluate(model: InstalledModel, data: Dataset, *, twin: Path | None = None) 
     found = network.ask(_fitting(network.inputs, data))
     cases = Cases(data.truth, _columns(expected), data.groups, data.patients)
     task = Task.of(manifest.outputs, manifest.gate)
-    columns = {id(each): _columns(each) for each in found.values()}
-    scores: dict[str, Score] = {name: columns[id(each)] for name, each in found.items()}
+    scores: dict[str, Score] = {name: _columns(each) for name, each in found.items()}
     try:
         verdict = judge(manifest.gate, task, cases, scores)
     except ValueError as error:

@@ -161,7 +161,9 @@ def judge(gate: Gate, task: Task, cases: Cases, int8: Mapping[str, Score]) -> Ve
         del groups[each.group]
     comparisons: list[Comparison] = []
     for setting, answers in int8.items():
-        alike = next((each for each in comparisons if int8[each.setting] is answers), None)
+        alike = next(
+            (each for each in comparisons if np.array_equal(int8[each.setting], answers)), None
+        )
         if alike:  # no need to draw thousands of samples for the same answers again
             known = [each for each in comparisons if each.setting == alike.setting]
             comparisons += [replace(each, setting=setting) for each in known]

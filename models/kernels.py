@@ -37,7 +37,11 @@ def cpu_kernel_class() -> KernelClass:
         return "other"
 
 
+def is_x86() -> bool:
+    """Whether this is a 64-bit x86."""
+    return platform.machine().lower() in {"x86_64", "amd64"}
+
+
 def needs_exact_int8() -> bool:
     """Whether this machine's default int8 kernels may saturate: x86 without VNNI."""
-    is_x86 = platform.machine().lower() in {"x86_64", "amd64"}
-    return is_x86 and cpu_kernel_class() not in {"avx512-vnni", "avx-vnni"}
+    return is_x86() and cpu_kernel_class() not in {"avx512-vnni", "avx-vnni"}

@@ -21,7 +21,7 @@ from models.registry import ModelUnusable
 from models.tensors import FloatArray, Tensors
 from models.watchdog import WATCHDOG
 
-_EXACT_INT8_KEY = "session.x64quantprecision"
+EXACT_INT8_KEY = "session.x64quantprecision"
 _TYPES: dict[str, np.dtype[Any]] = {
     "tensor(float)": np.dtype(np.float32),
     "tensor(int64)": np.dtype(np.int64),
@@ -49,7 +49,7 @@ def open_session(
     options.log_severity_level = 3
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_session_config_entry("session.inter_op.allow_spinning", "0")
-    options.add_session_config_entry(_EXACT_INT8_KEY, str(int(exact_int8)))
+    options.add_session_config_entry(EXACT_INT8_KEY, str(int(exact_int8)))
     try:
         return ort.InferenceSession(weights, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # the runtime's own error types are not public

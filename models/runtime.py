@@ -129,7 +129,15 @@ class Runtime:
 
     def _try_golden_cases(self) -> float:
         batch, expected = self.model.golden_cases()
-        gap = float(np.abs(self.predict(batch) - expected).max())
+        try:
+            gap = float(np.abs(self.predict(batch) - expected).max())
+        except ModelUnusable:
+            raise
+        except Exception as error:  # the runtimes' own error types are not public
+            raise GoldenCasesFailed(
+                f"{self.model.reference} can't answer its golden cases on this machine: "
+                f"{str(error).splitlines()[0]}"
+            ) from error
         if not gap <= self.model.manifest.weights.tolerance:  # a NaN fails too
             raise GoldenCasesFailed(
                 f"{self.model.reference} answers its golden cases differently on this machine "

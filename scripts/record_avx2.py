@@ -81,7 +81,7 @@ def heavy(*shape: int) -> Array:
 
 def node(kind: str, given: str, made: str, **attributes: object) -> onnx.NodeProto:
     """A node; its inputs are names with blanks between."""
-    is_own = kind in {"QGemm", "MatMulIntegerToFloat", "DynamicQuantizeMatMul"}
+    is_own = kind in {"QGemm", "MatMulIntegerToFloat", "DynamicQuantizeMatMul", "MatMulNBits"}
     domain = MICROSOFT if is_own else ""
     return helper.make_node(kind, given.split(" "), [made], domain=domain, **attributes)
 
@@ -111,6 +111,9 @@ def matrices() -> Iterator[Network]:
     yield qdq("matmul", product, (32,), heavy(32, 16))
     yield qdq("matmul-of-sequences", product, (5, 16), heavy(16, 8))
     yield qdq("matmul-unsigned", product, (32,), (heavy(32, 16).astype(int) + 128).astype(np.uint8))
+    signed = qdq("matmul-signed-levels", product, (32,), heavy(32, 16))
+    signed.constants["xz"] = np.int8(0)
+    yield signed
     yield qdq("matmul-7-bit", product, (32,), np.clip(heavy(32, 16), -64, 64))
     yield qdq("gemm", node("Gemm", "xd wd", "o"), (32,), heavy(32, 16))
     yield qdq("gemm-transposed", node("Gemm", "xd wd", "o", transB=1), (32,), heavy(16, 32))
@@ -147,6 +150,22 @@ def matrices() -> Iterator[Network]:
             f"integer-opset-{opset}", [LEVELS, sums, AS_FLOAT], (32,), {"w": heavy(32, 16)}, opset
         )
     yield from unusual_matrices()
+    yield from blocks()
+
+
+def blocks() -> Iterator[Network]:
+    """Weights in blocks of 4 and 8 bits."""
+    for bits in (4, 8):
+        middle = 1 << (bits - 1)
+        levels = np.clip(heavy(16, 2, 32).astype(int), -middle, middle - 1) + middle
+        packed = levels if bits == 8 else levels[..., 0::2] + 16 * levels[..., 1::2]  # noqa: PLR2004
+        shape = {"K": 64, "N": 16, "bits": bits, "block_size": 32, "accuracy_level": 4}
+        yield Network(
+            f"blocks-of-{bits}-bits",
+            [node("MatMulNBits", "x w ws", "y", **shape)],
+            (64,),
+            {"w": packed.astype(np.uint8), "ws": RANDOM.uniform(0.01, 0.02, (16, 2)).astype("f4")},
+        )
 
 
 def unusual_matrices() -> Iterator[Network]:

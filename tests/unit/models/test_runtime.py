@@ -286,11 +286,11 @@ def test_altered_weights_of_a_tflite_model_are_not_loaded(tmp_path):
         Runtime(model)
 
 
-def counting(folder, limits="", **changed):
+def counting(folder, limits="", rounds=2, **changed):
     return toy_model(
         folder / "toy",
         loop_model(**changed),
-        [{"inputs": {"a": 2}, "expected": [0.5]}],
+        [{"inputs": {"a": rounds}, "expected": [0.5]}],
         tables=numbers("a") + limits,
     )
 
@@ -311,3 +311,26 @@ def test_a_batch_is_run_in_parts_that_the_graph_and_the_manifest_allow(tmp_path,
     answer = Runtime(model).predict({"features": np.ones((5, 1), np.float32)})
 
     assert answer.tolist() == [[0.5]] * 5
+
+
+def test_a_model_too_slow_for_its_golden_cases_is_not_used(tmp_path):
+    model = counting(tmp_path, "[limits]\ntimeout_s = 0.1\n", rounds=1e12)
+
+    with pytest.raises(GoldenCasesFailed, match=r"toy@1\.0\.0 can't answer its golden cases"):
+        Runtime(model)
+
+
+def test_golden_cases_that_do_not_fit_the_network_are_a_fault_of_the_model(tmp_path):
+    model = toy_model(
+        tmp_path / "toy", float_model(), KNOWN, kind="tflite-fp32", tables=numbers(), feeds="x"
+    )
+
+    with pytest.raises(GoldenCasesFailed, match="must have the tensors features"):
+        Runtime(model)
+
+
+def test_weights_of_another_format_than_the_manifest_says_are_unusable(tmp_path):
+    model = toy_model(tmp_path / "toy", float_model(), KNOWN, kind="onnx-fp32", tables=numbers())
+
+    with pytest.raises(ModelUnusable, match="not of the format onnx-fp32"):
+        Runtime(model)

@@ -5,10 +5,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from models.engines import EngineBusy, RunTimedOut
 from models.registry import ModelUnusable
-from models.tflite import LiteRtEngine
+from models.tflite import LiteRtEngine, Tensor
 from tests.tflite_models import expected, float_model, image_model, int8_model
 
 X = np.random.default_rng(0).uniform(-2, 2, (9, 4)).astype(np.float32)
@@ -147,3 +149,24 @@ def test_without_litert_the_extra_is_named(tmp_path, monkeypatch):
 
     with pytest.raises(ModelUnusable, match=r"pip install 'nadi\[tflite\]'"):
         opened(tmp_path, float_model())
+
+
+@given(
+    st.sampled_from([np.int8, np.uint8, np.int16]),
+    st.floats(1e-4, 10),
+    st.integers(-20, 20),
+    st.lists(st.floats(-1e4, 1e4, width=32), min_size=1, max_size=8),
+)
+def test_a_number_survives_its_level_to_half_a_step(dtype, scale, zero, numbers):
+    limits = np.iinfo(dtype)
+    zero = max(zero, limits.min)
+    tensor = Tensor("x", 0, np.dtype(dtype), (-1, len(numbers)), scale, zero)
+    given_numbers = np.array([numbers], np.float32)
+
+    levels = tensor.levels(given_numbers)
+    back = tensor.values(levels)
+
+    low, high = (limits.min - zero) * scale, (limits.max - zero) * scale
+    reachable = np.clip(given_numbers, low, high)
+    assert levels.dtype == dtype
+    np.testing.assert_allclose(back, reachable, atol=scale * 0.51, rtol=1e-4)
