@@ -12,9 +12,12 @@ Source: https://ai.google.dev/edge/litert (quantization: value = scale x (level 
 
 import importlib.metadata
 import threading
+import weakref
 from collections.abc import Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
@@ -120,10 +123,10 @@ class LiteRtEngine:
         Raises:
             ModelUnusable: LiteRT is not installed, can't load it, or it has no such tensors.
         """
-        self._interpreter = _open(file)
+        interpreter = _open(file)
         self.version = f"litert {importlib.metadata.version(_PACKAGE)}"
-        given = _tensors(self._interpreter, self._interpreter.get_input_details(), "input")
-        made = _tensors(self._interpreter, self._interpreter.get_output_details(), "output")
+        given = _tensors(interpreter, interpreter.get_input_details(), "input")
+        made = _tensors(interpreter, interpreter.get_output_details(), "output")
         self.tensors = {
             name: _turned(tensor) if name == image else tensor for name, tensor in given.items()
         }
@@ -132,8 +135,8 @@ class LiteRtEngine:
             raise ModelUnusable(f"the network has no output {output}, but {', '.join(made)}")
         self.output = made[self.output_name]
         self.inputs = tuple(tensor.spec(name) for name, tensor in self.tensors.items())
-        self._sizes: dict[str, tuple[int, ...]] = {}
-        self._is_free = threading.Lock()
+        self._runs = _Runs(interpreter, self.output.place)
+        weakref.finalize(self, self._runs.end)
 
     def run(self, batch: Tensors, *, timeout_s: float) -> FloatArray:
         """Ask the network; see `models.engines.Engine`.
@@ -141,41 +144,60 @@ class LiteRtEngine:
         Raises:
             ValueError: A missing value is given to a quantized input.
         """
-        levels = {name: self.tensors[name].levels(array) for name, array in batch.items()}
+        tensors = ((self.tensors[name], array) for name, array in batch.items())
+        levels = {tensor.place: tensor.levels(array) for tensor, array in tensors}
+        return self.output.values(self._runs.ask(levels, timeout_s))
+
+
+class _Runs:
+    """The thread in which one interpreter runs, so that whoever waits may stop waiting."""
+
+    def __init__(self, interpreter: Any, output: int) -> None:  # noqa: ANN401 - untyped
+        self._interpreter = interpreter
+        self._output = output
+        self._sizes: dict[int, tuple[int, ...]] = {}
+        self._is_free = threading.Lock()
+        self._asked: SimpleQueue[tuple[Future[Array], Mapping[int, Array]] | None] = SimpleQueue()
+        threading.Thread(target=self._work, name="litert", daemon=True).start()
+
+    def ask(self, levels: Mapping[int, Array], timeout_s: float) -> Array:
+        """Give tensors by their places, get the output."""
         if not self._is_free.acquire(timeout=timeout_s):
             raise EngineBusy("a run of this model that was given up has not ended yet")
-        answer: list[FloatArray | Exception] = []
-        run = threading.Thread(target=self._run, args=(levels, answer), daemon=True)
-        run.start()  # the lock is its own now: it is released when the run ends, however late
-        run.join(timeout_s)
-        if not answer:
-            raise RunTimedOut(timeout_s)
-        if isinstance(answer[0], Exception):
-            raise answer[0]
-        return answer[0]
-
-    def _run(self, levels: Mapping[str, Array], answer: list[FloatArray | Exception]) -> None:
+        answer: Future[Array] = Future()
+        # The lock is the run's own now: it is released when the run ends, however late.
+        self._asked.put((answer, levels))
         try:
-            answer.append(self.output.values(self._invoke(levels)))
-        except Exception as error:  # noqa: BLE001 - raised again where it was asked
-            self._sizes.clear()  # it may have happened halfway through a change of sizes
-            answer.append(error)
-        finally:
-            self._is_free.release()
+            return answer.result(timeout_s)
+        except TimeoutError as error:
+            raise RunTimedOut(timeout_s) from error
 
-    def _invoke(self, levels: Mapping[str, Array]) -> Array:
-        is_resized = False
-        for name, array in levels.items():
-            place = self.tensors[name].place
-            if self._sizes.get(name) != array.shape:
-                self._interpreter.resize_tensor_input(place, array.shape, strict=True)
-                self._sizes[name], is_resized = array.shape, True
-        if is_resized:
+    def end(self) -> None:
+        """Let the thread go."""
+        self._asked.put(None)
+
+    def _work(self) -> None:
+        while (asked := self._asked.get()) is not None:
+            answer, levels = asked
+            try:
+                answer.set_result(self._invoke(levels))
+            except Exception as error:  # noqa: BLE001 - raised again where it was asked
+                self._sizes.clear()  # it may have happened halfway through a change of sizes
+                answer.set_exception(error)
+            finally:
+                self._is_free.release()
+
+    def _invoke(self, levels: Mapping[int, Array]) -> Array:
+        sizes = {place: array.shape for place, array in levels.items()}
+        if sizes != self._sizes:
+            for place, size in sizes.items():
+                self._interpreter.resize_tensor_input(place, size, strict=True)
             self._interpreter.allocate_tensors()
-        for name, array in levels.items():
-            self._interpreter.set_tensor(self.tensors[name].place, array)
+            self._sizes = sizes
+        for place, array in levels.items():
+            self._interpreter.set_tensor(place, array)
         self._interpreter.invoke()
-        return np.asarray(self._interpreter.get_tensor(self.output.place))
+        return np.asarray(self._interpreter.get_tensor(self._output))
 
 
 def _open(file: Path) -> Any:  # noqa: ANN401 - LiteRT has no types

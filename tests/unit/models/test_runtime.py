@@ -296,9 +296,9 @@ def counting(folder, limits="", rounds=2, **changed):
 
 
 def test_a_run_longer_than_the_manifest_allows_is_stopped_and_the_next_answered(tmp_path):
-    runtime = Runtime(counting(tmp_path, "[limits]\ntimeout_s = 0.2\n"))
+    runtime = Runtime(counting(tmp_path, "[limits]\ntimeout_s = 1\n"))
 
-    with pytest.raises(RunTimedOut, match=r"0\.2 s"):
+    with pytest.raises(RunTimedOut, match="1 s"):
         runtime.predict({"features": np.full((1, 1), 1e12, np.float32)})
 
     assert runtime.predict({"features": np.ones((3, 1), np.float32)}).tolist() == [[0.5]] * 3

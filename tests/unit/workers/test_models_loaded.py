@@ -96,7 +96,7 @@ def test_a_model_that_was_changed_after_its_import_is_not_used_until_it_is_whole
 
 
 def test_a_model_that_takes_too_long_is_stopped_and_answers_the_next_case(tmp_path: Path) -> None:
-    limited = numbers("a") + "[limits]\ntimeout_s = 0.2\n"
+    limited = numbers("a") + "[limits]\ntimeout_s = 1\n"
     known = [{"inputs": {"a": 1}, "expected": [0.5]}]
     installed = toy_model(tmp_path / "toy", loop_model(), known, tables=limited)
     model = brought(tmp_path).get(installed.digest)
@@ -123,8 +123,8 @@ def test_a_tflite_model_says_its_runtime_and_its_digest(tmp_path: Path) -> None:
 
 
 def test_a_tflite_model_is_busy_until_the_run_that_was_given_up_has_ended(tmp_path: Path) -> None:
-    slow = image_model(size=128, repeats=100)
-    limits = "[limits]\ntimeout_s = 0.2\n"
+    slow = image_model(size=128, repeats=400)
+    limits = "[limits]\ntimeout_s = 0.5\n"
     installed = picture_model(tmp_path / "toy", slow, side=128, tables=limits)
     model = brought(tmp_path).get(installed.digest)
     small, large = (np.ones((count, 3, 128, 128), np.float32) for count in (1, 64))
