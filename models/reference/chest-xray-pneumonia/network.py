@@ -40,11 +40,13 @@ class Schedule:
         rate: Largest learning rate; it rises to it and falls to nothing.
         batch: Images of one step.
         decay: Weight decay.
+        moves: How much of the turning, framing and stretching of `augment` there is, 0 to 1.
         memory: How much of the running average of the weights survives a step, at most.
     """
 
     epochs: int
     rate: float
+    moves: float
     batch: int = 32
     decay: float = 0.01
     memory: float = 0.99
@@ -162,7 +164,7 @@ def fit(
         total = 0.0
         order = torch.randperm(len(images), generator=generator)
         for chosen in order[: steps * schedule.batch].split(schedule.batch):
-            pixels = augment(images[chosen], generator)
+            pixels = augment(images[chosen], generator, moves=schedule.moves)
             target = truth[chosen, None] if teacher is None else teacher(pixels)
             loss = balanced_loss(network(standardise(pixels)), target, truth)
             optimizer.zero_grad()
@@ -226,18 +228,18 @@ def to_onnx(committee: Committee) -> bytes:
     return target.getvalue()
 
 
-def augment(images: Tensor, generator: torch.Generator) -> Tensor:
+def augment(images: Tensor, generator: torch.Generator, *, moves: float) -> Tensor:
     """The images as other hands and other machines might have taken them; same shape, 0..1."""
-    images = _moved(images, generator)
+    images = _moved(images, generator, moves)
     images = _sharpened(images, generator)
     return _exposed(images, generator).clamp(0, 1)
 
 
-def _moved(images: Tensor, generator: torch.Generator) -> Tensor:
-    """A little turned, framed closer or wider, stretched, shifted."""
-    angle = _per_image(images, generator, math.radians(5))
-    zoom = _per_image(images, generator, 0.07).exp()
-    stretch = _per_image(images, generator, 0.03).exp()
+def _moved(images: Tensor, generator: torch.Generator, moves: float) -> Tensor:
+    """Shifted a little; by `moves` turned, framed closer or wider, stretched."""
+    angle = _per_image(images, generator, math.radians(5) * moves)
+    zoom = _per_image(images, generator, 0.07 * moves).exp()
+    stretch = _per_image(images, generator, 0.03 * moves).exp()
     shift = torch.cat([_per_image(images, generator, 0.08) for _ in range(2)], 1)[:, :, 0]
     turned = torch.cat(
         [
