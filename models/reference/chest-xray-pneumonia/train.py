@@ -47,11 +47,12 @@ from models.runtime import open_session
 
 HERE = Path(__file__).parent
 INPUT, OUTPUT = "image", "probability"
-MOVES = {0: 1.0, 1: 1.0, 2: 1.0, 3: 0.0, 4: 0.0}
-"""Seed of each member → how much its training images are turned, framed anew and stretched."""
+MOVES = {0: 1.0, 1: 1.0, 2: 1.0, 3: 0.0, 4: 0.0, 5: 1.0}
+"""Seed of each member → how far its training images are moved at first."""
 WIDTHS = (16, 32, 64)
 LEARN = Schedule(epochs=16, rate=2e-3, moves=1.0)
-ADAPT = Schedule(epochs=2, rate=2e-4, moves=1.0)
+HARDEN = Schedule(epochs=20, rate=1e-3, moves=3.0, mirror=True)
+ADAPT = Schedule(epochs=2, rate=2e-4, moves=3.0, mirror=True)
 CALIBRATION_IMAGES = 512
 SENSITIVITY = 0.95
 LARGEST_LOSS = 0.005
@@ -114,8 +115,10 @@ def train(seed: int, data: Split) -> Iterator[Member]:
     """One member in fp32, as it is after each epoch."""
     torch.manual_seed(seed)
     member = Member(WIDTHS)
-    schedule = replace(LEARN, moves=MOVES[seed])
-    for _ in fit(member, *data.tensors, schedule, seed=seed):
+    first = replace(LEARN, moves=MOVES[seed])
+    for _ in fit(member, *data.tensors, first, seed=seed):
+        yield member
+    for _ in fit(member, *data.tensors, HARDEN, seed=500 + seed):
         yield member
 
 
@@ -129,8 +132,7 @@ def adapt(seed: int, member: Member, data: Split) -> Iterator[torch.nn.Module]:
         with torch.no_grad():
             return member(standardise(pixels)).sigmoid()
 
-    schedule = replace(ADAPT, moves=MOVES[seed])
-    for _ in fit(quantized, *data.tensors, schedule, seed=1000 + seed, teacher=teacher):
+    for _ in fit(quantized, *data.tensors, ADAPT, seed=1000 + seed, teacher=teacher):
         yield quantized
 
 
@@ -316,7 +318,7 @@ def _column(form: Measured, test: Split) -> dict[str, str]:
 
 def build(data: Split, validation: Split, progress: Progress) -> dict[str, bytes]:
     """The three forms, from training and validation images alone."""
-    learning = progress.add_task("training", total=len(MOVES) * LEARN.epochs)
+    learning = progress.add_task("training", total=len(MOVES) * (LEARN.epochs + HARDEN.epochs))
     adapting = progress.add_task("quantization-aware", total=len(MOVES) * ADAPT.epochs)
     members = {seed: last_of(train(seed, data), progress, learning) for seed in MOVES}
     adapted = [
