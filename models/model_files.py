@@ -6,23 +6,56 @@ script's alone.
 """
 
 import json
+import tomllib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from models.manifest import ReferenceWeights, Weights
+from models.manifest import MANIFEST_FILE, Gate, Input, Output, ReferenceWeights, Weights
 
 CARD_MARKS = ("<!-- measured by train.py -->\n", "<!-- end -->\n")
 
 
-def head_of(manifest: str, mark: str) -> str:
-    """Give what people wrote of a manifest.
+@dataclass(frozen=True)
+class Head:
+    """What people wrote of a manifest, as far as a script needs it.
+
+    Attributes:
+        text: All of it, with the line below which the script writes.
+        version: Version of the model.
+        inputs: What it needs.
+        outputs: What it gives.
+        gate: When its quantized form is accepted; None where nothing is quantized.
+    """
+
+    text: str
+    version: str
+    inputs: tuple[Input, ...]
+    outputs: tuple[Output, ...]
+    gate: Gate | None
+
+
+def read_head(folder: Path, mark: str) -> Head:
+    """Read what people wrote of the manifest in a folder.
 
     Args:
-        manifest: The whole text.
+        folder: Of the model.
         mark: The line below which the script writes, with its line break.
+
+    Raises:
+        ValidationError: An input, an output or the gate is wrong.
+        OSError: There is no manifest.
     """
-    return manifest.partition(mark)[0]
+    text = (folder / MANIFEST_FILE).read_text(encoding="utf-8").partition(mark)[0]
+    told = tomllib.loads(text)
+    return Head(
+        text + mark,
+        told["version"],
+        tuple(Input.model_validate(each) for each in told["inputs"]),
+        tuple(Output.model_validate(each) for each in told["outputs"]),
+        Gate.model_validate(told["gate"]) if "gate" in told else None,
+    )
 
 
 def weights_table(weights: Weights) -> str:

@@ -26,7 +26,7 @@ import typer
 from onnx import TensorProto, helper, numpy_helper
 
 from models.manifest import Weights
-from models.model_files import golden_json, head_of, weights_table, write
+from models.model_files import golden_json, read_head, weights_table, write
 from models.registry import sha256
 from models.runtime import open_session
 
@@ -301,8 +301,7 @@ def main(
         input_name="vital_signs",
         output_name="scores",
     )
-    head = head_of((HERE / "manifest.toml").read_text(encoding="utf-8"), MARK)
-    manifest = (head + MARK + weights_table(weights)).encode()
+    manifest = (read_head(HERE, MARK).text + weights_table(weights)).encode()
     files = {"model.onnx": model, "golden.json": golden_json(cases), "manifest.toml": manifest}
     write(out, files)
     typer.echo(f"{len(cases)} golden cases, {len(model)} bytes, sha256 {weights.sha256}")
