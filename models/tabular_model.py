@@ -166,9 +166,7 @@ def _weights(files: Mapping[str, bytes], tolerance: float) -> Weights:
         tolerance=tolerance,
         input_name=INPUT_NAME,
         output_name=OUTPUT_NAME,
-        reference=ReferenceWeights(
-            file="model.fp32.onnx", sha256=sha256(files["model.fp32.onnx"])
-        ),
+        reference=ReferenceWeights(file="model.fp32.onnx", sha256=sha256(files["model.fp32.onnx"])),
     )
 
 

@@ -21,7 +21,7 @@ from models.evaluate import answers, auroc
 from models.gate import Cases, Verdict, judge
 from models.manifest import Gate, Output
 from models.quantize import static_int8
-from models.runtime import open_session
+from models.onnx_engine import open_session
 from models.statistics import Labels, Score
 from models.tabular import (
     INPUT_NAME,

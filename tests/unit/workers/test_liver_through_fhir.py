@@ -1,0 +1,98 @@
+"""The whole public liver table, through FHIR and back, in two systems of units."""
+
+import csv
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from models.registry import REFERENCE_MODELS, load
+from models.runtime import Runtime
+from models.statistics import auroc
+from workers.features import Features, Refusal, extract
+
+CSV = Path(__file__).resolve().parents[4] / "shared" / "data" / "ilpd" / "ilpd.csv"
+pytestmark = pytest.mark.skipif(not CSV.exists(), reason="the public liver table is not at hand")
+
+MODEL = load(REFERENCE_MODELS / "liver-risk")
+AT = datetime(2026, 1, 15, 4, 30, tzinfo=UTC)
+LOINC, UCUM = "http://loinc.org", "http://unitsofmeasure.org"
+UMOL_PER_MG_DL = 10_000 / 584.66
+CONVENTIONAL = {
+    "bilirubin-total": ("TB", "1975-2", "mg/dL", 1.0),
+    "bilirubin-direct": ("DB", "1968-7", "mg/dL", 1.0),
+    "alp": ("Alkphos", "6768-6", "U/L", 1.0),
+    "alt": ("Sgpt", "1742-6", "U/L", 1.0),
+    "ast": ("Sgot", "1920-8", "U/L", 1.0),
+    "protein": ("TP", "2885-2", "g/dL", 1.0),
+    "albumin": ("ALB", "1751-7", "g/dL", 1.0),
+    "albumin-globulin": ("A/G", "1759-0", "1", 1.0),
+}
+SI = CONVENTIONAL | {
+    "bilirubin-total": ("TB", "14631-6", "umol/L", UMOL_PER_MG_DL),
+    "bilirubin-direct": ("DB", "14629-0", "umol/L", UMOL_PER_MG_DL),
+    "protein": ("TP", "2885-2", "g/L", 10.0),
+    "albumin": ("ALB", "1751-7", "g/L", 10.0),
+}
+
+
+def rows():
+    with CSV.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def to_fhir(row, dialect):
+    born = date(AT.year - int(row["Age"]), AT.month, AT.day).isoformat()
+    patient = {
+        "resourceType": "Patient",
+        "id": "p",
+        "birthDate": born,
+        "gender": row["Gender"].lower(),
+    }
+    results = [
+        {
+            "resourceType": "Observation",
+            "id": name,
+            "status": "final",
+            "code": {"coding": [{"system": LOINC, "code": code}]},
+            "subject": {"reference": "Patient/p"},
+            "effectiveDateTime": AT.isoformat(),
+            "valueQuantity": {
+                "value": float(row[column]) * factor,
+                "unit": unit,
+                "system": UCUM,
+                "code": unit,
+            },
+        }
+        for name, (column, code, unit, factor) in dialect.items()
+        if row[column]
+    ]
+    return patient, results
+
+
+def direct(row):
+    sex = {"Male": 0.0, "Female": 1.0}[row["Gender"]]
+    values = (row[column] for column, _, _, _ in CONVENTIONAL.values())
+    return [float(row["Age"]), sex, *(float(value) if value else np.nan for value in values)]
+
+
+@pytest.mark.parametrize("dialect", [CONVENTIONAL, SI], ids=["conventional", "si"])
+def test_every_adult_reaches_the_model_as_in_the_table_and_no_child_does(dialect):
+    through_fhir, expected, truth = [], [], []
+
+    for row in rows():
+        patient, results = to_fhir(row, dialect)
+        read = extract(MODEL.manifest, results, patient=patient, at=AT)
+        if int(row["Age"]) < 18:
+            assert isinstance(read, Refusal)
+            assert read.reason == "outside-intended-use"
+            continue
+        assert isinstance(read, Features)
+        through_fhir.append(read.vector)
+        expected.append(direct(row))
+        truth.append(row["Selector"] == "1")
+
+    np.testing.assert_allclose(through_fhir, np.array(expected, dtype=np.float32), rtol=1e-5)
+    answers = Runtime(MODEL).predict({"features": np.array(through_fhir)})[:, 0]
+    assert auroc(np.array(truth), answers.astype(float)) > 0.75  # patients it was trained on
