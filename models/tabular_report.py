@@ -122,8 +122,8 @@ class Findings:
         each = self.validation.aurocs(truth)
         left_out = "; ".join(f"{count} {why}" for why, count in self.cohort.left_out.items())
         return (
-            f"One network alone, without averaging: AUROC {min(each):.4f} to {max(each):.4f} in the\n"
-            f"five repeats, mean {np.mean(each):.4f}.\n"
+            f"One network alone, without averaging: AUROC {min(each):.4f} to {max(each):.4f} in\n"
+            f"the five repeats, mean {np.mean(each):.4f}.\n"
             f"Platt slope {slope[0]:.3f}, intercept {slope[1]:.3f}.\n"
             f"Cohort: {self._size(np.ones(len(truth), dtype=bool))}; {left_out}.\n"
         )

@@ -20,8 +20,8 @@ from sklearn.model_selection import StratifiedKFold
 from models.evaluate import answers, auroc
 from models.gate import Cases, Verdict, judge
 from models.manifest import Gate, Output
-from models.quantize import static_int8
 from models.onnx_engine import open_session
+from models.quantize import static_int8
 from models.statistics import Labels, Score
 from models.tabular import (
     INPUT_NAME,
@@ -34,6 +34,7 @@ from models.tabular import (
     to_onnx,
 )
 from models.task import Task
+from models.tensors import FloatArray
 
 FOLDS, REPEATS = 5, 5
 RECORDED = "as recorded"
@@ -177,7 +178,7 @@ def _ask(
     return told
 
 
-def _forms(network: Network, values: Array, rows: Array) -> dict[str, Array]:
+def _forms(network: Network, values: Array, rows: FloatArray) -> dict[str, FloatArray]:
     fp32 = to_onnx(network, "fold")
     (original,) = open_session(fp32, exact_int8=False).run([OUTPUT_NAME], {INPUT_NAME: rows})
     int8 = answers(quantized(fp32, values), {INPUT_NAME: rows}, OUTPUT_NAME).scores

@@ -38,7 +38,6 @@ from models.model_files import write
 from models.statistics import auroc
 from models.tabular import Array, Flags, Network, Scaling, hide_shares, layers_of, logarithm
 from models.tabular_model import NotGoodEnough, Recipe, make, without
-from models.tabular_report import bands_by_rule
 from models.tabular_validation import RECORDED, Cohort
 
 HERE = Path(__file__).parent

@@ -25,7 +25,7 @@ GENERATOR = np.random.default_rng(0)
 VALUES = np.column_stack(
     [GENERATOR.normal(50, 10, 300), GENERATOR.lognormal(1, 1, 300), GENERATOR.normal(0, 1, 300)]
 )
-TRUTH = VALUES[:, 0] + 10 * VALUES[:, 2] > 50
+TRUTH = VALUES[:, 0] + 10 * VALUES[:, 2] + GENERATOR.normal(0, 8, 300) > 50
 
 
 def network(seed: int = 0) -> Network:
@@ -116,7 +116,7 @@ def validation():
 
 def test_cross_validation_scores_everyone_quantized_and_not(validation):
     assert validation.mean(form=FP32).shape == validation.mean(form=INT8).shape == (300,)
-    assert validation.aurocs(TRUTH)[0] > 0.97
+    assert validation.aurocs(TRUTH)[0] > 0.9
     assert np.abs(validation.mean(form=FP32) - validation.mean(form=INT8)).max() < 0.05
 
 
