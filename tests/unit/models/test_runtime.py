@@ -165,7 +165,14 @@ def test_a_change_of_the_manifest_changes_the_digest(copied):
 
 @pytest.mark.skipif(shutil.which("sha256sum") is None, reason="sha256sum is not on this machine")
 def test_the_digest_can_be_recomputed_by_hand():
-    names = ["card.md", "golden.json", "manifest.toml", "model.fp32.onnx", "model.onnx"]
+    names = [
+        "card.md",
+        "evaluation.json",
+        "golden.json",
+        "manifest.toml",
+        "model.fp32.onnx",
+        "model.onnx",
+    ]
 
     printed = subprocess.run(
         ["sha256sum", *names], cwd=MODEL.folder, capture_output=True, check=True
