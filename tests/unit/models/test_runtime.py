@@ -13,7 +13,6 @@ from models.evaluate import quantization_gap
 from models.manifest import ManifestError
 from models.quantize import static_int8
 from models.registry import (
-    REFERENCE_MODELS,
     ModelUnusable,
     WeightsAltered,
     installed_in,
@@ -221,10 +220,6 @@ def test_a_model_may_come_without_its_twin(copied):
     (copied / "manifest.toml").write_text("\n".join(kept), encoding="utf-8")
 
     assert load(copied).reference_weights() is None
-
-
-def test_all_weights_together_are_under_a_megabyte():
-    assert sum(each.stat().st_size for each in REFERENCE_MODELS.rglob("*.onnx")) < 1_000_000
 
 
 def test_quantizing_leaves_the_original_alone_and_stays_close_to_it():
