@@ -1,12 +1,14 @@
-"""Run the benchmarks: `python -m benchmarks [all|end-to-end|memory] [--quick]`."""
+"""Run the benchmarks: `python -m benchmarks [all|end-to-end|memory|models] [--quick]`."""
 
 from collections.abc import Sequence
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
+from benchmarks import models
 from benchmarks.end_to_end import QUICK, SYSTEMS, Plan, Round, run_rounds
 from benchmarks.machine import facts
 from benchmarks.memory import measure
@@ -21,6 +23,7 @@ class Part(StrEnum):
     ALL = "all"
     END_TO_END = "end-to-end"
     MEMORY = "memory"
+    MODELS = "models"
 
 
 def main(
@@ -29,8 +32,17 @@ def main(
     quick: Annotated[
         bool, typer.Option("--quick", help="Fewer events, one round; writes no file.")
     ] = False,
+    fp32: Annotated[
+        list[str] | None,
+        typer.Option(help="NAME=FILE: an fp32 network that the repository lacks; for models."),
+    ] = None,
 ) -> None:
-    """Measure Nadi beside the plain build; about ten minutes."""
+    """Measure Nadi beside the plain build; about ten minutes. `models` measures the models."""
+    if part == Part.MODELS:
+        twins = dict(each.split("=", 1) for each in fp32 or [])
+        written = models.run({name: Path(file) for name, file in twins.items()}, console)
+        console.print(f"Written: {written}", soft_wrap=True)
+        return
     about = facts()
     rounds = _rounds(QUICK if quick else Plan()) if part != Part.MEMORY else []
     names = SYSTEMS if part != Part.END_TO_END else {}

@@ -127,7 +127,7 @@ class Report:
         parts = ["# Performance", _INTRODUCTION.format(day=date.today().isoformat())]  # noqa: DTZ011
         parts += [f"**{self._headline()}**", "![CPU and latency](performance.png)"]
         for title, rows in self._tables().items():
-            parts += [f"## {title}", _markdown_table(rows)]
+            parts += [f"## {title}", markdown_table(rows)]
         return "\n\n".join([*parts, _CLOSING]) + "\n"
 
 
@@ -146,7 +146,8 @@ Both wait for the disk (SQLite, `synchronous=FULL`) before they answer 202. Resu
 denied."""
 
 
-def _markdown_table(rows: Sequence[Sequence[str]]) -> str:
+def markdown_table(rows: Sequence[Sequence[str]]) -> str:
+    """Write rows as a table of Markdown; the first is its head."""
     lines = ["| " + " | ".join(row) + " |" for row in rows]
     return "\n".join([lines[0], "|---" * len(rows[0]) + "|", *lines[1:]])
 

@@ -3,7 +3,7 @@
     python examples/diabetes-risk/train.py --out my-model
 
 It writes what `nadi models quantize` and `nadi models pack` start from: `model.fp32.onnx`,
-`data.npz` (calibration and evaluation patients, with sex and age band), `golden.json`, and copies
+`evaluation.npz` (calibration and evaluation patients, with sex and age band), `golden.json`, and copies
 `manifest.toml` and `card.md`. The patients are drawn from a formula: the model is a lesson and
 nothing else.
 """
@@ -108,7 +108,7 @@ def main(
     split = np.where(np.arange(kept) < CALIBRATED_ON, "calibration", "evaluation")
     age_band = np.where(values[rest, 0] < 50, "under 50", "50 and over")  # noqa: PLR2004
     np.savez(
-        out / "data.npz",
+        out / "evaluation.npz",
         features=values[rest],
         truth=truth[rest],
         split=split,

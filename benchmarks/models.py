@@ -1,0 +1,128 @@
+"""The reference models: fp32 beside the format that is shipped, measured on this machine.
+
+Size, loading, memory and latency are measured here, each network in a process of its own, by turns
+(fp32, shipped, fp32, shipped …) so that a machine that slows down slows both. The metrics are those
+of the manifests: they need the data the models were trained on, and each `train.py` measures them
+anew. A fp32 network that is too large for the repository is named with `--fp32 NAME=FILE`.
+"""
+
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import track
+
+from benchmarks.machine import facts
+from benchmarks.report import markdown_table
+from models.manifest import Manifest
+from models.measure import Measurement, measure
+from models.registry import InstalledModel, load_installed
+from models.runtime import needs_exact_int8
+
+_ROUNDS = 3
+_MB = 1e6
+_DOC = Path(__file__).resolve().parents[1] / "docs" / "reference-models.md"
+_HEAD = (
+    *("model", "form", "kernels", "metric (95 %)", "size MB", "loads ms", "memory MB"),
+    *("p50 of 1, ms", "p50 of 16, ms"),
+)
+
+
+@dataclass(frozen=True)
+class Line:
+    """One form of one model, measured.
+
+    Attributes:
+        form: `fp32`, or the shipped format.
+        kernels: `default`, or `exact` with `session.x64quantprecision=1`.
+        metric: As the manifest has it; empty where it has none.
+        rounds: One measurement per round.
+    """
+
+    model: str
+    form: str
+    kernels: str
+    metric: str
+    rounds: Sequence[Measurement]
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        """The line as text."""
+        first = self.rounds[0]
+        return (
+            *(self.model, self.form, self.kernels, self.metric),
+            f"{first.size_bytes / _MB:.3f}",
+            _median(each.load_ms for each in self.rounds),
+            _median(each.model_mb for each in self.rounds),
+            *(_median(each.p50_ms[size] for each in self.rounds) for size in (1, 16)),
+        )
+
+
+def run(twins: Mapping[str, Path], console: Console) -> Path:
+    """Measure every reference model, print the table and write it down.
+
+    Args:
+        twins: Name of a model → its fp32 network, where the repository has none.
+        console: Where the table goes.
+
+    Returns:
+        The file it was written to.
+    """
+    lines = [
+        line
+        for model in track(list(load_installed().values()), "Models", console=console)
+        for line in _lines(model, twins.get(model.name))
+    ]
+    rows = [_HEAD, *(line.cells for line in lines)]
+    about = [("what", "value"), *facts().items()]
+    text = "\n\n".join((_INTRODUCTION, markdown_table(rows), "## Machine", markdown_table(about)))
+    _DOC.write_text(text + "\n", "utf-8")
+    console.print(markdown_table(rows), soft_wrap=True)
+    return _DOC
+
+
+def _lines(model: InstalledModel, twin: Path | None) -> list[Line]:
+    sample, _ = model.golden_cases()
+    manifest = model.manifest
+    fp32 = twin.read_bytes() if twin else model.reference_weights()
+    forms: list[tuple[str, bool, str, bytes]] = []
+    if fp32:
+        forms.append(("fp32", needs_exact_int8(), _metric(manifest, "-fp32"), fp32))
+    settings = (False, True) if "int8" in manifest.weights.format else (needs_exact_int8(),)
+    shipped = (manifest.weights.format, _metric(manifest, ""), model.weights())
+    forms += [(shipped[0], exact, *shipped[1:]) for exact in settings]
+    taken = [
+        [measure(weights, sample, exact_int8=exact) for _, exact, _, weights in forms]
+        for _ in range(_ROUNDS)
+    ]
+    return [
+        Line(model.reference, form, "exact" if exact else "default", metric, rounds)
+        for (form, exact, metric, _), rounds in zip(forms, zip(*taken, strict=True), strict=True)
+    ]
+
+
+def _metric(manifest: Manifest, suffix: str) -> str:
+    """The metric of the gate, of this form of the model."""
+    if manifest.gate is None:
+        return "exact" if not suffix else ""
+    wanted = manifest.gate.metric + suffix
+    found = next((each for each in manifest.metrics if each.name == wanted), None)
+    if found is None:
+        return ""
+    interval = f" ({found.ci95[0]:.3f} to {found.ci95[1]:.3f})" if found.ci95 else ""
+    return f"{manifest.gate.metric} {found.value:.3f}{interval}"
+
+
+def _median(values: Iterable[float]) -> str:
+    return f"{statistics.median(values):.3g}"
+
+
+_INTRODUCTION = f"""\
+# Reference models, measured
+
+Written by `python -m benchmarks models`; don't edit it by hand. One thread, medians of {_ROUNDS}
+rounds in turn. Memory is what loading and running a network adds to a process. The metrics were
+measured by each model's `train.py` on patients it was not trained on; its card says how. All of
+them are for **demonstration only**."""
