@@ -14,6 +14,7 @@ so machines with and without VNNI agree.
 Source: ONNX Runtime, "Quantize ONNX models".
 """
 
+import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -48,6 +49,10 @@ CONVOLUTION_OPERATORS = (
     "Relu",
 )
 DYNAMIC_OPERATORS = ("MatMul", "Attention", "LSTM")
+
+# Shapes can't be inferred behind operators of other domains (scikit-learn's), and so types are not
+# known either; a network's numbers are float.
+_FLOAT_WHERE_UNTOLD = {"DefaultTensorType": onnx.TensorProto.FLOAT}
 
 _QUANTIZED = {
     "DequantizeLinear",
@@ -128,6 +133,7 @@ class StaticInt8:
                 weight_type=QuantType.QInt8,
                 calibrate_method=CALIBRATIONS[self._calibration],
                 calibration_cache_path=ranges,
+                extra_options=dict(_FLOAT_WHERE_UNTOLD),
             )
             quantized = onnx.load(target)
         if kept := {*keep_fp32, *self._products}:
@@ -197,6 +203,7 @@ def dynamic_int8(
                 per_channel=True,
                 reduce_range=seven_bit,
                 weight_type=QuantType.QInt8,
+                extra_options=dict(_FLOAT_WHERE_UNTOLD),
             )
         quantized = onnx.load(target)
     return finished(quantized)
@@ -262,11 +269,15 @@ def finished(quantized: onnx.ModelProto) -> bytes:
 
 @contextmanager
 def _explained(method: str) -> Iterator[None]:
+    # The quantizer warns of each tensor whose type it takes for granted, once per use of it.
+    logging.disable(logging.WARNING)
     try:
         yield
     except Exception as error:  # the quantizer has no error type of its own
         reason = error.__cause__ or error
         raise NotQuantizable(f"{method} quantization failed: {reason}") from error
+    finally:
+        logging.disable(logging.NOTSET)
 
 
 def _named(batch: FloatArray | Tensors, graph: onnx.GraphProto) -> Tensors:

@@ -2,10 +2,9 @@
 
     python examples/diabetes-risk/train.py --out my-model
 
-It writes what `nadi models quantize` and `nadi models pack` start from: `model.fp32.onnx`,
-`evaluation.npz` (calibration and evaluation patients, with sex and age band), `golden.json`, and copies
-`manifest.toml` and `card.md`. The patients are drawn from a formula: the model is a lesson and
-nothing else.
+It writes what the next steps start from: `model.fp32.onnx`, `evaluation.npz` (calibration and
+evaluation patients, with sex and age band), `golden.json`, and copies `manifest.toml`, `card.md`
+and `LICENSE.txt`. The patients are drawn from a formula: the model is a lesson and nothing else.
 """
 
 import json
@@ -115,7 +114,7 @@ def main(
         group_sex=sex[rest],
         group_age=age_band,
     )
-    for name in ("manifest.toml", "card.md"):
+    for name in ("manifest.toml", "card.md", "LICENSE.txt"):
         shutil.copy(HERE / name, out / name)
     held_out = slice(TRAINED_ON + CALIBRATED_ON, None)
     score = roc_auc_score(truth[held_out], model.predict_proba(values[held_out])[:, 1])

@@ -257,3 +257,32 @@ def test_both_kernel_settings_agree(fp32, batch):
 
     for one, other in itertools.pairwise(settings):
         np.testing.assert_allclose(one, other, atol=1e-3)
+
+
+def test_operators_of_another_domain_stand_in_no_way_and_nothing_is_muttered(caplog):
+    """scikit-learn's scaler: types behind it can't be inferred."""
+    generator = np.random.default_rng(0)
+    weights = generator.normal(size=(4, 64)).astype(np.float32)
+    graph = helper.make_graph(
+        [
+            helper.make_node(
+                "Scaler", ["x"], ["scaled"], domain="ai.onnx.ml", offset=[0.0], scale=[1.0]
+            ),
+            helper.make_node("MatMul", ["scaled", "w"], ["y"], name="dense"),
+        ],
+        "scaled",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 4])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 64])],
+        [numpy_helper.from_array(weights, "w")],
+    )
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("ai.onnx.ml", 3)]
+    model = helper.make_model(graph, opset_imports=opsets, ir_version=8).SerializeToString()
+    cases = generator.normal(size=(32, 4)).astype(np.float32)
+
+    forms = [dynamic_int8(model), static_int8(model, [cases])]
+
+    expected = cases @ weights
+    for form in forms:
+        (answer,) = open_session(form, exact_int8=True).run(None, {"x": cases})
+        assert np.abs(answer - expected).max() < 0.1 * np.abs(expected).max()
+    assert caplog.records == []
