@@ -1,9 +1,8 @@
 """Cases whose answers are known: what a model must still answer on every machine that serves it.
 
 A case gives what the manifest feeds: `inputs` (numbers by input id, null for a missing one),
-`images` (by the name of the graph's input, a PNG in base64) or `text`; and `expected`, one row of
-the output tensor. Images and texts are encoded as in service, so a change of the encoding shows
-too.
+`image` (a PNG in base64) or `text`; and `expected`, one row of the output tensor. Images and texts
+are encoded as in service, so a change of the encoding shows too.
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,7 +26,7 @@ class GoldenCase(BaseModel):
         id: Short name.
         note: What it shows.
         inputs: Input id → value in the manifest's unit; None where it is missing.
-        images: Name of the graph's input → an image, encoded as PNG; base64 in the file.
+        image: An image, encoded as PNG; base64 in the file.
         text: A note, as plain text.
         expected: What the model answers, one number per column of its output.
     """
@@ -37,17 +36,16 @@ class GoldenCase(BaseModel):
     id: str
     note: str
     inputs: Mapping[str, float | None] | None = None
-    images: Mapping[str, Base64Bytes] | None = None
+    image: Base64Bytes | None = None
     text: str | None = None
     expected: tuple[float, ...]
 
     def fits(self, manifest: Manifest) -> bool:
         """Whether it gives exactly what the model is fed, and an answer of its shape."""
         ids = {each.id for each in manifest.inputs} if manifest.weights.input_name else None
-        images = {manifest.image.input_name} if manifest.image else None
         return (
             (None if self.inputs is None else set(self.inputs)) == ids
-            and (None if self.images is None else set(self.images)) == images
+            and (self.image is None) == (manifest.image is None)
             and (self.text is None) == (manifest.text is None)
             and len(self.expected) == manifest.output_width
         )
@@ -122,11 +120,11 @@ class _Encoder:
 
     def _image(self, case: GoldenCase) -> Tensors:
         spec = self._manifest.image
-        if spec is None or case.images is None:
+        if spec is None or case.image is None:
             return {}
         from models.images import decode, to_tensors  # noqa: PLC0415
 
-        return to_tensors(decode(case.images[spec.input_name], "image/png", spec), spec)
+        return to_tensors(decode(case.image, "image/png", spec), spec)
 
     def _text(self, case: GoldenCase) -> Tensors:
         return {} if case.text is None else self._texts.encode(case.text)

@@ -26,8 +26,7 @@ _GOLDEN = np.rint(gradient(28, 28)).astype(np.uint8)
 def write_models(folder: Path, *, with_reference: Sequence[str] = ()) -> Path:
     """Write both toys into folders of their own, beside copies of some reference models."""
     picture, note = folder / "toy-picture", folder / "toy-note"
-    shown = {"images": {"image": _text(png(_GOLDEN))}}
-    _write(picture, _picture_graph(), image_manifest, shown, _mean())
+    _write(picture, _picture_graph(), image_manifest, {"image": _text(png(_GOLDEN))}, _mean())
     _write(note, _note_graph(), text_manifest, {"text": NOTE}, 1 / 19)
     (note / "tokenizer.json").write_bytes(TOKENIZER)
     for name in with_reference:

@@ -163,4 +163,4 @@ def case_of(values: Sequence[float | None], answer: float) -> dict[str, Any]:
 
 def picture_case(png: bytes, answers: Sequence[float]) -> dict[str, Any]:
     """A golden case of an image."""
-    return {"images": {"image": base64.b64encode(png).decode()}, "expected": list(answers)}
+    return {"image": base64.b64encode(png).decode(), "expected": list(answers)}

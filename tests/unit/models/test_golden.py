@@ -73,7 +73,6 @@ def test_a_text_becomes_the_tokens_it_is_in_service():
         (NUMBERS, {"text": "Chest pain", "expected": [0.5]}),
         (NUMBERS, {"expected": [0.5]}),
         (PICTURES, {"inputs": {"a": 1, "b": 2}, "expected": [0.5]}),
-        (PICTURES, {"images": {"photo": "AAAA"}, "expected": [0.5]}),
         (GUARDED, {**picture_case(png(gradient()), [0.5]), "inputs": {"a": 1, "b": 2}}),
         (NOTES, picture_case(png(gradient()), [0.5])),
     ],
