@@ -28,38 +28,9 @@ from models.manifest import Gate
 from models.onnx_engine import OnnxEngine, open_session
 from models.registry import InstalledModel
 from models.runtime import open_engine_of
-from models.statistics import (
-    Estimate,
-    Measure,
-    Score,
-    auroc,
-    bootstrap,
-    brier,
-    calibration_error,
-    sensitivity,
-    specificity,
-)
+from models.statistics import Score
 from models.task import Task
 from models.tensors import FloatArray, Tensors, batch_size
-
-__all__ = [
-    "Answers",
-    "Estimate",
-    "EvaluationImpossible",
-    "Measure",
-    "Method",
-    "Report",
-    "Setting",
-    "answers",
-    "auroc",
-    "bootstrap",
-    "brier",
-    "calibration_error",
-    "evaluate",
-    "quantization_gap",
-    "sensitivity",
-    "specificity",
-]
 
 Setting = Literal["vnni", "avx2-exact", "avx2", "litert"]
 Method = Literal["run", "emulated", "proved"]

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from models.evaluate import (
+from models.gate import FEWEST_OF_SIDE, Verdict
+from models.statistics import (
     Estimate,
     Measure,
     auroc,
@@ -21,7 +22,6 @@ from models.evaluate import (
     sensitivity,
     specificity,
 )
-from models.gate import FEWEST_OF_SIDE, Verdict
 from models.tabular import Array, Flags
 from models.tabular_validation import FP32, RECORDED, Cohort, Validation
 

@@ -17,12 +17,12 @@ from rich.console import Console
 from rich.progress import track
 from sklearn.model_selection import StratifiedKFold
 
-from models.evaluate import answers, auroc
+from models.evaluate import answers
 from models.gate import Cases, Verdict, judge
 from models.manifest import Gate, Output
 from models.onnx_engine import open_session
 from models.quantize import static_int8
-from models.statistics import Labels, Score
+from models.statistics import Labels, Score, auroc
 from models.tabular import (
     INPUT_NAME,
     LAST_LAYER,

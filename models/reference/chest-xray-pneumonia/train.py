@@ -31,7 +31,10 @@ from rich.progress import Progress, TaskID
 from sklearn.linear_model import LogisticRegression
 
 from models import qat, qdq
-from models.evaluate import (
+from models.onnx_engine import open_session
+from models.quantize import static_int8
+from models.registry import sha256
+from models.statistics import (
     Estimate,
     Measure,
     auroc,
@@ -41,9 +44,6 @@ from models.evaluate import (
     sensitivity,
     specificity,
 )
-from models.onnx_engine import open_session
-from models.quantize import static_int8
-from models.registry import sha256
 
 HERE = Path(__file__).parent
 INPUT, OUTPUT = "image", "probability"

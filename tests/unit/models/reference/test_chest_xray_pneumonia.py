@@ -10,11 +10,11 @@ import pytest
 from PIL import Image
 
 from models import qdq
-from models.evaluate import auroc
 from models.images import decode, to_tensors
 from models.manifest import parse
 from models.onnx_engine import open_session
 from models.registry import REFERENCE_MODELS, sha256
+from models.statistics import auroc
 
 FOLDER = REFERENCE_MODELS / "chest-xray-pneumonia"
 ARCHIVE = (
