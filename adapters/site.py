@@ -22,6 +22,7 @@ from adapters.site_codes import csv_codes, read_text_file
 from adapters.site_model import (
     BearerAuth,
     LocalCode,
+    ModelRules,
     RouteEntry,
     SiteFile,
     SystemEntry,
@@ -35,6 +36,7 @@ from adapters.site_yaml import SiteInvalid, read_yaml
 from gateway.core.errors import ConfigurationError
 from gateway.core.routing import Route, leading_type
 from gateway.settings import environment
+from models.signature import Trust
 
 __all__ = [
     "Secret",
@@ -122,6 +124,7 @@ class Site:
     Attributes:
         version: Version under which it was applied; 0 when it was only read from a file.
         local_codes: (system, code) as the hospital writes it -> (system, code) in LOINC.
+        trust: Whose model packages are taken.
     """
 
     name: str = ""
@@ -129,6 +132,7 @@ class Site:
     systems: Mapping[str, System] = field(default_factory=dict)
     routes: tuple[Route, ...] = ()
     local_codes: Mapping[tuple[str, str], tuple[str, str]] = field(default_factory=dict)
+    trust: Trust = field(default_factory=Trust)
 
     def route(self, name: str) -> Route | None:
         """Give a route by its name."""
@@ -272,7 +276,19 @@ def _site(file: SiteFile, rows: list[LocalCode], version: int) -> Site:
     routes = tuple(_route(name, entry) for name, entry in file.routes.items())
     rows = [*file.codes.map, *rows]
     codes = {(row.system, row.code): (_LOINC, row.loinc) for row in rows}
-    return Site(name=file.site, version=version, systems=systems, routes=routes, local_codes=codes)
+    return Site(
+        name=file.site,
+        version=version,
+        systems=systems,
+        routes=routes,
+        local_codes=codes,
+        trust=_trust(file.models),
+    )
+
+
+def _trust(rules: ModelRules) -> Trust:
+    signers = {signer.key: signer.name for signer in rules.signers}
+    return Trust(signers, frozenset(rules.allow_operator_domains))
 
 
 def _system(name: str, entry: SystemEntry) -> System:

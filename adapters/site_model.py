@@ -10,7 +10,17 @@ is asked for by name or not at all.
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    field_validator,
+)
+
+from gateway.core.model_register import BUILT_IN
+from models.signature import KeyUnusable, public_key
 
 SCHEMA_ID = "https://nadi.health/schema/site.schema.json"
 
@@ -174,13 +184,58 @@ class CodeMap(_Part):
     map: list[LocalCode] = Field([], description="The same, written out.")
 
 
+def _check_key(written: str) -> str:
+    try:
+        public_key(written)
+    except KeyUnusable as error:
+        raise ValueError(str(error)) from error
+    return written
+
+
+def _check_signer(name: str) -> str:
+    if name == BUILT_IN:
+        raise ValueError(f"'{BUILT_IN}' is the name of what comes with Nadi; choose another")
+    return name
+
+
+class SignerEntry(_Part):
+    """Somebody whose model packages are taken."""
+
+    name: Annotated[Name, AfterValidator(_check_signer)] = Field(
+        description="What the register calls the signer."
+    )
+    key: Annotated[str, AfterValidator(_check_key)] = Field(
+        description="The signer's public key, as `nadi models key new` prints it."
+    )
+
+
+class ModelRules(_Part):
+    """Whose model packages are taken, and what they may contain."""
+
+    signers: list[SignerEntry] = Field([], description="Whose packages may be imported.")
+    allow_operator_domains: list[Annotated[str, StringConstraints(min_length=1)]] = Field(
+        [], description="Domains of operators beyond the runtime's own that a network may use."
+    )
+
+    @field_validator("signers")
+    @classmethod
+    def _keys_differ(cls, signers: list[SignerEntry]) -> list[SignerEntry]:
+        if len({each.key for each in signers}) < len(signers):
+            raise ValueError("a key stands there twice")
+        return signers
+
+
 class SiteFile(_Part):
-    """A site: its systems, its routes and its local codes."""
+    """A site: its systems, its routes, its local codes, and whose models it takes."""
 
     site: Name = Field(description="Name of the site.")
     systems: dict[Name, SystemEntry] = Field(min_length=1)
     routes: dict[Name, RouteEntry] = Field({})
     codes: CodeMap = Field(CodeMap(csv=None, map=[]), description="Local codes and their LOINC.")
+    models: ModelRules = Field(
+        ModelRules(signers=[], allow_operator_domains=[]),
+        description="Whose model packages may be imported.",
+    )
 
 
 def site_schema() -> dict[str, Any]:

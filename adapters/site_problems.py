@@ -104,6 +104,8 @@ def _models_by_place() -> dict[Path, type[BaseModel]]:
         ("routes", "*", "sink"): model.SinkRule,
         ("codes",): model.CodeMap,
         ("codes", "map", "*"): model.LocalCode,
+        ("models",): model.ModelRules,
+        ("models", "signers", "*"): model.SignerEntry,
     }
 
 

@@ -142,6 +142,11 @@ class Weights(Part):
     operator_domains: tuple[Text, ...] = ()
 
     @property
+    def is_quantized(self) -> bool:
+        """Whether the gate has to say that it is still the model."""
+        return not self.format.endswith("fp32")
+
+    @property
     def is_tflite(self) -> bool:
         """Whether LiteRT runs it; ONNX Runtime otherwise."""
         return self.format.startswith("tflite")

@@ -10,7 +10,8 @@ somebody who is trusted, and nothing is read that is too large:
 4. manifest: readable, and naming exactly these files;
 5. validity: it may be used on this day;
 6. contents: no pickle anywhere, and text is text;
-7. network: what it is made of, and its inputs and outputs (`models.network_check`).
+7. evaluation: the report says that these weights passed the manifest's gate;
+8. network: what it is made of, and its inputs and outputs (`models.network_check`).
 
 What it answers is tried by `models.runtime`, which a data scientist's laptop need not have.
 """
@@ -24,6 +25,7 @@ from datetime import date
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from models import archive
 from models.archive import Archive
@@ -34,6 +36,7 @@ from models.refusals import (
     FileAltered,
     FileMissing,
     FileUnexpected,
+    GateNotPassed,
     ManifestRefused,
     NotText,
     OutsideValidity,
@@ -112,6 +115,7 @@ def pack(folder: Path, key: Ed25519PrivateKey, target: Path) -> str:
     files = {name: _read(folder, name) for name in manifest.files}
     _insist_on_these(manifest, {name: sha256(content) for name, content in files.items()})
     _check_contents(manifest, files.__getitem__)
+    _check_evaluation(manifest, files.__getitem__)
     _check_network(manifest, files.__getitem__, manifest.weights.operator_domains)
     return seal(files, key, target)
 
@@ -159,6 +163,7 @@ def verified(
         told("validity", _check_validity(manifest, day))
         _check_contents(manifest, opened.read)
         told("contents", "text is text, no pickles")
+        told("evaluation", _check_evaluation(manifest, opened.read))
         _check_network(manifest, opened.read, trust.operator_domains)
         told("network", f"{manifest.weights.format}, with the manifest's inputs and outputs")
         yield Package(manifest, sums, signature, signer, opened)
@@ -208,10 +213,10 @@ def _manifest(content: bytes) -> Manifest:
         raise ManifestRefused(
             f"{MANIFEST_FILE}: licence_file: a package carries its licence's text; name the file"
         )
-    if manifest.evaluation is None:
+    if manifest.weights.is_quantized and not (manifest.evaluation and manifest.gate):
         raise ManifestRefused(
-            f"{MANIFEST_FILE}: evaluation: a package carries the report that its gate was passed; "
-            "`nadi models evaluate` writes it"
+            f"{MANIFEST_FILE}: evaluation: a package of quantized weights carries the report that "
+            "they passed its [gate]; `nadi models evaluate` writes it"
         )
     return manifest
 
@@ -288,6 +293,37 @@ def _is_old_pickle(content: bytes) -> bool:
     except (ValueError, IndexError):  # no pickle: an unknown operation, or its argument is none
         return False
     return bool(names & {"GLOBAL", "REDUCE", "INST", "OBJ", "BUILD"})
+
+
+class _Evaluation(BaseModel):
+    """What counts of the report that `nadi models evaluate` writes."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    accepted: bool
+    weights_sha256: str
+    gate: dict[str, object]
+    reasons: tuple[str, ...] = ()
+
+
+def _check_evaluation(manifest: Manifest, read: Callable[[str], bytes]) -> str:
+    """Insist that the report is about these weights and this gate, and accepts them."""
+    if manifest.evaluation is None:
+        return "none is needed: the weights are not quantized"
+    mend = f"{manifest.evaluation}: evaluate the model again with `nadi models evaluate`"
+    try:
+        found = _Evaluation.model_validate_json(read(manifest.evaluation))
+    except ValidationError as error:
+        raise GateNotPassed(f"{mend}; it is no report of the gate") from error
+    if found.weights_sha256 != manifest.weights.sha256:
+        raise GateNotPassed(f"{mend}; it is about other weights")
+    if manifest.gate is None or found.gate != manifest.gate.model_dump(mode="json"):
+        raise GateNotPassed(f"{mend}; it judged by another gate than the manifest's")
+    if not found.accepted:
+        raise GateNotPassed(
+            f"{manifest.evaluation}: the gate refused these weights: {' '.join(found.reasons)}"
+        )
+    return f"the gate was passed: {manifest.gate.metric}"
 
 
 def _check_network(

@@ -134,6 +134,12 @@ class NotText(PackageRefused):
     check = "contents"
 
 
+class GateNotPassed(PackageRefused):
+    """Nothing shows that the quantized network is still the model."""
+
+    check = "evaluation"
+
+
 class NetworkUnreadable(PackageRefused):
     """The weights are no valid network of the format that the manifest names."""
 

@@ -101,9 +101,9 @@ class Signature(BaseModel):
         name = trust.signers.get(self.key)
         if name is None:
             raise SignerUnknown(
-                f"key {self.key_id} is not on the list of signers. If you trust its owner, add "
-                f"this key, as its owner tells it to you, to `models.signers` of the site file: "
-                f"{self.key}"
+                f"key {self.key_id} ({self.key}) is not on the list of signers. If you trust its "
+                "owner, compare it with the key that the owner tells you, and add that to "
+                "`models.signers` of the site file"
             )
         return name
 

@@ -4,13 +4,14 @@ Everything is real: the weights, the keys, the signatures. What is wrong with a 
 it by whoever makes it, and signed by a trusted key where the signature is not the point.
 """
 
+import json
 from datetime import date
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from models.checksums import sha256
-from models.manifest import parse
+from models.manifest import Manifest, parse
 from models.package import seal
 from models.registry import REFERENCE_MODELS
 from models.signature import Trust, written_key
@@ -24,7 +25,7 @@ WEIGHTS = "model.onnx"
 
 _CKD_RISK = REFERENCE_MODELS / "ckd-risk"
 _LICENCE = Path(__file__).resolve().parents[1] / "LICENSE"
-_EVALUATION = b'{"accepted": true}\n'
+_GATE = '[gate]\nmetric = "auroc"\n\n'
 
 
 def files(*, version: str = "1.0.0", **changed: bytes | None) -> dict[str, bytes]:
@@ -37,9 +38,11 @@ def files(*, version: str = "1.0.0", **changed: bytes | None) -> dict[str, bytes
     text = (_CKD_RISK / "manifest.toml").read_text(encoding="utf-8")
     manifest = parse(text)
     found = {name: (_CKD_RISK / name).read_bytes() for name in manifest.files}
+    if manifest.gate is None:
+        text = text.replace("[weights]", f"{_GATE}[weights]", 1)
     if manifest.evaluation is None:
         text = text.replace("\ngolden = ", '\nevaluation = "evaluation.json"\ngolden = ', 1)
-        found["evaluation.json"] = _EVALUATION
+    found["evaluation.json"] = evaluation(parse(text))
     if manifest.licence_file is None:
         text = text.replace("\ngolden = ", '\nlicence_file = "LICENSE"\ngolden = ', 1)
         found["LICENSE"] = _LICENCE.read_bytes()
@@ -49,6 +52,18 @@ def files(*, version: str = "1.0.0", **changed: bytes | None) -> dict[str, bytes
     for name in [name for name, content in changed.items() if content is None]:
         del found[name.replace("_", ".")]
     return found
+
+
+def evaluation(manifest: Manifest, **changed: object) -> bytes:
+    """Give a report that the gate was passed, as far as a package is asked for it."""
+    told = {
+        "report_version": 1,
+        "accepted": True,
+        "reasons": [],
+        "weights_sha256": manifest.weights.sha256,
+        "gate": manifest.gate.model_dump(mode="json") if manifest.gate else {},
+    }
+    return json.dumps({**told, **changed}).encode("utf-8")
 
 
 def with_weights(content: bytes, *, twin: bool = True, **changed: str) -> dict[str, bytes]:
@@ -67,7 +82,9 @@ def with_weights(content: bytes, *, twin: bool = True, **changed: str) -> dict[s
     for key, whole in {"sha256": f'sha256 = "{sha256(content)}"', **changed}.items():
         (place,) = [index for index, line in enumerate(lines) if line.startswith(f"{key} = ")]
         lines[place] = whole
-    found["manifest.toml"] = ("\n".join(lines) + "\n").encode("utf-8")
+    text = "\n".join(lines) + "\n"
+    found["manifest.toml"] = text.encode("utf-8")
+    found["evaluation.json"] = evaluation(parse(text))
     return found
 
 

@@ -30,7 +30,7 @@ from gateway.cli.context import (
     table,
 )
 from gateway.cli.machine import Machine, look
-from gateway.cli.models import installed
+from gateway.cli.models_installed import installed
 from gateway.cli.probe import Probe, probe
 from models.measure import MeasuringFailed, measure
 from models.registry import InstalledModel, ModelUnusable

@@ -48,7 +48,7 @@ _LAST = ("audit_events", "audit_leaves", "audit_checkpoints", "checkpoint file")
 _ROW_WIDTH = 36
 #: Steps that somebody outside asked for.
 _CALLED = frozenset(
-    {"receive", "read", "query", "configure", "credential", "sign-in-failure", "forbid"}
+    {"receive", "read", "query", "configure", "credential", "model", "sign-in-failure", "forbid"}
 )
 _TOLD = (
     "route",
@@ -238,7 +238,7 @@ def _about(row: AuditRow) -> str:
         return claim.resource_type
     if row.event in ("deliver", "fetch"):
         named.insert(0, f"{'to' if row.event == 'deliver' else 'from'} {claim.agents[0]}")
-    if row.event == "infer":
+    if row.event in ("infer", "model"):
         named.insert(0, f"model {claim.names.get(MODEL_SYSTEM, '')}")
     return ", ".join(named)
 

@@ -29,7 +29,7 @@ from gateway.cli.context import (
 )
 from gateway.cli.healthy import is_healthy
 from gateway.cli.machine import SLOW_FSYNC_MS, ClockState, clock_state, time_fsync
-from gateway.cli.models import Installed, installed, library, matched
+from gateway.cli.models_installed import Installed, installed, library, matched
 from gateway.cli.processes import broker_program
 from gateway.core.clock import utc_now
 from gateway.core.errors import GatewayError

@@ -24,7 +24,7 @@ from gateway.cli.context import (
     out,
     settings_for,
 )
-from gateway.cli.models import library
+from gateway.cli.models_installed import library
 from gateway.cli.site import put_in_force
 from gateway.core import audit
 from gateway.core.model_register import BUILT_IN, ModelConflict, card_of

@@ -27,7 +27,7 @@ from gateway.cli.context import (
     table,
 )
 from gateway.cli.explanation import Explainer, Explanation
-from gateway.cli.models import installed
+from gateway.cli.models_installed import installed
 from gateway.cli.patients import record_search
 from gateway.cli.sample import Sample, read_sample
 from gateway.core.errors import ConfigurationError, ContentError

@@ -149,7 +149,7 @@ def _short(value: object) -> str:
 
 
 def _without_model(site: Site, settings: Settings) -> list[Route]:
-    from gateway.cli.models import installed  # noqa: PLC0415 - reads the packages' manifests
+    from gateway.cli.models_installed import installed  # noqa: PLC0415 - reads the packages' manifests
 
     names = installed(settings).names
     return [route for route in site.routes if route.model not in names]

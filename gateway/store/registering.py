@@ -65,23 +65,25 @@ def register(uow: UnitOfWork, card: Card, actor: Actor) -> Entry:
         ModelRetired: This digest was retired.
         ModelConflict: Another digest is active under this name and version.
     """
-    known = uow.models.get(card.digest)
+    known, other = _look(uow, card)
     if known is not None:
-        if known.state is ModelState.RETIRED:
-            raise ModelRetired(
-                f"{card.reference} with this content was retired ({known.reason}) and never runs "
-                "again; give what is to replace it a new version."
-            )
         return Entry(known, is_new=False)
-    other = uow.models.find(card.name, card.version)
-    if other is not None and other.card.digest == card.digest:
-        # Another process registered it between the two looks.
-        return Entry(other, is_new=False)
     if other is not None:
-        _make_room(uow, card, other, actor)
+        why = f"Replaced by {card.digest[:16]}, which came with Nadi."
+        retire(uow, other.card.digest, why, actor)
     line = uow.models.add(card, actor.name)
     uow.audit(_recorded(uow, card, actor, is_added=True))
     return Entry(line, is_new=True, replaced=other)
+
+
+def insist_on_room(uow: UnitOfWork, card: Card) -> None:
+    """Ask the register before anything is written whether it would take a model.
+
+    Raises:
+        ModelRetired: This digest was retired.
+        ModelConflict: Another digest is active under this name and version.
+    """
+    _look(uow, card)
 
 
 def retire(uow: UnitOfWork, digest: str, reason: str, actor: Actor) -> int:
@@ -100,15 +102,25 @@ def retire(uow: UnitOfWork, digest: str, reason: str, actor: Actor) -> int:
     return sum(_stop(uow, jobs, reason, actor) for jobs in _waiting(uow, digest))
 
 
-def _make_room(uow: UnitOfWork, card: Card, other: RegisteredModel, actor: Actor) -> None:
-    """Retire the built-in model that a newer Nadi brings anew under the same version."""
+def _look(uow: UnitOfWork, card: Card) -> tuple[RegisteredModel | None, RegisteredModel | None]:
+    """Give the line that the digest has, or else the built-in one that it would replace."""
+    known = uow.models.get(card.digest)
+    if known is not None and known.state is ModelState.RETIRED:
+        raise ModelRetired(
+            f"{card.reference} with this content was retired ({known.reason}) and never runs "
+            "again; give what is to replace it a new version."
+        )
+    other = known or uow.models.find(card.name, card.version)
+    if other is None or other.card.digest == card.digest:
+        # Another process may have registered it between the two looks.
+        return other, None
     if other.card.signer != BUILT_IN or card.signer != BUILT_IN:
         raise ModelConflict(
             f"{card.reference} is registered with another content "
             f"({other.card.digest[:16]}, by {other.card.signer}). A version means one content: "
             "give the new one another version, or retire the old one first."
         )
-    retire(uow, other.card.digest, f"Replaced by {card.digest[:16]}, which came with Nadi.", actor)
+    return None, other
 
 
 def _recorded(

@@ -3,6 +3,7 @@
 import io
 import pickle
 import pickletools
+import re
 import zipfile
 from datetime import date
 
@@ -13,12 +14,14 @@ from hypothesis import strategies as st
 
 from models import archive, package
 from models.checksums import SUMS_FILE, digest_of, sha256, sums_text
+from models.manifest import parse
 from models.package import pack, verified
 from models.refusals import (
     ExternalData,
     FileAltered,
     FileMissing,
     FileUnexpected,
+    GateNotPassed,
     ManifestRefused,
     NetworkUnreadable,
     NotText,
@@ -39,6 +42,7 @@ from tests.packages import (
     STRANGER,
     TRUST,
     WEIGHTS,
+    evaluation,
     files,
     folder_of,
     sealed,
@@ -115,6 +119,7 @@ def test_every_check_that_passed_is_told_in_order(path):
         "manifest",
         "validity",
         "contents",
+        "evaluation",
         "network",
     ]
     assert digest in dict(told)["files"]
@@ -268,7 +273,7 @@ def test_a_manifest_that_is_not_complete_enough_is_refused(key, path, tmp_path):
     kept = [line for line in lines if not line.startswith(f"{key} = ")]
     content["manifest.toml"] = "\n".join(kept).encode()
 
-    with pytest.raises(ManifestRefused, match=f"{key}: a package carries"):
+    with pytest.raises(ManifestRefused, match=f"{key}: a package"):
         verify(sealed(content, path))
     with pytest.raises(ManifestRefused, match=key):
         pack(folder_of(content, tmp_path / "model"), KEY, path)
@@ -292,6 +297,47 @@ def test_a_model_is_taken_within_its_validity_only(day, said, path):
         return
     with pytest.raises(OutsideValidity, match=said):
         verify(path, day=day)
+
+
+# --- the gate -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"accepted": False, "reasons": ["It lost too much."]}, "refused these weights: It lost"),
+        ({"weights_sha256": "0" * 64}, "about other weights"),
+        ({"gate": {"metric": "auroc", "max_loss": 0.5}}, "another gate than the manifest's"),
+        ({"accepted": "perhaps"}, "no report of the gate"),
+    ],
+)
+def test_weights_that_did_not_pass_their_gate_are_refused(changed, said, path, tmp_path):
+    content = files()
+    report = evaluation(parse(content["manifest.toml"].decode()), **changed)
+    content["evaluation.json"] = report
+
+    with pytest.raises(GateNotPassed, match=said):
+        verify(sealed(content, path))
+    with pytest.raises(GateNotPassed, match=said):
+        pack(folder_of(content, tmp_path / "model"), KEY, path)
+
+
+def test_quantized_weights_without_a_gate_are_refused(path):
+    content = files()
+    text = content["manifest.toml"].decode()
+    without = re.sub(r"^\[gate\]\n(?:[^\[].*\n|\n)*", "", text, flags=re.MULTILINE)
+
+    with pytest.raises(ManifestRefused, match="evaluation: a package of quantized weights"):
+        verify(sealed({**content, "manifest.toml": without.encode()}, path))
+
+
+def test_weights_that_are_not_quantized_need_no_report(path):
+    content = with_weights(files()["model.fp32.onnx"], twin=False, format='format = "onnx-fp32"')
+    text = content["manifest.toml"].decode()
+    del content["evaluation.json"]
+    content["manifest.toml"] = text.replace('evaluation = "evaluation.json"\n', "").encode()
+
+    assert "not quantized" in dict(verify(sealed(content, path))[1])["evaluation"]
 
 
 # --- contents and network -------------------------------------------------------------------

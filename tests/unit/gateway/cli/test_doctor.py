@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 from gateway.cli import doctor
 from gateway.cli.doctor import Verdict, examine
 from gateway.cli.main import app
-from gateway.cli.models import installed
+from gateway.cli.models_installed import installed
 from gateway.cli.prepare import prepare_data
 from gateway.settings import Settings
 from models.registry import REFERENCE_MODELS
