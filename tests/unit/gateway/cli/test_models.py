@@ -292,8 +292,8 @@ def test_a_retired_model_stops_its_queue_and_leaves_its_routes_without_a_model(
     nadi.receive(creatinine("p1"))
     with nadi.store.write() as uow:
         # the installation of the tests admits under a digest of its own
-        digest = uow.models.in_service()[0][2]
-        uow.connection.exec_driver_sql(f"update jobs set model_digest = '{digest}'")  # noqa: S608
+        (digest,) = [each[2] for each in uow.models.in_service() if each[0] == "ckd-risk"]
+        uow.connection.exec_driver_sql("update jobs set model_digest = ?", (digest,))
 
     done = json.loads(run("retire", "ckd-risk@1.0.0", "--reason", "Recalled.", "--json").stdout)
 
