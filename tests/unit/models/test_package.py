@@ -325,7 +325,7 @@ def test_weights_that_did_not_pass_their_gate_are_refused(changed, said, path, t
 def test_quantized_weights_without_a_gate_are_refused(path):
     content = files()
     text = content["manifest.toml"].decode()
-    without = re.sub(r"^\[gate\]\n(?:[^\[].*\n|\n)*", "", text, flags=re.MULTILINE)
+    without = re.sub(r"^\[gate\]\n(?:[^\[\n].*\n|\n)*", "", text, flags=re.MULTILINE)
 
     with pytest.raises(ManifestRefused, match="evaluation: a package of quantized weights"):
         verify(sealed({**content, "manifest.toml": without.encode()}, path))
