@@ -11,7 +11,6 @@ Source: RFC 8032 (Ed25519); RFC 7468 and RFC 8410 (the file of a private key).
 """
 
 import base64
-import binascii
 import hashlib
 import json
 import os
@@ -84,9 +83,8 @@ class Signature(BaseModel):
             SignatureBad: It was not.
         """
         try:
-            public = public_key(self.key)
-            public.verify(base64.b64decode(self.signature, validate=True), _signed(digest))
-        except (KeyUnusable, binascii.Error, InvalidSignature) as error:
+            public_key(self.key).verify(_decoded(self.signature), _signed(digest))
+        except (KeyUnusable, ValueError, InvalidSignature) as error:
             raise SignatureBad(
                 f"the signature of key {self.key_id} is not one of this content; "
                 "fetch the package again from its maker"
@@ -145,8 +143,7 @@ def public_key(written: str) -> Ed25519PublicKey:
         KeyUnusable: It is not written as `written_key` writes one.
     """
     try:
-        raw = base64.b64decode(written.removeprefix(_PREFIX), validate=True)
-        key = Ed25519PublicKey.from_public_bytes(raw)
+        key = Ed25519PublicKey.from_public_bytes(_decoded(written.removeprefix(_PREFIX)))
     except ValueError as error:
         raise KeyUnusable(f"not a public key: {_PREFIX} and 44 characters are expected") from error
     if written_key(key) != written:
@@ -200,6 +197,18 @@ def read_key(path: Path) -> Ed25519PrivateKey:
     if not isinstance(key, Ed25519PrivateKey):
         raise KeyUnusable(f"{path} holds no Ed25519 key; `nadi models key new FILE` makes one")
     return key
+
+
+def _decoded(written: str) -> bytes:
+    """Read base64 in its one canonical form: the last character may hide bits that say nothing.
+
+    Raises:
+        ValueError: It is not in this form.
+    """
+    raw = base64.b64decode(written, validate=True)
+    if base64.b64encode(raw).decode("ascii") != written:
+        raise ValueError("not canonical base64")
+    return raw
 
 
 def _signed(digest: str) -> bytes:

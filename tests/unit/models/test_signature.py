@@ -78,6 +78,15 @@ def test_any_changed_byte_of_a_signature_is_refused(data):
         read_signature(bytes(content)).insist_on(DIGEST)
 
 
+def test_bits_that_say_nothing_are_no_second_signature():
+    written = SIGNED.signature
+    hidden = written[:-3] + chr(ord(written[-3]) + 1) + "=="
+    assert base64.b64decode(hidden) == base64.b64decode(written)
+
+    with pytest.raises(SignatureBad):
+        SIGNED.model_copy(update={"signature": hidden}).insist_on(DIGEST)
+
+
 @pytest.mark.parametrize(
     "changed",
     [{"more": 1}, {"key_id": "0" * 16}, {"signature": 7}, {"key": "rsa:AAAA"}],
