@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Literal, Protocol, cast
 
 from ruamel.yaml import YAML
+from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 
 from adapters.site_codes import csv_codes, read_text_file
 from adapters.site_model import (
@@ -184,7 +185,11 @@ def self_contained(text: str, *, source: str = "site.yaml", folder: Path) -> str
     tree = yaml.load(text)
     codes = tree["codes"]
     del codes["csv"]
-    written = [{key: str(value) for key, value in row.model_dump().items()} for row in rows]
+    # In quotes: a code may begin with what means something in YAML, such as a question mark.
+    written = [
+        {key: DoubleQuotedScalarString(value) for key, value in row.model_dump().items()}
+        for row in rows
+    ]
     codes["map"] = [*codes.get("map", []), *written]
     out = io.StringIO()
     yaml.dump(tree, out)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import jsonschema
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
@@ -292,6 +292,7 @@ code_texts = st.text(
 
 @settings(deadline=None, max_examples=20)
 @given(st.sets(code_texts.map(str.strip).filter(bool), max_size=5))
+@example({"?0", "- x", "#1", "'", '"'})
 def test_embedded_codes_come_back_as_they_were(codes):
     with _csv_folder(codes) as folder:
         whole = self_contained(f"{SITE}codes: {{csv: codes.csv}}\n", folder=folder)
