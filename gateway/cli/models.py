@@ -7,6 +7,7 @@ from rich.markup import escape
 
 from gateway.cli.context import AsJson, DataDir, err, explained, fail, noun, out, print_json, table
 from gateway.cli.context import settings_for as settings
+from gateway.cli.models_convert import convert
 from gateway.cli.models_evaluate import evaluate
 from gateway.cli.models_installed import installed
 from gateway.cli.models_package import key, pack, verify
@@ -71,6 +72,7 @@ def show(
 
 app.command()(quantize)
 app.command()(evaluate)
+app.command()(convert)
 app.add_typer(key, name="key")
 app.command()(pack)
 app.command()(verify)
