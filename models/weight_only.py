@@ -9,6 +9,7 @@ Source: ONNX Runtime, "Contrib Operators": MatMulNBits and GatherBlockQuantized.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -24,14 +25,48 @@ Bits = Literal[4, 8]
 ByteArray = npt.NDArray[np.uint8]
 
 _DOMAIN = "com.microsoft"
+_BYTE = 8
 _LEAST_BLOCK = 16
 _BLOCKS: dict[Bits, int] = {4: 32, 8: 128}
 _INT8_PRODUCTS = 4
 _MATRIX = 2
 
 
+@dataclass(frozen=True)
+class Blocks:
+    """How weights are cut into blocks and stored.
+
+    Attributes:
+        bits: Of a weight as it is stored.
+        size: Of a block of a matrix; the usual one for these bits when absent. Activations are
+            rounded in blocks of the same size, so smaller ones are more faithful, and larger files.
+        seven_bit: Use levels 0 to 127 of a byte only. Two products with a signed 8-bit activation
+            then fit into 16 bits (2 x 127 x 127 = 32,258), whatever the kernel.
+    """
+
+    bits: Bits = 8
+    size: int | None = None
+    seven_bit: bool = False
+
+    @property
+    def most(self) -> int:
+        """The highest level of a weight."""
+        return 2 ** (7 if self.seven_bit and self.bits == _BYTE else self.bits) - 1
+
+    def size_for(self, length: int) -> int:
+        """The largest power of two that is wanted and not longer than the axis needs."""
+        needed = 1 << max(0, length - 1).bit_length()
+        return max(_LEAST_BLOCK, min(self.size or _BLOCKS[self.bits], needed))
+
+
 def weight_only(
-    model: bytes, *, bits: Bits = 8, keep_fp32: Sequence[str] = (), least_weights: int = 4096
+    model: bytes,
+    *,
+    bits: Bits = 8,
+    keep_fp32: Sequence[str] = (),
+    least_weights: int = 4096,
+    block: int | None = None,
+    seven_bit: bool = False,
 ) -> bytes:
     """Quantize large matrices and tables.
 
@@ -40,11 +75,14 @@ def weight_only(
         bits: Of a weight.
         keep_fp32: Names of nodes to leave alone.
         least_weights: Smaller matrices are not worth it.
+        block: Weights of one block, of matrices and tables; see `Blocks`.
+        seven_bit: Keep to levels that no kernel can saturate with; see `Blocks`.
 
     Raises:
         NotQuantizable: There is nothing to quantize.
     """
-    return _rewritten(model, {"MatMul", "Gather"}, bits, keep_fp32, least_weights)
+    blocks = Blocks(bits, block, seven_bit)
+    return _rewritten(model, {"MatMul", "Gather"}, blocks, keep_fp32, least_weights)
 
 
 def compact_tables(model: bytes, *, bits: Bits = 8, least_weights: int = 4096) -> bytes:
@@ -58,18 +96,16 @@ def compact_tables(model: bytes, *, bits: Bits = 8, least_weights: int = 4096) -
     Raises:
         NotQuantizable: There is no such table, and nothing else is quantized.
     """
-    return _rewritten(model, {"Gather"}, bits, (), least_weights)
+    return _rewritten(model, {"Gather"}, Blocks(bits), (), least_weights)
 
 
-def blocks_of(
-    rows: FloatArray, *, bits: Bits, size: int
-) -> tuple[ByteArray, FloatArray, ByteArray]:
+def blocks_of(rows: FloatArray, *, size: int, most: int) -> tuple[ByteArray, FloatArray, ByteArray]:
     """Quantize each row in blocks.
 
     Args:
         rows: float32 of shape (n, k).
-        bits: Of a weight.
         size: Of a block; the last one is filled up with 0.
+        most: The highest level.
 
     Returns:
         Levels uint8 (n, blocks, size); scales float32 (n, blocks); zero points uint8 (n, blocks). A
@@ -79,7 +115,6 @@ def blocks_of(
     filled = np.pad(rows, ((0, 0), (0, count * size - rows.shape[1])))
     blocks = filled.reshape(len(rows), count, size)
     low, high = np.minimum(blocks.min(axis=2), 0), np.maximum(blocks.max(axis=2), 0)
-    most = 2**bits - 1
     scales = ((high - low) / most).astype(np.float32)
     scales[scales == 0] = 1
     zeros = np.rint(-low / scales)
@@ -89,7 +124,7 @@ def blocks_of(
 
 def packed(levels: ByteArray, *, bits: Bits) -> ByteArray:
     """Put two 4-bit levels of the last axis into a byte, the first into the low half."""
-    if bits == 8:  # noqa: PLR2004 - a byte
+    if bits == _BYTE:
         return levels
     if levels.shape[-1] % 2:
         levels = np.pad(levels, [(0, 0)] * (levels.ndim - 1) + [(0, 1)])
@@ -98,7 +133,7 @@ def packed(levels: ByteArray, *, bits: Bits) -> ByteArray:
 
 
 def _rewritten(
-    model: bytes, operators: set[str], bits: Bits, keep_fp32: Sequence[str], least_weights: int
+    model: bytes, operators: set[str], blocks: Blocks, keep_fp32: Sequence[str], least_weights: int
 ) -> bytes:
     network = ONNXModel(loaded(model, keep_fp32))
     if "MatMul" in operators:
@@ -108,7 +143,7 @@ def _rewritten(
         if node.op_type in operators and node.name not in kept:
             values = _matrix(network, node)
             if values is not None and values.size >= least_weights:
-                _REWRITE[node.op_type](network, node, values, bits)
+                _REWRITE[node.op_type](network, node, values, blocks)
     network.clean_initializers()
     network.set_opset_import(_DOMAIN, 1)
     network.topological_sort()
@@ -124,10 +159,10 @@ def _matrix(network: ONNXModel, node: onnx.NodeProto) -> FloatArray | None:
 
 
 def _rewrite_matmul(
-    network: ONNXModel, node: onnx.NodeProto, values: FloatArray, bits: Bits
+    network: ONNXModel, node: onnx.NodeProto, values: FloatArray, blocks: Blocks
 ) -> None:
-    size = _block_size(values.shape[0], bits)
-    levels, scales, zeros = blocks_of(values.T, bits=bits, size=size)
+    bits, size = blocks.bits, blocks.size_for(values.shape[0])
+    levels, scales, zeros = blocks_of(values.T, size=size, most=blocks.most)
     names = _add_blocks(
         network, node, (packed(levels, bits=bits), scales, packed(zeros, bits=bits))
     )
@@ -150,13 +185,13 @@ def _rewrite_matmul(
 
 
 def _rewrite_gather(
-    network: ONNXModel, node: onnx.NodeProto, values: FloatArray, bits: Bits
+    network: ONNXModel, node: onnx.NodeProto, values: FloatArray, blocks: Blocks
 ) -> None:
     axis = next((each.i for each in node.attribute if each.name == "axis"), 0)
-    size = _block_size(values.shape[1], bits)
+    bits, size = blocks.bits, blocks.size_for(values.shape[1])
     if axis != 0 or values.shape[1] % size:
         return
-    levels, scales, zeros = blocks_of(values, bits=bits, size=size)
+    levels, scales, zeros = blocks_of(values, size=size, most=blocks.most)
     table, scales_name, zeros_name = _add_blocks(
         network,
         node,
@@ -180,16 +215,10 @@ def _rewrite_gather(
 
 
 _WEIGHTS = {"MatMul": 1, "Gather": 0}
-_REWRITE: dict[str, Callable[[ONNXModel, onnx.NodeProto, FloatArray, Bits], None]] = {
+_REWRITE: dict[str, Callable[[ONNXModel, onnx.NodeProto, FloatArray, Blocks], None]] = {
     "MatMul": _rewrite_matmul,
     "Gather": _rewrite_gather,
 }
-
-
-def _block_size(length: int, bits: Bits) -> int:
-    """The largest power of two that is wanted and not longer than the axis needs."""
-    needed = 1 << max(0, length - 1).bit_length()
-    return max(_LEAST_BLOCK, min(_BLOCKS[bits], needed))
 
 
 def _add_blocks(

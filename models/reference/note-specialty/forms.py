@@ -14,7 +14,7 @@ import onnx
 
 from models.measure import Measurement, measure
 from models.quantize import dynamic_int8
-from models.runtime import open_session
+from models.onnx_engine import open_session
 from models.statistics import Score
 from models.tensors import Tensors
 from models.weight_only import weight_only
@@ -67,7 +67,11 @@ def forms(fp32: bytes) -> dict[str, tuple[str, Callable[[], bytes]]]:
             "onnx-int8-dynamic",
             lambda: weight_only(_dynamic(fp32, wide, tables=False)),
         ),
-        "weights only, by block": ("onnx-int8-weights", lambda: weight_only(fp32)),
+        "weights only, blocks of 128": ("onnx-int8-weights", lambda: weight_only(fp32)),
+        "weights only, 7 bits, blocks of 64": (
+            "onnx-int8-weights",
+            lambda: weight_only(fp32, block=64, seven_bit=True),
+        ),
     }
 
 

@@ -42,8 +42,8 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # n
 from tokenizers import Tokenizer
 
 from models.manifest import Weights
-from models.model_files import golden_json, head_of, with_measured, write
-from models.registry import sha256
+from models.model_files import golden_json, read_head, with_measured, write
+from models.checksums import sha256
 from models.statistics import Labels, Score
 from models.tensors import Tensors, stack
 
@@ -227,7 +227,7 @@ def model_files(found: Findings, form: Form, fp32: bytes) -> dict[str, bytes]:
         tolerance=TOLERANCE,
         output_name="probabilities",
     )
-    manifest = head_of((HERE / "manifest.toml").read_text(encoding="utf-8"), MARK)
+    manifest = read_head(HERE, MARK).text.removesuffix(MARK)
     manifest = _with(manifest, "tokenizer_sha256", f'"{sha256(spelling)}"')
     manifest = _with(manifest, "min_confidence", str(found.chosen.confidence))
     card = (HERE / "card.md").read_text(encoding="utf-8")
