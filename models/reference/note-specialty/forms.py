@@ -13,8 +13,8 @@ import numpy as np
 import onnx
 
 from models.measure import Measurement, measure
-from models.quantize import dynamic_int8
 from models.onnx_engine import open_session
+from models.quantize import dynamic_int8
 from models.statistics import Score
 from models.tensors import Tensors
 from models.weight_only import weight_only

@@ -41,9 +41,9 @@ from rich.progress import track
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # no stubs
 from tokenizers import Tokenizer
 
+from models.checksums import sha256
 from models.manifest import Weights
 from models.model_files import golden_json, read_head, with_measured, write
-from models.checksums import sha256
 from models.statistics import Labels, Score
 from models.tensors import Tensors, stack
 

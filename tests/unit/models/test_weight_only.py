@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from models.quantize import NotQuantizable, prepared
 from models.runtime import open_session
@@ -104,7 +104,7 @@ def test_a_lookup_along_the_second_axis_is_left_alone():
 
 @given(rows=ROWS, bits=st.sampled_from([4, 8]), size=st.sampled_from([16, 32]))
 def test_a_weight_comes_back_within_a_step(rows, bits, size):
-    levels, scales, zeros = blocks_of(rows, bits=bits, size=size)
+    levels, scales, zeros = blocks_of(rows, size=size, most=2**bits - 1)
 
     back = (levels.astype(np.float64) - zeros[..., None]) * scales[..., None].astype(np.float64)
     back = back.reshape(len(rows), -1)[:, : rows.shape[1]]
@@ -124,3 +124,17 @@ def test_packed_levels_can_be_taken_apart(levels):
     apart = np.stack([bytes_ & 15, bytes_ >> 4], axis=-1).reshape(len(levels), -1)
     np.testing.assert_array_equal(apart[:, : levels.shape[1]], levels)
     np.testing.assert_array_equal(packed(levels, bits=8), levels)
+
+
+def test_seven_bits_in_smaller_blocks_keep_the_answers_and_no_byte_is_above_127():
+    small = weight_only(DENSE, block=32, seven_bit=True)
+
+    levels = [
+        numpy_helper.to_array(each)
+        for each in onnx.load_from_string(small).graph.initializer
+        if each.data_type == TensorProto.UINT8 and each.dims[-1] == 32
+    ]
+
+    assert levels
+    assert max(each.max() for each in levels) <= 127
+    assert off(small, DENSE, FEATURES) < 0.05
