@@ -51,7 +51,7 @@ class Blocks:
     @property
     def most(self) -> int:
         """The highest level of a weight."""
-        return 2 ** (7 if self.seven_bit and self.bits == _BYTE else self.bits) - 1
+        return (1 << (7 if self.seven_bit and self.bits == _BYTE else self.bits)) - 1
 
     def size_for(self, length: int) -> int:
         """The largest power of two that is wanted and not longer than the axis needs."""

@@ -26,7 +26,7 @@ MAX_TOKENS = 128
 """Most tokens of a note: the longest of the training texts has 116."""
 
 
-class Layer(nn.Module):
+class Layer(nn.Module):  # type: ignore[misc]
     """One layer of BERT: attention, then a wide layer; each is added to its input and normalised.
 
     PyTorch's own attention module fixes the length of a text when it is exported, so it is not
@@ -66,7 +66,7 @@ class Layer(nn.Module):
         return (shares @ value).transpose(1, 2).reshape(n, length, WIDTH)
 
 
-class Encoder(nn.Module):
+class Encoder(nn.Module):  # type: ignore[misc]
     """Token ids to the mean of the last layer's token vectors."""
 
     def __init__(self) -> None:
@@ -108,7 +108,7 @@ def _hide(mask: Tensor) -> Tensor:
     return (mask[:, None, None, :].to(torch.float32) - 1) * HIDDEN
 
 
-class Router(nn.Module):
+class Router(nn.Module):  # type: ignore[misc]
     """Encoder and head: the logit of each specialty."""
 
     def __init__(self, encoder: Encoder, classes: int) -> None:
@@ -122,7 +122,7 @@ class Router(nn.Module):
         return self.head(self.drop(self.encoder(ids, mask)))
 
 
-class Answering(nn.Module):
+class Answering(nn.Module):  # type: ignore[misc]
     """The router as it is shipped: its logits divided by the temperature, then softmax."""
 
     def __init__(self, router: Router, temperature: float) -> None:

