@@ -8,6 +8,7 @@ import typer
 from rich.markup import escape
 
 from gateway.cli.context import AsJson, explained, fail, out, print_json, table
+from models.draft import FP32_FILE
 from models.manifest import MANIFEST_FILE, ManifestError, parse
 from models.registry import InstalledModel, ModelUnusable
 
@@ -73,7 +74,8 @@ def evaluate(
 
     try:
         model = _folder(folder)
-        report = judge(model, _part(read_dataset(data or folder / _DATA_FILE), split), twin=twin)
+        cases = _part(read_dataset(data or folder / _DATA_FILE), split)
+        report = judge(model, cases, twin=twin or _usual_twin(model))
         target = out_file or folder / (model.manifest.evaluation or _REPORT_FILE)
         target.write_bytes(orjson.dumps(report.as_json(), option=orjson.OPT_INDENT_2) + b"\n")
     except (ManifestError, ModelUnusable, DatasetUnusable) as error:
@@ -99,6 +101,12 @@ def _folder(folder: Path) -> InstalledModel:
     """
     path = folder / MANIFEST_FILE
     return InstalledModel(parse(path.read_text(encoding="utf-8"), file=str(path)), folder, {})
+
+
+def _usual_twin(model: InstalledModel) -> Path | None:
+    """Where `nadi models quantize` looks for the fp32 network of a manifest that names none."""
+    usual = model.folder / FP32_FILE
+    return usual if model.manifest.weights.reference is None and usual.is_file() else None
 
 
 def _part(data: "Dataset", split: str | None) -> "Dataset":
