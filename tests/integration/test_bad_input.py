@@ -25,6 +25,7 @@ from tests.asgi import AsgiClient
 from tests.bad_input import LIMITS, MARK, BadInput, cases, table
 from tests.conftest import Api, credentials, settings_for, shared_data
 from tests.factories import SITE, Json, bundle, consent, creatinine, patient, raw
+from tests.registered import register_brought
 
 pytestmark = pytest.mark.integration
 
@@ -54,6 +55,7 @@ def opened(folder: Path, url: str, **limits: int) -> Iterator[Api]:
     store = Store(url, Sealer(keys.master))
     with store.write() as uow:
         uow.sites.apply(SITE, "test")
+    register_brought(store)
     tokens = credentials(store)
     with store.write() as uow:
         revoked, tokens["revoked"] = _revoked(uow)
