@@ -50,12 +50,14 @@ def test_a_model_without_days_may_always_run() -> None:
 
 
 def test_the_register_keeps_what_the_manifest_says() -> None:
+    declared = 'device_class = "none"\n'
     regulatory = (
-        '[regulatory]\njurisdiction = "IN"\ndevice_class = "B"\nlicence_number = "MFG/1"\n'
-        'change_protocol = "ACP-7"\n\n[validity]\nnot_after = 2027-01-01\n\n[weights]'
+        'device_class = "B"\nlicence_number = "MFG/1"\nchange_protocol = "ACP-7"\n\n'
+        "[validity]\nnot_after = 2027-01-01\n"
     )
+    assert declared in TEXT
 
-    kept = card(TEXT.replace("[weights]", regulatory, 1))
+    kept = card(TEXT.replace(declared, regulatory, 1))
 
     assert (kept.reference, kept.signer) == ("ckd-risk@1.0.0", "built-in")
     assert (kept.jurisdiction, kept.device_class) == ("IN", "B")
