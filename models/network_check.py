@@ -5,22 +5,25 @@
 * Its operators are those that the runtime brings; others need the manifest's word and the site's.
 * It has no functions of its own and no training part; branches and loops nest a few deep.
 * It passes ONNX's own checker, and its inputs and outputs are those of the manifest.
-* A TFLite file begins as one, and LiteRT, where it is installed, can open it.
+* A TFLite file begins as one; where LiteRT is installed it opens it, and the same holds for its
+  inputs and outputs.
 
 Source: ONNX IR specification (https://onnx.ai/onnx/repo-docs/IR.html); TFLite file identifier
 `TFL3` (tensorflow/compiler/mlir/lite/schema/schema.fbs).
 """
 
-import importlib
 import importlib.util
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import onnx
 from google.protobuf.message import DecodeError
 from onnx import TensorProto
 
+from models.engines import TensorSpec
 from models.manifest import Manifest
 from models.refusals import (
     ExternalData,
@@ -29,6 +32,7 @@ from models.refusals import (
     NetworkUnreadable,
     OperatorNotAllowed,
 )
+from models.registry import ModelUnusable
 
 RUNTIME_DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml", "com.microsoft"})
 """Domains of the operators that ONNX Runtime brings."""
@@ -36,7 +40,8 @@ RUNTIME_DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml", "com.microsoft"})
 _MOST_NESTING = 4
 _MOST_NODES = 200_000
 _TFLITE_MAGIC = slice(4, 8), b"TFL3"
-_NAMES: dict[int, str] = {TensorProto.FLOAT: "float32", TensorProto.INT64: "int64"}
+_FLOAT, _INTEGER = "float32", "int64"
+_TYPES: dict[int, str] = {TensorProto.FLOAT: _FLOAT, TensorProto.INT64: _INTEGER}
 
 Shape = tuple[int | None, ...]
 """Sizes of the axes; None where any will do."""
@@ -44,22 +49,18 @@ Shape = tuple[int | None, ...]
 
 @dataclass(frozen=True)
 class Tensor:
-    """What a graph takes or gives.
+    """What a graph takes or gives."""
 
-    Attributes:
-        dtype: As ONNX counts types.
-    """
-
-    dtype: int
+    dtype: str
     shape: Shape
 
     def __str__(self) -> str:
         sizes = ", ".join("n" if size is None else str(size) for size in self.shape)
-        return f"{_NAMES.get(self.dtype, f'type {self.dtype}')} ({sizes})"
+        return f"{self.dtype} ({sizes})"
 
     def fits(self, declared: "Tensor") -> bool:
-        """Whether every axis that is fixed here has the declared size, batch and length free."""
-        pairs = zip(self.shape, declared.shape, strict=False)
+        """Whether every fixed axis but the first, which counts cases, has the declared size."""
+        pairs = zip(self.shape[1:], declared.shape[1:], strict=False)
         return (
             self.dtype == declared.dtype
             and len(self.shape) == len(declared.shape)
@@ -85,25 +86,43 @@ def check_onnx(content: bytes, file: str, manifest: Manifest, allowed: Iterable[
     # Tools import more domains than they use, so what counts is which are called.
     _insist_on_domains(domains, manifest, allowed)
     _insist_on_onnx(model, file)
-    _insist_on_signature(model.graph, file, manifest)
+    constants = {each.name for each in model.graph.initializer}
+    given = {each.name: _tensor(each) for each in model.graph.input if each.name not in constants}
+    answers = {each.name: _tensor(each) for each in model.graph.output}
+    _insist_on_signature(given, answers, file, manifest)
 
 
-def check_tflite(content: bytes, file: str) -> None:
-    """Insist that a TFLite file is one, and opens where LiteRT is installed.
+def check_tflite(content: bytes, file: str, manifest: Manifest) -> bool:
+    """Insist that a TFLite file is one and, where LiteRT is installed, what the manifest says.
+
+    Returns:
+        Whether LiteRT is installed, so that it was opened.
 
     Raises:
-        NetworkUnreadable: It is none, or does not.
+        NetworkUnreadable: It is none, or can't be opened.
+        NetworkNotAsDeclared: Its inputs or outputs are not those of the manifest.
     """
     place, magic = _TFLITE_MAGIC
     if content[place] != magic:
         raise NetworkUnreadable(f"{file} does not begin as a TFLite file does")
     if importlib.util.find_spec("ai_edge_litert") is None:
-        return
-    interpreter = importlib.import_module("ai_edge_litert.interpreter").Interpreter
-    try:
-        interpreter(model_content=content).allocate_tensors()
-    except (ValueError, RuntimeError) as error:
-        raise NetworkUnreadable(f"LiteRT can't open {file}") from error
+        return False
+    # Imported where it is used: LiteRT is an extra, and takes 20 MB.
+    from models.tflite import LiteRtEngine  # noqa: PLC0415
+
+    image = manifest.image.input_name if manifest.image else None
+    with TemporaryDirectory() as folder:
+        path = Path(folder, "model.tflite")
+        path.write_bytes(content)
+        try:
+            engine = LiteRtEngine(path, manifest.weights.output_name, image)
+        except ModelUnusable as error:
+            raise NetworkUnreadable(f"{file}: {error}") from error
+        given = {spec.name: _specified(spec) for spec in engine.inputs}
+        width = engine.output.shape[-1]
+        answers = {engine.output_name: Tensor(_FLOAT, (None, None if width < 0 else width))}
+    _insist_on_signature(given, answers, file, manifest)
+    return True
 
 
 def _read(content: bytes, file: str) -> onnx.ModelProto:
@@ -196,9 +215,9 @@ def _insist_on_onnx(model: onnx.ModelProto, file: str) -> None:
         raise NetworkUnreadable(f"{file} does not pass the ONNX checker: {first}") from error
 
 
-def _insist_on_signature(graph: onnx.GraphProto, file: str, manifest: Manifest) -> None:
-    constants = {each.name for each in graph.initializer}
-    given = {each.name: _tensor(each) for each in graph.input if each.name not in constants}
+def _insist_on_signature(
+    given: Mapping[str, Tensor], answers: Mapping[str, Tensor], file: str, manifest: Manifest
+) -> None:
     wanted = declared_inputs(manifest)
     if given.keys() != wanted.keys():
         raise NetworkNotAsDeclared(
@@ -207,10 +226,9 @@ def _insist_on_signature(graph: onnx.GraphProto, file: str, manifest: Manifest) 
     for name, declared in wanted.items():
         _insist_on_fit(f"input {name!a} of {file}", given[name], declared)
     name = manifest.weights.output_name
-    answers = {each.name: _tensor(each) for each in graph.output}
     if name not in answers:
         raise NetworkNotAsDeclared(f"{file} gives {_listed(answers)}, the manifest reads {name}")
-    declared = Tensor(TensorProto.FLOAT, (None, manifest.output_width))
+    declared = Tensor(_FLOAT, (None, manifest.output_width))
     _insist_on_fit(f"output {name!a} of {file}", answers[name], declared)
 
 
@@ -218,12 +236,12 @@ def declared_inputs(manifest: Manifest) -> dict[str, Tensor]:
     """The tensors that a gateway will feed a network, by the names of the graph's inputs."""
     wanted: dict[str, Tensor] = {}
     if manifest.weights.input_name:
-        wanted[manifest.weights.input_name] = Tensor(TensorProto.FLOAT, (None, manifest.width))
+        wanted[manifest.weights.input_name] = Tensor(_FLOAT, (None, manifest.width))
     if image := manifest.image:
         shape = (None, image.channels, image.height, image.width)
-        wanted[image.input_name] = Tensor(TensorProto.FLOAT, shape)
+        wanted[image.input_name] = Tensor(_FLOAT, shape)
     if text := manifest.text:
-        tokens = Tensor(TensorProto.INT64, (None, None))
+        tokens = Tensor(_INTEGER, (None, None))
         wanted |= {text.ids_name: tokens, text.mask_name: tokens}
     return wanted
 
@@ -235,7 +253,12 @@ def _insist_on_fit(what: str, has: Tensor, declared: Tensor) -> None:
 
 def _tensor(value: onnx.ValueInfoProto) -> Tensor:
     kind = value.type.tensor_type
-    return Tensor(kind.elem_type, tuple(_size(axis) for axis in kind.shape.dim))
+    dtype = _TYPES.get(kind.elem_type, f"type {kind.elem_type}")
+    return Tensor(dtype, tuple(_size(axis) for axis in kind.shape.dim))
+
+
+def _specified(spec: TensorSpec) -> Tensor:
+    return Tensor(spec.dtype.name, spec.shape)
 
 
 def _size(axis: Any) -> int | None:  # noqa: ANN401 - a message without a public name

@@ -164,8 +164,7 @@ def verified(
         _check_contents(manifest, opened.read)
         told("contents", "text is text, no pickles")
         told("evaluation", _check_evaluation(manifest, opened.read))
-        _check_network(manifest, opened.read, trust.operator_domains)
-        told("network", f"{manifest.weights.format}, with the manifest's inputs and outputs")
+        told("network", _check_network(manifest, opened.read, trust.operator_domains))
         yield Package(manifest, sums, signature, signer, opened)
 
 
@@ -326,14 +325,16 @@ def _check_evaluation(manifest: Manifest, read: Callable[[str], bytes]) -> str:
     return f"the gate was passed: {manifest.gate.metric}"
 
 
-def _check_network(
-    manifest: Manifest, read: Callable[[str], bytes], allowed: Iterable[str]
-) -> None:
+def _check_network(manifest: Manifest, read: Callable[[str], bytes], allowed: Iterable[str]) -> str:
+    weights, is_opened = manifest.weights, True
     for name in _networks(manifest):
-        if name == manifest.weights.file and manifest.weights.is_tflite:
-            check_tflite(read(name), name)
+        if name == weights.file and weights.is_tflite:
+            is_opened = check_tflite(read(name), name, manifest)
         else:
             check_onnx(read(name), name, manifest, allowed)
+    if not is_opened:
+        return f"{weights.format}; LiteRT is not installed here, so it was not opened"
+    return f"{weights.format}, with the manifest's inputs and outputs"
 
 
 def _networks(manifest: Manifest) -> tuple[str, ...]:

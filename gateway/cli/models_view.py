@@ -55,6 +55,8 @@ def regulatory(card: Card) -> str:
     """What an authority says of it, in words."""
     said = "Demonstration only: no medical device." if card.demonstration_only else ""
     device = f"class {card.device_class} in {card.jurisdiction}" if card.device_class else ""
+    if card.device_class == "none":
+        device = f"classed as no device in {card.jurisdiction}"
     parts = (
         device,
         f"licence {card.licence_number}" if card.licence_number else "",

@@ -27,7 +27,15 @@ from gateway.cli.context import (
     settings_for,
     table,
 )
-from gateway.cli.site_plan import Change, changes, missing_models, unlimited, unreachable, warnings
+from gateway.cli.site_plan import (
+    Change,
+    changes,
+    missing_models,
+    unlimited,
+    unreachable,
+    warnings,
+    without_models,
+)
 from gateway.core import audit
 from gateway.core.clock import new_id
 from gateway.settings import Settings
@@ -47,8 +55,9 @@ _SIGNS = {"added": "[green]+[/]", "removed": "[red]-[/]", "changed": "[yellow]~[
 def validate(file: File, as_json: AsJson = False) -> None:
     """Check a site file; every problem is named with file, line and key."""
     _, site = _ready(file, as_json=as_json)
-    _insist_on_models(file, site, settings_for(None), as_json=as_json)
-    warned = unlimited(site)
+    settings = settings_for(None)
+    _insist_on_models(file, site, settings, as_json=as_json)
+    warned = [*without_models(site, settings), *unlimited(site)]
     if as_json:
         print_json({"valid": True, "problems": [], "warnings": warned})
         return

@@ -387,3 +387,34 @@ def test_an_image_archive_has_an_address_of_its_own(monkeypatch):
     assert system.dicomweb_url == "http://pacs:80/dicom-web"
     assert load_site(SITE).systems["ehr"].dicomweb_url is None
     assert "dicomweb_url" in problems(text.replace("http://${", "ftp://${"))[0]
+
+
+SIGNER = '{name: university, key: "ed25519:2myfPiD0tKKubV0fLy9XtxfgK8ruMjGAJPQWNLJ1gxY="}'
+
+
+def test_a_site_names_whose_model_packages_it_takes():
+    rules = f"models:\n  signers: [{SIGNER}]\n  allow_operator_domains: [org.example]\n"
+
+    trust = load_site(SITE + rules).trust
+
+    assert list(trust.signers.values()) == ["university"]
+    assert trust.operator_domains == {"org.example"}
+    assert load_site(SITE).trust.signers == {}
+
+
+@pytest.mark.parametrize(
+    ("rules", "message"),
+    [
+        ("signers: [{name: a, key: abc}]", "models.signers[0].key: not a public key"),
+        ("signers: [{name: a}]", "models.signers[0].key: is missing"),
+        (f"signers: [{SIGNER}, {SIGNER}]", "models.signers: a key stands there twice"),
+        (
+            f"signers: [{SIGNER.replace('university', 'built-in')}]",
+            "'built-in' is the name of what comes with Nadi",
+        ),
+        ("singers: []", "models.singers: unknown key; did you mean 'signers'?"),
+        (f"signers: [{SIGNER.replace('key', 'keys')}]", "unknown key; did you mean 'key'?"),
+    ],
+)
+def test_wrong_rules_for_models_are_named_with_their_place(rules, message):
+    assert any(message in problem for problem in problems(f"{SITE}models: {{{rules}}}\n"))

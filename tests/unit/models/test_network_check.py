@@ -1,11 +1,13 @@
 """What a network may be made of; every network here is built with ONNX's own tools."""
 
+import re
+
 import onnx
 import pytest
 from onnx import TensorProto, helper
 
 from models.manifest import parse
-from models.network_check import check_onnx, check_tflite
+from models.network_check import check_onnx, check_tflite, declared_inputs
 from models.refusals import (
     ExternalData,
     NestedTooDeep,
@@ -24,6 +26,7 @@ from tests.odd_networks import (
     tensor,
 )
 from tests.packages import files
+from tests.tflite_models import float_model
 
 TEXT = files()["manifest.toml"].decode()
 MANIFEST = parse(TEXT)
@@ -131,7 +134,6 @@ def test_a_network_of_too_many_nodes_is_refused():
     ("changed", "said"),
     [
         ({"inputs": [tensor("features", "n", 7)]}, r"float32 \(n, 7\).*says float32 \(n, 11\)"),
-        ({"inputs": [tensor("features", 4, WIDTH)]}, r"float32 \(4, 11\)"),
         ({"inputs": [tensor("features", WIDTH)]}, r"float32 \(11\)"),
         ({"inputs": [tensor("features", "n", WIDTH, dtype=TensorProto.DOUBLE)]}, r"type 11"),
         (
@@ -152,6 +154,10 @@ def test_an_axis_without_a_size_fits_every_size():
     check(network(inputs=[tensor("features", "n", "k")], outputs=[tensor("probability", None, 1)]))
 
 
+def test_a_fixed_number_of_cases_is_the_runtimes_business():
+    check(network(inputs=[tensor("features", 4, WIDTH)], outputs=[tensor("probability", 4, 1)]))
+
+
 def test_a_second_output_may_be_there_for_others():
     outputs = [tensor("probability", "n", 1), tensor("weights", WIDTH, 1)]
 
@@ -159,29 +165,50 @@ def test_a_second_output_may_be_there_for_others():
 
 
 def test_an_image_and_a_text_are_fed_as_their_manifest_says():
-    from models.network_check import declared_inputs
-
-    image = parse(
-        TEXT.replace(
-            "[weights]",
-            '[image]\nlabel = "X-ray"\ninput_name = "image"\nheight = 28\nwidth = 30\n'
-            'modalities = ["DX"]\n\n[weights]',
-        )
+    image = (
+        '[image]\nlabel = "X-ray"\ninput_name = "image"\nheight = 28\nwidth = 30\n'
+        'modalities = ["DX"]\n\n'
+    )
+    text = (
+        '[text]\nlabel = "Note"\nids_name = "ids"\nmask_name = "mask"\n'
+        f'tokenizer = "tokenizer.json"\ntokenizer_sha256 = "{"0" * 64}"\nmax_tokens = 64\n'
+        'languages = ["en"]\n\n'
     )
 
-    assert {name: str(each) for name, each in declared_inputs(image).items()} == {
+    def fed(tables):
+        manifest = parse(TEXT.replace("[weights]", f"{tables}[weights]", 1))
+        return {name: str(each) for name, each in declared_inputs(manifest).items()}
+
+    assert fed(image) == {"features": "float32 (n, 11)", "image": "float32 (n, 1, 28, 30)"}
+    assert fed(text) == {
         "features": "float32 (n, 11)",
-        "image": "float32 (n, 1, 28, 30)",
+        "ids": "int64 (n, n)",
+        "mask": "int64 (n, n)",
     }
 
 
 def test_a_tflite_file_has_to_begin_as_one_and_open():
     with pytest.raises(NetworkUnreadable, match="does not begin as a TFLite file"):
-        check_tflite(b"\x1c\0\0\0ONNX" + bytes(100), "model.tflite")
+        check_tflite(b"\x1c\0\0\0ONNX" + bytes(100), "model.tflite", MANIFEST)
 
 
 def test_a_tflite_file_that_litert_can_not_open_is_refused():
     pytest.importorskip("ai_edge_litert", reason="LiteRT (extra `tflite`) is not installed")
 
-    with pytest.raises(NetworkUnreadable, match=r"LiteRT can't open model\.tflite"):
-        check_tflite(b"\x1c\0\0\0TFL3" + bytes(100), "model.tflite")
+    with pytest.raises(NetworkUnreadable, match=r"model\.tflite: LiteRT can't load"):
+        check_tflite(b"\x1c\0\0\0TFL3" + bytes(100), "model.tflite", MANIFEST)
+
+
+def test_a_tflite_file_takes_and_gives_what_the_manifest_says():
+    pytest.importorskip("ai_edge_litert", reason="LiteRT (extra `tflite`) is not installed")
+    few = re.sub(r"(?ms)^any_of = .*?$|^min_present = .*?$", "", TEXT)
+    inputs = re.findall(r"(?ms)^\[\[inputs\]\].*?(?=^\[)", few)
+    for each in inputs[4:]:
+        few = few.replace(each, "", 1)
+
+    check_tflite(float_model(), "model.tflite", parse(few))
+    with pytest.raises(NetworkNotAsDeclared, match=r"float32 \(n, 4\), the manifest says"):
+        check_tflite(float_model(), "model.tflite", MANIFEST)
+    renamed = parse(few.replace('output_name = "probability"', 'output_name = "risk"'))
+    with pytest.raises(NetworkUnreadable, match="has no output risk"):
+        check_tflite(float_model(), "model.tflite", renamed)

@@ -48,6 +48,8 @@ from tests.packages import (
     sealed,
     with_weights,
 )
+from tests.tflite_models import float_model
+from tests.toy_models import numbers, toy_model
 
 
 @pytest.fixture
@@ -415,6 +417,20 @@ def test_a_tflite_package_has_to_hold_tflite(path):
 
     with pytest.raises(NetworkUnreadable, match="does not begin as a TFLite file"):
         verify(sealed(content, path))
+
+
+def test_a_tflite_model_is_packed_and_verified(path, tmp_path):
+    pytest.importorskip("ai_edge_litert", reason="LiteRT (extra `tflite`) is not installed")
+    folder = tmp_path / "toy"
+    toy_model(folder, float_model(), [], kind="tflite-fp32", tables=numbers())
+    manifest = folder / "manifest.toml"
+    text = manifest.read_text(encoding="utf-8")
+    manifest.write_text(f'licence_file = "LICENSE"\n{text}', encoding="utf-8")
+    (folder / "LICENSE").write_text("Do what you like.\n", encoding="utf-8")
+
+    pack(folder, KEY, path)
+
+    assert dict(verify(path)[1])["network"].startswith("tflite-fp32")
 
 
 def test_packing_refuses_what_a_gateway_would_refuse(path, tmp_path):

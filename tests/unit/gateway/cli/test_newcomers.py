@@ -12,6 +12,7 @@ from gateway.cli.context import remember_addresses, settings_for, starting_setti
 from gateway.cli.main import app
 from gateway.settings import Settings
 from tests.installation import consent, creatinine, installation, reopened
+from tests.packages import PUBLIC_KEY
 
 ADDRESSES = ("NADI_HOST", "NADI_PORT", "NADI_SANDBOX_PORT")
 
@@ -74,6 +75,19 @@ def test_a_model_that_is_not_installed_is_an_error_with_its_place(run, nadi, sit
     assert "routes.ckd-risk.model: model ckd-risc@1 is not in service" in validated.stderr
     assert "ckd-risc@1" in file.read_text().splitlines()[problem["line"] - 1]
     assert nadi.site().version == 1
+
+
+def test_a_model_may_be_missing_where_its_signer_is_trusted_only_with_the_file(
+    run, nadi, site_with
+):
+    file = site_with("ckd-risk@1", "ckd-risc@1")
+    rules = f'models:\n  signers:\n    - {{name: the-makers, key: "{PUBLIC_KEY}"}}\n'
+    file.write_text(file.read_text() + rules)
+
+    for verb in ("validate", "plan", "apply"):
+        assert "until `nadi models import` brings it" in run("site", verb, str(file)).stdout
+    assert nadi.site().version == 2
+    assert nadi.site().trust.signers == {PUBLIC_KEY: "the-makers"}
 
 
 def test_force_applies_a_file_whose_model_is_not_installed_yet(run, nadi, site_with):
