@@ -58,15 +58,19 @@ class Watchdog:
     def _run(self) -> None:
         with self._changed:
             while True:
-                now = time.monotonic()
-                for watched in [each for each in self._by_id.values() if each.deadline <= now]:
+                for watched in self._late(time.monotonic()):
                     del self._by_id[id(watched)]
                     watched.is_late = True
                     watched.stop()
                 deadlines = (each.deadline for each in self._by_id.values())
                 self._looks_at = min(deadlines, default=float("inf"))
                 idle = self._looks_at == float("inf")
-                self._changed.wait(None if idle else self._looks_at - now)
+                self._changed.wait(None if idle else self._looks_at - time.monotonic())
+
+    def _late(self, now: float) -> list[Watched]:
+        """What is past its deadline, the earliest first."""
+        late = [each for each in self._by_id.values() if each.deadline <= now]
+        return sorted(late, key=lambda each: each.deadline)
 
 
 WATCHDOG = Watchdog()

@@ -1,10 +1,11 @@
 """Small TFLite networks, written by the schema that LiteRT brings: no TensorFlow is needed.
 
-A logistic model of four numbers as float32 and as int8 (inputs and outputs too), and a network of
-an image, channels last. Weights are seeded.
+A logistic model of four numbers as float32 and as int8 (inputs and outputs too), a network of an
+image, channels last, and one that takes as long as it is asked to. Weights are seeded.
 """
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,7 +23,10 @@ _KINDS = {
     np.dtype(np.float32): schema.TensorType.FLOAT32,
     np.dtype(np.int8): schema.TensorType.INT8,
     np.dtype(np.int32): schema.TensorType.INT32,
+    np.dtype(np.bool_): schema.TensorType.BOOL,
 }
+_IDLE = 20  # operators that change nothing, so that a round takes a while
+_COUNTED_TO_MEASURE = 3_000
 
 
 @dataclass(frozen=True)
@@ -35,12 +39,29 @@ class Levels:
 
 @dataclass
 class Network:
-    """A network under construction."""
+    """A network under construction, or one graph of it."""
 
     tensors: list[Any] = field(default_factory=list)
     buffers: list[Any] = field(default_factory=lambda: [schema.BufferT()])
     operators: list[Any] = field(default_factory=list)
     codes: list[Any] = field(default_factory=list)
+    inner: list[Any] = field(default_factory=list)
+
+    def inside(self) -> "Network":
+        """A graph that an operator of this one calls; `close` gives its number."""
+        return Network(buffers=self.buffers, codes=self.codes, inner=self.inner)
+
+    def close(self, given: int, made: int) -> int:
+        """End a graph of `inside`: its one input and its one output."""
+        self.inner.append(self.graph([given], [made]))
+        return len(self.inner)
+
+    def graph(self, given: Sequence[int], made: Sequence[int]) -> Any:
+        """What was built, from its inputs to its outputs."""
+        graph = schema.SubGraphT()
+        graph.tensors, graph.operators = self.tensors, self.operators
+        graph.inputs, graph.outputs = list(given), list(made)
+        return graph
 
     def value(
         self, name: str, shape: Sequence[int], dtype: Any = np.float32, levels: Levels | None = None
@@ -83,12 +104,11 @@ class Network:
 
     def to_bytes(self, given: dict[str, int], made: dict[str, int], *, signed: bool) -> bytes:
         """The network as a file; `signed`, its inputs and outputs have names of their own."""
-        graph = schema.SubGraphT()
-        graph.tensors, graph.operators = self.tensors, self.operators
-        graph.inputs, graph.outputs = list(given.values()), list(made.values())
+        graph = self.graph(list(given.values()), list(made.values()))
         model = schema.ModelT()
         model.version, model.description = 3, "made for tests"
-        model.operatorCodes, model.subgraphs, model.buffers = self.codes, [graph], self.buffers
+        model.operatorCodes, model.buffers = self.codes, self.buffers
+        model.subgraphs = [graph, *self.inner]
         if signed:
             signature = schema.SignatureDefT()
             signature.signatureKey = "serving_default"
@@ -129,6 +149,58 @@ def int8_model(*, batch: int = -1) -> bytes:
     network.operator("FULLY_CONNECTED", [x, *known], sums, schema.FullyConnectedOptionsT())
     network.operator("LOGISTIC", [sums], y)
     return network.to_bytes({"features": x}, {"probability": y}, signed=True)
+
+
+def loop_model() -> bytes:
+    """features (1, 1) → probability (1, 1), 0.5: it counts down from its whole number before."""
+    network = Network()
+    loop = schema.WhileOptionsT()
+    loop.condSubgraphIndex = _is_above_zero(network.inside())
+    loop.bodySubgraphIndex = _one_less(network.inside())
+    x, counted = network.value("features", (1, 1)), network.value("counted", (1, 1))
+    y = network.value("probability", (1, 1))
+    network.operator("WHILE", [x], counted, loop)
+    network.operator("LOGISTIC", [counted], y)
+    return network.to_bytes({"features": x}, {"probability": y}, signed=True)
+
+
+def _is_above_zero(graph: Network) -> int:
+    left, most = graph.value("left", (1, 1)), graph.value("most", (1,))
+    answer = graph.value("is above zero", (1,), np.bool_)
+    axis, zero = np.array([1], np.int32), np.zeros(1, np.float32)
+    graph.operator(
+        "REDUCE_MAX", [left, graph.constant("axis", axis)], most, schema.ReducerOptionsT()
+    )
+    graph.operator("GREATER", [most, graph.constant("zero", zero)], answer)
+    return graph.close(left, answer)
+
+
+def _one_less(graph: Network) -> int:
+    left = same = graph.value("left", (1, 1))
+    for _ in range(_IDLE):
+        before, same = same, graph.value("same", (1, 1))
+        graph.operator("ABS", [before], same)
+    less, one = graph.value("less", (1, 1)), np.ones((1, 1), np.float32)
+    graph.operator("SUB", [same, graph.constant("one", one)], less, schema.SubOptionsT())
+    return graph.close(left, less)
+
+
+def rounds_of(seconds: float, ask: Callable[[Array], Array]) -> Array:
+    """What to ask `loop_model` so that it runs at least so long, however fast the machine is.
+
+    A busy machine makes a round look longer than it is, so the quickest of a few runs counts.
+    """
+    few = np.full((1, 1), _COUNTED_TO_MEASURE, np.float32)
+    took_s = min(_took_s(lambda: ask(few)) for _ in range(5))
+    rounds = _COUNTED_TO_MEASURE * seconds / took_s
+    assert rounds < 2**24, "float32 can't count that far down"
+    return np.full((1, 1), np.ceil(rounds), np.float32)
+
+
+def _took_s(act: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    act()
+    return time.perf_counter() - start
 
 
 def image_model(*, size: int = 8, channels: int = 3, repeats: int = 1) -> bytes:

@@ -9,12 +9,11 @@ from models.watchdog import Watchdog
 def test_what_ends_in_time_is_left_alone():
     stopped = threading.Event()
 
-    with Watchdog().watch(0.05, stopped.set) as watched:
+    with Watchdog().watch(0.5, stopped.set) as watched:
         pass
-    time.sleep(0.1)
 
+    assert not stopped.wait(0.7)
     assert not watched.is_late
-    assert not stopped.is_set()
 
 
 def test_what_takes_too_long_is_stopped_at_its_deadline():
@@ -24,7 +23,7 @@ def test_what_takes_too_long_is_stopped_at_its_deadline():
         assert stopped.wait(5)
 
     assert watched.is_late
-    assert 0.05 <= time.monotonic() - start < 1
+    assert 0.05 <= time.monotonic() - start < 5
 
 
 def test_the_earliest_of_many_deadlines_comes_first_whatever_the_order_of_watching():
@@ -36,7 +35,7 @@ def test_the_earliest_of_many_deadlines_comes_first_whatever_the_order_of_watchi
         watchdog.watch(0.1, lambda: stopped.append("early")),
         watchdog.watch(30, lambda: stopped.append("never")),
     ):
-        assert done.wait(5)
+        assert done.wait(10)
 
     assert stopped == ["early", "late"]
 
@@ -54,11 +53,10 @@ def test_a_short_deadline_is_kept_although_nothing_was_watched_for_a_while():
 def test_an_error_inside_is_not_swallowed_and_is_watched_no_more():
     stopped = threading.Event()
 
-    with pytest.raises(KeyError), Watchdog().watch(0.05, stopped.set):
+    with pytest.raises(KeyError), Watchdog().watch(0.5, stopped.set):
         raise KeyError
-    time.sleep(0.1)
 
-    assert not stopped.is_set()
+    assert not stopped.wait(0.7)
 
 
 def test_watching_costs_little():
