@@ -204,7 +204,10 @@ def evaluate(model: InstalledModel, data: Dataset, *, twin: Path | None = None) 
     """
     manifest = model.manifest
     if manifest.gate is None:
-        raise EvaluationImpossible(f"{model.reference}: its manifest has no [gate]")
+        raise EvaluationImpossible(
+            f"{model.reference}: its manifest has no [gate], which says what loss is allowed; "
+            "a package needs none where the weights are not quantized"
+        )
     twin_file = twin or _twin_of(model)
     original = open_engine_of(twin_file, manifest, exact_int8=needs_exact_int8())
     expected = ask(original, _fitting(original.inputs, data))

@@ -27,6 +27,7 @@ class Head:
         inputs: What it needs.
         outputs: What it gives.
         gate: When its quantized form is accepted; None where nothing is quantized.
+        licence_file: File name of its licence's text; None where it names none.
     """
 
     text: str
@@ -34,6 +35,7 @@ class Head:
     inputs: tuple[Input, ...]
     outputs: tuple[Output, ...]
     gate: Gate | None
+    licence_file: str | None
 
 
 def read_head(folder: Path, mark: str) -> Head:
@@ -55,7 +57,18 @@ def read_head(folder: Path, mark: str) -> Head:
         tuple(Input.model_validate(each) for each in told["inputs"]),
         tuple(Output.model_validate(each) for each in told["outputs"]),
         Gate.model_validate(told["gate"]) if "gate" in told else None,
+        told.get("licence_file"),
     )
+
+
+def licence_text(folder: Path, head: Head) -> dict[str, bytes]:
+    """Give the licence's text by its file name, for a copy of the folder; nothing without one.
+
+    Raises:
+        OSError: It is not there.
+    """
+    name = head.licence_file
+    return {} if name is None else {name: (folder / name).read_bytes()}
 
 
 def weights_table(weights: Weights) -> str:

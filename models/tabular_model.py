@@ -21,7 +21,14 @@ from models.checksums import sha256
 from models.evaluate import quantization_gap
 from models.gate import Verdict
 from models.manifest import MANIFEST_FILE, ReferenceWeights, Weights, parse
-from models.model_files import Head, golden_json, read_head, weights_table, with_measured
+from models.model_files import (
+    Head,
+    golden_json,
+    licence_text,
+    read_head,
+    weights_table,
+    with_measured,
+)
 from models.tabular import INPUT_NAME, OUTPUT_NAME, Array, Network, sigmoid, to_onnx
 from models.tabular_report import Findings, metric_tables
 from models.tabular_validation import Cohort, Trainer, cross_validate, gate_verdict, quantized
@@ -94,12 +101,17 @@ def make(
     gap = max(quantization_gap(int8, fp32, everyone).values())
     _insist(recipe, findings, gap)
     measured = findings.card() + _sizes(int8, fp32, gap, recipe.tolerance)
-    files = {"model.onnx": int8, "model.fp32.onnx": fp32, **_words(recipe, head, network, verdict)}
+    files = {"model.onnx": int8, "model.fp32.onnx": fp32}
+    files["golden.json"] = golden_json(
+        golden_cases(recipe, [each.id for each in head.inputs], network)
+    )
+    files["evaluation.json"] = _report(recipe, head, verdict, sha256(int8))
     tail = weights_table(_weights(files, recipe.tolerance)) + metric_tables(findings.measures())
     parse(head.text + tail, file=MANIFEST_FILE)
     card = (recipe.folder / "card.md").read_text(encoding="utf-8")
     files[MANIFEST_FILE] = (head.text + tail).encode()
     files["card.md"] = with_measured(card, measured).encode()
+    files |= licence_text(recipe.folder, head)
     return files, measured
 
 
@@ -144,18 +156,17 @@ def _insist(recipe: Recipe, findings: Findings, gap: float) -> None:
         raise NotGoodEnough("\n".join(problems))
 
 
-def _words(recipe: Recipe, head: Head, network: Network, verdict: Verdict) -> dict[str, bytes]:
-    ids = [each.id for each in head.inputs]
+def _report(recipe: Recipe, head: Head, verdict: Verdict, weights: str) -> bytes:
+    """The report of the gate as a package carries it, for weights of this SHA-256."""
     report = {
         "model": f"{recipe.folder.name}@{head.version}",
         "method": "int8 against fp32 on patients unseen in training, each in five repeats of "
         "fivefold cross-validation; loss paired, bootstrap over patients",
+        "weights_sha256": weights,
+        "gate": head.gate.model_dump(mode="json") if head.gate else {},
         **verdict.as_json(),
     }
-    return {
-        "golden.json": golden_json(golden_cases(recipe, ids, network)),
-        "evaluation.json": (json.dumps(report, indent=1) + "\n").encode(),
-    }
+    return (json.dumps(report, indent=1) + "\n").encode()
 
 
 def _weights(files: Mapping[str, bytes], tolerance: float) -> Weights:

@@ -74,7 +74,7 @@ def evaluate(
 
     try:
         model = _folder(folder)
-        cases = _part(read_dataset(data or folder / _DATA_FILE), split)
+        cases = _part(read_dataset(data or _usual_data(folder)), split)
         report = judge(model, cases, twin=twin or _usual_twin(model))
         target = out_file or folder / (model.manifest.evaluation or _REPORT_FILE)
         target.write_bytes(orjson.dumps(report.as_json(), option=orjson.OPT_INDENT_2) + b"\n")
@@ -107,6 +107,14 @@ def _usual_twin(model: InstalledModel) -> Path | None:
     """Where `nadi models quantize` looks for the fp32 network of a manifest that names none."""
     usual = model.folder / FP32_FILE
     return usual if model.manifest.weights.reference is None and usual.is_file() else None
+
+
+def _usual_data(folder: Path) -> Path:
+    """Where the evaluation set is that nobody named."""
+    usual = folder / _DATA_FILE
+    if not usual.is_file():
+        fail(f"{usual} is not there: put the evaluation set there, or name it with --data FILE.")
+    return usual
 
 
 def _part(data: "Dataset", split: str | None) -> "Dataset":

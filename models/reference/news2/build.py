@@ -26,7 +26,7 @@ import typer
 from onnx import TensorProto, helper, numpy_helper
 
 from models.manifest import Weights
-from models.model_files import golden_json, read_head, weights_table, write
+from models.model_files import golden_json, licence_text, read_head, weights_table, write
 from models.registry import sha256
 from models.runtime import open_session
 
@@ -301,9 +301,11 @@ def main(
         input_name="vital_signs",
         output_name="scores",
     )
-    manifest = (read_head(HERE, MARK).text + weights_table(weights)).encode()
+    head = read_head(HERE, MARK)
+    manifest = (head.text + weights_table(weights)).encode()
     files = {"model.onnx": model, "golden.json": golden_json(cases), "manifest.toml": manifest}
-    write(out, files)
+    words = {"card.md": (HERE / "card.md").read_bytes(), **licence_text(HERE, head)}
+    write(out, files | words)
     typer.echo(f"{len(cases)} golden cases, {len(model)} bytes, sha256 {weights.sha256}")
 
 

@@ -95,3 +95,13 @@ def test_what_can_not_be_judged_is_said_in_one_line(run, tmp_path):
     assert "fp32.onnx is not the file" in run(folder, code=1).stderr
     assert "No such file" in run(tmp_path / "nowhere", code=1).stderr
     assert "not an .npz" in run(folder, "--data", folder / "card.md", code=1).stderr
+
+
+def test_a_folder_without_its_evaluation_set_says_where_to_put_or_name_it(run, tmp_path):
+    folder = model_folder(tmp_path / "toy", capped=False, weight=64)
+    (folder / "evaluation.npz").unlink()
+
+    told = run(folder, code=1).stderr.replace("\n", "")
+
+    assert "evaluation.npz is not there" in told
+    assert "--data FILE" in told
