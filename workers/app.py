@@ -6,6 +6,7 @@ A worker uses threads, not child processes: one model session serves them all.
 
 import random
 import socket
+from collections.abc import Collection
 from functools import lru_cache
 
 from celery.signals import worker_init, worker_ready, worker_shutdown
@@ -24,6 +25,7 @@ from workers import tasks
 from workers.ehrs import Ehrs
 from workers.ports import LoadedModel, Models, Ports
 from workers.rescue import put_back
+from workers.retiring import RetiredWatch
 
 __all__ = ["app"]
 
@@ -37,6 +39,10 @@ class _NoModels:
     def get(self, digest: str) -> LoadedModel:
         """Give none."""
         raise NotFound(f"This worker runs no models (asked for {digest}).")
+
+    def retire(self, _digests: Collection[str]) -> int:
+        """Let go of none."""
+        return 0
 
 
 @lru_cache(maxsize=1)
@@ -59,6 +65,11 @@ def ports() -> Ports:
         ),
         random=random.random,
     )
+
+
+@lru_cache(maxsize=1)
+def _retired_watch() -> RetiredWatch:
+    return RetiredWatch(ports().store, ports().models)
 
 
 def _queues() -> set[str]:
@@ -96,9 +107,12 @@ def _prepare(**_: object) -> None:
 
 def _settle(**_: object) -> None:
     heap.settle()
+    if INFER_QUEUE in _queues():
+        _retired_watch().start()
 
 
 def _close(**_: object) -> None:
+    _retired_watch().stop()
     ports().store.close()
 
 

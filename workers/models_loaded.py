@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import TYPE_CHECKING
 
 from gateway import telemetry
@@ -98,12 +98,13 @@ class OpenModels:
         self._lock = threading.Lock()
         self._open: dict[str, OpenModel] = {}
         self._unfit: dict[str, tuple[float, str]] = {}
+        self._retired: frozenset[str] = frozenset()
 
     def get(self, digest: str) -> OpenModel:
         """Give a model by its digest, opening it where it is not.
 
         Raises:
-            NotFound: No model on this machine has this digest.
+            NotFound: No model on this machine has this digest, or it was retired.
             ModelUnfit: It was altered, or does not answer its golden cases on this machine.
         """
         found = self._open.get(digest)
@@ -111,9 +112,26 @@ class OpenModels:
             return found
         with self._lock:
             if digest not in self._open:
+                self._insist_on_service(digest)
                 self._insist_on_fit(digest)
                 self._open[digest] = self._opened(digest)
             return self._open[digest]
+
+    def retire(self, digests: Collection[str]) -> int:
+        """Let go of retired models, for good; count those that were open.
+
+        A session is freed when the last run that is under way on it ends.
+
+        Args:
+            digests: Every model that was retired.
+        """
+        with self._lock:
+            # A retired digest never runs again, so it must not be opened again either.
+            self._retired = frozenset(digests)
+            dropped = self._open.keys() & self._retired
+            for digest in dropped:
+                del self._open[digest]
+        return len(dropped)
 
     def warm_up(self, digests: Iterable[str]) -> int:
         """Open models before the first job comes, count them; one that can't be hides no other."""
@@ -126,6 +144,10 @@ class OpenModels:
             else:
                 count += 1
         return count
+
+    def _insist_on_service(self, digest: str) -> None:
+        if digest in self._retired:
+            raise NotFound("The model of this digest was retired.")
 
     def _insist_on_fit(self, digest: str) -> None:
         """Don't try anew with every job: it would cost the worker its time."""

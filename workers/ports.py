@@ -4,7 +4,7 @@
 fakes.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol
@@ -97,6 +97,9 @@ class Models(Protocol):
         Raises:
             NotFound: It is not installed here.
         """
+
+    def retire(self, digests: Collection[str], /) -> int:
+        """Let go of retired models, for good; count those that were open."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -25,6 +25,7 @@ _STANDINGS = sa.select(*_BRIEF).where(models.c.digest.in_(sa.bindparam("digests"
 _ACTIVE = sa.select(
     models.c.name, models.c.version, models.c.digest, models.c.not_before, models.c.not_after
 ).where(models.c.state == ModelState.ACTIVE)
+_RETIRED = sa.select(models.c.digest).where(models.c.state == ModelState.RETIRED)
 _RETIRE = (
     sa.update(models)
     .where(models.c.digest == sa.bindparam("of"), models.c.state == ModelState.ACTIVE)
@@ -100,6 +101,10 @@ class Models:
             for row in self._uow.connection.execute(_ACTIVE)
             if _standing(ModelState.ACTIVE, row, self._today) is Standing.ACTIVE
         ]
+
+    def retired(self) -> frozenset[str]:
+        """Give the digest of every model that was retired."""
+        return frozenset(self._uow.connection.execute(_RETIRED).scalars())
 
     def standings(self, digests: Collection[str]) -> dict[str, Found]:
         """Say of digests whether they may run today; one that is not registered is absent."""
