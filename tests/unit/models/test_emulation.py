@@ -33,7 +33,13 @@ def asked(name):
 def test_the_recording_is_of_the_runtime_that_is_installed():
     recorded, installed = str(RECORDED["version"]).split("."), ort.__version__.split(".")
 
-    assert recorded[:2] == installed[:2], "run scripts/record_avx2.py again"
+    assert recorded[:2] == installed[:2], (
+        f"tests/data/avx2-kernels.npz was recorded with ONNX Runtime {'.'.join(recorded)}, but "
+        f"{ort.__version__} is installed. On x86 with qemu-user (or with AVX2 and no VNNI) run "
+        "`qemu-x86_64 -cpu Haswell .venv/bin/python scripts/record_avx2.py "
+        "tests/data/avx2-kernels.npz` and commit the file; a test below that fails then means "
+        "that the kernels changed: mend models/emulation.py (docs/decisions/0015-kernel-classes.md)"
+    )
 
 
 @pytest.mark.parametrize("name", NETWORKS)
