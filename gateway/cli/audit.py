@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
+from gateway.cli import audit_prove
 from gateway.cli.context import (
     EXIT_NOT_SO,
     EXIT_USAGE,
@@ -38,6 +39,7 @@ from gateway.store.evidence import read_claim
 from gateway.store.verification import Finding, Verification
 
 app = noun("The audit log: what was done with whose data, why, and that nothing was changed.")
+app.command()(audit_prove.prove)
 
 #: Most findings shown of one table, so that no table hides another.
 _SHOWN_FINDINGS = 20

@@ -16,7 +16,7 @@ import base64
 import binascii
 import hashlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import NoReturn, Self
 
@@ -28,6 +28,9 @@ from gateway.core.errors import ProcessingError
 HASH_BYTES = 32
 #: Root of a log without leaves (RFC 9162 section 2.1.1).
 EMPTY_ROOT = hashlib.sha256(b"").digest()
+
+#: Height of an inner node, the number of leaves up to its end, its hash.
+Built = Callable[[int, int, bytes], None]
 
 _ED25519 = b"\x01"
 _KEY_ID_BYTES = 4
@@ -77,14 +80,22 @@ class Frontier:
         """Give the frontier after one more leaf hash."""
         return self.extend((leaf,))
 
-    def extend(self, leaves: Iterable[bytes]) -> "Frontier":
-        """Give the frontier after these leaf hashes, in this order."""
+    def extend(self, leaves: Iterable[bytes], *, built: Built | None = None) -> "Frontier":
+        """Give the frontier after these leaf hashes, in this order.
+
+        Args:
+            leaves: The leaf hashes.
+            built: Told of every inner node: its height, the number of leaves up to its end, its
+                hash.
+        """
         size, nodes = self.size, list(self.nodes)
         for leaf in leaves:
-            node, level = leaf, size
-            while level & 1:
+            node, height = leaf, 0
+            while size >> height & 1:
                 node = node_hash(nodes.pop(), node)
-                level >>= 1
+                height += 1
+                if built is not None:
+                    built(height, size + 1, node)
             nodes.append(node)
             size += 1
         return Frontier(size, tuple(nodes))

@@ -16,8 +16,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from gateway.core.audit import AuditRecord
 from gateway.core.clock import to_ms
 from gateway.core.ledger import Checkpoint, Frontier, leaf_hash, root, sign_checkpoint
+from gateway.core.ledger_nodes import grow
 from gateway.store.engine import insert_all
-from gateway.store.tables import audit_checkpoints, audit_events, audit_leaves
+from gateway.store.tables import audit_checkpoints, audit_events, audit_leaves, audit_nodes
 
 if TYPE_CHECKING:
     from gateway.store.unit_of_work import UnitOfWork
@@ -86,7 +87,8 @@ class AuditLog:
                 for i, (row, digest) in enumerate(zip(fresh, hashes, strict=True))
             ],
         )
-        grown = frontier.extend(hashes)
+        grown, nodes = grow(frontier, hashes)
+        insert_all(self._uow.connection, audit_nodes, [vars(node) for node in nodes])
         checkpoint = Checkpoint(origin, grown.size, root(grown))
         self._uow.connection.execute(
             sa.insert(audit_checkpoints),

@@ -5,6 +5,7 @@ leaves than one of them was cut. This is the nearest of the places that a checkp
 docs/audit.md says why one more should be out of the house.
 """
 
+import base64
 import contextlib
 import os
 import re
@@ -15,6 +16,21 @@ from gateway.core.errors import StoreUnavailable
 #: The newest checkpoint covers all before it, so the file needs no long memory.
 _LARGEST_BYTES = 2**20
 _NOTE = re.compile(r"[^\n]+\n[0-9]+\n[^\n]+\n(?:[^\n]+\n)*?\n(?:\u2014 [^\n]+\n)+")
+
+
+#: A note where lines can't be kept: in a line of a system log.
+ONE_LINE = "nadi-checkpoint"
+_IN_ONE_LINE = re.compile(ONE_LINE + r" ([A-Za-z0-9+/]+={0,2})")
+
+
+def notes_in(text: str) -> list[str]:
+    """Find the signed notes in a text: a file of notes, a mail, lines of a system log."""
+    text = text.replace("\r\n", "\n")
+    notes = _NOTE.findall(text if text.endswith("\n") else text + "\n")
+    for encoded in _IN_ONE_LINE.findall(text):
+        with contextlib.suppress(ValueError):
+            notes += _NOTE.findall(base64.b64decode(encoded, validate=True).decode())
+    return notes
 
 
 class CheckpointFile:

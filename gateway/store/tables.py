@@ -263,6 +263,15 @@ audit_checkpoints = Table(
     Column("created_ms", BigInteger, nullable=False),
 )
 
+# Roots of complete subtrees of 256, 65,536 … leaves: a proof reads these instead of every leaf.
+audit_nodes = Table(
+    "audit_nodes",
+    metadata,
+    Column("first_leaf", BigInteger, primary_key=True, autoincrement=False),
+    Column("leaf_count", BigInteger, primary_key=True, autoincrement=False),
+    Column("hash", LargeBinary, nullable=False),
+)
+
 circuit_breakers = Table(
     "circuit_breakers",
     metadata,

@@ -18,6 +18,7 @@ from gateway.core.audit import AuditRecord
 from gateway.core.clock import Clock, to_ms, utc_now
 from gateway.core.errors import GatewayError, StoreConflict, StoreRefused, StoreUnavailable
 from gateway.store.audit_log import AuditLog
+from gateway.store.audit_proofs import AuditProofs
 from gateway.store.credentials import Credentials
 from gateway.store.deliveries import Deliveries
 from gateway.store.engine import RELAXED, WRITES, open_engine
@@ -122,6 +123,11 @@ class UnitOfWork:
     def audit_log(self) -> AuditLog:
         """The AuditEvents and their Merkle log."""
         return AuditLog(self)
+
+    @cached_property
+    def audit_proofs(self) -> AuditProofs:
+        """What proves that an AuditEvent is in that log."""
+        return AuditProofs(self)
 
     @cached_property
     def credentials(self) -> Credentials:

@@ -36,6 +36,7 @@ from gateway.core.ledger import (
     root,
     verify_checkpoint,
 )
+from gateway.core.ledger_nodes import grow
 from gateway.store.evidence import Evidence, read_claim
 
 if TYPE_CHECKING:
@@ -111,6 +112,7 @@ class LogVerifier:
         self.report = Verification()
         self.evidence = Evidence()
         self._roots: dict[int, bytes] = {}
+        self._nodes: dict[tuple[int, int], bytes] = {}
         self._frontiers: dict[int, list[str]] = {}
 
     def run(self) -> None:
@@ -123,6 +125,7 @@ class LogVerifier:
         frontier = self._walk(wanted)
         self.report.size, self.report.root = frontier.size, root(frontier)
         self._check_unplaced(frontier.size)
+        self._check_nodes()
         for row in checkpoints:
             self._check_checkpoint(row)
         for index, note in enumerate(self._outside):
@@ -144,7 +147,8 @@ class LogVerifier:
                 what = f"leaf {expected} is missing before it"
                 self.report.found("audit_leaves", row["leaf_index"], what, row["audit_seq"])
                 break
-            frontier = frontier.append(self._leaf(row))
+            frontier, nodes = grow(frontier, (self._leaf(row),))
+            self._nodes |= {(node.first_leaf, node.leaf_count): node.hash for node in nodes}
             self._keep(frontier, wanted)
             if expected % _BATCH == 0:
                 self._progress("audit events", expected, total)
@@ -198,6 +202,20 @@ class LogVerifier:
             )
         if self._is_sqlite:
             self._check_numbers(size + len(waiting))
+
+    def _check_nodes(self) -> None:
+        """Compare the inner nodes that proofs are read from: one for each 256 leaves."""
+        for row in self._rows(_NODES):
+            expected = self._nodes.pop((row["first_leaf"], row["leaf_count"]), None)
+            if expected is None:
+                what = f"the log has no node of {row['leaf_count']} leaves here"
+                self.report.found("audit_nodes", row["first_leaf"], what)
+            elif as_bytes(row["hash"]) != expected:
+                what = f"its node of {row['leaf_count']} leaves is not that of the log"
+                self.report.found("audit_nodes", row["first_leaf"], what)
+        for first_leaf, leaf_count in self._nodes:
+            what = f"its node of {leaf_count} leaves is not there"
+            self.report.found("audit_nodes", first_leaf, what)
 
     def _check_numbers(self, known: int) -> None:
         """On SQLite numbers have no gaps, and the last one given is on record."""
@@ -355,4 +373,5 @@ _UNPLACED = (
     f"select {_COLUMNS} from audit_events e where not exists "  # noqa: S608
     "(select 1 from audit_leaves l where l.audit_seq = e.seq) order by e.seq"
 )
+_NODES = "select first_leaf, leaf_count, hash from audit_nodes order by first_leaf, leaf_count"
 _CHECKPOINTS = "select size, note, frontier from audit_checkpoints order by size"

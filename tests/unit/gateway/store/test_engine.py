@@ -49,6 +49,31 @@ def test_migrating_down_leaves_no_table(tmp_path: Path):
     engine.dispose()
 
 
+def test_a_log_begun_before_inner_nodes_were_kept_gets_them(tmp_path: Path):
+    from alembic import command
+
+    from gateway.core.ledger import Frontier, leaf_hash, root
+    from gateway.store.engine import _alembic
+    from gateway.store.sealing import Sealer
+    from tests.conftest import MASTER
+
+    url = f"sqlite:///{tmp_path / 'nadi.db'}"
+    command.upgrade(_alembic(url), "0002")
+    hashes = [leaf_hash(n.to_bytes(4, "big")) for n in range(700)]
+    store = Store(url, Sealer(MASTER))
+    leaves = [{"index": n, "hash": digest} for n, digest in enumerate(hashes)]
+    with store.write() as uow:
+        uow.connection.execute(
+            sa.text("insert into audit_leaves values (:index, :index, :hash)"), leaves
+        )
+
+    migrate(url)
+
+    with store.read() as uow:
+        assert uow.audit_proofs.root(700) == root(Frontier().extend(hashes))
+    store.close()
+
+
 def test_a_database_that_is_away_cannot_be_migrated(tmp_path: Path):
     with pytest.raises(StoreUnavailable, match="can't be prepared"):
         migrate(f"sqlite:///{tmp_path / 'no' / 'such' / 'folder.db'}")

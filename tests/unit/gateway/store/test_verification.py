@@ -5,6 +5,8 @@ import sqlite3
 
 import pytest
 
+from gateway.core.audit import Source, Step, noted
+from gateway.core.clock import new_id
 from gateway.store.checkpoint_file import CheckpointFile
 from gateway.store.registering import retire
 from gateway.store.verification import verify
@@ -163,6 +165,41 @@ def test_a_change_is_found_and_named(nadi, statement, table, what):
     assert any(each.table == table and what in each.what for each in report.findings), (
         report.findings
     )
+
+
+@pytest.fixture
+def long_log(nadi):
+    """The same with enough AuditEvents for inner nodes to be kept."""
+    source = Source("site", "test")
+    with nadi.store.write() as uow:
+        steps = [
+            Step(id=new_id(), recorded=uow.now, source=source, patient_key=None) for _ in range(600)
+        ]
+        uow.audit(*(noted(step, "note") for step in steps))
+    nadi.integrate()
+    return nadi
+
+
+def test_a_long_log_holds(long_log):
+    assert findings(long_log).findings == []
+
+
+@pytest.mark.parametrize(
+    ("statement", "row", "what"),
+    [
+        ("update audit_nodes set hash = zeroblob(32) where first_leaf = 256", "256", "is not that"),
+        ("delete from audit_nodes where first_leaf = 0", "0", "is not there"),
+        ("insert into audit_nodes values (512, 256, zeroblob(32))", "512", "has no node"),
+    ],
+    ids=["changed", "deleted", "invented"],
+)
+def test_an_inner_node_that_is_not_that_of_the_log_is_named(long_log, statement, row, what):
+    change(long_log, statement)
+
+    report = findings(long_log)
+
+    assert [(each.table, each.row) for each in report.findings] == [("audit_nodes", row)]
+    assert what in report.findings[0].what
 
 
 def test_a_log_that_was_cut_is_shorter_than_the_checkpoint_outside(nadi):

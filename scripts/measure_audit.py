@@ -1,0 +1,152 @@
+"""Measure the audit log at size: appending, integrating, proving, verifying, starting.
+
+    python scripts/measure_audit.py --events 1000000
+
+Fills a data folder with synthetic AuditEvents of jobs (no patient in it) through the same code as
+the gateway, then times. Figures of docs/audit.md come from here.
+"""
+
+import argparse
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from datetime import datetime
+from pathlib import Path
+
+from gateway.cli.prepare import prepare_data
+from gateway.core.audit import AuditRecord, Source, Step, job_changed
+from gateway.core.clock import new_id, to_ms, utc_now
+from gateway.core.ledger import leaf_hash, read_verifier_key, verify_checkpoint, verify_inclusion
+from gateway.settings import Settings
+from gateway.store.checkpoint_file import CheckpointFile
+from gateway.store.engine import insert_all
+from gateway.store.installation import Installation, open_installation
+from gateway.store.tables import jobs
+
+_BATCH = 10_000
+_PROOFS = 200
+
+
+def main() -> None:
+    """Fill, then measure."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--events", type=int, default=1_000_000)
+    parser.add_argument("--data-dir", type=Path)
+    given = parser.parse_args()
+    folder = given.data_dir or Path(tempfile.mkdtemp()) / "nadi"
+    if not folder.exists():
+        prepare_data(Settings(data_dir=folder), sandbox=True)
+    settings = Settings(data_dir=folder)
+    nadi = open_installation(settings)
+    _fill(nadi, settings, given.events)
+    nadi.store.close()
+    started = time.perf_counter()
+    nadi = open_installation(settings)
+    print(f"opening the installation: {1000 * (time.perf_counter() - started):.0f} ms")
+    _prove(nadi)
+    nadi.store.close()
+    _verify(folder)
+
+
+def _fill(nadi: Installation, settings: Settings, wanted: int) -> None:
+    with nadi.store.read() as uow:
+        newest = uow.audit_proofs.newest()
+    there, source = newest[0] if newest else 0, Source("site", "measure")
+    appending = integrating = 0.0
+    for start in range(there, wanted, _BATCH):
+        now = utc_now()
+        count = min(_BATCH, wanted - start)
+        records, rows = _jobs(now, source, count)
+        began = time.perf_counter()
+        with nadi.store.write() as uow:
+            uow.audit(*records)
+            insert_all(uow.connection, jobs, rows)
+        between = time.perf_counter()
+        with nadi.store.write() as uow:
+            uow.audit_log.integrate(nadi.keys.signing, nadi.keys.origin)
+        appending += between - began
+        integrating += time.perf_counter() - between
+    with nadi.store.read() as uow:
+        CheckpointFile(settings.data_dir).append(uow.audit_log.newest_checkpoint() or "")
+    if wanted > there:
+        each = (wanted - there) / 1e6
+        print(
+            f"append {appending / each:.1f} µs/event, integrate {integrating / each:.1f} µs/event"
+        )
+
+
+def _jobs(
+    now: datetime, source: Source, count: int
+) -> tuple[list[AuditRecord], list[dict[str, object]]]:
+    """Make the AuditEvents and the rows of jobs that were admitted and then cancelled."""
+    records: list[AuditRecord] = []
+    rows: list[dict[str, object]] = []
+    for _ in range(count // 2):
+        job_id, event_id, at = new_id(), new_id(), to_ms(now)
+        ids = {"job_id": job_id, "event_id": event_id, "patient_key": None}
+        for verb, state, status in (
+            ("admit", "ready", "queued"),
+            ("cancel", "cancelled", "superseded"),
+        ):
+            step = Step(id=new_id(), recorded=now, source=source, **ids)
+            details = {"route": "ckd-risk", "model": "ckd-risk@1"}
+            records.append(
+                job_changed(step, verb, state=state, business_status=status, details=details)
+            )
+        rows.append(
+            {
+                **ids,
+                "id": ids["job_id"],
+                "route": "ckd-risk",
+                "model": "ckd-risk@1",
+                "model_digest": "d" * 64,
+                "state": "cancelled",
+                "business_status": "superseded",
+                "available_ms": at,
+                "created_ms": at,
+                "updated_ms": at,
+            }
+        )
+        del rows[-1]["job_id"]
+    return records, rows
+
+
+def _prove(nadi: Installation) -> None:
+    times = []
+    name, key = read_verifier_key(nadi.keys.verifier)
+    with nadi.store.read() as uow:
+        size, note = uow.audit_proofs.newest() or (0, "")
+        root = verify_checkpoint(note, key, origin=name).root
+        for number in range(_PROOFS):
+            index = number * 7919 * 131 % size
+            began = time.perf_counter()
+            proof = uow.audit_proofs.inclusion(index, size)
+            times.append(1000 * (time.perf_counter() - began))
+            query = "select body from audit_leaves join audit_events on seq = audit_seq"
+            body = uow.connection.exec_driver_sql(f"{query} where leaf_index = {index}").scalar()
+            verify_inclusion(leaf_hash(body), index, size=size, proof=proof, root=root)
+        began = time.perf_counter()
+        uow.audit_proofs.consistency(size // 3, size)
+        consistent = 1000 * (time.perf_counter() - began)
+    print(
+        f"inclusion proof at {size}: median {statistics.median(times):.2f} ms, "
+        f"worst {max(times):.2f} ms; consistency {consistent:.2f} ms"
+    )
+
+
+def _verify(folder: Path) -> None:
+    began = time.perf_counter()
+    nadi = Path(sys.executable).with_name("nadi")
+    command = [str(nadi), "audit", "verify", "--data-dir", str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - ours
+    took_s = time.perf_counter() - began
+    used = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+    print(done.stdout.strip())
+    print(f"verify: {took_s:.1f} s, peak {used:.0f} MiB")
+
+
+if __name__ == "__main__":
+    main()
