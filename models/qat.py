@@ -38,9 +38,10 @@ _OPSET = 17
 _LARGEST_WEIGHT = 63  # 7 bits, symmetric
 _LEVELS = 255
 _SMALLEST_SCALE = 1e-8
+_LARGEST_BIAS = 2**30  # leaves the other half of 32 bits to the sum of products
 _MOMENTUM = 0.02
 _ADDITIONS = {operator.add, operator.iadd, torch.add}
-_RELUS = {torch.relu, nn.functional.relu}
+_RELUS = {torch.relu, nn.functional.relu, nn.functional.relu6}
 
 
 class ExportDiffers(ValueError):
@@ -204,7 +205,9 @@ def export(
         example: A batch to export and compare with, n first; n is free in the file.
         input_name: Name of the graph's input.
         output_name: Name of its output.
-        tolerance: Largest accepted difference between file and module.
+        tolerance: Largest accepted difference between file and module. A value at the edge of two
+            levels may fall to either side, and many layers make more of it: a deep network needs
+            more than a shallow one.
 
     Returns:
         The ONNX model, opset 17; weights are stored as int8, biases as int32.
@@ -288,7 +291,7 @@ def _after_relu(graph: fx.GraphModule, node: fx.Node) -> fx.Node:
         return node
     is_function = user.op == "call_function" and user.target in _RELUS
     is_module = user.op == "call_module" and isinstance(
-        graph.get_submodule(str(user.target)), nn.ReLU
+        graph.get_submodule(str(user.target)), nn.ReLU | nn.ReLU6
     )
     return user if is_function or is_module else node
 
@@ -324,13 +327,19 @@ def _pass_through(quantizer: ActivationQuantizer, given: tuple[Tensor], _rounded
 
 
 def _round_biases(graph: fx.GraphModule) -> None:
-    """Integer kernels add a bias at the product of the scales of input and weights."""
+    """Integer kernels add a bias at the product of the scales of input and weights.
+
+    A channel that has died, all weights next to 0, has a scale so fine that its bias would not fit
+    into 32 bits; it gets a coarser one.
+    """
     modules = dict(graph.named_modules())
     for node in graph.graph.nodes:
         layer = modules.get(node.target) if node.op == "call_module" else None
         if isinstance(layer, QuantizedLayer) and layer.layer.bias is not None:
-            bias, scale = layer.layer.bias, layer.scale * modules[node.args[0].target].scale
+            bias, step = layer.layer.bias, modules[node.args[0].target].scale
             with torch.no_grad():
+                layer.scale = torch.maximum(layer.scale, bias.abs() / (step * _LARGEST_BIAS))
+                scale = layer.scale * step
                 bias.copy_((bias / scale).round() * scale)
 
 

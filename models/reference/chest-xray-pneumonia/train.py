@@ -4,20 +4,23 @@
     python models/reference/chest-xray-pneumonia/train.py --data pneumoniamnist.npz
 
 The images are PneumoniaMNIST of MedMNIST v2 (CC BY 4.0), 28 x 28. Everything is seeded and runs on
-one thread. Three forms of the same network come out: fp32, static int8 (PTQ), and int8 by
-quantization-aware training (QAT), which is shipped. Network, calibration and threshold are chosen
-on the training and validation splits; the test split is read once, at the end, to be reported. What
-it writes: `model.onnx`, `model.fp32.onnx`, `golden.json`, and the measured parts of
-`manifest.toml` and `card.md`. It fails, writing nothing, when int8 is not fp32 any more.
+one thread. With `--work FOLDER` a run that was stopped goes on after the last network that was
+done, and the test images are left there for `nadi models evaluate`. Three forms of the same
+network come out: fp32, static int8 (PTQ), and int8 by quantization-aware training (QAT), which is
+shipped. Network, calibration and threshold are chosen on the training and validation splits; the
+test split is read once, at the end, to be reported. What it writes: `model.onnx`,
+`model.fp32.onnx`, `golden.json`, and the measured parts of `manifest.toml` and `card.md`. It fails,
+writing nothing, when int8 is not fp32 any more.
 """
 
 import json
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated
 
 import numpy as np
 import numpy.typing as npt
@@ -27,7 +30,7 @@ import typer
 from network import SIDE, Committee, Member, Schedule, Standardise, fit, to_onnx
 from phantoms import phantoms, png
 from rich.console import Console
-from rich.progress import Progress, TaskID
+from rich.progress import Progress
 from sklearn.linear_model import LogisticRegression
 
 from models import qat, qdq
@@ -64,7 +67,6 @@ CARD_MARKS = ("<!-- measured by train.py -->\n", "<!-- end -->\n")
 Images = npt.NDArray[np.float32]
 Truth = npt.NDArray[np.bool_]
 Scores = npt.NDArray[np.float64]
-Trained = TypeVar("Trained", bound=torch.nn.Module)
 
 
 @dataclass(frozen=True)
@@ -111,36 +113,52 @@ def read(path: Path, split: str) -> Split:
     return Split((pixels[:, None] / 255).astype(np.float32), labels.ravel() == 1)
 
 
-def train(seed: int, data: Split) -> Iterator[Member]:
-    """One member in fp32, as it is after each epoch."""
-    torch.manual_seed(seed)
-    member = Member(WIDTHS)
+def train(seed: int, member: torch.nn.Module, data: Split) -> Iterator[float]:
+    """Train one member in fp32; gives the loss of each epoch."""
     first = replace(LEARN, moves=MOVES[seed])
-    for _ in fit(member, *data.tensors, first, seed=seed):
-        yield member
-    for _ in fit(member, *data.tensors, HARDEN, seed=500 + seed):
-        yield member
+    yield from fit(member, *data.tensors, first, seed=seed)
+    yield from fit(member, *data.tensors, HARDEN, seed=500 + seed)
 
 
-def adapt(seed: int, member: Member, data: Split) -> Iterator[torch.nn.Module]:
-    """The same member in quantization-aware training, with itself in fp32 as its teacher."""
+def rounded(member: torch.nn.Module, data: Split) -> torch.nn.Module:
+    """The same member as quantization-aware training begins."""
+    signal = Standardise()(torch.from_numpy(calibration(data)))
+    return qat.prepare(member, signal.split(64), keep_fp32=["last"])
+
+
+def adapt(
+    seed: int, quantized: torch.nn.Module, member: torch.nn.Module, data: Split
+) -> Iterator[float]:
+    """Quantization-aware training of a member, with itself in fp32 as its teacher."""
     standardise = Standardise()
-    signal = standardise(torch.from_numpy(calibration(data)))
-    quantized = qat.prepare(member, signal.split(64), keep_fp32=["last"])
 
     def teacher(pixels: torch.Tensor) -> torch.Tensor:
         with torch.no_grad():
             return member(standardise(pixels)).sigmoid()
 
-    for _ in fit(quantized, *data.tensors, ADAPT, seed=1000 + seed, teacher=teacher):
-        yield quantized
+    yield from fit(quantized, *data.tensors, ADAPT, seed=1000 + seed, teacher=teacher)
 
 
-def last_of(epochs: Iterator[Trained], progress: Progress, task: TaskID) -> Trained:
-    """What there is after the last epoch; shows each as it ends."""
-    for each in epochs:  # noqa: B007 - the last one is the answer
-        progress.advance(task)
-    return each
+def kept(
+    network: torch.nn.Module, epochs: Iterator[float], file: Path | None, told: Callable[[], None]
+) -> torch.nn.Module:
+    """The network after its training, or as an earlier run left it.
+
+    Args:
+        network: As it begins.
+        epochs: Trains it.
+        file: Where its weights are kept; None: nowhere.
+        told: Called after each epoch.
+    """
+    if file is not None and file.exists():
+        network.load_state_dict(torch.load(file, weights_only=True))
+        # As `fit` leaves it: another order in memory is another rounding.
+        return network.to(memory_format=torch.channels_last).eval()
+    for _ in epochs:
+        told()
+    if file is not None:
+        torch.save(network.state_dict(), file)
+    return network
 
 
 def calibration(data: Split) -> Images:
@@ -320,15 +338,24 @@ def _column(form: Measured, test: Split) -> dict[str, str]:
     }
 
 
-def build(data: Split, validation: Split, progress: Progress) -> dict[str, bytes]:
+def build(
+    data: Split, validation: Split, work: Path | None, progress: Progress
+) -> dict[str, bytes]:
     """The three forms, from training and validation images alone."""
     learning = progress.add_task("training", total=len(MOVES) * (LEARN.epochs + HARDEN.epochs))
     adapting = progress.add_task("quantization-aware", total=len(MOVES) * ADAPT.epochs)
-    members = {seed: last_of(train(seed, data), progress, learning) for seed in MOVES}
-    adapted = [
-        last_of(adapt(seed, member, data), progress, adapting) for seed, member in members.items()
-    ]
-    return forms_of(list(members.values()), adapted, data, validation)
+    members, adapted = [], []
+    for seed in MOVES:
+        torch.manual_seed(seed)
+        member = Member(WIDTHS)
+        file = work / f"member-{seed}.pt" if work else None
+        told = partial(progress.advance, learning)
+        members.append(kept(member, train(seed, member, data), file, told))
+        quantized = rounded(member, data)
+        file = work / f"adapted-{seed}.pt" if work else None
+        told = partial(progress.advance, adapting)
+        adapted.append(kept(quantized, adapt(seed, quantized, member, data), file, told))
+    return forms_of(members, adapted, data, validation)
 
 
 def forms_of(
@@ -390,13 +417,21 @@ def publish(built: dict[str, bytes], validation: Split, test: Split, out: Path) 
 def main(
     data: Annotated[Path, typer.Option(exists=True, dir_okay=False, help="The npz archive.")],
     out: Annotated[Path, typer.Option(file_okay=False, help="Where the files go.")] = HERE,
+    work: Annotated[
+        Path | None, typer.Option(file_okay=False, help="Keeps the networks that are done.")
+    ] = None,
 ) -> None:
     """Train, quantize, measure, and write the model's files."""
     torch.set_num_threads(1)
+    if work:
+        work.mkdir(parents=True, exist_ok=True)
     validation = read(data, "val")
     with Progress(console=Console(stderr=True)) as progress:
-        built = build(read(data, "train"), validation, progress)
-    publish(built, validation, read(data, "test"), out)  # test is read here, not before
+        built = build(read(data, "train"), validation, work, progress)
+    test = read(data, "test")  # here, not before
+    publish(built, validation, test, out)
+    if work:
+        np.savez_compressed(work / "evaluation.npz", image=test.images, truth=test.truth)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from torch.nn import functional  # noqa: E402
 from models import qat, qdq  # noqa: E402
 from models.runtime import open_session  # noqa: E402
 
+pytestmark = pytest.mark.train
 torch.set_num_threads(1)
 
 
@@ -30,6 +31,22 @@ class Tiny(nn.Module):
         signal = self.first(images)
         signal = functional.relu(self.second(signal) + signal)
         return torch.sigmoid(self.last(signal.mean((2, 3))))
+
+
+class Mobile(nn.Module):
+    """Widened, filtered channel by channel, narrowed, beside a shortcut: as in mobile networks."""
+
+    def __init__(self):
+        super().__init__()
+        self.widen = nn.Sequential(nn.Conv2d(4, 16, 1, bias=False), nn.BatchNorm2d(16), nn.ReLU6())
+        self.filter = nn.Sequential(
+            nn.Conv2d(16, 16, 3, padding=1, groups=16, bias=False), nn.BatchNorm2d(16)
+        )
+        self.narrow = nn.Sequential(nn.Conv2d(16, 4, 1, bias=False), nn.BatchNorm2d(4))
+
+    def forward(self, signal):
+        inner = functional.relu6(self.filter(self.widen(signal)))
+        return self.narrow(inner) + signal
 
 
 class Branching(Tiny):
@@ -209,3 +226,55 @@ def test_linear_layers_become_integer_kernels_too():
     weights = qat.export(quantized, rows)
 
     assert qdq.integer_layers(weights) == 2
+
+
+@pytest.fixture
+def mobile():
+    torch.manual_seed(0)
+    network = Mobile()
+    with torch.no_grad():
+        for _ in range(20):  # statistics for BatchNorm
+            network(3 * torch.randn(16, 4, 9, 9))
+    return network.eval()
+
+
+def test_a_mobile_block_with_relu6_becomes_integer_kernels_and_nothing_between_them(mobile):
+    signal = 3 * torch.randn(32, 4, 9, 9)
+    quantized = qat.prepare(mobile, [signal])
+    qat.freeze(quantized)
+
+    weights = qat.export(quantized, signal)
+
+    session = open_session(weights, exact_int8=False)
+    (answer,) = session.run(None, {"input": signal.numpy()})
+    rounded = [each.op_type for each in onnx.load_from_string(weights).graph.node]
+    assert qdq.integer_layers(weights) == 3
+    assert rounded.count("QuantizeLinear") == 5  # input, three layers, sum
+    with torch.no_grad():
+        assert np.abs(answer - mobile(signal).numpy()).mean() < 0.05
+
+
+def test_the_range_after_a_relu6_ends_at_6(mobile):
+    quantized = qat.prepare(mobile, [100 * torch.randn(8, 4, 9, 9)])
+
+    tops = [float(each.high) for each in quantized.modules() if hasattr(each, "high")]
+
+    assert tops.count(6.0) == 2
+
+
+def test_a_dead_channel_with_a_bias_is_exported_faithfully(mobile):
+    norm = mobile.filter[1]
+    with torch.no_grad():
+        norm.weight[3] = 1e-9
+        norm.bias[3] = 4.0
+    signal = 3 * torch.randn(32, 4, 9, 9)
+    quantized = qat.prepare(mobile, [signal])
+    qat.freeze(quantized)
+
+    weights = qat.export(quantized, signal)
+
+    with torch.no_grad():
+        assert (
+            np.abs(qat.answer_as_written(weights, signal.numpy()) - mobile(signal).numpy()).mean()
+            < 0.05
+        )

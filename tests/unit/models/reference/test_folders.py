@@ -14,8 +14,6 @@ FOLDERS = sorted(path.parent for path in REFERENCE_MODELS.glob("*/manifest.toml"
 MODELS = [load(folder) for folder in FOLDERS]
 EACH = pytest.mark.parametrize("model", MODELS, ids=lambda model: model.name)
 
-NOT_YET_PACKED = {"chest-xray-pneumonia": "it has no licence_file and no report of the gate yet"}
-
 
 def test_the_folder_of_a_model_bears_its_name():
     assert [model.name for model in MODELS] == [folder.name for folder in FOLDERS]
@@ -57,9 +55,7 @@ def test_the_files_of_a_model_fit_into_the_repository(model):
 
 
 @EACH
-def test_a_model_makes_a_package_that_a_gateway_takes(model, tmp_path, request):
-    if model.name in NOT_YET_PACKED:
-        request.applymarker(pytest.mark.xfail(reason=NOT_YET_PACKED[model.name]))
+def test_a_model_makes_a_package_that_a_gateway_takes(model, tmp_path):
     package, passed = tmp_path / "model.nadi.zip", []
 
     pack(model.folder, KEY, package)
