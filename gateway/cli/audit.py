@@ -36,7 +36,8 @@ from gateway.core.errors import GatewayError
 from gateway.store.audit_log import AuditFilter, AuditRow
 from gateway.store.checkpoint_file import CheckpointFile
 from gateway.store.evidence import read_claim
-from gateway.store.verification import Finding, Verification
+from gateway.store.verification_checkpoints import OutsideNote
+from gateway.store.verification_report import Finding, FirstBad, Kind, Verification
 
 app = noun("The audit log: what was done with whose data, why, and that nothing was changed.")
 app.command()(audit_prove.prove)
@@ -66,10 +67,17 @@ _TOLD = (
 
 @app.command()
 @explained
-def verify(data_dir: DataDir = None, as_json: AsJson = False) -> None:
+def verify(
+    earlier: audit_prove.From = None, data_dir: DataDir = None, as_json: AsJson = False
+) -> None:
     """Compare everything in the database with what was recorded; name every place that differs."""
+    witnessed = [
+        OutsideNote(str(path), f"note {number}", note)
+        for path in earlier or []
+        for number, note in enumerate(audit_prove.read_notes(path), start=1)
+    ]
     with _told_as_json(as_json), opened(data_dir, checks_key=False) as nadi:
-        report = _verify(nadi, quiet=as_json)
+        report = _verify(nadi, witnessed, quiet=as_json)
     if as_json:
         print_json(_report_json(report))
     else:
@@ -128,7 +136,7 @@ def _told_as_json(as_json: bool) -> Iterator[None]:
         raise typer.Exit(EXIT_NOT_SO) from None
 
 
-def _verify(nadi: Opened, *, quiet: bool) -> Verification:
+def _verify(nadi: Opened, witnessed: Sequence[OutsideNote], *, quiet: bool) -> Verification:
     """Verify with a progress bar on standard error."""
     from gateway.store.verification import verify as compare  # noqa: PLC0415 - same name
 
@@ -142,7 +150,7 @@ def _verify(nadi: Opened, *, quiet: bool) -> Verification:
         bar.update(tasks[phase], completed=done, total=total)
 
     with bar, nadi.store.read() as uow:
-        return compare(uow, nadi.keys.verifier, outside=outside, progress=tell)
+        return compare(uow, nadi.keys.verifier, outside=outside, witnessed=witnessed, progress=tell)
 
 
 def _progress_bar(console: Console) -> Progress:
@@ -165,7 +173,17 @@ def _show_report(report: Verification) -> None:
     else:
         number = len(findings)
         plural = "s" if number != 1 else ""
+        if report.first_bad:
+            out.print(f"  First bad entry of the log: [bold]{_first_bad(report.first_bad)}[/]")
         out.print(f"[red]✗ Not everything is as it was recorded: {number} finding{plural}.[/]")
+
+
+def _first_bad(bad: FirstBad) -> str:
+    if bad.kind in (Kind.TRUNCATED, Kind.ROLLED_BACK):
+        return f"{bad.kind} from leaf {bad.first_leaf} on"
+    if bad.first_leaf == bad.last_leaf:
+        return f"leaf {bad.first_leaf}, {bad.kind}"
+    return f"among leaves {bad.first_leaf} to {bad.last_leaf}, {bad.kind}"
 
 
 def _causes_first(finding: Finding) -> tuple[int, str, str, str]:
@@ -185,9 +203,10 @@ def _show_findings(name: str, findings: Sequence[Finding]) -> None:
     if len(sizes) > 1:
         findings = [finding for finding in findings if finding.leaves is None]
     for finding in findings[:_SHOWN_FINDINGS]:
-        shown = f" (AuditEvent {finding.audit_event})" if finding.audit_event else ""
+        event = f", AuditEvent {finding.audit_event}" if finding.audit_event else ""
         place = f"[bold]{escape(name)}[/] {escape(finding.row)}"
-        out.print(f"[red]✗[/] {place}: {escape(finding.what)}{shown}", soft_wrap=True)
+        says = f"{escape(finding.what)} ({finding.kind}{event})"
+        out.print(f"[red]✗[/] {place}: {says}", soft_wrap=True)
     if len(findings) > _SHOWN_FINDINGS:
         out.print(f"  … {len(findings) - _SHOWN_FINDINGS} more of {name}; --json gives all")
     if len(sizes) > 1:
@@ -200,6 +219,7 @@ def _report_json(report: Verification) -> dict[str, object]:
         "holds": report.holds,
         "size": report.size,
         "root": report.root.hex(),
+        "first_bad": vars(report.first_bad) if report.first_bad else None,
         "findings": [vars(finding) for finding in report.findings],
         "notes": report.notes,
         "counted": report.counted,

@@ -1,7 +1,7 @@
-"""What the audit log says that the other tables have to hold: read once, compared row by row.
+"""What the audit log says that the other tables have to hold.
 
 Each AuditEvent is a claim about rows: this event was received with this SHA-256, this job is in
-this state. `Evidence` gathers the claims; `gateway.store.verification` compares.
+this state. `JobEvidence` and `Evidence` gather claims; `gateway.store.verification_rows` compares.
 """
 
 from collections.abc import Iterator, Mapping
@@ -12,12 +12,11 @@ from typing import Any
 import orjson
 
 from gateway.core.audit import AuditRecord
-from gateway.core.audit_event import (
-    CREDENTIAL_SYSTEM,
-    EVENT_SYSTEM,
-    RESULT_SYSTEM,
-)
+from gateway.core.audit_event import CREDENTIAL_SYSTEM
 from gateway.core.clock import to_ms
+
+#: Events about what a site has, even where they name a job.
+_OF_SITE = frozenset({"configure", "credential", "model"})
 
 #: Outcome, stage, purpose, reasons, consents and moment of a consent decision.
 DecisionKey = tuple[str, str, str, str, tuple[str, ...], int]
@@ -64,14 +63,27 @@ class JobEvidence:
     digests: set[str] = field(default_factory=set)
     facts: dict[str, str] = field(default_factory=dict)
 
+    def add(self, claim: Claim) -> None:
+        """Take one claim into account; claims come in the order of the log, the first too."""
+        if "state" in claim.facts:
+            if "state" not in self.last.facts or claim.seq > self.last.seq:
+                self.last = claim
+            self.facts.update(claim.facts)
+        if claim.record.event == "consent":
+            self.decisions.add(_decision(claim))
+        elif claim.record.event == "infer" and "sha256" in claim.facts:
+            self.digests.add(claim.facts["sha256"])
+        elif claim.record.event == "deliver" and claim.record.outcome == "0":
+            self.delivered = claim
+
 
 @dataclass
 class Evidence:
-    """What the whole log says."""
+    """What the log says of the few things that a site has: site files, credentials, models.
 
-    received: dict[str, Claim] = field(default_factory=dict)
-    jobs: dict[str, JobEvidence] = field(default_factory=dict)
-    results: dict[str, str] = field(default_factory=dict)
+    What it says of events and jobs does not fit into memory; see `evidence_streams`.
+    """
+
     sites: dict[str, Claim] = field(default_factory=dict)
     credentials: dict[str, Claim] = field(default_factory=dict)
     revoked: dict[str, Claim] = field(default_factory=dict)
@@ -81,10 +93,7 @@ class Evidence:
     def add(self, claim: Claim) -> None:
         """Take one claim into account; claims come in the order of the log."""
         record = claim.record
-        if record.event == "receive" and EVENT_SYSTEM in claim.names and record.outcome == "0":
-            # A version may come again and be in force again: its row is from the first time.
-            self.received.setdefault(claim.names[EVENT_SYSTEM], claim)
-        elif record.event == "configure":
+        if record.event == "configure":
             self.sites[claim.facts.get("version", "")] = claim
         elif record.event == "credential":
             kept = self.revoked if record.action == "D" else self.credentials
@@ -92,28 +101,16 @@ class Evidence:
         elif record.event == "model":
             of_models = self.retired if record.action == "D" else self.models
             of_models[claim.facts.get("sha256", "")] = claim
-        elif record.job_id is not None:
-            self._add_of_job(record.job_id, claim)
 
-    def _add_of_job(self, job_id: str, claim: Claim) -> None:
-        known = self.jobs.setdefault(job_id, JobEvidence(claim, claim))
-        if "state" in claim.facts and (
-            "state" not in known.last.facts or claim.seq > known.last.seq
-        ):
-            known.last = claim
-        if "state" in claim.facts:
-            known.facts.update(claim.facts)
-        if claim.record.event == "consent":
-            known.decisions.add(_decision(claim))
-        elif claim.record.event == "infer" and "sha256" in claim.facts:
-            known.digests.add(claim.facts["sha256"])
-        elif claim.record.event == "deliver":
-            self._add_delivery(job_id, known, claim)
 
-    def _add_delivery(self, job_id: str, known: JobEvidence, claim: Claim) -> None:
-        self.results[job_id] = claim.names.get(RESULT_SYSTEM, "")
-        if claim.record.outcome == "0":
-            known.delivered = claim
+def is_reception(record: AuditRecord) -> bool:
+    """Say whether a record is that of an event that was accepted."""
+    return record.event == "receive" and record.outcome == "0" and record.event_id is not None
+
+
+def is_of_job(record: AuditRecord) -> bool:
+    """Say whether a record tells of a job."""
+    return record.job_id is not None and not is_reception(record) and record.event not in _OF_SITE
 
 
 def read_claim(seq: int, record: AuditRecord) -> Claim:

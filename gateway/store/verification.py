@@ -15,141 +15,84 @@ Nothing is repaired. What can't be found this way is said in docs/audit.md.
 Source: RFC 9162 section 2.1; C2SP tlog-checkpoint.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import orjson
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
 from gateway.core.audit import read_record
 from gateway.core.audit_event import AuditEventMalformed
 from gateway.core.clock import to_ms
-from gateway.core.ledger import (
-    Checkpoint,
-    CheckpointInvalid,
-    Frontier,
-    leaf_hash,
-    read_verifier_key,
-    root,
-    verify_checkpoint,
-)
+from gateway.core.ledger import Frontier, leaf_hash, root
 from gateway.core.ledger_nodes import grow
-from gateway.store.evidence import Evidence, read_claim
+from gateway.store.evidence import Evidence, is_of_job, is_reception, read_claim
+from gateway.store.verification_checkpoints import (
+    STORED,
+    CheckpointVerifier,
+    OutsideNote,
+    tell_cut_from_rolled_back,
+)
+from gateway.store.verification_report import Kind, Progress, Verification, as_bytes, rows
+from gateway.store.verification_times import TimesVerifier
 
 if TYPE_CHECKING:
     from gateway.store.unit_of_work import UnitOfWork
 
-#: Called with the name of the phase, and how many of how many rows are done.
-Progress = Callable[[str, int, int], None]
+FILE = "checkpoint file"
 
 _BATCH = 2000
-
-
-@dataclass(frozen=True, order=True)
-class Finding:
-    """One thing that is not as it was recorded.
-
-    Attributes:
-        table: Table, or `checkpoint file`.
-        row: Its key.
-        what: What is wrong with it; never a patient value.
-        audit_event: Number of the AuditEvent that shows it, if one does.
-        leaves: Of a checkpoint that is sound but no longer fits the log: how many it commits to.
-    """
-
-    table: str
-    row: str
-    what: str
-    audit_event: int | None = None
-    leaves: int | None = None
-
-
-@dataclass
-class Verification:
-    """What was looked at and what was found."""
-
-    findings: list[Finding] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    counted: dict[str, int] = field(default_factory=dict)
-    size: int = 0
-    root: bytes = b""
-
-    @property
-    def holds(self) -> bool:
-        """Whether everything is as it was recorded."""
-        return not self.findings
-
-    def found(
-        self,
-        table: str,
-        row: object,
-        what: str,
-        audit_event: int | None = None,
-        *,
-        leaves: int | None = None,
-    ) -> None:
-        """Put a finding on the list."""
-        self.findings.append(Finding(table, str(row), what, audit_event, leaves))
-
-    def count(self, what: str, number: int = 1) -> None:
-        """Count what was looked at."""
-        self.counted[what] = self.counted.get(what, 0) + number
+#: Most leaves that are looked for elsewhere: each costs a look through all.
+_MOST_LOOKED_FOR = 5
 
 
 class LogVerifier:
     """Goes through the audit log once: bodies, columns, leaves, checkpoints."""
 
     def __init__(
-        self, uow: "UnitOfWork", verifier: str, *, outside: list[str], progress: Progress
+        self, uow: "UnitOfWork", verifier: str, *, outside: list[OutsideNote], progress: Progress
     ) -> None:
         self._connection = uow.connection
-        self._verifier = verifier
-        self._outside = outside
         self._progress = progress
         self.report = Verification()
         self.evidence = Evidence()
-        self._roots: dict[int, bytes] = {}
+        self._checkpoints = CheckpointVerifier(
+            verifier, self._rows(_CHECKPOINTS), outside, self.report
+        )
+        self._times = TimesVerifier(self.report, is_one_clock=self._is_sqlite)
         self._nodes: dict[tuple[int, int], bytes] = {}
-        self._frontiers: dict[int, list[str]] = {}
+        self._moved_looked_for = 0
 
     def run(self) -> None:
         """Go through everything; what is wrong goes into `report`."""
-        checkpoints = [dict(row) for row in self._rows(_CHECKPOINTS)]
-        notes = [(str(row["note"]), row["size"]) for row in checkpoints]
-        wanted = {size for _, size in notes} | {
-            found.size for note in self._outside if (found := self._open(note))
-        }
-        frontier = self._walk(wanted)
+        frontier = self._walk()
         self.report.size, self.report.root = frontier.size, root(frontier)
+        self._times.finish()
         self._check_unplaced(frontier.size)
         self._check_nodes()
-        for row in checkpoints:
-            self._check_checkpoint(row)
-        for index, note in enumerate(self._outside):
-            self._check_note("checkpoint file", f"note {index + 1}", note)
-        if frontier.size and not self._outside:
-            self.report.notes.append(
-                "There is no checkpoint file beside the database: a log that was cut at its end "
-                "can't be told from a shorter one."
-            )
-        if frontier.size and frontier.size not in {row["size"] for row in checkpoints}:
-            self.report.found("audit_checkpoints", frontier.size, "the newest leaves have none")
+        if frontier.size != self._checkpoints.newest_size:
+            self.report.found(STORED, frontier.size, "the newest leaves have none")
+        self._checkpoints.finish(frontier)
 
-    def _walk(self, wanted: set[int]) -> Frontier:
+    def _walk(self) -> Frontier:
         total = self._scalar("select count(*) from audit_leaves")
-        frontier = Frontier()
-        self._keep(frontier, wanted)
+        frontier, last_seq = Frontier(), 0
         for expected, row in enumerate(self._rows(_LEAVES)):
-            if row["leaf_index"] != expected:
+            index, seq = row["leaf_index"], row["audit_seq"]
+            if index != expected:
                 what = f"leaf {expected} is missing before it"
-                self.report.found("audit_leaves", row["leaf_index"], what, row["audit_seq"])
+                more: Any = {"kind": Kind.MISSING, "leaf": expected}
+                self.report.found("audit_leaves", index, what, seq, **more)
                 break
+            if self._is_sqlite and seq < last_seq:
+                what = f"AuditEvent {seq} stands after AuditEvent {last_seq}"
+                more = {"kind": Kind.REORDERED, "leaf": index}
+                self.report.found("audit_leaves", index, what, seq, **more)
+            last_seq = seq
             frontier, nodes = grow(frontier, (self._leaf(row),))
             self._nodes |= {(node.first_leaf, node.leaf_count): node.hash for node in nodes}
-            self._keep(frontier, wanted)
+            self._checkpoints.reached(frontier)
             if expected % _BATCH == 0:
                 self._progress("audit events", expected, total)
         self._progress("audit events", total, total)
@@ -158,50 +101,66 @@ class LogVerifier:
     def _leaf(self, row: Mapping[str, Any]) -> bytes:
         """Check one AuditEvent against its leaf; give the leaf hash that its bytes have."""
         self.report.count("audit events")
+        index, seq = row["leaf_index"], row["audit_seq"]
         if row["body"] is None:
-            what = f"AuditEvent {row['audit_seq']} of this leaf is gone"
-            self.report.found("audit_leaves", row["leaf_index"], what, row["audit_seq"])
+            what = f"AuditEvent {seq} of this leaf is gone"
+            more: Any = {"kind": Kind.MISSING, "leaf": index}
+            self.report.found("audit_leaves", index, what, seq, **more)
             return as_bytes(row["leaf_hash"])
         self._check_event(row)
+        self._times.add(index, seq, row["recorded_ms"])
         digest = leaf_hash(as_bytes(row["body"]))
         if digest != row["leaf_hash"]:
-            what = "the leaf is not the hash of its AuditEvent"
-            self.report.found("audit_leaves", row["leaf_index"], what, row["seq"])
+            self._check_moved(index, seq, digest)
         return digest
 
+    def _check_moved(self, index: int, seq: int, digest: bytes) -> None:
+        """Say whether the AuditEvent of a leaf that does not fit belongs to another leaf."""
+        what, kind = "the leaf is not the hash of its AuditEvent", Kind.CHANGED
+        if self._moved_looked_for < _MOST_LOOKED_FOR:
+            self._moved_looked_for += 1
+            query = sa.text("select leaf_index from audit_leaves where leaf_hash = :digest")
+            other = self._connection.execute(query, {"digest": digest}).scalars().first()
+            if other is not None:
+                what, kind = f"its AuditEvent is that of leaf {other}", Kind.REORDERED
+        self.report.found("audit_leaves", index, what, seq, kind=kind, leaf=index)
+
     def _check_event(self, row: Mapping[str, Any]) -> None:
-        seq = row["seq"]
+        seq, found = row["seq"], self.report.found
         try:
             record = read_record(as_bytes(row["body"]))
         except AuditEventMalformed:
-            self.report.found("audit_events", seq, "its body is not what was written", seq)
+            found("audit_events", seq, "its body is not what was written", seq)
             return
         expected = {**vars(record), "recorded_ms": to_ms(record.recorded)}
         for column in _EVENT_COLUMNS:
             if row[column] != expected[column]:
-                what = f"column {column} does not say what the body says"
-                self.report.found("audit_events", seq, what, seq)
+                found("audit_events", seq, f"column {column} does not say what the body says", seq)
+        if is_reception(record) or is_of_job(record):
+            return
         try:
             self.evidence.add(read_claim(seq, record))
         except (KeyError, TypeError, AttributeError):
-            self.report.found("audit_events", seq, "its body is no AuditEvent of ours", seq)
+            found("audit_events", seq, "its body is no AuditEvent of ours", seq)
 
     def _check_unplaced(self, size: int) -> None:
         """Look at what has no leaf yet, and for what is not there at all."""
         last = self._scalar("select coalesce(max(audit_seq), 0) from audit_leaves")
-        waiting = list(self._rows(_UNPLACED))
-        for row in waiting:
+        waiting = 0
+        for row in self._rows(_UNPLACED):
+            waiting += 1
             self.report.count("audit events")
             self._check_event(row)
             if row["seq"] < last and self._is_sqlite:
-                self.report.found("audit_events", row["seq"], "it was left out of the log")
+                what = "it was left out of the log"
+                self.report.found("audit_events", row["seq"], what, kind=Kind.INVENTED)
         if waiting:
             self.report.notes.append(
-                f"{len(waiting)} AuditEvents wait for their place in the log; no checkpoint "
-                "covers them yet."
+                f"{waiting} AuditEvents wait for their place in the log; no checkpoint covers "
+                "them yet."
             )
         if self._is_sqlite:
-            self._check_numbers(size + len(waiting))
+            self._check_numbers(size + waiting)
 
     def _check_nodes(self) -> None:
         """Compare the inner nodes that proofs are read from: one for each 256 leaves."""
@@ -227,46 +186,8 @@ class LogVerifier:
         )
         if count != highest or highest != given or count != known:
             what = f"{given} AuditEvents were written, {count} are there"
-            self.report.found("audit_events", highest, what)
-
-    def _check_checkpoint(self, row: Mapping[str, Any]) -> None:
-        size = row["size"]
-        opened = self._check_note("audit_checkpoints", size, str(row["note"]))
-        if opened and opened.size != size:
-            self.report.found("audit_checkpoints", size, f"its note is about {opened.size} leaves")
-        try:
-            stored = orjson.loads(str(row["frontier"]))
-        except orjson.JSONDecodeError:
-            stored = None
-        if size in self._frontiers and stored != self._frontiers[size]:
-            misfits = opened is not None and opened.root != self._roots.get(opened.size)
-            what = "its frontier is not that of the log"
-            self.report.found("audit_checkpoints", size, what, leaves=size if misfits else None)
-
-    def _check_note(self, table: str, name: object, note: str) -> Checkpoint | None:
-        self.report.count("checkpoints")
-        opened = self._open(note)
-        if opened is None:
-            self.report.found(table, name, "it is not signed by the key of this log")
-        elif opened.size not in self._roots:
-            what = f"it commits to {opened.size} leaves; the log has {self.report.size}"
-            self.report.found(table, name, what, leaves=opened.size)
-        elif opened.root != self._roots[opened.size]:
-            what = f"its first {opened.size} leaves are not those it commits to"
-            self.report.found(table, name, what, leaves=opened.size)
-        return opened
-
-    def _open(self, note: str) -> Checkpoint | None:
-        try:
-            name, key = read_verifier_key(self._verifier)
-            return verify_checkpoint(note, key, origin=name)
-        except CheckpointInvalid:
-            return None
-
-    def _keep(self, frontier: Frontier, wanted: set[int]) -> None:
-        if frontier.size in wanted:
-            self._roots[frontier.size] = root(frontier)
-            self._frontiers[frontier.size] = frontier.to_hex()
+            kind = Kind.TRUNCATED if count == highest < given else Kind.MISSING
+            self.report.found("audit_events", highest, what, kind=kind)
 
     @property
     def _is_sqlite(self) -> bool:
@@ -279,15 +200,13 @@ class LogVerifier:
         yield from rows(self._connection, query)
 
 
-def rows(connection: sa.Connection, query: str) -> Iterator[Mapping[str, Any]]:
-    """Stream rows as the database holds them: no type of ours may hide a changed value."""
-    result = connection.execute(sa.text(query), execution_options={"yield_per": _BATCH})
-    for row in result.mappings():
-        yield dict(row)
-
-
 def verify(
-    uow: "UnitOfWork", verifier: str, *, outside: list[str], progress: Progress
+    uow: "UnitOfWork",
+    verifier: str,
+    *,
+    outside: list[str],
+    witnessed: Sequence[OutsideNote] = (),
+    progress: Progress,
 ) -> Verification:
     """Compare everything; the unit of work is only read.
 
@@ -295,11 +214,15 @@ def verify(
         uow: A unit of work that nothing was read in yet.
         verifier: The line of `audit.pub`.
         outside: What `CheckpointFile.notes` gave before the unit of work began.
+        witnessed: Notes that come from outside this machine.
         progress: Told how far it is.
     """
     from gateway.store.verification_rows import RowVerifier  # noqa: PLC0415 - it builds on this
 
-    log = LogVerifier(uow, verifier, outside=outside, progress=progress)
+    notes = [
+        OutsideNote(FILE, f"note {number}", note) for number, note in enumerate(outside, start=1)
+    ]
+    log = LogVerifier(uow, verifier, outside=[*notes, *witnessed], progress=progress)
     with _raw_text(uow.connection):
         try:
             _take_snapshot(uow.connection)
@@ -312,7 +235,25 @@ def verify(
         finally:
             # Nothing was written, and a damaged database can't even end a transaction well.
             uow.connection.rollback()
+    tell_cut_from_rolled_back(log.report)
+    _tell_what_is_not_shown(log.report, has_file=bool(outside), is_witnessed=bool(witnessed))
     return log.report
+
+
+def _tell_what_is_not_shown(report: Verification, *, has_file: bool, is_witnessed: bool) -> None:
+    if not report.size:
+        return
+    if not has_file and not is_witnessed:
+        report.notes.append(
+            "There is no checkpoint file beside the database: a log that was cut at its end "
+            "can't be told from a shorter one."
+        )
+    if not is_witnessed:
+        report.notes.append(
+            "No checkpoint from outside this machine was compared: whoever has the signing key and "
+            "the data folder could have written all of this anew. Name one with --from or "
+            "--witness."
+        )
 
 
 @contextmanager
@@ -333,11 +274,6 @@ def _take_snapshot(connection: sa.Connection) -> None:
     """Let all that is read be of one moment; SQLite's transactions are so anyway."""
     if connection.dialect.name != "sqlite":
         connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-
-
-def as_bytes(value: object) -> bytes:
-    """Give a value as bytes, whatever type it was turned into."""
-    return bytes(value) if isinstance(value, bytes | memoryview) else str(value).encode()
 
 
 def check_file(connection: sa.Connection, report: Verification) -> None:

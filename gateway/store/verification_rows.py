@@ -9,6 +9,8 @@
 A value that opens was sealed by the master key for exactly this table, column, row and patient.
 """
 
+import functools
+import itertools
 from collections.abc import Callable, Mapping
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
@@ -26,11 +28,12 @@ from gateway.core.model_register import ModelState
 from gateway.core.principal import Role
 from gateway.store.credentials import Credential
 from gateway.store.evidence import Claim, Evidence, JobEvidence, decision_key
+from gateway.store.evidence_streams import job_evidence, ordered, paired, receptions
 from gateway.store.identity import code_keys, dedupe_key, resource_key
 from gateway.store.key_check import ROW_ID
 from gateway.store.models import read_line
 from gateway.store.sealing import Place
-from gateway.store.verification import Progress, Verification, as_bytes, rows
+from gateway.store.verification_report import Kind, Progress, Verification, as_bytes, rows
 
 if TYPE_CHECKING:
     from gateway.store.unit_of_work import UnitOfWork
@@ -38,6 +41,11 @@ if TYPE_CHECKING:
 Row = Mapping[str, Any]
 
 _EVERY = 200
+_NOT_THERE = "it is on record but not there"
+_VERSIONS = (
+    "select resource_key, version_id, last_updated_ms, is_current, id from events "
+    "where resource_key is not null order by resource_key, id"
+)
 _KEY_CHECKS = "select id, value from key_check"
 _WRONG_KEY = (
     "the master key in use is not the one of this database (put the right keys/master.key back), "
@@ -55,42 +63,46 @@ class RowVerifier:
         self._evidence = evidence
         self._report = report
         self._progress = progress
-        self._current: dict[str, list[tuple[VersionMark, bool, str]]] = {}
-        self._job_rows: dict[str, tuple[str, str | None]] = {}
 
     def run(self) -> None:
         """Go through everything; what is wrong goes into the report."""
         self._check_master_key()
         self._each("patient_keys", self._check_key, key="patient_key")
-        self._each("events", self._check_event)
+        self._check_events()
         self._check_versions()
         self._each("submissions", self._check_submission)
         self._check_submission_ids()
-        self._each("jobs", self._check_job)
-        self._each("deliveries", self._check_delivery)
+        self._check_jobs()
         self._each("sites", self._check_site, key="version")
         self._each("credentials", self._check_credential)
         self._each("models", self._check_model, key="digest")
-        self._check_missing("events", set(self._evidence.received))
-        self._check_missing("jobs", set(self._evidence.jobs))
-        delivered = {name for name, job in self._evidence.jobs.items() if job.delivered}
-        self._check_missing("deliveries", delivered, key="job_id")
         self._check_missing("models", set(self._evidence.models), key="digest")
 
     def _each(self, table: str, check: Callable[[Row], None], *, key: str = "id") -> None:
-        connection = self._uow.connection
-        total = connection.execute(sa.text(f"select count(*) from {table}")).scalar_one()  # noqa: S608 - our own names
-        for index, row in enumerate(rows(connection, f"select * from {table} order by {key}")):  # noqa: S608
-            if index % _EVERY == 0:
-                self._progress(table, index, total)
-            try:
-                check(row)
-            except Unsealable as error:
-                self._report.found(table, row[key], error.message)
-            except (ValueError, TypeError, KeyError, AttributeError):
-                self._report.found(table, row[key], "it can't be read as what it was")
-            self._report.count(table)
+        total = self._count(table)
+        query = f"select * from {table} order by {key}"  # noqa: S608 - our own names
+        for index, row in enumerate(rows(self._uow.connection, query)):
+            self._tell(table, index, total)
+            self._guarded(table, row[key], functools.partial(check, row))
         self._progress(table, total, total)
+
+    def _count(self, table: str) -> int:
+        count = sa.text(f"select count(*) from {table}")  # noqa: S608 - our own names
+        return int(self._uow.connection.execute(count).scalar_one())
+
+    def _tell(self, table: str, index: int, total: int) -> None:
+        if index % _EVERY == 0:
+            self._progress(table, index, total)
+
+    def _guarded(self, table: str, name: object, check: Callable[[], None]) -> None:
+        """Check one row; what can't be checked is named."""
+        try:
+            check()
+        except Unsealable as error:
+            self._report.found(table, name, error.message)
+        except (ValueError, TypeError, KeyError, AttributeError):
+            self._report.found(table, name, "it can't be read as what it was")
+        self._report.count(table)
 
     def _check_master_key(self) -> None:
         """The rest is compared all the same: where it opens, it was this value that changed."""
@@ -109,10 +121,23 @@ class RowVerifier:
         # Sealing nothing unwraps the key, which opens for this patient alone.
         self._uow.sealer.seal(as_bytes(row["wrapped_key"]), name, Place("", "", ""), b"")
 
-    def _check_event(self, row: Row) -> None:
-        claim = self._evidence.received.get(row["id"])
+    def _check_events(self) -> None:
+        connection, total = self._uow.connection, self._count("events")
+        told = receptions(connection, self._report)
+        found = enumerate(paired(ordered(connection, "events", "id"), told))
+        for index, (name, row, claim) in found:
+            self._tell("events", index, total)
+            if row is None:
+                self._report.found("events", name, _NOT_THERE, kind=Kind.MISSING)
+            else:
+                check = functools.partial(self._check_event, row, claim)
+                self._guarded("events", name, check)
+        self._progress("events", total, total)
+
+    def _check_event(self, row: Row, claim: Claim | None) -> None:
         if claim is None:
-            self._report.found("events", row["id"], "its reception is not on record")
+            what = "its reception is not on record"
+            self._report.found("events", row["id"], what, kind=Kind.INVENTED)
             return
         payload = self._open("events", "payload", row)
         content = orjson.loads(payload)
@@ -135,11 +160,7 @@ class RowVerifier:
                 "events", row["id"], "its payload is not what was received", claim.seq
             )
         self._check_patient(row)
-        if row["resource_key"]:
-            mark = VersionMark(read.version_id, updated_ms)
-            versions = self._current.setdefault(row["resource_key"], [])
-            versions.append((mark, bool(row["is_current"]), row["id"]))
-        elif not row["is_current"]:
+        if not row["resource_key"] and not row["is_current"]:
             self._report.found("events", row["id"], "column is_current is not what it was")
 
     def _recorded_of_event(self, claim: Claim) -> dict[str, object]:
@@ -159,12 +180,17 @@ class RowVerifier:
 
     def _check_versions(self) -> None:
         """Insist that of each resource the newest version, and no other, is the current one."""
-        for versions in self._current.values():
-            current = [(mark, row) for mark, is_current, row in versions if is_current]
+        found = rows(self._uow.connection, _VERSIONS)
+        for _, versions in itertools.groupby(found, key=lambda row: row["resource_key"]):
+            marked = [
+                (VersionMark(row["version_id"], row["last_updated_ms"]), row["is_current"], row)
+                for row in versions
+            ]
+            current = [(mark, row["id"]) for mark, is_current, row in marked if is_current]
             if len(current) != 1:
                 what = f"{len(current)} versions of its resource are current instead of one"
-                self._report.found("events", versions[-1][2], what)
-            elif any(is_older(current[0][0], mark) for mark, _, _ in versions):
+                self._report.found("events", marked[-1][2]["id"], what)
+            elif any(is_older(current[0][0], mark) for mark, _, _ in marked):
                 self._report.found("events", current[0][1], "it is current but not the newest")
 
     def _check_submission(self, row: Row) -> None:
@@ -188,11 +214,31 @@ class RowVerifier:
 
     # -- what came of it ---------------------------------------------------------------------
 
-    def _check_job(self, row: Row) -> None:
-        self._job_rows[row["id"]] = (row["state"], row["patient_key"])
-        evidence = self._evidence.jobs.get(row["id"])
+    def _check_jobs(self) -> None:
+        """Compare jobs and their deliveries with the record, one job after the other."""
+        connection, total = self._uow.connection, self._count("jobs")
+        jobs = paired(ordered(connection, "jobs", "id"), job_evidence(connection, self._report))
+        whole = ((name, (row, evidence)) for name, row, evidence in jobs)
+        deliveries = ordered(connection, "deliveries", "job_id")
+        for index, (name, known, delivery) in enumerate(paired(whole, deliveries)):
+            self._tell("jobs", index, total)
+            job, evidence = known or (None, None)
+            if job is not None:
+                self._guarded("jobs", name, functools.partial(self._check_job, job, evidence))
+            elif evidence is not None:
+                self._report.found("jobs", name, _NOT_THERE, kind=Kind.MISSING)
+            if delivery is not None:
+                check = functools.partial(self._check_delivery, delivery, job, evidence)
+                self._guarded("deliveries", delivery["id"], check)
+            elif evidence is not None and evidence.delivered:
+                gone = f"job_id {name}"
+                self._report.found("deliveries", gone, _NOT_THERE, kind=Kind.MISSING)
+        self._progress("jobs", total, total)
+
+    def _check_job(self, row: Row, evidence: JobEvidence | None) -> None:
         if evidence is None:
-            self._report.found("jobs", row["id"], "that it came into being is not on record")
+            what = "that it came into being is not on record"
+            self._report.found("jobs", row["id"], what, kind=Kind.INVENTED)
             return
         first, last = evidence.first, evidence.last
         expected: dict[str, object] = {
@@ -227,25 +273,23 @@ class RowVerifier:
                 what = "column decisions holds a consent decision that is not on record"
                 self._report.found("jobs", row["id"], what, evidence.last.seq)
 
-    def _check_delivery(self, row: Row) -> None:
+    def _check_delivery(self, row: Row, job: Row | None, evidence: JobEvidence | None) -> None:
         body = self._open("deliveries", "body", row)
         if row["location"] is not None:
             self._open("deliveries", "location", row)
         found, name = self._report.found, row["id"]
-        if row["job_id"] not in self._job_rows:
+        if job is None:
             found("deliveries", name, "its job is not there")
             return
-        if self._job_rows[row["job_id"]][1] != row["patient_key"]:
+        if job["patient_key"] != row["patient_key"]:
             found("deliveries", name, "its job is about another patient")
         if str(row["identifier"]).encode() not in body:
             found("deliveries", name, "column identifier is not that of its body")
         if row["state"] not in _DELIVERY_STATES:
             found("deliveries", name, "its state is none that exists")
-        self._check_delivered(row)
+        self._check_delivered(row, evidence.delivered if evidence else None)
 
-    def _check_delivered(self, row: Row) -> None:
-        evidence = self._evidence.jobs.get(row["job_id"])
-        claim = evidence.delivered if evidence else None
+    def _check_delivered(self, row: Row, claim: Claim | None) -> None:
         is_delivered = row["state"] == DeliveryState.DELIVERED
         if (claim is not None) != is_delivered:
             what = "its state is not the one that was recorded"
@@ -353,7 +397,7 @@ class RowVerifier:
         present = {row[key] for row in rows(self._uow.connection, f"select {key} from {table}")}  # noqa: S608
         for gone in sorted(recorded - present):
             name = gone if key == "id" else f"{key} {gone}"
-            self._report.found(table, name, "it is on record but not there")
+            self._report.found(table, name, _NOT_THERE, kind=Kind.MISSING)
 
 
 _OPEN = ("queued", "running", "delivery-pending")
