@@ -54,7 +54,7 @@ def read_head(folder: Path, mark: str) -> Head:
     return Head(
         text + mark,
         told["version"],
-        tuple(Input.model_validate(each) for each in told["inputs"]),
+        tuple(Input.model_validate(each) for each in told.get("inputs", ())),
         tuple(Output.model_validate(each) for each in told["outputs"]),
         Gate.model_validate(told["gate"]) if "gate" in told else None,
         told.get("licence_file"),

@@ -91,9 +91,9 @@ def temperature_of(logits: Score, truth: Labels) -> float:
 
 
 def softmax(logits: Score) -> Score:
-    """Logits to probabilities, row by row."""
-    powers = np.exp(logits - logits.max(1, keepdims=True))
-    return np.asarray(powers / powers.sum(1, keepdims=True))
+    """Logits to probabilities, along the last axis."""
+    powers = np.exp(logits - logits.max(-1, keepdims=True))
+    return np.asarray(powers / powers.sum(-1, keepdims=True))
 
 
 def confidence_for(truth: Labels, shares: Score, *, right: float) -> float:
@@ -106,7 +106,8 @@ def confidence_for(truth: Labels, shares: Score, *, right: float) -> float:
     """
     sure, hits = shares.max(1), shares.argmax(1) == truth
     steps = np.arange(0.20, 0.96, 0.05)
-    enough = [step for step in steps if hits[sure >= step].mean() >= right]
+    named = [(step, hits[sure >= step]) for step in steps]
+    enough = [step for step, right_ones in named if right_ones.size and right_ones.mean() >= right]
     return round(float(min(enough, default=steps[-1])), 2)
 
 
