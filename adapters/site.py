@@ -34,6 +34,7 @@ from adapters.site_model import (
 from adapters.site_problems import validated
 from adapters.site_trigger import Trigger
 from adapters.site_yaml import SiteInvalid, read_yaml
+from adapters.witness.entries import WitnessEntry
 from gateway.core.errors import ConfigurationError
 from gateway.core.routing import Route, leading_type
 from gateway.settings import environment
@@ -126,6 +127,8 @@ class Site:
         version: Version under which it was applied; 0 when it was only read from a file.
         local_codes: (system, code) as the hospital writes it -> (system, code) in LOINC.
         trust: Whose model packages are taken.
+        witnesses: Where checkpoints of the audit log go.
+        witness_for: Verifier keys of the logs whose checkpoints are kept here.
     """
 
     name: str = ""
@@ -134,6 +137,8 @@ class Site:
     routes: tuple[Route, ...] = ()
     local_codes: Mapping[tuple[str, str], tuple[str, str]] = field(default_factory=dict)
     trust: Trust = field(default_factory=Trust)
+    witnesses: Mapping[str, WitnessEntry] = field(default_factory=dict)
+    witness_for: tuple[str, ...] = ()
 
     def route(self, name: str) -> Route | None:
         """Give a route by its name."""
@@ -288,6 +293,8 @@ def _site(file: SiteFile, rows: list[LocalCode], version: int) -> Site:
         routes=routes,
         local_codes=codes,
         trust=_trust(file.models),
+        witnesses=file.witnesses,
+        witness_for=tuple(file.witness_for),
     )
 
 

@@ -19,6 +19,7 @@ from pydantic import (
     field_validator,
 )
 
+from adapters.witness.entries import VerifierKey, WitnessEntry
 from gateway.core.model_register import BUILT_IN
 from models.signature import KeyUnusable, public_key
 
@@ -226,7 +227,7 @@ class ModelRules(_Part):
 
 
 class SiteFile(_Part):
-    """A site: its systems, its routes, its local codes, and whose models it takes."""
+    """A site: its systems, routes and local codes, whose models it takes, who watches its log."""
 
     site: Name = Field(description="Name of the site.")
     systems: dict[Name, SystemEntry] = Field(min_length=1)
@@ -235,6 +236,12 @@ class SiteFile(_Part):
     models: ModelRules = Field(
         ModelRules(signers=[], allow_operator_domains=[]),
         description="Whose model packages may be imported.",
+    )
+    witnesses: dict[Name, WitnessEntry] = Field(
+        {}, description="Where checkpoints of the audit log go, away from this machine."
+    )
+    witness_for: list[VerifierKey] = Field(
+        [], description="Logs whose checkpoints this gateway keeps: lines of their keys/audit.pub."
     )
 
 

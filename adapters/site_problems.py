@@ -23,14 +23,19 @@ _WORDS = {
     "list_type": "must be a list ([a, b])",
     "string_type": "must be a text; put quotes around it",
     "float_type": "must be a number",
-    "union_tag_not_found": "needs `kind`: none or bearer",
-    "union_tag_invalid": "unknown kind; known: none, bearer",
 }
 _PATTERNS = {
+    "path": "must be an absolute path",
+    "folder": "must be an absolute path",
+    "smtp": "must be host:port",
+    "url": "must be http:// or https:// and an address, without user, query or fragment",
     "token": "write env:NAME or file:PATH; a secret never stands in the site file",
     "model": "must be name@version, such as ckd-risk@1",
     "loinc": "must be a LOINC code, such as 2160-0",
 }
+_AUTHS = ("none", "bearer")
+_WITNESSES = ("file", "http", "syslog", "email", "qr")
+_KINDS = {*_AUTHS, *_WITNESSES}
 _NAME = "must be a name: small letters, digits and hyphens, at most 64, a letter first"
 
 
@@ -53,9 +58,16 @@ def _worded(document: Document, issue: ErrorDetails) -> Problem:
         return document.problem(path, _PATTERNS.get(str(path[-1]) if path else "", _NAME))
     if kind == "value_error":
         return document.problem(path, _value_error(issue))
+    if kind in ("union_tag_not_found", "union_tag_invalid"):
+        says = "needs `kind`" if kind == "union_tag_not_found" else "unknown kind"
+        return document.problem(path, f"{says}; known: {_kinds(path)}")
     if kind == "literal_error":
         return document.problem(path, f"must be {issue.get('ctx', {}).get('expected', '')}")
     return document.problem(path, _WORDS.get(kind, issue["msg"].lower()))
+
+
+def _kinds(path: Path) -> str:
+    return ", ".join(_WITNESSES if path[:1] == ("witnesses",) else _AUTHS)
 
 
 def _value_error(issue: ErrorDetails) -> str:
@@ -72,7 +84,7 @@ def _yaml_path(document: Document, issue: ErrorDetails) -> Path:
     steps = [step for step in issue["loc"] if step != "[key]"]
     for index, step in enumerate(steps):
         is_last = index == len(steps) - 1
-        if (*path, step) in document.positions or (is_last and step not in ("none", "bearer")):
+        if (*path, step) in document.positions or (is_last and step not in _KINDS):
             path = (*path, step)
     return path
 
@@ -88,7 +100,7 @@ def _siblings(path: Path) -> list[str]:
 
 def _is_free(steps: list[str | int], index: int) -> bool:
     """Say whether a step is a name that the engineer chose, or a position in a list."""
-    is_named = index == 1 and steps[0] in ("systems", "routes")
+    is_named = index == 1 and steps[0] in ("systems", "routes", "witnesses")
     return is_named or isinstance(steps[index], int)
 
 

@@ -28,6 +28,7 @@ from gateway.api.receive import Receiver
 from gateway.api.results import Results
 from gateway.api.security import Authenticator
 from gateway.api.tasks import Tasks
+from gateway.api.witness_log import WitnessedLogs
 from gateway.core.errors import NotFound
 from gateway.core.principal import Permission
 from gateway.core.r4_schema import prepare_for
@@ -90,6 +91,7 @@ def build(settings: Settings) -> FastAPI:
             *_read_routes(edge),
             *_push_routes(pushes),
             *_operator_routes(health),
+            *_witness_routes(WitnessedLogs(store, watch.current, PROCESS)),
             _docs(app, settings),
             Path("/", RedirectResponse("/docs"), methods=["GET"]),
         ]
@@ -146,6 +148,13 @@ def _operator_routes(health: Health) -> list[Path]:
         Path("/health/ready", health.ready, methods=["GET"]),
         Path("/metrics", health.metrics, methods=["GET"]),
         Path("/site.schema.json", schema, methods=["GET"]),
+    ]
+
+
+def _witness_routes(logs: WitnessedLogs) -> list[Path]:
+    return [
+        Path("/witness/checkpoints", logs.add, methods=["POST"]),
+        Path("/witness/checkpoints", logs.newest, methods=["GET"]),
     ]
 
 

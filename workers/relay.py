@@ -7,7 +7,8 @@
   long: a message for each job would cost more than the job.
 * What it rang is remembered here and nowhere else. A ring without an answer is repeated after
   `ring_again_s`; a ring too many is harmless, since only one worker gets a job.
-* It frees what dead workers held, and gives new AuditEvents their place in the Merkle log.
+* It frees what dead workers held, and gives new AuditEvents their place in the Merkle log; a thread
+  beside it sends the checkpoints to the witnesses, so that nobody slow holds up the work.
 
 One relay leads (`gateway.store.leadership`); others stand by. Run with `python -m workers.relay`.
 """
@@ -21,17 +22,19 @@ from typing import Protocol
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from adapters.site import SiteWatch
 from gateway import heap, queue, telemetry
 from gateway.core.audit import Source
 from gateway.core.delivery import Circuit, Passage
 from gateway.core.errors import TransientError
 from gateway.settings import Settings, get_settings
 from gateway.store.checkpoint_file import CheckpointFile
-from gateway.store.installation import open_installation
+from gateway.store.installation import Installation, open_installation
 from gateway.store.jobs import rescue
 from gateway.store.leadership import Leadership, leadership
 from gateway.store.unit_of_work import Store, UnitOfWork
 from workers.rescue import put_back
+from workers.witnesses import WitnessPublisher
 
 PROCESS = "relay"
 #: Longest wait at the bell, in seconds: how late something is noticed that nobody rang for.
@@ -126,6 +129,7 @@ class RelayPorts:
         source: Gives who writes the audit events.
         signing: Signs the checkpoints of the audit log.
         origin: Name of the audit log.
+        offer: Says that there may be a checkpoint to publish; returns at once.
         monotonic: A clock in seconds that never goes back.
         pause: Waits for so many seconds.
     """
@@ -139,6 +143,7 @@ class RelayPorts:
     signing: Ed25519PrivateKey
     origin: str
     settings: Settings
+    offer: Callable[[], None] = lambda: None
     monotonic: Callable[[], float] = time.monotonic
     pause: Callable[[float], None] = time.sleep
 
@@ -191,6 +196,7 @@ class Relay:
         self._ring(now_s)
         if now_s >= self._integrate_at_s:
             self._integrate()
+            self._ports.offer()
             self._integrate_at_s = now_s + self._ports.settings.checkpoint_every_s
 
     def _rest(self) -> None:
@@ -288,9 +294,8 @@ class Relay:
             log.debug("audit-integrated", count=waiting, tree_size=checkpoint.size)
 
 
-def build(settings: Settings) -> Relay:
+def build(settings: Settings, opened: Installation, offer: Callable[[], None]) -> Relay:
     """Put the relay process together."""
-    opened = open_installation(settings)
     keys, store = opened.keys, opened.store
     size = settings.batch_size
     return Relay(
@@ -304,6 +309,7 @@ def build(settings: Settings) -> Relay:
             signing=keys.signing,
             origin=keys.origin,
             settings=settings,
+            offer=offer,
         )
     )
 
@@ -315,8 +321,12 @@ def main() -> None:
     stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopped.set())
-    relay = build(settings)
+    opened = open_installation(settings)
+    publisher = WitnessPublisher(opened.store, SiteWatch(opened.store).current, opened.keys.origin)
+    relay = build(settings, opened, publisher.offer)
     heap.settle()
+    publishing = threading.Thread(target=publisher.run, args=(stopped,), daemon=True)
+    publishing.start()
     log.info("relay-ready")
     relay.run(stopped)
 

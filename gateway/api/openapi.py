@@ -41,6 +41,7 @@ def _paths() -> dict[str, Any]:
     names = ("patient", "date", "outcome", "subtype")
     searched = [_parameter(name, "query") for name in names]
     system, count = _parameter("system", "query"), [_parameter("_count", "query")]
+    origin = _parameter("origin", "query", is_required=True)
     return {
         "/fhir": {"post": _push("Push a Bundle", 200, "A Task per entry")},
         "/fhir/{type}": {"post": _push("Push a resource", 202, "Its Task", [kind])},
@@ -71,6 +72,10 @@ def _paths() -> dict[str, Any]:
         },
         "/audit/checkpoint": {
             "get": _call("The newest signed checkpoint", "Signed note", needs=Permission.READ_AUDIT)
+        },
+        "/witness/checkpoints": {
+            "get": _call("The newest checkpoint kept of another log", "Signed note", [origin]),
+            "post": _call("Have a checkpoint of another log kept", "Its size"),
         },
         "/fhir/metadata": {"get": _call("CapabilityStatement", "What this gateway can do")},
         "/health/ready": {"get": _call("Readiness", "Ready to accept events")},

@@ -1,5 +1,6 @@
 """`nadi audit`: read one patient's trail, and check that the whole log is what was written."""
 
+import contextlib
 import itertools
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
-from gateway.cli import audit_prove
+from gateway.cli import audit_prove, audit_witnesses
 from gateway.cli.context import (
     EXIT_NOT_SO,
     EXIT_USAGE,
@@ -41,6 +42,8 @@ from gateway.store.verification_report import Finding, FirstBad, Kind, Verificat
 
 app = noun("The audit log: what was done with whose data, why, and that nothing was changed.")
 app.command()(audit_prove.prove)
+app.command()(audit_witnesses.witnesses)
+app.command()(audit_witnesses.publish)
 
 #: Most findings shown of one table, so that no table hides another.
 _SHOWN_FINDINGS = 20
@@ -68,7 +71,10 @@ _TOLD = (
 @app.command()
 @explained
 def verify(
-    earlier: audit_prove.From = None, data_dir: DataDir = None, as_json: AsJson = False
+    earlier: audit_prove.From = None,
+    witness: audit_witnesses.Names = None,
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
 ) -> None:
     """Compare everything in the database with what was recorded; name every place that differs."""
     witnessed = [
@@ -77,7 +83,12 @@ def verify(
         for number, note in enumerate(audit_prove.read_notes(path), start=1)
     ]
     with _told_as_json(as_json), opened(data_dir, checks_key=False) as nadi:
+        witnessed += audit_witnesses.kept_by(nadi, witness)
         report = _verify(nadi, witnessed, quiet=as_json)
+        # A site file that was tampered with may not even be one any more.
+        with contextlib.suppress(GatewayError):
+            if not nadi.site().witnesses:
+                report.notes.append(audit_witnesses.NO_WITNESS)
     if as_json:
         print_json(_report_json(report))
     else:

@@ -17,6 +17,7 @@ from pathlib import Path
 import typer
 
 from adapters.site import Site, load_site
+from gateway.cli.audit_witnesses import NO_WITNESS, Standing, witnessing
 from gateway.cli.context import (
     EXIT_NOT_SO,
     AsJson,
@@ -33,7 +34,7 @@ from gateway.cli.models_installed import Installed, installed, library, matched
 from gateway.cli.processes import broker_program
 from gateway.core.clock import utc_now
 from gateway.core.errors import GatewayError
-from gateway.core.model_register import Standing
+from gateway.core.model_register import Standing as ModelStanding
 from gateway.queue import is_broker_up
 from gateway.settings import Settings
 from gateway.store.engine import is_at_head
@@ -74,6 +75,7 @@ class Finding:
     says: str
 
 
+_WITNESS_VERDICTS = {Standing.OK: Verdict.OK, Standing.DISAGREES: Verdict.FAILED}
 _SIGNS = {Verdict.OK: "[green]✓[/]", Verdict.WARNING: "[yellow]![/]", Verdict.FAILED: "[red]✗[/]"}
 
 
@@ -184,7 +186,7 @@ def models_found(found: Installed) -> Iterator[Finding]:
             yield Finding(name, Verdict.FAILED, each.reason)
         elif each.model is not None and each.model in found.models:
             yield _tried(each.model)
-        elif each.state != Standing.RETIRED:
+        elif each.state != ModelStanding.RETIRED:
             yield Finding(name, Verdict.WARNING, f"{each.state}; it does not run. {each.reason}")
 
 
@@ -265,10 +267,20 @@ def _site(store: Store) -> Iterator[Finding]:
     if row is None or site is None:
         says = "None is in force; nothing is admitted. Next: nadi site apply FILE"
         yield Finding("site", Verdict.WARNING, says)
+        yield Finding("witness", Verdict.WARNING, NO_WITNESS)
         return
     routes = ", ".join(route.name for route in site.routes)
     yield Finding("site", Verdict.OK, f"'{site.name}' version {row.version}; routes: {routes}")
     yield from _systems(site)
+    yield from _witnesses(site, store)
+
+
+def _witnesses(site: Site, store: Store) -> Iterator[Finding]:
+    if not site.witnesses:
+        yield Finding("witness", Verdict.WARNING, NO_WITNESS)
+    for each in witnessing(site, store):
+        verdict = _WITNESS_VERDICTS.get(each.standing, Verdict.WARNING)
+        yield Finding(f"witness {each.name}", verdict, f"{each.place}: {each.says}")
 
 
 def _systems(site: Site) -> Iterator[Finding]:

@@ -14,6 +14,7 @@ from rich.markup import escape
 import adapters
 from adapters.site import load_site
 from gateway.cli.access import record_change
+from gateway.cli.audit_witnesses import NO_WITNESS
 from gateway.cli.context import (
     DataDir,
     Opened,
@@ -73,6 +74,8 @@ def prepare_data(settings: Settings, *, sandbox: bool) -> list[Path]:
         register_brought(opened)
         if sandbox:
             _apply_sandbox_site(opened)
+        if not opened.site().witnesses:
+            err.print(f"[yellow]![/] {NO_WITNESS}", soft_wrap=True)
         return _first_credentials(opened)
     finally:
         installation.store.close()

@@ -18,6 +18,9 @@ from gateway.core.clock import to_ms
 #: Events about what a site has, even where they name a job.
 _OF_SITE = frozenset({"configure", "credential", "model"})
 
+#: What a record calls the checkpoint of another log that is kept here.
+WITNESSED = "checkpoint of another log"
+
 #: Outcome, stage, purpose, reasons, consents and moment of a consent decision.
 DecisionKey = tuple[str, str, str, str, tuple[str, ...], int]
 
@@ -89,6 +92,7 @@ class Evidence:
     revoked: dict[str, Claim] = field(default_factory=dict)
     models: dict[str, Claim] = field(default_factory=dict)
     retired: dict[str, Claim] = field(default_factory=dict)
+    witnessed: dict[str, Claim] = field(default_factory=dict)
 
     def add(self, claim: Claim) -> None:
         """Take one claim into account; claims come in the order of the log."""
@@ -101,6 +105,8 @@ class Evidence:
         elif record.event == "model":
             of_models = self.retired if record.action == "D" else self.models
             of_models[claim.facts.get("sha256", "")] = claim
+        elif claim.facts.get("what") == WITNESSED and record.outcome == "0":
+            self.witnessed[claim.facts["origin"]] = claim
 
 
 def is_reception(record: AuditRecord) -> bool:

@@ -272,6 +272,31 @@ audit_nodes = Table(
     Column("hash", LargeBinary, nullable=False),
 )
 
+# What each witness of the site file is known to have of this log.
+witness_states = Table(
+    "witness_states",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("size", BigInteger, nullable=False, server_default="0"),
+    Column("confirmed_ms", BigInteger),
+    Column("failures", Integer, nullable=False, server_default="0"),
+    Column("next_attempt_ms", BigInteger, nullable=False, server_default="0"),
+    # in our words, never the witness's; empty when all is well
+    Column("problem", Text, nullable=False, server_default=""),
+    # it holds a checkpoint that this log does not continue
+    Column("disagrees", Boolean, nullable=False, server_default=false()),
+)
+
+# The newest checkpoint of other logs, for which this gateway is the witness.
+witnessed_logs = Table(
+    "witnessed_logs",
+    metadata,
+    Column("origin", String(128), primary_key=True),
+    Column("size", BigInteger, nullable=False),
+    Column("note", Text, nullable=False),
+    Column("received_ms", BigInteger, nullable=False),
+)
+
 circuit_breakers = Table(
     "circuit_breakers",
     metadata,

@@ -29,6 +29,7 @@ from gateway.store.models import Models
 from gateway.store.patient_keys import PatientKeys
 from gateway.store.sealing import Sealer
 from gateway.store.sites import Sites
+from gateway.store.witnesses import Witnesses
 
 
 class Store:
@@ -168,6 +169,11 @@ class UnitOfWork:
     def sites(self) -> Sites:
         """The versions of the site configuration."""
         return Sites(self)
+
+    @cached_property
+    def witnesses(self) -> Witnesses:
+        """What others keep of our log, and we of theirs."""
+        return Witnesses(self)
 
 
 # PostgreSQL: serialization_failure, deadlock_detected.

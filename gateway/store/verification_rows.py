@@ -76,6 +76,8 @@ class RowVerifier:
         self._each("sites", self._check_site, key="version")
         self._each("credentials", self._check_credential)
         self._each("models", self._check_model, key="digest")
+        self._each("witnessed_logs", self._check_witnessed, key="origin")
+        self._check_missing("witnessed_logs", set(self._evidence.witnessed), key="origin")
         self._check_missing("models", set(self._evidence.models), key="digest")
 
     def _each(self, table: str, check: Callable[[Row], None], *, key: str = "id") -> None:
@@ -366,6 +368,18 @@ class RowVerifier:
         if retired is not None:
             self._same_moment("models", row, "retired_ms", retired, key="digest")
             self._same_person("models", row, "retired_by", retired, key="digest")
+
+    def _check_witnessed(self, row: Row) -> None:
+        origin, claim = row["origin"], self._evidence.witnessed.get(row["origin"])
+        if claim is None:
+            what = "that its checkpoint was taken is not on record"
+            self._report.found("witnessed_logs", origin, what, kind=Kind.INVENTED)
+            return
+        digest = sha256(str(row["note"]).encode()).hexdigest()
+        if digest != claim.facts.get("sha256") or str(row["size"]) != claim.facts.get("size"):
+            what = "it is not the newest checkpoint that was taken"
+            self._report.found("witnessed_logs", origin, what, claim.seq)
+        self._same_moment("witnessed_logs", row, "received_ms", claim, key="origin")
 
     # -- the comparisons ---------------------------------------------------------------------
 

@@ -1,0 +1,1 @@
+"""Where checkpoints of the audit log go, so that nobody here can rewrite it unseen."""
