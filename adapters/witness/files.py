@@ -12,7 +12,7 @@ from pathlib import Path
 from adapters.witness.entries import EmailEntry, FileEntry, QrEntry
 from adapters.witness.mail import message_of
 from adapters.witness.publication import Publication, WitnessAway, WitnessUnreadable
-from gateway.store.checkpoint_file import notes_in
+from gateway.core.notes import notes_in
 
 
 class FileWitness:

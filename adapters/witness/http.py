@@ -18,7 +18,7 @@ import httpx
 
 from adapters.witness.entries import HttpEntry
 from adapters.witness.publication import Publication, WitnessAway, WitnessDisagrees
-from gateway.store.checkpoint_file import notes_in
+from gateway.core.notes import notes_in
 
 _CONFLICT = 409
 _UNPROVEN = 422

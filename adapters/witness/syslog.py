@@ -8,7 +8,7 @@ import socket
 
 from adapters.witness.entries import SyslogEntry
 from adapters.witness.publication import Publication, WitnessAway, WitnessUnreadable
-from gateway.store.checkpoint_file import ONE_LINE
+from gateway.core.notes import ONE_LINE
 
 _TIMEOUT_S = 10
 #: Facility "log audit" (13), severity "notice" (5).

@@ -21,9 +21,9 @@ from gateway.core import audit
 from gateway.core.clock import new_id
 from gateway.core.errors import ContentError, NotFound
 from gateway.core.ledger import Checkpoint, read_verifier_key, verify_checkpoint
+from gateway.core.notes import notes_in
 from gateway.core.receipt import Continuation, ProvenEvent, receipt
 from gateway.store.audit_proofs import PlacedEvent
-from gateway.store.checkpoint_file import notes_in
 from gateway.store.unit_of_work import UnitOfWork
 
 From = Annotated[

@@ -5,32 +5,15 @@ leaves than one of them was cut. This is the nearest of the places that a checkp
 docs/audit.md says why one more should be out of the house.
 """
 
-import base64
 import contextlib
 import os
-import re
 from pathlib import Path
 
 from gateway.core.errors import StoreUnavailable
+from gateway.core.notes import NOTE
 
 #: The newest checkpoint covers all before it, so the file needs no long memory.
 _LARGEST_BYTES = 2**20
-_NOTE = re.compile(r"[^\n]+\n[0-9]+\n[^\n]+\n(?:[^\n]+\n)*?\n(?:\u2014 [^\n]+\n)+")
-
-
-#: A note where lines can't be kept: in a line of a system log.
-ONE_LINE = "nadi-checkpoint"
-_IN_ONE_LINE = re.compile(ONE_LINE + r" ([A-Za-z0-9+/]+={0,2})")
-
-
-def notes_in(text: str) -> list[str]:
-    """Find the signed notes in a text: a file of notes, a mail, lines of a system log."""
-    text = text.replace("\r\n", "\n")
-    notes = _NOTE.findall(text if text.endswith("\n") else text + "\n")
-    for encoded in _IN_ONE_LINE.findall(text):
-        with contextlib.suppress(ValueError):
-            notes += _NOTE.findall(base64.b64decode(encoded, validate=True).decode())
-    return notes
 
 
 class CheckpointFile:
@@ -65,8 +48,8 @@ class CheckpointFile:
             text = self._path.read_text("utf-8", errors="replace")
         except OSError:
             return []
-        rest = _NOTE.sub("", text)
-        return [*_NOTE.findall(text), *([rest] if rest.strip() else [])]
+        rest = NOTE.sub("", text)
+        return [*NOTE.findall(text), *([rest] if rest.strip() else [])]
 
     def _shorten(self) -> None:
         """Keep the newest notes only, once there are very many."""

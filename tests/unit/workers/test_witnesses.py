@@ -16,7 +16,7 @@ from adapters.witness.files import picture
 from gateway.cli.audit_witnesses import Standing, witnessing
 from gateway.core.clock import utc_now
 from gateway.core.ledger import read_verifier_key, verify_checkpoint
-from gateway.store.checkpoint_file import notes_in
+from gateway.core.notes import notes_in
 from gateway.store.verification import verify
 from gateway.store.witnesses import WitnessState
 from tests.installation import Installation, creatinine, installation, reopened
