@@ -15,7 +15,7 @@ from gateway.core.findings import RESULT_SYSTEM
 
 # The elements that name a resource's patient, in the order they are tried.
 _PATIENT_ELEMENTS = ("subject", "patient", "beneficiary", "individual", "for", "securityContext")
-_TIME_ELEMENTS = (
+TIME_ELEMENTS = (
     "effectiveDateTime",
     "effectiveInstant",
     "onsetDateTime",
@@ -140,7 +140,7 @@ def effective_element(content: Mapping[str, Any]) -> dict[str, Any]:
     written = {name: value for name, value in content.items() if name.startswith("effective")}
     if written:
         return written
-    for name in _TIME_ELEMENTS:
+    for name in TIME_ELEMENTS:
         if clinical_time.parse(content.get(name)):
             return {"effectiveDateTime": content[name]}
     period = content.get(_PERIOD)
@@ -227,7 +227,7 @@ def _concept_codes(concept: object) -> Iterable[str]:
 def _effective(content: Mapping[str, Any]) -> datetime | None:
     span = clinical_time.effective(content)
     if span is None:
-        texts = (content.get(name) for name in _TIME_ELEMENTS)
+        texts = (content.get(name) for name in TIME_ELEMENTS)
         span = next((found for text in texts if (found := clinical_time.parse(text))), None)
         span = span or _of_period(content.get(_PERIOD))
     return span.last.astimezone(UTC) if span else None

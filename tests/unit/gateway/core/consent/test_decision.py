@@ -1,4 +1,3 @@
-import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -14,7 +13,6 @@ from gateway.core.consent import (
     read_consent,
     unreadable_consent,
 )
-from tests.conftest import shared_data
 from tests.factories import ACT_REASON, SCOPE, Json, consent
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
@@ -374,39 +372,6 @@ def test_a_decision_is_kept_with_its_stage_and_time():
     }
     refused = replace(decision, is_permitted=False).as_json("deliver", NOW)
     assert (refused["decision"], refused["stage"]) == ("deny", "deliver")
-
-
-# Verdicts on the examples of IHE Privacy Consent on FHIR. All but the basic ones carry limits
-# (actors, labels, authors, time frames) that this first cut has no engine for: they deny.
-IHE_PCF = {
-    "ex-consent-basic-ink": {"TREAT": True, "HPAYMT": True, "HRESCH": False, "BTG": False},
-    "ex-consent-basic-reject": {"TREAT": False, "HRESCH": False},
-    "ex-consent-basic-research": {"HRESCH": True, "CLINTRCH": True, "TREAT": False},
-    "ex-consent-intermediate-timeframe": {"TREAT": False},
-    "ex-consent-intermediate-authoredby": {"TREAT": False},
-    "ex-consent-intermediate-not-encounter": {"TREAT": False},
-    "ex-consent-advanced-normal": {"TREAT": False},
-    "ex-consent-advanced-normal-focused-restricted": {"TREAT": False},
-    "ex-consent-advanced-normal-focused-psy-or-sdv": {"TREAT": False},
-}
-
-
-@pytest.mark.parametrize("name", IHE_PCF)
-def test_the_examples_of_ihe_pcf_are_decided_or_denied(name: str):
-    content = json.loads((shared_data("ihe-pcf") / f"Consent-{name}.json").read_text())
-    whom = content["patient"]["reference"]
-    record = read_consent(content, "Consent/1", patient=whom)
-
-    for purpose, expected in IHE_PCF[name].items():
-        assert decide(ConsentRequest(whom, purpose, NOW), [record]).is_permitted == expected
-
-
-def test_every_example_of_ihe_pcf_has_a_verdict_here():
-    names = {
-        path.stem.removeprefix("Consent-") for path in shared_data("ihe-pcf").glob("Consent-*")
-    }
-
-    assert names == IHE_PCF.keys()
 
 
 def test_a_consent_that_cant_be_read_denies_whatever_others_permit():

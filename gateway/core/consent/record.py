@@ -1,0 +1,78 @@
+"""A Consent as it is kept for deciding: read once, immutable, every rule with its conditions.
+
+Source: FHIR R4 Consent.provision (http://hl7.org/fhir/R4/consent.html).
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from gateway.core.consent.matching import Condition
+from gateway.core.consent.periods import DataTime
+
+Scope = Literal["privacy", "other", "unclear"]
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One provision: permit or deny, its conditions, and its exceptions.
+
+    Attributes:
+        path: Where it stands in the Consent, for example `provision.provision[1]`.
+        stated: The conditions it states itself, and the periods of all it stands in.
+        conditions: All that must hold: `stated`, and of its parent's what it does not state anew.
+        obligations: Codes of v3-ActCode that whoever uses the data has to fulfil.
+        rules: Its exceptions.
+    """
+
+    path: str
+    is_permit: bool
+    stated: tuple[Condition, ...] = ()
+    conditions: tuple[Condition, ...] = ()
+    obligations: tuple[str, ...] = ()
+    rules: tuple["Rule", ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConsentRecord:
+    """A Consent resource, read once into what a decision needs.
+
+    Attributes:
+        ref: How the decision names it, for example `Consent/<id of the received event>`.
+        patient: Reference of the patient it is about, as a relative `Patient/<id>`.
+        scope: Whether it is about the use of data, plainly about something else, or unclear.
+        only_purposes: All that its categories let it permit; None when they don't limit it.
+        rule: Its base rule, with its exceptions.
+        doubts: Why it can't be relied on; if there is any, it denies everything.
+        silence: What it says when it states no rule at all; empty when it states one.
+        limiting: The rules that speak of some data only.
+        issued: When it was issued.
+        performers: Who gave it.
+        policies: The policies it was given under.
+        is_readable: Whether it could be read at all; if not, it denies whatever is asked.
+    """
+
+    ref: str
+    status: str
+    patient: str | None
+    scope: Scope
+    only_purposes: frozenset[str] | None = None
+    rule: Rule
+    doubts: tuple[str, ...] = ()
+    silence: str = ""
+    limiting: tuple[Rule, ...] = ()
+    issued: DataTime | None = None
+    performers: frozenset[str] = frozenset()
+    policies: frozenset[str] = frozenset()
+    is_readable: bool = True
+
+
+def unreadable_consent(ref: str) -> ConsentRecord:
+    """Give the record of a consent that can't be opened or read: it denies everything."""
+    return ConsentRecord(
+        ref=ref,
+        status="unknown",
+        patient=None,
+        scope="unclear",
+        rule=Rule("provision", is_permit=False),
+        is_readable=False,
+    )

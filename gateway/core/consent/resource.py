@@ -1,0 +1,148 @@
+"""What a resource tells of itself that a consent may ask about.
+
+What a resource leaves open stays unknown (None): an Observation without a performer was made by
+somebody, and one without an encounter may belong to any. Only for a type that has no such element
+is it known that there is none.
+
+Source: FHIR R4; IHE PCF 1:53.4.2.6 (author, related encounter), 1:53.4.2.7 (labels).
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from gateway.core.consent.elements import coding, codings
+from gateway.core.consent.periods import DataTime, data_time
+from gateway.core.consent.request import Names, ResourceFacts
+from gateway.core.consent.vocabulary import ACT_CODE, CONFIDENTIALITY, label
+from gateway.core.event import TIME_ELEMENTS, relative_reference
+
+Json = Mapping[str, Any]
+
+_CODES = ("code", "type", "vaccineCode", "medicationCodeableConcept")
+_PERIODS = (
+    *("effectivePeriod", "onsetPeriod", "occurrencePeriod", "performedPeriod", "period"),
+    "createdPeriod",
+)
+_AUTHORS = ("performer", "author", "recorder", "asserter", "requester", "informationSource")
+_ENCOUNTERS = ("encounter", "context", "episodeOfCare")
+#: Types that are about a person or a thing, and neither have an author nor belong to an encounter.
+_OF_NOBODY = frozenset(
+    {"Patient", "Person", "RelatedPerson", "Practitioner", "Organization", "Device", "Location"}
+)
+#: A contained resource, or one of a Bundle that is not at hand.
+_INNER = ("#", "urn:")
+_NORMAL = f"{CONFIDENTIALITY}|N"
+
+
+def resource_facts(
+    content: Json, *, base_url: str | None = None, unlabelled_is_normal: bool = False
+) -> ResourceFacts:
+    """Read what a resource tells of itself.
+
+    Args:
+        content: A valid resource as decoded JSON.
+        base_url: FHIR base of the EHR; absolute references below it are its own.
+        unlabelled_is_normal: Whether the site labels all its sensitive data, so that what has no
+            label of confidentiality or sensitivity is normal.
+    """
+    kind = str(content["resourceType"])
+    meta = content.get("meta") or {}
+    labels = frozenset(_labels(meta))
+    return ResourceFacts(
+        type=kind,
+        reference=f"{kind}/{content['id']}" if "id" in content else None,
+        profiles=frozenset(meta.get("profile") or ()),
+        codes=_codes(content),
+        all_codes=frozenset(_all_codes(content)),
+        labels=labels | {_NORMAL} if unlabelled_is_normal and _is_unlabelled(labels) else labels,
+        time=_time(content),
+        authors=_named(content, _AUTHORS, base_url),
+        encounters=_named(content, _ENCOUNTERS, base_url),
+        related=_related(content, base_url),
+    )
+
+
+def _labels(meta: Json) -> Iterator[str]:
+    yield from (label(*pair) for each in meta.get("security") or () if (pair := coding(each)))
+
+
+def _is_unlabelled(labels: frozenset[str]) -> bool:
+    return not any(each.rpartition("|")[0] in (CONFIDENTIALITY, ACT_CODE) for each in labels)
+
+
+def _codes(content: Json) -> Names:
+    element = next((content[name] for name in _CODES if name in content), None)
+    if not isinstance(element, Mapping):
+        return frozenset() if content["resourceType"] in _OF_NOBODY else None
+    # A code that is written as text only may be any.
+    return frozenset("|".join(pair) for pair in codings(element)) or None
+
+
+def _all_codes(element: object) -> Iterator[str]:
+    """Give every coding anywhere in a resource, labels and tags included."""
+    if isinstance(element, Mapping):
+        pair = coding(element) if isinstance(element.get("code"), str) else None
+        if pair:
+            yield "|".join(pair)
+        for part in element.values():
+            yield from _all_codes(part)
+    elif isinstance(element, list):
+        for part in element:
+            yield from _all_codes(part)
+
+
+def _time(content: Json) -> DataTime | None:
+    for name in TIME_ELEMENTS:
+        if name in content:
+            return data_time(content[name], content[name])
+    for name in _PERIODS:
+        if isinstance(period := content.get(name), Mapping):
+            return data_time(period.get("start"), period.get("end"))
+    return None
+
+
+def _named(content: Json, elements: tuple[str, ...], base_url: str | None) -> Names:
+    """Give what some elements refer to; None when they are absent, or name it in no literal way."""
+    if content["resourceType"] in _OF_NOBODY:
+        return frozenset()
+    found = [_literal(each, base_url) for name in elements for each in _each(content.get(name))]
+    names = frozenset(each for each in found if each)
+    return names if names and None not in found else None
+
+
+def _each(element: object) -> Iterator[Json]:
+    """Give the References in an element; some stand in a backbone element around them."""
+    for each in element if isinstance(element, list) else [element]:
+        if isinstance(each, Mapping):
+            actor, encounters = each.get("actor"), each.get("encounter")
+            if encounters is not None:
+                yield from _each(encounters)
+            else:
+                yield actor if isinstance(actor, Mapping) else each
+
+
+def _literal(reference: Json, base_url: str | None) -> str | None:
+    written = reference.get("reference")
+    is_literal = isinstance(written, str) and not written.startswith(_INNER)
+    return _relative(str(written), base_url) if is_literal else None
+
+
+def _relative(written: str, base_url: str | None) -> str:
+    return relative_reference(written, base_url=base_url) or written.partition("/_history/")[0]
+
+
+def _related(content: Json, base_url: str | None) -> Names:
+    found = frozenset(_references(content, base_url))
+    return None if any(each.startswith("urn:") for each in found) else found
+
+
+def _references(element: object, base_url: str | None) -> Iterator[str]:
+    if isinstance(element, Mapping):
+        written = element.get("reference")
+        if isinstance(written, str):
+            yield _relative(written, base_url)
+        for part in element.values():
+            yield from _references(part, base_url)
+    elif isinstance(element, list):
+        for part in element:
+            yield from _references(part, base_url)
