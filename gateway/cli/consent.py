@@ -1,6 +1,7 @@
 """`nadi consent`: why a use of a patient's data was permitted or not, and whether it is now."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
@@ -20,7 +21,8 @@ from gateway.cli.context import (
 )
 from gateway.cli.jobs import coloured
 from gateway.cli.patients import patient_of, record_search
-from gateway.core.consent import ConsentDecision, ConsentRequest, decide
+from gateway.core.consent import ConsentRequest, Explanation
+from gateway.core.consent import explain as explain_decision
 from gateway.core.errors import NotFound
 from gateway.core.jobs import Job
 from gateway.store.unit_of_work import UnitOfWork
@@ -62,9 +64,9 @@ def explain(
         if patient is not None:
             known = patient_of(nadi, patient, system)
             with nadi.store.write() as uow:
-                decision = _decide(uow, known.key, patient, purpose)
+                explanation = _explain_now(uow, known.key, patient, purpose)
                 record_search(uow, nadi.source(), known.key, f"Consent?patient={known.key}")
-            _show_now(decision, patient, as_json=as_json)
+            _show_now(explanation, patient, as_json=as_json)
         else:
             with nadi.store.read() as uow:
                 jobs = _jobs(uow, str(task_or_job))
@@ -82,22 +84,40 @@ def _jobs(uow: UnitOfWork, task_or_job: str) -> list[Job]:
     return [job for jobs in uow.jobs.of_events([task_id]).values() for job in jobs]
 
 
-def _decide(uow: UnitOfWork, key: str, patient: str, purpose: str) -> ConsentDecision:
+def _explain_now(uow: UnitOfWork, key: str, patient: str, purpose: str) -> Explanation:
     records = uow.events.consents([key])[key]
-    return decide(ConsentRequest(patient, purpose, uow.now), records)
+    return explain_decision(ConsentRequest(patient, purpose, uow.now), records)
 
 
-def _show_now(decision: ConsentDecision, patient: str, *, as_json: bool) -> None:
+def _show_now(explanation: Explanation, patient: str, *, as_json: bool) -> None:
+    decision = explanation.decision
     if as_json:
         word = "permit" if decision.is_permitted else "deny"
-        reasons, consents = list(decision.reasons), list(decision.consents)
-        purpose = decision.purpose
-        print_json({"decision": word, "purpose": purpose, "reasons": reasons, "consents": consents})
+        print_json(
+            {
+                "decision": word,
+                "purpose": decision.purpose,
+                "reasons": list(decision.reasons),
+                "consents": list(decision.consents),
+                "rules": [asdict(rule) for rule in explanation.rules],
+                "changes": list(explanation.changes),
+            }
+        )
         return
     verdict = "[green]permitted[/]" if decision.is_permitted else "[red]not permitted[/]"
     out.print(f"{escape(decision.purpose)} for {escape(patient)} is {verdict} now:")
-    for reason in decision.reasons:
-        out.print(f"  • {escape(reason)}", soft_wrap=True)
+    _show_list(decision.reasons)
+    if explanation.rules:
+        out.print("Each rule on record, with its exceptions:")
+        _show_list(f"{each.rule}: {each.verdict}. {each.why}" for each in explanation.rules)
+    if explanation.changes:
+        out.print("What would change it:")
+        _show_list(explanation.changes)
+
+
+def _show_list(lines: Iterable[str]) -> None:
+    for line in lines:
+        out.print(f"  • {escape(line)}", soft_wrap=True)
 
 
 def _show_kept(jobs: list[Job], *, as_json: bool) -> None:

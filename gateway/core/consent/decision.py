@@ -201,9 +201,7 @@ def _obligations(
 
 
 def _demands(permit: Finding) -> Iterator[Obligation]:
-    rule = permit.rule
-    if rule is None:
-        return
+    rule = permit.rule or permit.record.rule
     yield from (Obligation(code, permit.record.ref, rule.path) for code in rule.obligations)
     if any(each.element in OF_RESOURCE for each in rule.conditions):
         yield _redaction(permit.record, rule)

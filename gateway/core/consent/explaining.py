@@ -148,13 +148,14 @@ def _without_consents(asking: _Asking) -> Iterator[_Trial]:
             active = replace(record, status="active")
             changed = tuple(active if each is record else each for each in asking.consents)
             yield f"{record.ref} in force (status active)", replace(asking, consents=changed)
-    denying = {
-        each.ref for each in asking.consents if judge(each, asking.request).verdict == "deny"
-    }
-    if len(denying) > 1:
-        others = tuple(each for each in asking.consents if each.ref not in denying)
-        yield f"{', '.join(sorted(denying))} withdrawn together", replace(asking, consents=others)
     yield from _with_new_consents(asking)
+    found = (judge(record, asking.request) for record in asking.consents)
+    denying = sorted({each.record.ref for each in found if each.verdict == "deny"})
+    if denying:
+        left = tuple(record for record in asking.consents if record.ref not in denying)
+        words, without = f"{', '.join(denying)} withdrawn", replace(asking, consents=left)
+        yield words, without
+        yield from ((f"{words} and {more}", tried) for more, tried in _with_new_consents(without))
 
 
 def _with_new_consents(asking: _Asking) -> Iterator[_Trial]:

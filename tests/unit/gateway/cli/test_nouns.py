@@ -265,7 +265,10 @@ def test_a_decision_is_made_now_for_a_patient_and_recorded_as_a_read(run, nadi):
     denied = run("consent", "explain", "--patient", "p2").stdout
 
     assert allowed["decision"] == "permit"
+    assert [rule["verdict"] for rule in allowed["rules"]] == ["permit"]
+    assert "a new Consent of the patient that denies TREAT" in allowed["changes"]
     assert "not permitted" in denied
+    assert "a new Consent of the patient that permits TREAT" in denied
     assert events_of(nadi).count("query") == 2
 
 
