@@ -122,7 +122,7 @@ REQUESTS = st.builds(
     st.sampled_from(sorted(RESOURCES)),
     st.sampled_from([None, frozenset({"use"}), frozenset({"use", "disclose"})]),
 )
-MANY = st.lists(ANY, max_size=4)
+MANY = st.lists(ANY, max_size=2)
 DEFAULTS = st.sampled_from(["deny", "permit"])
 
 
