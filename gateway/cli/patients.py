@@ -32,7 +32,9 @@ def patient_of(nadi: Opened, reference: str, system: str | None) -> KnownPatient
     return KnownPatient(chosen, nadi.store.sealer.patient_key(chosen, f"Patient/{number}"))
 
 
-def record_search(uow: UnitOfWork, source: audit.Source, patient_key: str, query: str) -> None:
-    """Put on record that somebody at this machine looked a patient up."""
+def record_search(
+    uow: UnitOfWork, source: audit.Source, patient_key: str | None, query: str
+) -> None:
+    """Put on record that somebody at this machine looked something up, a patient's or not."""
     step = audit.Step(id=new_id(), recorded=uow.now, source=source, patient_key=patient_key)
     uow.audit(audit.queried(step, agents=[operator()], query=query))

@@ -1,4 +1,4 @@
-"""Verify a receipt of a Nadi audit log, offline: the events are in the log, and it only grew.
+"""Verify a receipt or an export of a Nadi audit log, offline: it is in the log, which only grew.
 
 Stands alone: it needs Python 3.9 or newer and the package `cryptography`, nothing of Nadi.
 
@@ -6,6 +6,8 @@ Stands alone: it needs Python 3.9 or newer and the package `cryptography`, nothi
 
 * `--key` is the log's public key as it was handed over when the log began. Without it the key
   that the receipt brings is used, which says nothing about who made the receipt.
+* Of an export, the signed note `FILE.note` has to lie beside FILE; the proofs in an export of the
+  format ndjson are verified too.
 * `--checkpoint` is a checkpoint that left the hospital earlier; the log then has to continue it.
   May be given several times.
 
@@ -20,12 +22,13 @@ import hashlib
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 FORMAT = "nadi-audit-receipt-1"
+EXPORT = "nadi-audit-export-1"
 _ED25519 = b"\x01"
 _KEY_ID_BYTES = 4
 _HASH_BYTES = 32
@@ -59,19 +62,25 @@ def read_key(line: str) -> tuple[str, bytes, Ed25519PublicKey]:
 
 def open_checkpoint(note: str, verifier_key: str) -> tuple[int, bytes]:
     """Insist that the log signed this note; give the size and the root it commits to."""
-    name, key_id, public_key = read_key(verifier_key)
-    body, separator, tail = note.replace("\r\n", "\n").strip("\n").rpartition("\n\n")
-    lines = body.split("\n")
-    if not separator or len(lines) < 3 or lines[0] != name or not lines[1].isdigit():  # noqa: PLR2004
+    name = read_key(verifier_key)[0]
+    lines = open_note(note, verifier_key)
+    if len(lines) < 3 or lines[0] != name or not lines[1].isdigit():  # noqa: PLR2004
         raise DoesNotHold("A checkpoint is not one of this log.")
+    return int(lines[1]), base64.b64decode(lines[2], validate=True)
+
+
+def open_note(note: str, verifier_key: str) -> list[str]:
+    """Insist that the key of the log signed this note; give the lines of its text."""
+    name, key_id, public_key = read_key(verifier_key)
+    body, _, tail = note.replace("\r\n", "\n").strip("\n").rpartition("\n\n")
     for line in tail.split("\n"):
         dash, _, rest = line.partition(" ")
         signer, _, encoded = rest.partition(" ")
         signature = base64.b64decode(encoded, validate=True)
         if dash == "\u2014" and signer == name and signature.startswith(key_id):
             public_key.verify(signature[_KEY_ID_BYTES:], (body + "\n").encode())
-            return int(lines[1]), base64.b64decode(lines[2], validate=True)
-    raise DoesNotHold("A checkpoint is not signed by the key of this log.")
+            return body.split("\n")
+    raise DoesNotHold("A checkpoint or note is not signed by the key of this log.")
 
 
 def check_inclusion(leaf: bytes, index: int, size: int, proof: list[bytes], root: bytes) -> None:
@@ -141,6 +150,33 @@ def verify(
     return size, [json.loads(each["event"]) for each in receipt["events"]]
 
 
+def verify_export(path: Path, verifier_key: str) -> int:
+    """Verify an export against the signed note beside it; give the number of its events."""
+    note = path.with_name(path.name + ".note").read_text("utf-8")
+    kind, count, digest = open_note(note, verifier_key)[:3]
+    if kind != EXPORT:
+        raise DoesNotHold("The note beside the file is not that of an export.")
+    proven = 0
+    hashed = hashlib.sha256()
+    with path.open("rb") as file:
+        head = file.readline()
+        hashed.update(head)
+        is_proven = EXPORT.encode() in head
+        size, root = 0, b""
+        if is_proven:
+            size, root = open_checkpoint(json.loads(head)["checkpoint"], verifier_key)
+        for line in file:
+            hashed.update(line)
+            if is_proven:
+                each = json.loads(line)
+                leaf, proof = leaf_hash(each["event"].encode()), _hashes(each["inclusion_proof"])
+                check_inclusion(leaf, each["leaf_index"], size, proof, root)
+                proven += 1
+    if hashed.hexdigest() != digest or (is_proven and proven != int(count)):
+        raise DoesNotHold("The file is not the one that was exported.")
+    return int(count)
+
+
 def _way_from(earlier: int, size: int, receipt: dict[str, Any]) -> list[bytes]:
     if earlier == size:
         return []
@@ -167,14 +203,24 @@ def _told(event: dict[str, Any]) -> str:
     return f"{event.get('recorded')}  {what}  {outcome}  {event.get('outcomeDesc', '')}".rstrip()
 
 
+def _tell_export(path: Path, key: Optional[Path]) -> int:  # noqa: UP045 - for Python 3.9
+    if key is None:
+        print("Name the public key of the log with --key.", file=sys.stderr)
+        return 2
+    print(f"HOLDS: an export of {verify_export(path, key.read_text('utf-8'))} event(s).")
+    return 0
+
+
 def main() -> int:
     """Read the files named on the command line and say whether they hold."""
-    parser = argparse.ArgumentParser(description="Verify a receipt of a Nadi audit log, offline.")
+    parser = argparse.ArgumentParser(description="Verify a receipt or an export, offline.")
     parser.add_argument("receipt", type=Path)
     parser.add_argument("--key", type=Path, help="public key of the log (audit.pub)")
     parser.add_argument("--checkpoint", type=Path, action="append", default=[])
     given = parser.parse_args()
     try:
+        if given.receipt.with_name(given.receipt.name + ".note").exists():
+            return _tell_export(given.receipt, given.key)
         receipt = json.loads(given.receipt.read_text("utf-8"))
         key = given.key.read_text("utf-8") if given.key else receipt["verifier_key"]
         notes = [path.read_text("utf-8") for path in given.checkpoint]

@@ -328,10 +328,14 @@ def sign_checkpoint(private_key: Ed25519PrivateKey, checkpoint: Checkpoint) -> s
     Raises:
         CheckpointInvalid: The checkpoint can't be written as a note.
     """
-    text = checkpoint_text(checkpoint)
-    key_id = _key_id(checkpoint.origin, private_key.public_key())
+    return sign_note(private_key, checkpoint.origin, checkpoint_text(checkpoint))
+
+
+def sign_note(private_key: Ed25519PrivateKey, name: str, text: str) -> str:
+    """Sign any text, which ends with a line break, with a key of this name."""
+    key_id = _key_id(name, private_key.public_key())
     signature = base64.b64encode(key_id + private_key.sign(text.encode())).decode()
-    return f"{text}\n{_SIGNATURE_PREFIX}{checkpoint.origin} {signature}\n"
+    return f"{text}\n{_SIGNATURE_PREFIX}{name} {signature}\n"
 
 
 def verify_checkpoint(

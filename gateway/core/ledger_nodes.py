@@ -19,6 +19,7 @@ from gateway.core.ledger import (
 )
 
 _HEIGHT = 8
+_MOST_KNOWN = 4096
 
 #: Gives the hashes of the subtrees of so many leaves each that make up a range, in order: leaf
 #: hashes where it is one leaf each, else kept nodes.
@@ -51,13 +52,26 @@ def grow(frontier: Frontier, leaves: Iterable[bytes]) -> tuple[Frontier, list[No
     return frontier.extend(leaves, built=keep), kept
 
 
-def inclusion_proof_from(read: ReadNodes, index: int, size: int) -> list[bytes]:
+def inclusion_proof_from(
+    read: ReadNodes, index: int, size: int, *, known: dict[range, bytes] | None = None
+) -> list[bytes]:
     """Prove that one leaf is in the log of this size.
+
+    Args:
+        read: Gives hashes.
+        index: Of the leaf.
+        size: Of the log.
+        known: Roots of ranges found for proofs before; neighbours share most of theirs.
 
     Raises:
         ProofInvalid: The log has no such leaf, or lacks a hash that it should have.
     """
-    return [_root_of(part, read) for part in inclusion_ranges(index, size)]
+    known = {} if known is None else known
+    parts = inclusion_ranges(index, size)
+    if len(known) > _MOST_KNOWN:
+        known.clear()
+    known |= {part: _root_of(part, read) for part in parts if part not in known}
+    return [known[part] for part in parts]
 
 
 def consistency_proof_from(read: ReadNodes, size1: int, size2: int) -> list[bytes]:

@@ -5,15 +5,17 @@ relay) gives new records consecutive leaf numbers and signs a checkpoint over th
 that no writer ever waits for the head of a chain. `lag()` is that window, measured.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import orjson
 import sqlalchemy as sa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from sqlalchemy.ext.compiler import compiles
 
 from gateway.core.audit import AuditRecord
+from gateway.core.audit_event import AGENT_SYSTEM
 from gateway.core.clock import to_ms
 from gateway.core.ledger import Checkpoint, Frontier, leaf_hash, root, sign_checkpoint
 from gateway.core.ledger_nodes import grow
@@ -29,6 +31,7 @@ INTEGRATION_LIMIT = 10_000
 # PostgreSQL hands out serial numbers before commit, so a lower number may appear late; the
 # integrator looks back this far. SQLite has one writer and its numbers appear in order.
 _LOOK_BACK = 50_000
+_STREAMED = 1000
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,7 @@ class AuditFilter:
     outcome: str | None = None
     event: str | None = None
     job_id: str | None = None
+    agent: str | None = None
     before_seq: int | None = None
     limit: int = 50
 
@@ -109,22 +113,25 @@ class AuditLog:
     def search(self, wanted: AuditFilter) -> list[AuditRow]:
         """Give matching AuditEvents, newest first."""
         query = (
-            sa.select(
-                audit_events.c.seq,
-                audit_events.c.recorded_ms,
-                audit_events.c.event,
-                audit_events.c.outcome,
-                audit_events.c.patient_key,
-                audit_events.c.job_id,
-                audit_events.c.body,
-                audit_leaves.c.leaf_index,
-            )
+            sa.select(*_ROW)
             .outerjoin(audit_leaves, audit_leaves.c.audit_seq == audit_events.c.seq)
             .where(*_criteria(wanted))
             .order_by(audit_events.c.seq.desc())
             .limit(wanted.limit)
         )
         return [AuditRow(*row) for row in self._uow.connection.execute(query)]
+
+    def placed(self, wanted: AuditFilter, *, size: int) -> Iterator[AuditRow]:
+        """Stream the matching AuditEvents among the first `size` leaves, in their order."""
+        query = (
+            sa.select(*_ROW)
+            .join(audit_leaves, audit_leaves.c.audit_seq == audit_events.c.seq)
+            .where(audit_leaves.c.leaf_index < size, *_criteria(wanted))
+            .order_by(audit_leaves.c.leaf_index)
+        )
+        found = self._uow.connection.execute(query, execution_options={"yield_per": _STREAMED})
+        for row in found:
+            yield AuditRow(*row)
 
     def count(self, wanted: AuditFilter) -> int:
         """Count matching AuditEvents."""
@@ -161,6 +168,18 @@ class AuditLog:
         return self._uow.connection.execute(query).all()
 
 
+_ROW = (
+    audit_events.c.seq,
+    audit_events.c.recorded_ms,
+    audit_events.c.event,
+    audit_events.c.outcome,
+    audit_events.c.patient_key,
+    audit_events.c.job_id,
+    audit_events.c.body,
+    audit_leaves.c.leaf_index,
+)
+
+
 def _row(record: AuditRecord) -> dict[str, object]:
     return {
         "id": record.id,
@@ -184,6 +203,38 @@ def _criteria(wanted: AuditFilter) -> list[sa.ColumnElement[bool]]:
         (wanted.outcome, columns.outcome == wanted.outcome),
         (wanted.event, columns.event == wanted.event),
         (wanted.job_id, columns.job_id == wanted.job_id),
+        (wanted.agent, _names(wanted.agent or "")),
         (wanted.before_seq, columns.seq < (wanted.before_seq or 0)),
     )
     return [criterion for value, criterion in pairs if value is not None]
+
+
+def _names(agent: str) -> sa.ColumnElement[bool]:
+    """Match bodies in which an agent stands as an identifier or a name, to the letter.
+
+    There is no index on agents: narrow the search by time or patient where the log is long.
+    """
+    system, written = orjson.dumps(AGENT_SYSTEM), orjson.dumps(agent)
+    needles = (
+        b'"system":' + system + b',"value":' + written + b"}",
+        b'"who":{"display":' + written + b",",
+    )
+    return sa.or_(*(_Contains(audit_events.c.body, sa.literal(needle)) for needle in needles))
+
+
+class _Contains(sa.sql.functions.GenericFunction[bool]):
+    """Say whether bytes contain other bytes."""
+
+    type = sa.Boolean()
+    inherit_cache = True
+
+
+@compiles(_Contains, "sqlite")
+def _contains_sqlite(element: _Contains, compiler: Any, **more: Any) -> str:  # noqa: ANN401
+    return f"instr({compiler.process(element.clauses, **more)}) > 0"
+
+
+@compiles(_Contains, "postgresql")
+def _contains_postgresql(element: _Contains, compiler: Any, **more: Any) -> str:  # noqa: ANN401
+    body, needle = element.clauses
+    return f"position({compiler.process(needle, **more)} in {compiler.process(body, **more)}) > 0"

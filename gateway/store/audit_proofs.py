@@ -28,6 +28,7 @@ class AuditProofs:
 
     def __init__(self, uow: "UnitOfWork") -> None:
         self._connection = uow.connection
+        self._known: dict[range, bytes] = {}
 
     def newest(self) -> tuple[int, str] | None:
         """Give size and signed note of the newest checkpoint."""
@@ -56,7 +57,7 @@ class AuditProofs:
         Raises:
             ProofInvalid: There is no such leaf, or a hash is lacking that should be there.
         """
-        return inclusion_proof_from(self._read, index, size)
+        return inclusion_proof_from(self._read, index, size, known=self._known)
 
     def consistency(self, size1: int, size2: int) -> list[bytes]:
         """Prove that the log of the later size continues that of the earlier one.

@@ -150,10 +150,23 @@ def test_a_search_finds_by_everything_it_can_be_narrowed_with(store: Store):
     assert found(patient_key="b" * 64) == 0
     assert found(job_id="job-1") == 1
     assert found(outcome="4") == 1
+    assert found(agent="test") == 3
+    assert found(agent="tes") == 0
     assert found(event="refuse") == 1
     assert found(since_ms=to_ms(NOW + timedelta(minutes=5))) == 2
     assert found(until_ms=to_ms(NOW + timedelta(minutes=5))) == 1
     assert found(since_ms=0, until_ms=0) == 0
+
+
+def test_what_has_a_place_is_streamed_in_the_order_of_the_log(store: Store):
+    add(store, *(note(n) for n in range(5)))
+    integrate(store)
+    add(store, note(9))
+
+    with store.read() as uow:
+        rows = list(uow.audit_log.placed(AuditFilter(), size=4))
+
+    assert [row.leaf_index for row in rows] == [0, 1, 2, 3]
 
 
 def test_pages_follow_each_other_without_gap_or_repeat(store: Store):
