@@ -32,6 +32,7 @@ from gateway.store.checkpoint_file import CheckpointFile
 from gateway.store.installation import Installation, open_installation
 from gateway.store.jobs import rescue
 from gateway.store.leadership import Leadership, leadership
+from gateway.store.log_guard import contradiction
 from gateway.store.unit_of_work import Store, UnitOfWork
 from workers.rescue import put_back
 from workers.witnesses import WitnessPublisher
@@ -157,6 +158,7 @@ class Relay:
         self._integrate_at_s = float("-inf")
         self._looked_at_s = float("-inf")
         self._is_holding = False
+        self._has_continued = False
 
     def run(self, stopped: threading.Event) -> None:
         """Work until told to stop; what is away is waited for."""
@@ -280,6 +282,8 @@ class Relay:
     def _integrate(self) -> None:
         """Give new AuditEvents their place in the Merkle log, as many rounds as it takes."""
         ports = self._ports
+        if not self._continues():
+            return
         while True:
             with ports.store.read() as uow:
                 waiting, _ = uow.audit_log.lag()
@@ -292,6 +296,19 @@ class Relay:
                 return
             CheckpointFile(ports.settings.data_dir).append(note)
             log.debug("audit-integrated", count=waiting, tree_size=checkpoint.size)
+
+    def _continues(self) -> bool:
+        """Insist, before the first signature of this process, that the log is what was signed."""
+        if self._has_continued:
+            return True
+        ports = self._ports
+        notes = CheckpointFile(ports.settings.data_dir).notes()
+        with ports.store.read() as uow:
+            key, origin = ports.signing.public_key(), ports.origin
+            self._has_continued = contradiction(uow, notes, key, origin) is None
+        if not self._has_continued:
+            log.error("audit-log-contradicts-its-checkpoints")
+        return self._has_continued
 
 
 def build(settings: Settings, opened: Installation, offer: Callable[[], None]) -> Relay:

@@ -37,8 +37,10 @@ from gateway.core.errors import GatewayError
 from gateway.core.model_register import Standing as ModelStanding
 from gateway.queue import is_broker_up
 from gateway.settings import Settings
+from gateway.store.checkpoint_file import CheckpointFile
 from gateway.store.engine import is_at_head
-from gateway.store.keys import load_or_create
+from gateway.store.keys import Keys, load_or_create
+from gateway.store.log_guard import contradiction
 from gateway.store.sealing import Sealer
 from gateway.store.unit_of_work import Store
 from models.registry import InstalledModel, ModelUnusable
@@ -241,9 +243,22 @@ def _stored(settings: Settings) -> Iterator[Finding]:
     store = Store(settings.resolved_database_url, Sealer(keys.master))
     try:
         yield _guarded("database", lambda: _database(store))
+        yield _guarded("audit log", lambda: _audit_log(settings, keys, store))
         yield from _site(store)
     finally:
         store.close()
+
+
+def _audit_log(settings: Settings, keys: Keys, store: Store) -> Finding:
+    """Check that the log still is what was signed; `nadi audit verify` looks at all of it."""
+    notes, key = CheckpointFile(settings.data_dir).notes(), keys.signing.public_key()
+    with store.read() as uow:
+        why, newest = contradiction(uow, notes, key, keys.origin), uow.audit_proofs.newest()
+        waiting, _ = uow.audit_log.lag()
+    if why:
+        return Finding("audit log", Verdict.FAILED, why)
+    says = f"{newest[0] if newest else 0} entries, {waiting} wait for their place"
+    return Finding("audit log", Verdict.OK, says)
 
 
 def _database(store: Store) -> Finding:

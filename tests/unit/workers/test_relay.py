@@ -1,6 +1,6 @@
 import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +11,7 @@ from gateway.core.audit import Source
 from gateway.core.jobs import BusinessStatus, JobState
 from gateway.queue import BrokerAway
 from gateway.settings import Settings
+from gateway.store.checkpoint_file import CheckpointFile
 from gateway.store.leadership import FileLeadership
 from tests.hospital import LEASE_MS, Hospital, observation
 from workers.relay import Line, Relay, RelayPorts
@@ -312,3 +313,43 @@ def test_a_relay_looks_at_once_but_under_load_lets_knocks_gather(post: Post) -> 
     post.turn("knock")
 
     assert post.pauses == [pytest.approx(0.025)]
+
+
+def signed(post: Post) -> list[str]:
+    return CheckpointFile(post.relay._ports.settings.data_dir).notes()
+
+
+def test_a_log_that_contradicts_what_was_signed_is_signed_no_more(post: Post) -> None:
+    push(post.hospital, "p1")
+    post.look()
+    before = signed(post)
+    assert len(before) == 1
+    with post.hospital.store.engine.begin() as connection:
+        for table in ("audit_leaves", "audit_checkpoints"):
+            connection.exec_driver_sql(f"delete from {table}")  # noqa: S608
+
+    again = Relay(post.relay._ports)
+    again.look()
+
+    assert signed(post) == before, "a second checkpoint would fork the log"
+    with post.hospital.store.read() as uow:
+        assert uow.audit_log.lag()[0] > 0, "the AuditEvents wait"
+
+
+def test_a_relay_that_starts_anew_signs_on(post: Post) -> None:
+    push(post.hospital, "p1")
+    post.look()
+    push(post.hospital, "p2")
+
+    Relay(post.relay._ports).look()
+
+    assert len(signed(post)) == 2
+
+
+def test_it_offers_each_integration_to_the_witnesses(post: Post) -> None:
+    offers: list[int] = []
+    relay = Relay(replace(post.relay._ports, offer=lambda: offers.append(1)))
+
+    relay.look()
+
+    assert offers == [1]

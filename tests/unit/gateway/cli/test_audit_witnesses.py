@@ -125,3 +125,16 @@ def test_a_witness_that_can_not_be_asked_says_what_to_do(
     put_site(nadi, f"witnesses:\n  paper: {{kind: qr, folder: {tmp_path}}}\n")
 
     assert "--from" in run("verify", "--witness", "paper", code=1).stderr
+
+
+def test_doctor_fails_where_the_log_is_not_what_was_signed(nadi: Installation) -> None:
+    kept = (nadi.folder / "audit" / "checkpoints.log").read_text()
+    size, _ = newest(nadi)
+    rewrite(nadi.folder, own_key(nadi.folder), lambda database: invent(database, size))
+    (nadi.folder / "audit").mkdir()
+    (nadi.folder / "audit" / "checkpoints.log").write_text(kept)
+
+    checked = {finding.check: finding for finding in examine(nadi.settings)}
+
+    assert checked["audit log"].verdict is Verdict.FAILED
+    assert "are not those that were signed" in checked["audit log"].says
