@@ -258,16 +258,19 @@ def _tell_what_is_not_shown(report: Verification, *, has_file: bool, is_witnesse
 
 @contextmanager
 def _raw_text(connection: sa.Connection) -> Iterator[None]:
-    """Let a text that is no longer UTF-8 be read, so that its row can be named."""
+    """Let a text that is no longer UTF-8 be read, so that its row can be named; sort in files."""
     driver: Any = connection.connection.driver_connection
     if connection.dialect.name != "sqlite":
         yield
         return
     driver.text_factory = lambda raw: raw.decode("utf-8", "replace")
+    # What is sorted here may be larger than the memory there is.
+    driver.execute("PRAGMA temp_store=FILE")
     try:
         yield
     finally:
         driver.text_factory = str
+        driver.execute("PRAGMA temp_store=MEMORY")
 
 
 def _take_snapshot(connection: sa.Connection) -> None:

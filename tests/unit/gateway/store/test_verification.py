@@ -226,6 +226,22 @@ def test_events_cut_off_before_they_were_in_the_log_are_missed(nadi):
     assert any("were written" in each.what for each in report.findings)
 
 
+def test_it_sorts_in_files_so_that_a_large_database_needs_no_large_memory(nadi):
+    def kept_in(uow):
+        return uow.connection.exec_driver_sql("pragma temp_store").scalar_one()
+
+    during = set()
+    with nadi.store.read() as uow:
+        before = kept_in(uow)
+    with nadi.store.read() as uow:
+        tell = lambda *_: during.add(kept_in(uow))  # noqa: E731
+        verify(uow, nadi.keys.verifier, outside=[], progress=tell)
+    with nadi.store.read() as uow:
+        after = kept_in(uow)
+
+    assert (before, during, after) == (2, {1}, 2)
+
+
 def test_what_has_no_place_in_the_log_yet_is_told(nadi):
     nadi.receive(creatinine("p4"))
 
