@@ -30,7 +30,9 @@ from gateway.store.verification_checkpoints import OutsideNote
 from gateway.store.verification_report import FirstBad, Kind, Verification
 from tests.installation import Installation, installation, reopened
 
-SIZE = 40
+#: More than what a new installation writes when it is made.
+FIRST = 20
+SIZE = 4 * FIRST
 EVENT_COLUMNS = ("id", "recorded_ms", "event", "action", "outcome", "body")
 
 
@@ -48,10 +50,11 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Recorded:
     base = tmp_path_factory.mktemp("log-tampering")
     notes = []
     with installation(base / "nadi") as nadi:
-        for size in (10, 20, 30, SIZE):
+        for size in (FIRST, 2 * FIRST, 3 * FIRST, SIZE):
             fill(nadi, size)
+            assert f"\n{size}\n" in newest_note(nadi)
             notes.append(newest_note(nadi))
-            if size == 20:
+            if size == 2 * FIRST:
                 (base / "earlier").mkdir()
                 with closing(sqlite3.connect(base / "nadi" / "nadi.db")) as database:
                     database.execute("vacuum into ?", (str(base / "earlier" / "nadi.db"),))
@@ -192,12 +195,12 @@ def test_two_swapped_leaves_are_reordered(folder: Path) -> None:
 
 def test_events_swapped_with_their_leaf_hashes_lie_between_two_checkpoints(folder: Path) -> None:
     with tampering(folder) as database:
-        swap(database, "audit_events", "seq", (13, 15), EVENT_COLUMNS)
-        swap(database, "audit_leaves", "leaf_index", (12, 14), ("leaf_hash",))
+        swap(database, "audit_events", "seq", (23, 25), EVENT_COLUMNS)
+        swap(database, "audit_leaves", "leaf_index", (22, 24), ("leaf_hash",))
 
     report = verified(folder)
 
-    assert report.first_bad == FirstBad(Kind.CHANGED, 10, 19)
+    assert report.first_bad == FirstBad(Kind.CHANGED, 20, 39)
 
 
 def swap(
@@ -251,7 +254,7 @@ def test_a_clock_that_was_set_back_is_told_and_no_finding(folder: Path) -> None:
     report = verified(folder)
 
     assert report.findings == []
-    assert any("20 entries from leaf 40" in note for note in report.notes)
+    assert any(f"20 entries from leaf {SIZE}" in note for note in report.notes)
 
 
 def insert(database: sqlite3.Connection, record: AuditRecord, *, seq: int) -> None:
@@ -287,26 +290,26 @@ def cut(folder: Path, size: int) -> None:
 
 
 def test_a_cut_log_is_shorter_than_the_checkpoint_file(folder: Path) -> None:
-    cut(folder, 20)
+    cut(folder, 40)
 
     report = verified(folder)
 
     assert kinds(report) <= {Kind.TRUNCATED, Kind.ROLLED_BACK}
     assert report.first_bad is not None
-    assert report.first_bad.first_leaf == 20
+    assert report.first_bad.first_leaf == 40
 
 
 def test_a_log_cut_with_its_checkpoint_file_needs_a_witness(
     folder: Path, recorded: Recorded
 ) -> None:
-    cut(folder, 20)
+    cut(folder, 40)
     shutil.copytree(recorded.earlier / "audit", folder / "audit", dirs_exist_ok=True)
     assert verified(folder).holds, "without a witness nothing shows"
 
     report = verified(folder, recorded.witnessed[2])
 
     assert report.first_bad is not None
-    assert report.first_bad.first_leaf == 20
+    assert report.first_bad.first_leaf == 40
     assert {finding.table for finding in report.findings} == {"witness"}
 
 
@@ -329,7 +332,7 @@ def test_an_earlier_database_is_rolled_back(folder: Path, recorded: Recorded) ->
     report = verified(folder)
 
     assert kinds(report) == {Kind.ROLLED_BACK}
-    assert report.first_bad == FirstBad(Kind.ROLLED_BACK, 20, 20)
+    assert report.first_bad == FirstBad(Kind.ROLLED_BACK, 40, 40)
 
 
 def test_an_earlier_database_with_its_checkpoint_file_needs_a_witness(
@@ -380,7 +383,7 @@ def rewrite(
     shutil.rmtree(folder / "audit")
 
 
-def invent(database: sqlite3.Connection, seq: int = 26) -> None:
+def invent(database: sqlite3.Connection, seq: int = 46) -> None:
     record = a_note(database.execute("select max(recorded_ms) from audit_events").fetchone()[0])
     values = (record.id, round(record.recorded.timestamp() * 1000), record.body, seq)
     database.execute(
@@ -397,7 +400,7 @@ def test_a_history_written_anew_is_forked_and_needs_a_witness(
     report = verified(folder, *recorded.witnessed)
 
     assert kinds(report) == {Kind.FORKED}
-    assert report.first_bad == FirstBad(Kind.FORKED, 20, 29)
+    assert report.first_bad == FirstBad(Kind.FORKED, 40, 59)
 
 
 def test_a_second_checkpoint_of_the_same_size_is_a_fork(folder: Path, recorded: Recorded) -> None:
@@ -410,7 +413,7 @@ def test_a_second_checkpoint_of_the_same_size_is_a_fork(folder: Path, recorded: 
 
 
 def test_a_log_cut_and_grown_again_is_forked(folder: Path, recorded: Recorded) -> None:
-    cut(folder, 20)
+    cut(folder, 40)
     shutil.rmtree(folder / "audit")
     with reopened(folder) as nadi:
         fill(nadi, SIZE + 10)
@@ -419,15 +422,15 @@ def test_a_log_cut_and_grown_again_is_forked(folder: Path, recorded: Recorded) -
     report = verified(folder, *recorded.witnessed)
 
     assert kinds(report) == {Kind.FORKED}
-    assert report.first_bad == FirstBad(Kind.FORKED, 20, 29)
+    assert report.first_bad == FirstBad(Kind.FORKED, 40, 59)
 
 
 def test_an_entry_removed_and_all_computed_anew_needs_a_witness(
     folder: Path, recorded: Recorded
 ) -> None:
     def remove(database: sqlite3.Connection) -> None:
-        database.execute("delete from audit_events where seq = 15")
-        database.execute("update audit_events set seq = -seq where seq > 15")
+        database.execute("delete from audit_events where seq = 25")
+        database.execute("update audit_events set seq = -seq where seq > 25")
         database.execute("update audit_events set seq = -seq - 1 where seq < 0")
         database.execute(
             "update sqlite_sequence set seq = ? where name = 'audit_events'", (SIZE - 1,)
@@ -439,4 +442,4 @@ def test_an_entry_removed_and_all_computed_anew_needs_a_witness(
     report = verified(folder, *recorded.witnessed)
 
     assert not report.holds
-    assert report.first_bad == FirstBad(Kind.FORKED, 10, 19)
+    assert report.first_bad == FirstBad(Kind.FORKED, 20, 39)
