@@ -57,7 +57,8 @@ class _Gateway(FastAPI):
 
 def build(settings: Settings) -> FastAPI:
     """Put the API process together."""
-    store = open_installation(settings).store
+    installation = open_installation(settings)
+    store = installation.store
     watch = SiteWatch(store)
     intake = Intake(
         store,
@@ -88,7 +89,7 @@ def build(settings: Settings) -> FastAPI:
     app.open_front(pushes)
     app.router.routes.extend(
         [
-            *_read_routes(edge),
+            *_read_routes(edge, AuditEvents(edge, installation.keys.verifier)),
             *_push_routes(pushes),
             *_operator_routes(health),
             *_witness_routes(WitnessedLogs(store, watch.current, PROCESS)),
@@ -101,11 +102,11 @@ def build(settings: Settings) -> FastAPI:
     return app
 
 
-def _read_routes(edge: Edge) -> list[Path]:
+def _read_routes(edge: Edge, audit: AuditEvents) -> list[Path]:
     async def metadata(_request: Request) -> Response:
         return fhir_response(capability_statement())
 
-    tasks, audit = Tasks(edge), AuditEvents(edge)
+    tasks = Tasks(edge)
     guarded = (
         ("/fhir/Task", Permission.READ_TASKS, tasks.search),
         ("/fhir/Task/{id}", Permission.READ_TASKS, tasks.read),
@@ -115,6 +116,7 @@ def _read_routes(edge: Edge) -> list[Path]:
         ),
         ("/fhir/AuditEvent", Permission.READ_AUDIT, audit.search),
         ("/audit/checkpoint", Permission.READ_AUDIT, audit.checkpoint),
+        ("/audit/proof/{id}", Permission.READ_AUDIT, audit.proof),
     )
     return [
         Path("/fhir/metadata", metadata, methods=["GET"]),

@@ -9,7 +9,7 @@ from datetime import datetime
 import orjson
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from gateway.api.edge import Call, Edge
 from gateway.api.outcome import fhir_response
@@ -17,6 +17,7 @@ from gateway.api.paging import count_of, insist_on_known, next_link, searchset, 
 from gateway.core import clinical_time
 from gateway.core.clock import to_ms
 from gateway.core.errors import ContentError, NotFound
+from gateway.core.receipt import ProvenEvent, receipt
 from gateway.store.audit_log import AuditFilter, AuditRow
 
 _KNOWN = ("patient", "system", "date", "outcome", "subtype")
@@ -32,8 +33,9 @@ class _Answer:
 class AuditEvents:
     """Searches the audit log."""
 
-    def __init__(self, edge: Edge) -> None:
+    def __init__(self, edge: Edge, verifier_key: str) -> None:
         self._edge = edge
+        self._verifier_key = verifier_key
 
     async def search(self, call: Call) -> Response:
         """`GET /fhir/AuditEvent?patient=&date=&outcome=&_count=`."""
@@ -55,6 +57,27 @@ class AuditEvents:
             raise NotFound("The log has no checkpoint yet.")
         await self._edge.record_query(call, "checkpoint", {None})
         return PlainTextResponse(note)
+
+    async def proof(self, call: Call) -> Response:
+        """`GET /audit/proof/{id}`: a receipt of an AuditEvent, or of all those of a job."""
+        name = str(call.request.path_params["id"])
+        made, keys = await run_in_threadpool(self._proof, name)
+        await self._edge.record_query(call, f"AuditEvent/$prove?id={name}", keys)
+        return JSONResponse(made)
+
+    def _proof(self, name: str) -> tuple[dict[str, object], set[str | None]]:
+        with self._edge.store.read() as uow:
+            found, newest = uow.audit_proofs.events_of(name), uow.audit_proofs.newest()
+            size, note = newest or (0, "")
+            proven = [
+                ProvenEvent(each.body, index, uow.audit_proofs.inclusion(index, size))
+                for each in found
+                if (index := each.leaf_index) is not None
+            ]
+        if not proven:
+            raise NotFound("There is no such AuditEvent or job, or it has no place in the log yet.")
+        made = receipt(proven, checkpoint=note, verifier_key=self._verifier_key)
+        return made, {each.patient_key for each in found}
 
     def _checkpoint(self) -> str | None:
         with self._edge.store.read() as uow:

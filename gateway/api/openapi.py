@@ -73,6 +73,14 @@ def _paths() -> dict[str, Any]:
         "/audit/checkpoint": {
             "get": _call("The newest signed checkpoint", "Signed note", needs=Permission.READ_AUDIT)
         },
+        "/audit/proof/{id}": {
+            "get": _call(
+                "Prove that an event, or all of a job, is in the log",
+                "Receipt for verify_receipt.py",
+                [identifier],
+                needs=Permission.READ_AUDIT,
+            )
+        },
         "/witness/checkpoints": {
             "get": _call("The newest checkpoint kept of another log", "Signed note", [origin]),
             "post": _call("Have a checkpoint of another log kept", "Its size"),

@@ -1,9 +1,13 @@
+import base64
 import time
+from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from gateway.cli import verify_receipt
 from gateway.core.fhir import parse_resource
+from gateway.store.keys import load_or_create
 from tests.conftest import Api
 from tests.factories import SITE, creatinine, patient, raw
 
@@ -127,7 +131,7 @@ def test_pages_keep_every_parameter_and_follow_each_other(busy: Api):
 
 
 @pytest.mark.parametrize("role", ["ehr", "integrator", "clinician", "operator"])
-@pytest.mark.parametrize("path", ["/fhir/AuditEvent", "/audit/checkpoint"])
+@pytest.mark.parametrize("path", ["/fhir/AuditEvent", "/audit/checkpoint", "/audit/proof/x"])
 def test_only_compliance_reads_the_log(api: Api, role: str, path: str):
     assert api.get(path, role).status_code == 403
 
@@ -142,3 +146,27 @@ def test_the_checkpoint_is_given_once_there_is_one(busy: Api):
 
     assert response.status_code == 200
     assert response.text.startswith("nadi.test/log\n")
+
+
+def test_a_receipt_is_given_that_the_program_of_auditors_accepts(busy: Api, tmp_path: Path):
+    name = found(busy, "subtype=receive")[0]["id"]
+    assert busy.get(f"/audit/proof/{name}", "compliance").status_code == 404
+    keys = load_or_create(tmp_path / "data")
+    with busy.store.write() as uow:
+        uow.audit_log.integrate(keys.signing, keys.origin)
+
+    response = busy.get(f"/audit/proof/{name}", "compliance")
+
+    assert response.status_code == 200
+    _, events = verify_receipt.verify(response.json(), keys.verifier, [])
+    assert [event["id"] for event in events] == [name]
+    queries = found(busy, "subtype=query&patient=p1&_count=100")
+    queries += found(busy, "subtype=query&patient=p2&_count=100")
+    decoded = [
+        base64.b64decode(entity["query"]).decode()
+        for event in queries
+        for entity in event["entity"]
+        if "query" in entity
+    ]
+    assert f"AuditEvent/$prove?id={name}" in decoded
+    assert busy.get("/audit/proof/nothing", "compliance").status_code == 404
