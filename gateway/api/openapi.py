@@ -41,7 +41,6 @@ def _paths() -> dict[str, Any]:
     names = ("patient", "date", "outcome", "subtype")
     searched = [_parameter(name, "query") for name in names]
     system, count = _parameter("system", "query"), [_parameter("_count", "query")]
-    origin = _parameter("origin", "query", is_required=True)
     return {
         "/fhir": {"post": _push("Push a Bundle", 200, "A Task per entry")},
         "/fhir/{type}": {"post": _push("Push a resource", 202, "Its Task", [kind])},
@@ -62,11 +61,22 @@ def _paths() -> dict[str, Any]:
             )
         },
         **_results([system, *count]),
+        **_audit([*searched, system, *count], identifier),
+        "/fhir/metadata": {"get": _call("CapabilityStatement", "What this gateway can do")},
+        "/health/ready": {"get": _call("Readiness", "Ready to accept events")},
+        "/metrics": {"get": _call("Prometheus metrics", "Counts and times")},
+        "/site.schema.json": {"get": _call("JSON Schema of the site file", "Schema")},
+    }
+
+
+def _audit(parameters: list[dict[str, Any]], identifier: dict[str, Any]) -> dict[str, Any]:
+    origin = _parameter("origin", "query", is_required=True)
+    return {
         "/fhir/AuditEvent": {
             "get": _call(
                 "Search the audit log",
                 "Bundle of AuditEvents",
-                [*searched, system, *count],
+                parameters,
                 needs=Permission.READ_AUDIT,
             )
         },
@@ -85,10 +95,6 @@ def _paths() -> dict[str, Any]:
             "get": _call("The newest checkpoint kept of another log", "Signed note", [origin]),
             "post": _call("Have a checkpoint of another log kept", "Its size"),
         },
-        "/fhir/metadata": {"get": _call("CapabilityStatement", "What this gateway can do")},
-        "/health/ready": {"get": _call("Readiness", "Ready to accept events")},
-        "/metrics": {"get": _call("Prometheus metrics", "Counts and times")},
-        "/site.schema.json": {"get": _call("JSON Schema of the site file", "Schema")},
     }
 
 
