@@ -66,6 +66,7 @@ class LogVerifier:
 
     def run(self) -> None:
         """Go through everything; what is wrong goes into `report`."""
+        self._checkpoints.begin()
         frontier = self._walk()
         self.report.size, self.report.root = frontier.size, root(frontier)
         self._times.finish()

@@ -75,11 +75,15 @@ class CheckpointVerifier:
     ) -> None:
         self._name, self._key = read_verifier_key(verifier)
         self._stored = stored
-        self._next = next(stored, None)
+        self._next: Mapping[str, Any] | None = None
         self._report = report
         self._inside, self._beyond = _Span(), _Span()
         self._outside = self._opened_outside(outside)
         self.newest_size = 0
+
+    def begin(self) -> None:
+        """Read the first row; not before, since the snapshot has to come before any reading."""
+        self._next = next(self._stored, None)
 
     def reached(self, frontier: Frontier) -> None:
         """Compare the checkpoints that commit to exactly the leaves walked so far."""
