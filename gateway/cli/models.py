@@ -41,7 +41,8 @@ def list_models(
         listing.add_row(
             escape(each.name), each.version, format_of(each), state, signer, each.digest[:16]
         )
-    out.print(listing if shown else "No model is installed.")
+    none = "All models are retired; --all shows them." if found else "No model is installed."
+    out.print(listing if shown else none)
     for each in shown:
         if each.state in {"altered", "unusable"}:
             err.print(f"[red]✗[/] {escape(f'{each.name}: {each.reason}')}", soft_wrap=True)

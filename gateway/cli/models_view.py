@@ -90,10 +90,17 @@ def _show_inputs(manifest: Manifest) -> None:
 
 
 def _input_row(spec: Input) -> list[str]:
-    age = "" if spec.max_age_h is None else f"{spec.max_age_h / _DAY_H:g} days old"
+    age = "" if spec.max_age_h is None else _age(spec.max_age_h)
     low_high = f"{spec.plausible[0]:g} to {spec.plausible[1]:g}"
     codes = ", ".join(code.code for code in spec.codes)
     return [spec.id, spec.unit, age, low_high, spec.missing, codes]
+
+
+def _age(hours: float) -> str:
+    """Give an age as people say it: in days, where it is whole days."""
+    days, rest = divmod(hours, _DAY_H)
+    count, unit = (hours, "hour") if rest else (days, "day")
+    return f"{count:g} {unit}{'' if count == 1 else 's'} old"
 
 
 def _show_metrics(model: InstalledModel) -> None:

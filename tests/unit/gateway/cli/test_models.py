@@ -316,6 +316,18 @@ def test_what_was_retired_stays_so_when_nadi_starts_again(run: Run, nadi: Instal
     assert states(run)["ckd-risk", "1.0.0"] == "retired"
 
 
+def test_a_list_that_is_empty_says_whether_there_are_retired_models(run: Run) -> None:
+    for name, version in states(run):
+        run("retire", f"{name}@{version}", "--reason", "Recalled.")
+
+    assert run("list").stdout == "All models are retired; --all shows them.\n"
+
+
+def test_the_greatest_age_of_an_input_is_told_in_whole_days_or_in_hours(run: Run) -> None:
+    assert "90 days old" in run("show", "ckd-risk").stdout
+    assert "1 hour old" in run("show", "news2").stdout
+
+
 @pytest.mark.parametrize("wanted", ["ckd-risk", "nope@1.0.0", "ckd-risk@1", "abcdef01"])
 def test_only_a_whole_name_or_a_digest_is_retired(run: Run, wanted: str) -> None:
     refused = run("retire", wanted, "--reason", "x", code=1)
