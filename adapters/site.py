@@ -41,6 +41,7 @@ from gateway.settings import environment
 from models.signature import Trust
 
 __all__ = [
+    "LOOK_EVERY_S",
     "Secret",
     "Site",
     "SiteInvalid",
@@ -50,6 +51,9 @@ __all__ = [
     "self_contained",
     "site_schema",
 ]
+
+LOOK_EVERY_S = 1.0
+"""How often a process looks whether another site was applied, in seconds."""
 
 _LOINC = "http://loinc.org"
 
@@ -228,7 +232,7 @@ class _Store(Protocol):
 
 
 class SiteWatch:
-    """Gives the site in force, looking at the database at most once a second.
+    """Gives the site in force, looking at the database every `LOOK_EVERY_S` at most.
 
     Thread-safe. Triggers are compiled once per version. A version that can't be used (written by
     a newer Nadi) leaves the last usable one in force.
@@ -238,7 +242,7 @@ class SiteWatch:
         self,
         store: object,
         *,
-        every_s: float = 1.0,
+        every_s: float = LOOK_EVERY_S,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store = cast("_Store", store)

@@ -1,5 +1,6 @@
 """`nadi site`: the one YAML file of a site, checked, compared, applied and reverted."""
 
+import time
 from pathlib import Path
 from typing import Annotated
 
@@ -7,7 +8,7 @@ import typer
 from rich.markup import escape
 from rich.syntax import Syntax
 
-from adapters.site import Site, SiteInvalid, load_site, self_contained, site_schema
+from adapters.site import LOOK_EVERY_S, Site, SiteInvalid, load_site, self_contained, site_schema
 from gateway.cli.context import (
     EXIT_NOT_SO,
     AsJson,
@@ -117,7 +118,8 @@ def apply(
         row = put_in_force(nadi, text, site.name)
     if not as_json:
         _show_plan(found, warned, current)
-    _report(row, "is in force; the processes take it up within a second", as_json=as_json)
+    _wait_for_the_processes()
+    _report(row, "is in force", as_json=as_json)
 
 
 @app.command()
@@ -175,6 +177,7 @@ def revert(
             row = uow.sites.get(version)
         site = load_site(row.yaml, source=f"site version {version}")
         new = put_in_force(nadi, row.yaml, site.name)
+    _wait_for_the_processes()
     _report(new, f"is in force; it says what version {version} said", as_json=as_json)
 
 
@@ -193,6 +196,14 @@ def put_in_force(nadi: Opened, text: str, site_name: str) -> SiteRow:
         by = operator()
         uow.audit(audit.configured(step, by=by, version=row.version, sha256=row.sha256))
     return row
+
+
+def _wait_for_the_processes() -> None:
+    """Return when every process judges by the new site, so that "in force" is true.
+
+    Each looks once in `LOOK_EVERY_S`; the rest is for a look that was under way.
+    """
+    time.sleep(LOOK_EVERY_S * 1.2)
 
 
 def _text(file: Path) -> str:
