@@ -38,7 +38,7 @@ from gateway.core.findings import RuntimeFacts
 from gateway.core.jobs import Job
 from gateway.core.principal import Principal, Role
 from gateway.store.audit_log import AuditFilter
-from gateway.store.events import ConsentCache
+from gateway.store.consents import ConsentCache
 from gateway.store.jobs import JobFilter
 from gateway.store.model_watch import ModelWatch
 from gateway.store.registering import retire

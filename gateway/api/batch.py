@@ -199,7 +199,7 @@ class Batch:
             a for a in current if None in triggering or a.facts.resource_type in triggering
         ]
         keys = {a.patient_key for a in candidates if a.patient_key}
-        consents = self._uow.events.consents(keys) if keys else {}
+        consents = self._uow.consents.of(keys) if keys else {}
         admitted: list[tuple[Arrival, Admission]] = []
         for arrival in candidates:
             admissions = admit(
@@ -233,7 +233,7 @@ class Batch:
     def _denied(self, arrivals: Sequence[Arrival]) -> Iterator[tuple[Job, ConsentDecision]]:
         """Give the open jobs that consent no longer permits, each with the decision."""
         patients = {a.patient_key: a.facts.patient for a in arrivals if a.patient_key}
-        consents = self._uow.events.consents(list(patients)) if patients else {}
+        consents = self._uow.consents.of(list(patients)) if patients else {}
         for key, reference in patients.items():
             for job in self._uow.jobs.open_of_patient(key):
                 route = self._site.route(job.route)

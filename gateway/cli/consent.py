@@ -85,7 +85,7 @@ def _jobs(uow: UnitOfWork, task_or_job: str) -> list[Job]:
 
 
 def _explain_now(uow: UnitOfWork, key: str, patient: str, purpose: str) -> Explanation:
-    records = uow.events.consents([key])[key]
+    records = uow.consents.of([key])[key]
     return explain_decision(ConsentRequest(patient, purpose, uow.now), records)
 
 

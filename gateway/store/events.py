@@ -2,7 +2,6 @@
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -11,7 +10,6 @@ import sqlalchemy as sa
 
 from gateway.core.admission import Arrival
 from gateway.core.clock import to_ms
-from gateway.core.consent import ConsentRecord, read_consent, unreadable_consent
 from gateway.core.errors import NotFound, Unsealable
 from gateway.core.event import VersionMark
 from gateway.store.engine import insert_all
@@ -22,7 +20,6 @@ from gateway.store.tables import events, submissions
 if TYPE_CHECKING:
     from gateway.store.unit_of_work import UnitOfWork
 
-_CONSENTS_REMEMBERED = 20_000
 _THE_BEGINNING_MS = -(2**62)
 
 
@@ -80,25 +77,6 @@ class Submission:
     skeleton: Sequence[bytes | str]
 
 
-class ConsentCache:
-    """Consents already unsealed and read; an event never changes, so an entry never stales."""
-
-    def __init__(self) -> None:
-        self._lock = Lock()
-        self._records: dict[str, ConsentRecord] = {}
-
-    def get(self, event_id: str) -> ConsentRecord | None:
-        """Give a consent read before."""
-        return self._records.get(event_id)
-
-    def put(self, event_id: str, record: ConsentRecord) -> None:
-        """Remember a consent; the oldest make room."""
-        with self._lock:
-            if len(self._records) >= _CONSENTS_REMEMBERED:
-                del self._records[next(iter(self._records))]
-            self._records[event_id] = record
-
-
 _NAMES = tuple(Event.__dataclass_fields__)
 _COLUMNS = [events.c[name] for name in _NAMES]
 # Statements are built once: putting one together costs more than to execute it.
@@ -123,15 +101,6 @@ _REINSTATE = (
 )
 _GET_MANY = sa.select(*_COLUMNS).where(events.c.id.in_(sa.bindparam("ids", expanding=True)))
 _GET_CURRENT = sa.select(events.c.resource_key, *_COLUMNS).where(*_CURRENT_OF)
-_CONSENTS = (
-    sa.select(events.c.id, events.c.patient_key)
-    .where(
-        events.c.patient_key.in_(sa.bindparam("patients", expanding=True)),
-        events.c.resource_type == "Consent",
-        events.c.is_current,
-    )
-    .order_by(events.c.id)
-)
 _RECORDS = (
     sa.select(*_COLUMNS)
     .where(
@@ -367,39 +336,6 @@ class Events:
             for entry in bundle.get("entry") or ()
             if "fullUrl" in entry and isinstance(entry.get("resource"), str)
         }
-
-    def consents(self, patient_keys: Collection[str]) -> dict[str, list[ConsentRecord]]:
-        """Give everything on record about the consent of these patients.
-
-        A consent that can't be opened or read is given as one that denies everything.
-        """
-        by_patient: dict[str, list[ConsentRecord]] = {key: [] for key in patient_keys}
-        found = self._uow.connection.execute(_CONSENTS, {"patients": list(by_patient)}).all()
-        records = self._consents([event_id for event_id, _ in found])
-        for event_id, patient_key in found:
-            by_patient[patient_key].append(records[event_id])
-        return by_patient
-
-    def _consents(self, event_ids: Collection[str]) -> dict[str, ConsentRecord]:
-        """Give consents by the ids of their events; only what was never read here is fetched."""
-        cache = self._uow.consent_cache
-        records = {each: record for each in event_ids if (record := cache.get(each)) is not None}
-        missing = [each for each in event_ids if each not in records]
-        if missing:
-            fetched = self.get_many(missing)
-            self._uow.patient_keys.load(event.patient_key for event in fetched.values())
-            records.update({key: self._consent(event) for key, event in fetched.items()})
-        return records
-
-    def _consent(self, event: Event) -> ConsentRecord:
-        ref = f"Consent/{event.id}"
-        try:
-            content = orjson.loads(self.content(event))
-            record = read_consent(content, ref, patient=self.patient(event))
-        except Unsealable:
-            return unreadable_consent(ref)
-        self._uow.consent_cache.put(event.id, record)
-        return record
 
     def _select(
         self,

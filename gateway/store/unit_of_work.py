@@ -19,10 +19,11 @@ from gateway.core.clock import Clock, to_ms, utc_now
 from gateway.core.errors import GatewayError, StoreConflict, StoreRefused, StoreUnavailable
 from gateway.store.audit_log import AuditLog
 from gateway.store.audit_proofs import AuditProofs
+from gateway.store.consents import ConsentCache, Consents
 from gateway.store.credentials import Credentials
 from gateway.store.deliveries import Deliveries
 from gateway.store.engine import RELAXED, WRITES, open_engine
-from gateway.store.events import ConsentCache, Events
+from gateway.store.events import Events
 from gateway.store.jobs import Jobs
 from gateway.store.key_check import KeyCheck
 from gateway.store.models import Models
@@ -129,6 +130,11 @@ class UnitOfWork:
     def audit_proofs(self) -> AuditProofs:
         """What proves that an AuditEvent is in that log."""
         return AuditProofs(self)
+
+    @cached_property
+    def consents(self) -> Consents:
+        """What patients permit and deny."""
+        return Consents(self)
 
     @cached_property
     def credentials(self) -> Credentials:

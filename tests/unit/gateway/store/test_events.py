@@ -1,4 +1,3 @@
-from dataclasses import replace
 from hashlib import sha256
 
 import pytest
@@ -6,45 +5,13 @@ import sqlalchemy as sa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.core.admission import Arrival
 from gateway.core.clock import new_id, to_ms
 from gateway.core.errors import NotFound, StoreConflict, Unsealable
-from gateway.core.event import VersionMark, facts
-from gateway.core.jobs import EventId
-from gateway.store.events import ConsentCache, Submission, cut_bundle
-from gateway.store.identity import dedupe_key, resource_key
+from gateway.core.event import VersionMark
+from gateway.store.events import Submission, cut_bundle
 from gateway.store.unit_of_work import Store, UnitOfWork
-from tests.factories import Json, consent, creatinine, meta, patient, raw
-
-
-def arrival(store: Store, content: Json, **changed: object) -> Arrival:
-    """An arrival as the receiving step would make it."""
-    body, read, sealer = raw(content), facts(content), store.sealer
-    digest = sha256(body).hexdigest()
-    made = Arrival(
-        id=EventId(new_id()),
-        system="ehr",
-        principal_id="principal-1",
-        principal_name="ehr",
-        address=None,
-        is_update=False,
-        request_id="r",
-        facts=read,
-        content=content,
-        raw=body,
-        sha256=digest,
-        dedupe_key=dedupe_key(sealer, "ehr", read, digest),
-        resource_key=resource_key(sealer, "ehr", read),
-        patient_key=sealer.patient_key("ehr", read.patient) if read.patient else None,
-    )
-    return replace(made, **changed)
-
-
-def add(store: Store, *contents: Json, is_current: bool = True) -> list[Arrival]:
-    arrivals = [arrival(store, content) for content in contents]
-    with store.write() as uow:
-        uow.events.add([(each, is_current) for each in arrivals])
-    return arrivals
+from tests.arriving import add, arrival
+from tests.factories import consent, creatinine, meta, patient, raw
 
 
 def current_of(uow: UnitOfWork) -> set[str]:
@@ -232,61 +199,6 @@ def test_recent_events_come_newest_first_and_by_whom_they_came_from(store: Store
         assert [e.id for e in page] == ids[:1]
         following = uow.events.recent(principal_id="principal-1", limit=5, before=page[0].id)
         assert [e.id for e in following] == ids[1:]
-
-
-def test_the_consents_of_patients_are_read_once_and_by_patient(store: Store):
-    ana, ben = add(store, consent(1), consent(2, "Patient/p2", status="inactive"))
-    add(store, consent(3, status="rejected"), is_current=False)
-    keys = [str(ana.patient_key), str(ben.patient_key), "c" * 64]
-
-    with store.read() as uow:
-        first = uow.events.consents(keys)
-        assert uow.events.consents(keys) == first
-
-    assert [record.ref for record in first[keys[0]]] == [f"Consent/{ana.id}"]
-    assert (first[keys[0]][0].patient, first[keys[1]][0].status) == ("Patient/p1", "inactive")
-    assert first[keys[2]] == []
-
-
-def test_a_consent_read_before_it_was_rolled_back_is_never_used(store: Store):
-    """The cache keeps it, harmlessly: its event id exists no more and is never given again."""
-    lost = arrival(store, consent(1))
-
-    def interrupted() -> None:
-        with store.write() as uow:
-            uow.events.add([(lost, True)])
-            assert len(uow.events.consents([str(lost.patient_key)])[str(lost.patient_key)]) == 1
-            raise NotFound
-
-    with pytest.raises(NotFound):
-        interrupted()
-
-    with store.read() as uow:
-        assert uow.events.consents([str(lost.patient_key)]) == {lost.patient_key: []}
-    (again,) = add(store, consent(1, status="inactive"))
-    with store.read() as uow:
-        (record,) = uow.events.consents([str(lost.patient_key)])[str(lost.patient_key)]
-        assert (record.ref, record.status) == (f"Consent/{again.id}", "inactive")
-
-
-def test_a_consent_that_was_tampered_with_permits_nothing(store: Store):
-    (sent,) = add(store, consent(1))
-    with store.write() as uow:
-        uow.connection.execute(sa.text("update events set payload = patient_ref"))
-
-    with store.read() as uow:
-        (record,) = uow.events.consents([str(sent.patient_key)])[str(sent.patient_key)]
-    assert not record.is_readable
-
-
-def test_the_consent_cache_forgets_the_oldest(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("gateway.store.events._CONSENTS_REMEMBERED", 2)
-    cache = ConsentCache()
-
-    for number in range(3):
-        cache.put(str(number), number)
-
-    assert [cache.get(str(number)) for number in range(3)] == [None, 1, 2]
 
 
 def test_a_bundle_is_put_together_again_byte_for_byte(store: Store):
