@@ -40,7 +40,7 @@ app.command()(audit_witnesses.publish)
 _SHOWN_FINDINGS = 20
 #: Causes come before what follows from them; other tables stand between these.
 _FIRST = ("database", "database file", "key_check")
-_LAST = ("audit_events", "audit_leaves", "audit_checkpoints", "checkpoint file")
+_LAST = ("audit_terms", "audit_events", "audit_leaves", "audit_checkpoints", "checkpoint file")
 #: As wide as the id of a row.
 _ROW_WIDTH = 36
 

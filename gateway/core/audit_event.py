@@ -22,6 +22,7 @@ from typing import Any
 import orjson
 
 from gateway.core import balp
+from gateway.core.audit_terms import gathered, identifiers_of, refusal_term, terms_of
 from gateway.core.balp import AgentKind, Json, Pattern, Written
 from gateway.core.errors import ProcessingError
 
@@ -67,6 +68,7 @@ class AuditRecord:
         outcome: AuditEvent.outcome: 0, 4, 8 or 12.
         action: AuditEvent.action: C, R, U, D or E.
         body: Canonical JSON; these bytes are the leaf of the Merkle log.
+        terms: What else it is found by, see `audit_terms`.
     """
 
     id: str
@@ -78,6 +80,7 @@ class AuditRecord:
     job_id: str | None
     event_id: str | None
     body: bytes
+    terms: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -178,6 +181,12 @@ def write_record(
         job_id=step.job_id,
         event_id=step.event_id,
         body=_canonical(content),
+        terms=gathered(
+            ((agent.identifier, agent.purpose) for agent in agents),
+            identifiers_of(entities),
+            own=(step.source.process, step.source.site),
+            refusal=refusal_term(event, step.outcome, step.reason),
+        ),
     )
 
 
@@ -192,16 +201,18 @@ def read_record(body: bytes) -> AuditRecord:
         if _canonical(event) != body:
             raise AuditEventMalformed
         found = dict(_correlations(event.get("entity", ())))
+        name = _event_name(event["subtype"])
         return AuditRecord(
             id=event["id"],
             recorded=datetime.fromisoformat(event["recorded"]),
-            event=_event_name(event["subtype"]),
+            event=name,
             outcome=event["outcome"],
             action=event["action"],
             patient_key=found.get(PATIENT_KEY_SYSTEM),
             job_id=found.get(JOB_SYSTEM),
             event_id=found.get(EVENT_SYSTEM),
             body=body,
+            terms=terms_of(name, event),
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise AuditEventMalformed from error

@@ -6,21 +6,28 @@ that no writer ever waits for the head of a chain. `lag()` is that window, measu
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import orjson
 import sqlalchemy as sa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from sqlalchemy.ext.compiler import compiles
 
 from gateway.core.audit import AuditRecord
-from gateway.core.audit_event import AGENT_SYSTEM
 from gateway.core.clock import to_ms
 from gateway.core.ledger import Checkpoint, Frontier, leaf_hash, root, sign_checkpoint
 from gateway.core.ledger_nodes import grow
+from gateway.store import audit_search
+from gateway.store.audit_search import AuditFilter, AuditRow
 from gateway.store.engine import insert_all
-from gateway.store.tables import audit_checkpoints, audit_events, audit_leaves, audit_nodes
+from gateway.store.tables import (
+    audit_checkpoints,
+    audit_events,
+    audit_leaves,
+    audit_nodes,
+    audit_terms,
+)
+
+__all__ = ["INTEGRATION_LIMIT", "AuditFilter", "AuditLog", "AuditRow"]
 
 if TYPE_CHECKING:
     from gateway.store.unit_of_work import UnitOfWork
@@ -31,36 +38,6 @@ INTEGRATION_LIMIT = 10_000
 # PostgreSQL hands out serial numbers before commit, so a lower number may appear late; the
 # integrator looks back this far. SQLite has one writer and its numbers appear in order.
 _LOOK_BACK = 50_000
-_STREAMED = 1000
-
-
-@dataclass(frozen=True)
-class AuditFilter:
-    """Which AuditEvents a search wants; None means any."""
-
-    patient_key: str | None = None
-    since_ms: int | None = None
-    until_ms: int | None = None
-    outcome: str | None = None
-    event: str | None = None
-    job_id: str | None = None
-    agent: str | None = None
-    before_seq: int | None = None
-    limit: int = 50
-
-
-@dataclass(frozen=True)
-class AuditRow:
-    """One AuditEvent as stored; `leaf_index` is None until it is integrated."""
-
-    seq: int
-    recorded_ms: int
-    event: str
-    outcome: str
-    patient_key: str | None
-    job_id: str | None
-    body: bytes
-    leaf_index: int | None
 
 
 class AuditLog:
@@ -71,7 +48,27 @@ class AuditLog:
 
     def append(self, records: Sequence[AuditRecord]) -> None:
         """Insert records; their order is the order they were collected in."""
+        if not records:
+            return
         insert_all(self._uow.connection, audit_events, [_row(record) for record in records])
+        terms = [
+            {"term": term, "recorded_ms": to_ms(record.recorded), "audit_seq": seq}
+            for seq, record in zip(self._numbers(records), records, strict=True)
+            for term in record.terms
+        ]
+        insert_all(self._uow.connection, audit_terms, terms)
+
+    def _numbers(self, records: Sequence[AuditRecord]) -> Sequence[int]:
+        """Give the numbers that records just got."""
+        connection = self._uow.connection
+        if connection.dialect.name == "sqlite":
+            # There is one writer, so they follow each other and the last is the highest.
+            last = connection.exec_driver_sql("select last_insert_rowid()").scalar_one()
+            return range(last - len(records) + 1, last + 1)
+        ids = [record.id for record in records]
+        query = sa.select(audit_events.c.id, audit_events.c.seq).where(audit_events.c.id.in_(ids))
+        known = {row.id: row.seq for row in connection.execute(query)}
+        return [known[name] for name in ids]
 
     def integrate(self, key: Ed25519PrivateKey, origin: str) -> Checkpoint | None:
         """Give new records their leaf numbers and sign a checkpoint over the log.
@@ -111,32 +108,16 @@ class AuditLog:
         return self._uow.connection.execute(newest.limit(1)).scalar()
 
     def search(self, wanted: AuditFilter) -> list[AuditRow]:
-        """Give matching AuditEvents, newest first."""
-        query = (
-            sa.select(*_ROW)
-            .outerjoin(audit_leaves, audit_leaves.c.audit_seq == audit_events.c.seq)
-            .where(*_criteria(wanted))
-            .order_by(audit_events.c.seq.desc())
-            .limit(wanted.limit)
-        )
-        return [AuditRow(*row) for row in self._uow.connection.execute(query)]
+        """Give matching AuditEvents, newest first if nothing else is wanted."""
+        return audit_search.search(self._uow.connection, wanted)
 
     def placed(self, wanted: AuditFilter, *, size: int) -> Iterator[AuditRow]:
         """Stream the matching AuditEvents among the first `size` leaves, in their order."""
-        query = (
-            sa.select(*_ROW)
-            .join(audit_leaves, audit_leaves.c.audit_seq == audit_events.c.seq)
-            .where(audit_leaves.c.leaf_index < size, *_criteria(wanted))
-            .order_by(audit_leaves.c.leaf_index)
-        )
-        found = self._uow.connection.execute(query, execution_options={"yield_per": _STREAMED})
-        for row in found:
-            yield AuditRow(*row)
+        return audit_search.placed(self._uow.connection, wanted, size=size)
 
-    def count(self, wanted: AuditFilter) -> int:
-        """Count matching AuditEvents."""
-        query = sa.select(sa.func.count()).select_from(audit_events).where(*_criteria(wanted))
-        return self._uow.connection.execute(query).scalar_one()
+    def count(self, wanted: AuditFilter, *, most: int | None = None) -> int:
+        """Count matching AuditEvents, `most` at most."""
+        return audit_search.count(self._uow.connection, wanted, most=most)
 
     def lag(self) -> tuple[int, int | None]:
         """Count the records without a leaf number, and say when the oldest was recorded (ms)."""
@@ -168,18 +149,6 @@ class AuditLog:
         return self._uow.connection.execute(query).all()
 
 
-_ROW = (
-    audit_events.c.seq,
-    audit_events.c.recorded_ms,
-    audit_events.c.event,
-    audit_events.c.outcome,
-    audit_events.c.patient_key,
-    audit_events.c.job_id,
-    audit_events.c.body,
-    audit_leaves.c.leaf_index,
-)
-
-
 def _row(record: AuditRecord) -> dict[str, object]:
     return {
         "id": record.id,
@@ -192,49 +161,3 @@ def _row(record: AuditRecord) -> dict[str, object]:
         "event_id": record.event_id,
         "body": record.body,
     }
-
-
-def _criteria(wanted: AuditFilter) -> list[sa.ColumnElement[bool]]:
-    columns = audit_events.c
-    pairs = (
-        (wanted.patient_key, columns.patient_key == wanted.patient_key),
-        (wanted.since_ms, columns.recorded_ms >= (wanted.since_ms or 0)),
-        (wanted.until_ms, columns.recorded_ms < (wanted.until_ms or 0)),
-        (wanted.outcome, columns.outcome == wanted.outcome),
-        (wanted.event, columns.event == wanted.event),
-        (wanted.job_id, columns.job_id == wanted.job_id),
-        (wanted.agent, _names(wanted.agent or "")),
-        (wanted.before_seq, columns.seq < (wanted.before_seq or 0)),
-    )
-    return [criterion for value, criterion in pairs if value is not None]
-
-
-def _names(agent: str) -> sa.ColumnElement[bool]:
-    """Match bodies in which an agent stands as an identifier or a name, to the letter.
-
-    There is no index on agents: narrow the search by time or patient where the log is long.
-    """
-    system, written = orjson.dumps(AGENT_SYSTEM), orjson.dumps(agent)
-    needles = (
-        b'"system":' + system + b',"value":' + written + b"}",
-        b'"who":{"display":' + written + b",",
-    )
-    return sa.or_(*(_Contains(audit_events.c.body, sa.literal(needle)) for needle in needles))
-
-
-class _Contains(sa.sql.functions.GenericFunction[bool]):
-    """Say whether bytes contain other bytes."""
-
-    type = sa.Boolean()
-    inherit_cache = True
-
-
-@compiles(_Contains, "sqlite")
-def _contains_sqlite(element: _Contains, compiler: Any, **more: Any) -> str:  # noqa: ANN401
-    return f"instr({compiler.process(element.clauses, **more)}) > 0"
-
-
-@compiles(_Contains, "postgresql")
-def _contains_postgresql(element: _Contains, compiler: Any, **more: Any) -> str:  # noqa: ANN401
-    body, needle = element.clauses
-    return f"position({compiler.process(needle, **more)} in {compiler.process(body, **more)}) > 0"

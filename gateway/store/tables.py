@@ -223,6 +223,12 @@ models = Table(
     ),
 )
 
+# The steps of every job and every push are nearly all of the log. What is not one of them is rare,
+# and is looked for by what it is.
+USUAL_EVENTS = ("receive", "consent", "admit", "fetch", "infer", "deliver", "complete")
+IS_RARE = "event not in ({})".format(", ".join(f"'{name}'" for name in USUAL_EVENTS))
+IS_REFUSED = "outcome <> '0'"
+
 # Append-only: migrations put triggers on it that refuse UPDATE and DELETE.
 audit_events = Table(
     "audit_events",
@@ -241,7 +247,31 @@ audit_events = Table(
     Index("ix_audit_events_patient", "patient_key", "recorded_ms"),
     Index("ix_audit_events_recorded_ms", "recorded_ms"),
     Index("ix_audit_events_job_id", "job_id"),
+    Index(
+        "ix_audit_events_rare",
+        "event",
+        "recorded_ms",
+        sqlite_where=text(IS_RARE),
+        postgresql_where=text(IS_RARE),
+    ),
+    Index(
+        "ix_audit_events_refused",
+        "recorded_ms",
+        sqlite_where=text(IS_REFUSED),
+        postgresql_where=text(IS_REFUSED),
+    ),
     sqlite_autoincrement=True,
+)
+
+# What else an AuditEvent is found by, see gateway.core.audit_terms. Append-only too.
+audit_terms = Table(
+    "audit_terms",
+    metadata,
+    # compared by bytes on both databases, so that terms of one kind lie together
+    Column("term", Text().with_variant(Text(collation="C"), "postgresql"), primary_key=True),
+    Column("recorded_ms", BigInteger, primary_key=True, autoincrement=False),
+    Column("audit_seq", BigInteger, primary_key=True, autoincrement=False),
+    sqlite_with_rowid=False,
 )
 
 audit_leaves = Table(

@@ -3,7 +3,8 @@
 In this order:
 
 1. the database file is sound (SQLite's own check);
-2. every AuditEvent is the canonical JSON it was, and its columns say what its body says;
+2. every AuditEvent is the canonical JSON it was, and its columns, and the terms that it is found
+   by, say what its body says;
 3. every leaf of the Merkle log is the hash of its AuditEvent, without a gap, and every checkpoint
    in the database and in the checkpoint file outside it is signed by the key of this log and
    commits to exactly these leaves: a log that was cut is shorter than a checkpoint outside;
@@ -35,6 +36,7 @@ from gateway.store.verification_checkpoints import (
     tell_cut_from_rolled_back,
 )
 from gateway.store.verification_report import Kind, Progress, Verification, as_bytes, rows
+from gateway.store.verification_terms import TermsVerifier
 from gateway.store.verification_times import TimesVerifier
 
 if TYPE_CHECKING:
@@ -61,6 +63,7 @@ class LogVerifier:
             verifier, self._rows(_CHECKPOINTS), outside, self.report
         )
         self._times = TimesVerifier(self.report, is_one_clock=self._is_sqlite)
+        self._terms = TermsVerifier(self._connection, self.report, progress)
         self._nodes: dict[tuple[int, int], bytes] = {}
         self._moved_looked_for = 0
 
@@ -72,6 +75,7 @@ class LogVerifier:
         self._times.finish()
         self._check_unplaced(frontier.size)
         self._check_nodes()
+        self._terms.finish()
         if frontier.size != self._checkpoints.newest_size:
             self.report.found(STORED, frontier.size, "the newest leaves have none")
         self._checkpoints.finish(frontier)
@@ -134,6 +138,7 @@ class LogVerifier:
             found("audit_events", seq, "its body is not what was written", seq)
             return
         expected = {**vars(record), "recorded_ms": to_ms(record.recorded)}
+        self._terms.add(seq, expected["recorded_ms"], record)
         for column in _EVENT_COLUMNS:
             if row[column] != expected[column]:
                 found("audit_events", seq, f"column {column} does not say what the body says", seq)

@@ -88,6 +88,15 @@ def test_an_untouched_database_holds(nadi):
             "patient_key",
         ),
         ("update audit_events set recorded_ms = recorded_ms + 1", "audit_events", "recorded_ms"),
+        ("delete from audit_terms where term like 'agent:%'", "audit_terms", "by all that"),
+        ("update audit_terms set recorded_ms = recorded_ms + 1", "audit_terms", "does not say"),
+        ("insert into audit_terms values ('agent:x', 1, 99999)", "audit_terms", "no such"),
+        ("insert into audit_terms values ('agent:x', 1, 'x')", "audit_terms", "no such"),
+        (
+            "insert into audit_terms select 'agent:x', recorded_ms, seq from audit_events",
+            "audit_terms",
+            "does not say",
+        ),
         (
             "update audit_leaves set leaf_hash = zeroblob(32) where leaf_index = 3",
             "audit_leaves",
