@@ -33,6 +33,14 @@ class Settings(BaseSettings):
     database_password_file: Path | None = Field(
         None, description="File with the password that completes database_url."
     )
+    database_owner_url: str | None = Field(
+        None,
+        description="PostgreSQL URL of the tables' owner, for `nadi prepare` only: the role of "
+        "database_url then may not change the audit log.",
+    )
+    database_owner_password_file: Path | None = Field(
+        None, description="File with the password that completes database_owner_url."
+    )
     broker_url: str | None = Field(
         None, description="Redis or AMQP URL; a Valkey server of Nadi's own when absent."
     )
@@ -81,10 +89,14 @@ class Settings(BaseSettings):
         """The database URL in force, its password filled in from the file if there is one."""
         if self.database_url is None:
             return f"sqlite:///{self.data_dir.absolute() / 'nadi.db'}"
-        if self.database_password_file is None:
-            return self.database_url
-        password = quote(self.database_password_file.read_text().strip(), safe="")
-        return self.database_url.replace("@", f":{password}@", 1)
+        return _with_password(self.database_url, self.database_password_file)
+
+    @property
+    def resolved_database_owner_url(self) -> str | None:
+        """The URL of the tables' owner, its password filled in; None when it is not told."""
+        if self.database_owner_url is None:
+            return None
+        return _with_password(self.database_owner_url, self.database_owner_password_file)
 
     @property
     def resolved_broker_url(self) -> str:
@@ -120,6 +132,12 @@ class Settings(BaseSettings):
     def base_url(self) -> str:
         """Address at which the API is reached from this machine."""
         return f"http://{self.host}:{self.port}"
+
+
+def _with_password(url: str, file: Path | None) -> str:
+    if file is None:
+        return url
+    return url.replace("@", f":{quote(file.read_text().strip(), safe='')}@", 1)
 
 
 def environment_with(**changed: str) -> dict[str, str]:

@@ -41,6 +41,7 @@ from gateway.store.checkpoint_file import CheckpointFile
 from gateway.store.engine import is_at_head
 from gateway.store.keys import Keys, load_or_create
 from gateway.store.log_guard import contradiction
+from gateway.store.privileges import rewritable
 from gateway.store.sealing import Sealer
 from gateway.store.unit_of_work import Store
 from models.registry import InstalledModel, ModelUnusable
@@ -52,6 +53,10 @@ _GIB = 2**30
 _ENOUGH_DISK_BYTES = 5 * _GIB
 _LEAST_DISK_BYTES = _GIB // 2
 _EHR_WITHIN_S = 5.0
+_REWRITABLE = (
+    "this role could rewrite {}: let `nadi prepare` come as another, owning role "
+    "(NADI_DATABASE_OWNER_URL, docs/audit.md)"
+)
 
 app = typer.Typer(pretty_exceptions_show_locals=False)
 
@@ -268,7 +273,12 @@ def _database(store: Store) -> Finding:
         says = "Its schema is of another version; `nadi prepare` upgrades it."
         return Finding("database", Verdict.FAILED, says)
     store.check_key()
-    return Finding("database", Verdict.OK, f"{store.engine.dialect.name}, schema current")
+    with store.engine.connect() as connection:
+        tables = rewritable(connection)
+    says = f"{store.engine.dialect.name}, schema current"
+    if tables:
+        says = f"{says}; {_REWRITABLE.format(', '.join(tables))}"
+    return Finding("database", Verdict.WARNING if tables else Verdict.OK, says)
 
 
 def _site(store: Store) -> Iterator[Finding]:

@@ -31,7 +31,9 @@ from gateway.core import audit
 from gateway.core.model_register import BUILT_IN, ModelConflict, card_of
 from gateway.core.principal import Role
 from gateway.settings import Settings
+from gateway.store.engine import migrate
 from gateway.store.installation import open_installation
+from gateway.store.privileges import grant_service_role
 from gateway.store.registering import Actor, register
 from gateway.store.unit_of_work import UnitOfWork
 from models.registry import InstalledModel, ModelUnusable
@@ -68,6 +70,7 @@ def prepare_data(settings: Settings, *, sandbox: bool) -> list[Path]:
         GatewayError: A key file is unusable or of another installation, or the database is away.
     """
     settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _prepare_as_owner(settings)
     installation = open_installation(settings)
     try:
         opened = Opened(settings, installation.keys, installation.store)
@@ -79,6 +82,16 @@ def prepare_data(settings: Settings, *, sandbox: bool) -> list[Path]:
         return _first_credentials(opened)
     finally:
         installation.store.close()
+
+
+def _prepare_as_owner(settings: Settings) -> None:
+    """Bring the schema up to date as its owner, where that is another than the processes' role."""
+    owner = settings.resolved_database_owner_url
+    if owner is None:
+        return
+    migrate(owner)
+    role = grant_service_role(owner, settings.resolved_database_url)
+    out.print(f"Role '{escape(role)}' may read the audit log and add to it, not change it.")
 
 
 def register_brought(opened: Opened) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from sqlalchemy.exc import DBAPIError
 
 from tests.people import Person, person, versioned
 from tests.running import RunningNadi, free_ports, push, push_chart, running_nadi, wait_until
@@ -21,8 +22,8 @@ PATIENTS = 24
 
 
 @contextmanager
-def on_postgresql(folder: Path, url: str) -> Iterator[RunningNadi]:
-    settings = {"NADI_DATABASE_URL": url, "NADI_RING_AGAIN_S": "2", "NADI_LEASE_S": "10"}
+def on_postgresql(folder: Path, url: str, **more: str) -> Iterator[RunningNadi]:
+    settings = {"NADI_DATABASE_URL": url, "NADI_RING_AGAIN_S": "2", "NADI_LEASE_S": "10", **more}
     with running_nadi(folder, environment=settings) as nadi:
         yield nadi
 
@@ -51,6 +52,32 @@ def test_the_whole_path_runs_on_postgresql_and_a_changed_row_is_named(
         verified = nadi.nadi("audit", "verify", check=False)
         assert verified.returncode == 1
         assert f"jobs {job['id']}" in verified.stdout
+
+
+def test_the_whole_path_runs_as_a_role_that_can_only_add_to_the_audit_log(
+    tmp_path: Path, postgresql_url: str
+) -> None:
+    role = f"service_{postgresql_url.rpartition('/nadi_')[2].partition('?')[0]}"
+    url = postgresql_url.replace("nadi@", f"{role}@")
+
+    with on_postgresql(tmp_path / "nadi", url, NADI_DATABASE_OWNER_URL=postgresql_url) as nadi:
+        permits = person("pg")
+        push_chart(nadi, *permits.chart(permits.consent()), permits.creatinine())
+        nadi.settle()
+
+        assert len(nadi.results_of(permits.id)) == 1
+        verified = nadi.nadi("audit", "verify", check=False)
+        assert verified.returncode == 0, verified.stdout
+        for statement in (
+            "update audit_events set outcome = '0'",
+            "delete from audit_leaves",
+            "truncate audit_checkpoints",
+            "alter table audit_events disable trigger all",
+            "drop trigger audit_events_append_only on audit_events",
+            "drop function refuse_change() cascade",
+        ):
+            with pytest.raises(DBAPIError, match=r"permission denied|must be owner"):
+                nadi.change(statement)
 
 
 def test_two_apis_and_two_relays_on_one_database_do_everything_once(
