@@ -29,13 +29,14 @@ from gateway.api.results import Results
 from gateway.api.security import Authenticator
 from gateway.api.tasks import Tasks
 from gateway.api.witness_log import WitnessedLogs
+from gateway.core.audit import Source
 from gateway.core.errors import NotFound
 from gateway.core.principal import Permission
 from gateway.core.r4_schema import prepare_for
 from gateway.queue import bell, is_broker_up
 from gateway.settings import Settings, get_settings
 from gateway.store.group_commit import GroupCommit
-from gateway.store.installation import open_installation
+from gateway.store.installation import MASTER, open_installation, record_start, record_stop
 from gateway.store.model_watch import ModelWatch
 from gateway.telemetry import configure, report_levels
 
@@ -79,9 +80,13 @@ def build(settings: Settings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        source = Source(watch.current().name or "unconfigured", PROCESS)
+        with store.write() as uow:
+            record_start(uow, source, MASTER)
         yield
         committer.close()
         edge.close()
+        record_stop(store, source)
         store.close()
 
     pushes = _pushes(edge, Receiver(settings, committer, edge))

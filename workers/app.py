@@ -18,7 +18,7 @@ from gateway.core.delivery import Backoff
 from gateway.core.errors import NotFound
 from gateway.queue import DELIVER_QUEUE, INFER_QUEUE, celery
 from gateway.settings import Settings, get_settings
-from gateway.store.installation import open_installation
+from gateway.store.installation import MASTER, open_installation, record_start, record_stop
 from gateway.store.jobs import rescue
 from gateway.store.unit_of_work import Store
 from workers import tasks
@@ -96,13 +96,19 @@ def _prepare(**_: object) -> None:
     queues = _queues()
     telemetry.configure("worker-" + "+".join(sorted(queues)), settings)
     mine = ports()
+    source = _source(mine)
     with mine.store.write() as uow:
+        record_start(uow, source, MASTER)
         if INFER_QUEUE in queues:
             lost = uow.jobs.held_by(mine.owner)
             changes = rescue(lost, now_ms=uow.now_ms, budget_s=settings.retry_budget_s)
-            put_back(uow, changes, Source(mine.site().name or "site", mine.owner))
+            put_back(uow, changes, source)
         if DELIVER_QUEUE in queues:
             uow.deliveries.release(mine.owner)
+
+
+def _source(mine: Ports) -> Source:
+    return Source(mine.site().name or "site", mine.owner)
 
 
 def _settle(**_: object) -> None:
@@ -113,6 +119,7 @@ def _settle(**_: object) -> None:
 
 def _close(**_: object) -> None:
     _retired_watch().stop()
+    record_stop(ports().store, _source(ports()))
     ports().store.close()
 
 

@@ -29,7 +29,14 @@ from gateway.core.delivery import Circuit, Passage
 from gateway.core.errors import TransientError
 from gateway.settings import Settings, get_settings
 from gateway.store.checkpoint_file import CheckpointFile
-from gateway.store.installation import Installation, open_installation
+from gateway.store.installation import (
+    MASTER,
+    SIGNING,
+    Installation,
+    open_installation,
+    record_start,
+    record_stop,
+)
 from gateway.store.jobs import rescue
 from gateway.store.leadership import Leadership, leadership
 from gateway.store.log_guard import contradiction
@@ -339,13 +346,18 @@ def main() -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopped.set())
     opened = open_installation(settings)
-    publisher = WitnessPublisher(opened.store, SiteWatch(opened.store).current, opened.keys.origin)
+    site = SiteWatch(opened.store).current
+    source = Source(site().name or "site", settings.worker_name or PROCESS)
+    with opened.store.write() as uow:
+        record_start(uow, source, MASTER, SIGNING)
+    publisher = WitnessPublisher(opened.store, site, opened.keys.origin)
     relay = build(settings, opened, publisher.offer)
     heap.settle()
     publishing = threading.Thread(target=publisher.run, args=(stopped,), daemon=True)
     publishing.start()
     log.info("relay-ready")
     relay.run(stopped)
+    record_stop(opened.store, source)
 
 
 if __name__ == "__main__":

@@ -20,9 +20,12 @@ from gateway.cli.context import (
     explained,
     noun,
     opened,
+    operator,
     out,
     print_json,
 )
+from gateway.core import audit
+from gateway.core.clock import new_id
 from gateway.core.errors import GatewayError
 from gateway.store.checkpoint_file import CheckpointFile
 from gateway.store.verification_checkpoints import OutsideNote
@@ -66,6 +69,7 @@ def verify(
         with contextlib.suppress(GatewayError):
             if not nadi.site().witnesses:
                 report.notes.append(audit_witnesses.NO_WITNESS)
+        _record(nadi, report)
     if as_json:
         print_json(_report_json(report))
     else:
@@ -103,6 +107,24 @@ def _verify(nadi: Opened, witnessed: Sequence[OutsideNote], *, quiet: bool) -> V
 
     with bar, nadi.store.read() as uow:
         return compare(uow, nadi.keys.verifier, outside=outside, witnessed=witnessed, progress=tell)
+
+
+def _record(nadi: Opened, report: Verification) -> None:
+    """Put the verification on record, after it: what was looked at stays as it was found."""
+    outcome = audit.Outcome.SUCCESS if report.holds else audit.Outcome.SERIOUS_FAILURE
+    kinds = ", ".join(sorted({str(finding.kind) for finding in report.findings}))
+    details = {
+        "size": str(report.size),
+        "root": report.root.hex(),
+        "findings": str(len(report.findings)),
+        "kinds": kinds,
+    }
+    try:
+        with nadi.store.write() as uow:
+            step = audit.Step(id=new_id(), recorded=uow.now, source=nadi.source(), outcome=outcome)
+            uow.audit(audit.noted(step, "verify", agents=[operator()], details=details))
+    except GatewayError as error:
+        report.notes.append(f"This verification could not be put on record: {error.message}")
 
 
 def _show_report(report: Verification) -> None:

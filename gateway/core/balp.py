@@ -170,6 +170,7 @@ ACTIVITIES = {
     "infer": _activity("E", _ACTIVITY),
     "start": _activity("E", _ACTIVITY, coding(DCM, "110120", "Application Start")),
     "stop": _activity("E", _ACTIVITY, coding(DCM, "110121", "Application Stop")),
+    "keys": _activity("C", _ALERT, coding(DCM, "110129", "Security Configuration")),
     "sign-in-failure": _activity(
         "E", coding(DCM, "110114", "User Authentication"), coding(DCM, "110122", "Login")
     ),

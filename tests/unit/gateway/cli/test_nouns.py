@@ -296,7 +296,10 @@ def test_verify_holds_and_then_names_what_was_changed(run, nadi, work):
 
     done = run("audit", "verify", code=1)
     report = json.loads(run("audit", "verify", "--json", code=1).stdout)
+    with nadi.store.read() as uow:
+        on_record = uow.audit_log.search(AuditFilter(event="verify"))
 
+    assert [row.outcome for row in on_record] == ["8", "8", "0"]
     assert f"jobs {work[0].id}: its state is not the one last recorded (ready)" in done.stdout
     assert report["findings"][0]["row"] == work[0].id
 
@@ -310,12 +313,14 @@ def test_verify_shows_the_cause_before_the_checkpoints_that_no_longer_fit(run, n
         connection.exec_driver_sql("drop trigger audit_leaves_refuses_update")
         connection.exec_driver_sql("drop trigger audit_events_refuses_update")
         connection.exec_driver_sql("update audit_leaves set leaf_hash = zeroblob(32)")
-        connection.exec_driver_sql("update audit_events set body = '{}' where seq = 1")
+        registered = "select min(seq) from audit_events where event = 'model'"
+        seq = connection.exec_driver_sql(registered).scalar_one()
+        connection.exec_driver_sql("update audit_events set body = '{}' where seq = ?", (seq,))
 
     lines = run("audit", "verify", code=1).stdout.splitlines()
 
     found = [line for line in lines if line.startswith("✗")]
-    assert any("audit_events 1: its body is not what was written" in line for line in found)
+    assert any(f"audit_events {seq}: its body is not what was written" in line for line in found)
     tables = [line.split()[1].rstrip(":") for line in found[:-1]]
     assert [name for name, _ in itertools.groupby(tables)] == [
         "models",
