@@ -2,7 +2,8 @@
 
 Of several consents any denial overrides every permit, unless the site lets the newer one count
 where two come from the same performer under the same policy (`newer_supersedes`). Where none
-denies, permits or withholds, the default of the route decides.
+denies, permits or withholds, the default of the route decides. A patient's refusal of all AI is
+above everything: nothing sets it aside, and the decision says so (`is_ai_refused`).
 
 Source: FHIR R4 Consent; IHE PCF volume 1, 1:53.4.2, which leaves several consents to the site.
 """
@@ -70,6 +71,7 @@ class ConsentDecision:
         consents: The consents that decided.
         rules: The paths of the rules that decided, as `Consent/x provision.provision[1]`.
         obligations: What the permit comes with; those that made it a denial, if one did.
+        is_ai_refused: Whether the patient refuses all AI: then nothing permits, not even BTG.
     """
 
     is_permitted: bool
@@ -78,6 +80,7 @@ class ConsentDecision:
     consents: tuple[str, ...] = ()
     rules: tuple[str, ...] = ()
     obligations: tuple[Obligation, ...] = ()
+    is_ai_refused: bool = False
 
     def as_json(self, stage: str, at: datetime) -> dict[str, object]:
         """Give the decision as it is kept with the job; `stage` is the verb that asked."""
@@ -91,6 +94,8 @@ class ConsentDecision:
         }
         if self.obligations:
             kept["obligations"] = [each.as_json() for each in self.obligations]
+        if self.is_ai_refused:
+            kept["ai_refused"] = True
         return kept
 
 
@@ -131,6 +136,7 @@ def decide(
         consents=tuple(dict.fromkeys(refs + [each.consent for each in owed])),
         rules=tuple([f"{each.record.ref} {each.rule.path}" for each in deciding if each.rule]),
         obligations=owed or obligations,
+        is_ai_refused=any(each.verdict == "deny" and each.record.refuses_ai for each in findings),
     )
 
 
@@ -169,6 +175,7 @@ def _sets_aside(newer: Finding, older: Finding) -> bool:
     return (
         falls
         and old.is_readable
+        and not old.refuses_ai
         and not old.doubts
         and bool(new.performers and new.policies)
         and (new.performers, new.policies) == (old.performers, old.policies)

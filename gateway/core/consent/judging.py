@@ -12,6 +12,8 @@ What a Consent says is one of four things:
   It then doesn't permit, and the default of the route doesn't hold, but another Consent may permit;
 * silent: it is not in force, or not about this patient, scope or purpose.
 
+It withholds as well where its permit is held back: withdrawn, over, or used up (`terms`).
+
 Source: FHIR R4 Consent.provision; IHE PCF volume 1, 1:53.4.2, and its examples.
 """
 
@@ -64,10 +66,22 @@ def judge(record: ConsentRecord, request: ConsentRequest) -> Finding:
     if record.doubts or record.silence:
         return _of_no_use(record, request)
     verdict, rule, condition = evaluate(record.rule, request)
-    silence = _why_no_permit(record, request) if verdict in ("permit", "withhold") else ""
+    held_back = _held_back(record, request, rule) if verdict in ("permit", "withhold") else None
+    if held_back:
+        return held_back
+    why = _WORDS[verdict](rule, condition, request)
+    if verdict == "deny" and record.refuses_ai:
+        why = "refuses all AI."
+    return Finding(record, verdict, why, rule, condition)
+
+
+def _held_back(record: ConsentRecord, request: ConsentRequest, rule: Rule) -> Finding | None:
+    """Say what keeps a permit from counting, whatever its rules say."""
+    silence = _why_no_permit(record, request)
     if silence:
         return Finding(record, "silent", silence, rule)
-    return Finding(record, verdict, _WORDS[verdict](rule, condition, request), rule, condition)
+    why = record.terms.why_not(request)
+    return Finding(record, "withhold", why) if why else None
 
 
 def _why_silent(record: ConsentRecord, request: ConsentRequest) -> str:

@@ -1,4 +1,4 @@
-"""A Consent as it is kept for deciding: read once, immutable, every rule with its conditions.
+"""A consent as it is kept for deciding: read once, immutable, every rule with its conditions.
 
 Source: FHIR R4 Consent.provision (http://hl7.org/fhir/R4/consent.html).
 """
@@ -8,6 +8,7 @@ from typing import Literal
 
 from gateway.core.consent.matching import Condition
 from gateway.core.consent.periods import DataTime
+from gateway.core.consent.terms import NO_TERMS, Terms
 
 Scope = Literal["privacy", "other", "unclear"]
 
@@ -34,7 +35,7 @@ class Rule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConsentRecord:
-    """A Consent resource, read once into what a decision needs.
+    """A consent of any source, read once into what a decision needs.
 
     Attributes:
         ref: How the decision names it, for example `Consent/<id of the received event>`.
@@ -49,6 +50,8 @@ class ConsentRecord:
         performers: Who gave it.
         policies: The policies it was given under.
         is_readable: Whether it could be read at all; if not, it denies whatever is asked.
+        refuses_ai: Whether it is a refusal of all AI, which nothing sets aside.
+        terms: What holds its permits back beyond its rules.
     """
 
     ref: str
@@ -64,10 +67,17 @@ class ConsentRecord:
     performers: frozenset[str] = frozenset()
     policies: frozenset[str] = frozenset()
     is_readable: bool = True
+    refuses_ai: bool = False
+    terms: Terms = NO_TERMS
 
 
-def unreadable_consent(ref: str) -> ConsentRecord:
-    """Give the record of a consent that can't be opened or read: it denies everything."""
+def unreadable_consent(ref: str, *, may_refuse_ai: bool = False) -> ConsentRecord:
+    """Give the record of a consent that can't be opened or read: it denies everything.
+
+    Args:
+        ref: How decisions shall name it.
+        may_refuse_ai: Whether its source is one of those that refuse all AI; it then does.
+    """
     return ConsentRecord(
         ref=ref,
         status="unknown",
@@ -75,4 +85,5 @@ def unreadable_consent(ref: str) -> ConsentRecord:
         scope="unclear",
         rule=Rule("provision", is_permit=False),
         is_readable=False,
+        refuses_ai=may_refuse_ai,
     )

@@ -77,6 +77,8 @@ class ConsentRequest:
         patient: Whose data it is: `Patient/<id>`.
         purpose: A code of v3-ActReason, or `system|code` of another vocabulary.
         actions: All that would be done, codes of consentaction.
+        use: What this use counts as where a consent counts them: the received event. Asking again
+            for the same one counts once.
     """
 
     patient: str
@@ -85,3 +87,4 @@ class ConsentRequest:
     actor: Actor = field(default=SOMEBODY, kw_only=True)
     actions: Names = field(default=None, kw_only=True)
     resource: ResourceFacts = field(default=SOMETHING, kw_only=True)
+    use: str | None = field(default=None, kw_only=True)
