@@ -37,6 +37,7 @@ from adapters.site_yaml import SiteInvalid, read_yaml
 from adapters.witness.entries import WitnessEntry
 from gateway.core.errors import ConfigurationError
 from gateway.core.routing import Route, leading_type
+from gateway.core.working_hours import WorkingHours
 from gateway.settings import environment
 from models.signature import Trust
 
@@ -133,6 +134,7 @@ class Site:
         trust: Whose model packages are taken.
         witnesses: Where checkpoints of the audit log go.
         witness_for: Verifier keys of the logs whose checkpoints are kept here.
+        hours: When the hospital works; None when the file does not say.
     """
 
     name: str = ""
@@ -143,6 +145,7 @@ class Site:
     trust: Trust = field(default_factory=Trust)
     witnesses: Mapping[str, WitnessEntry] = field(default_factory=dict)
     witness_for: tuple[str, ...] = ()
+    hours: WorkingHours | None = None
 
     def route(self, name: str) -> Route | None:
         """Give a route by its name."""
@@ -299,6 +302,7 @@ def _site(file: SiteFile, rows: list[LocalCode], version: int) -> Site:
         trust=_trust(file.models),
         witnesses=file.witnesses,
         witness_for=tuple(file.witness_for),
+        hours=file.hours.working() if file.hours else None,
     )
 
 

@@ -19,6 +19,7 @@ from pydantic import (
     field_validator,
 )
 
+from adapters.site_hours import HoursEntry
 from adapters.witness.entries import VerifierKey, WitnessEntry
 from gateway.core.model_register import BUILT_IN
 from models.signature import KeyUnusable, public_key
@@ -243,6 +244,7 @@ class SiteFile(_Part):
     witness_for: list[VerifierKey] = Field(
         [], description="Logs whose checkpoints this gateway keeps: lines of their keys/audit.pub."
     )
+    hours: HoursEntry | None = Field(None, description="When the hospital works.")
 
 
 def site_schema() -> dict[str, Any]:

@@ -16,6 +16,7 @@ from starlette.types import Receive, Scope, Send
 from adapters.site import SiteWatch, site_schema
 from gateway import heap
 from gateway.api.audit_event import AuditEvents
+from gateway.api.audit_questions import Questions
 from gateway.api.capability import capability_statement
 from gateway.api.docs_page import CONTENT_SECURITY_POLICY, docs_page
 from gateway.api.edge import Edge
@@ -122,6 +123,7 @@ def _read_routes(edge: Edge, audit: AuditEvents) -> list[Path]:
         ("/fhir/AuditEvent", Permission.READ_AUDIT, audit.search),
         ("/audit/checkpoint", Permission.READ_AUDIT, audit.checkpoint),
         ("/audit/proof/{id}", Permission.READ_AUDIT, audit.proof),
+        ("/audit/questions/{name}", Permission.READ_AUDIT, Questions(edge).ask),
     )
     return [
         Path("/fhir/metadata", metadata, methods=["GET"]),

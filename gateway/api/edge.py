@@ -91,17 +91,29 @@ class Edge:
     def patient_key_of(self, request: Request) -> str | None:
         """Turn `patient=` into the patient's keyed hash; None when no patient is named.
 
+        The header `X-Nadi-Patient` says the same, where the id is not to stand in an address.
         `system=` says whose patient it is; a site with one system needs no telling.
 
         Raises:
             ContentError: The site has several systems and none is named.
         """
-        patient = request.query_params.get("patient")
-        if patient is None:
+        patient = request.query_params.get("patient", request.headers.get("x-nadi-patient"))
+        if not patient:
             return None
         reference = patient if "/" in patient else f"Patient/{patient}"
-        system = request.query_params.get("system") or self._only_system()
-        return self.store.sealer.patient_key(system, reference)
+        return self.store.sealer.patient_key(self.system_of(request), reference)
+
+    def site(self) -> Site:
+        """Give the site in force."""
+        return self._site()
+
+    def system_of(self, request: Request) -> str:
+        """Give the system that `system=` names, or the only one that there is.
+
+        Raises:
+            ContentError: The site has several systems and none is named.
+        """
+        return request.query_params.get("system") or self._only_system()
 
     def _only_system(self) -> str:
         systems = sorted(self._site().systems)

@@ -5,8 +5,10 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
+from gateway.api.audit_asking import QUESTIONS
 from gateway.core.principal import PERMISSIONS, Permission
 
+_ASKED = ("patient", "resource", "system", "model", "since", "until", "_count", "before")
 _RESOURCE = {"application/fhir+json": {"schema": {"type": "object"}}}
 _OUTCOME = {
     "description": "OperationOutcome: what is wrong, where, and how to mend it",
@@ -88,6 +90,18 @@ def _audit(parameters: list[dict[str, Any]], identifier: dict[str, Any]) -> dict
                 "Prove that an event, or all of a job, is in the log",
                 "Receipt for verify_receipt.py",
                 [identifier],
+                needs=Permission.READ_AUDIT,
+            )
+        },
+        "/audit/questions/{name}": {
+            "get": _call(
+                f"Ask one of: {', '.join(QUESTIONS)}",
+                "JSON: groups, rows, and the address of the next page",
+                [
+                    _parameter("name", "path"),
+                    _parameter("X-Nadi-Patient", "header"),
+                    *(_parameter(name, "query") for name in _ASKED),
+                ],
                 needs=Permission.READ_AUDIT,
             )
         },

@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from gateway.cli import audit_prove, audit_search, audit_witnesses
+from gateway.cli import audit_prove, audit_questions, audit_search, audit_witnesses
 from gateway.cli.audit_view import progress_bar
 from gateway.cli.context import (
     EXIT_NOT_SO,
@@ -36,6 +36,17 @@ app.command(name="list")(audit_search.search)
 app.command()(audit_search.search)
 app.command()(audit_search.export)
 app.command()(audit_prove.prove)
+for question in (
+    audit_questions.patient,
+    audit_questions.who,
+    audit_questions.refusals,
+    audit_questions.results,
+    audit_questions.break_glass,
+    audit_questions.out_of_hours,
+    audit_questions.configuration,
+    audit_questions.disclosures,
+):
+    app.command()(question)
 app.command()(audit_witnesses.witnesses)
 app.command()(audit_witnesses.publish)
 

@@ -100,8 +100,8 @@ def search(  # noqa: PLR0913 - each is an option of the command line
 ) -> None:
     """Show the trail, oldest first; looking is itself put on record."""
     wanted = AuditFilter(
-        since_ms=_moment(since, "--since"),
-        until_ms=_moment(until, "--until"),
+        since_ms=moment_of(since, "--since"),
+        until_ms=moment_of(until, "--until"),
         outcome=_outcome(outcome),
         event=kind,
         agent=agent,
@@ -144,8 +144,8 @@ def export(  # noqa: PLR0913 - each is an option of the command line
 ) -> None:
     """Write a signed copy of the log, or of a part of it, with the proof of every entry."""
     wanted = AuditFilter(
-        since_ms=_moment(since, "--since"),
-        until_ms=_moment(until, "--until"),
+        since_ms=moment_of(since, "--since"),
+        until_ms=moment_of(until, "--until"),
         outcome=_outcome(outcome),
         event=kind,
         agent=agent,
@@ -290,7 +290,8 @@ def _outcome(text: str | None) -> str | None:
     return text
 
 
-def _moment(text: str | None, option: str) -> int | None:
+def moment_of(text: str | None, option: str) -> int | None:
+    """Read the time of an option, in milliseconds; it ends here when it is none."""
     if text is None:
         return None
     try:

@@ -9,6 +9,7 @@ from rich.markup import escape
 from rich.syntax import Syntax
 
 from adapters.site import LOOK_EVERY_S, Site, SiteInvalid, load_site, self_contained, site_schema
+from adapters.site_changes import Change, changes
 from gateway.cli.context import (
     EXIT_NOT_SO,
     AsJson,
@@ -29,8 +30,6 @@ from gateway.cli.context import (
     table,
 )
 from gateway.cli.site_plan import (
-    Change,
-    changes,
     missing_models,
     unlimited,
     unreachable,

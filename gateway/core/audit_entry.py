@@ -253,6 +253,10 @@ def _model(entry: Entry) -> str:
     return f"model {entry.model} {'retired' if entry.action == 'D' else 'registered'}"
 
 
+def _keys(entry: Entry) -> str:
+    return f"keys made: {entry.facts.get('keys', '?')}"
+
+
 def _forbidden(entry: Entry) -> str:
     return f"asked for {entry.facts.get('permission', 'what is not permitted')}"
 
@@ -268,5 +272,6 @@ _TOLD = {
     "configure": _configured,
     "credential": _credential,
     "model": _model,
+    "keys": _keys,
     "forbid": _forbidden,
 }

@@ -7,7 +7,7 @@ that is asked for leads; the others are compared with each event found. So no se
 none reads more than what the leading one holds.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -95,6 +95,31 @@ def search(connection: sa.Connection, wanted: AuditFilter) -> list[AuditRow]:
     return [AuditRow(*row) for row in connection.execute(query_of(connection, wanted))]
 
 
+def within(
+    connection: sa.Connection,
+    kinds: Collection[str],
+    spans: Iterable[tuple[int, int]],
+    *,
+    limit: int,
+) -> list[AuditRow]:
+    """Give AuditEvents of rare kinds that were recorded within spans of time.
+
+    Args:
+        connection: In a transaction.
+        kinds: Their names; none is one of `USUAL_EVENTS`.
+        spans: First and last millisecond of each, the last left out; the latest span first.
+        limit: Most events.
+    """
+    found: list[AuditRow] = []
+    for since_ms, until_ms in spans:
+        values = {"kinds": list(kinds), "since": since_ms, "until": until_ms}
+        rows = connection.execute(_WITHIN, {**values, "most": limit - len(found)})
+        found += [AuditRow(*row) for row in rows]
+        if len(found) == limit:
+            break
+    return found
+
+
 def query_of(connection: sa.Connection, wanted: AuditFilter) -> sa.Select[Any]:
     """Give the statement of a search, for `search` and for whoever wants to see its plan."""
     way = _Way(connection, wanted)
@@ -125,6 +150,22 @@ def placed(connection: sa.Connection, wanted: AuditFilter, *, size: int) -> Iter
     found = connection.execute(query, execution_options={"yield_per": _STREAMED})
     for row in found:
         yield AuditRow(*row)
+
+
+# Built once: a year has hundreds of spans.
+_WITHIN = (
+    sa.select(*_ROW)
+    .outerjoin(audit_leaves, audit_leaves.c.audit_seq == audit_events.c.seq)
+    .where(
+        audit_events.c.event.in_(sa.bindparam("kinds", expanding=True)),
+        sa.text(IS_RARE),
+        audit_events.c.recorded_ms >= sa.bindparam("since"),
+        audit_events.c.recorded_ms < sa.bindparam("until"),
+    )
+    .order_by(audit_events.c.recorded_ms.desc(), audit_events.c.seq.desc())
+    .limit(sa.bindparam("most"))
+    .with_hint(audit_events, "INDEXED BY ix_audit_events_rare", _ON_SQLITE)
+)
 
 
 class _Way:

@@ -13,7 +13,13 @@ from gateway.store.engine import open_engine
 from gateway.store.tables import metadata
 
 #: Where rows are added and never changed.
-APPEND_ONLY = ("audit_events", "audit_leaves", "audit_checkpoints", "audit_nodes")
+APPEND_ONLY = (
+    "audit_events",
+    "audit_terms",
+    "audit_leaves",
+    "audit_checkpoints",
+    "audit_nodes",
+)
 _ALWAYS_TAKEN = ("alembic_version",)
 
 

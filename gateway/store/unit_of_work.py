@@ -19,6 +19,7 @@ from gateway.core.clock import Clock, to_ms, utc_now
 from gateway.core.errors import GatewayError, StoreConflict, StoreRefused, StoreUnavailable
 from gateway.store.audit_log import AuditLog
 from gateway.store.audit_proofs import AuditProofs
+from gateway.store.audit_questions import AuditQuestions
 from gateway.store.consents import ConsentCache, Consents
 from gateway.store.credentials import Credentials
 from gateway.store.deliveries import Deliveries
@@ -135,6 +136,11 @@ class UnitOfWork:
     def consents(self) -> Consents:
         """What patients permit and deny."""
         return Consents(self)
+
+    @cached_property
+    def audit_questions(self) -> AuditQuestions:
+        """What a compliance officer asks of that log."""
+        return AuditQuestions(self)
 
     @cached_property
     def credentials(self) -> Credentials:

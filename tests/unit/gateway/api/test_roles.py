@@ -36,6 +36,7 @@ WHO_MAY: dict[tuple[str, str], str] = {
     ("GET", "/fhir/AuditEvent"): "compliance",
     ("GET", "/audit/checkpoint"): "compliance",
     ("GET", "/audit/proof/{id}"): "compliance",
+    ("GET", "/audit/questions/{name}"): "compliance",
     # Other gateways prove themselves by the signature on the checkpoint that they bring.
     ("POST", "/witness/checkpoints"): PUBLIC,
     ("GET", "/witness/checkpoints"): PUBLIC,

@@ -1,0 +1,185 @@
+"""How the answers to a compliance officer's questions look in a terminal."""
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+
+from rich.markup import escape
+
+from gateway.cli.context import out, table
+from gateway.core.audit_answers import Answer, Json
+
+_COLOURS = {"done": "green", "refused": "yellow", "failed": "red"}
+_MOST_CHANGES = 12
+
+
+def show(name: str, title: str, answer: Answer, about: str) -> None:
+    """Show an answer: what was counted first, then what happened."""
+    of = f" [dim]{escape(about)}[/]" if about else ""
+    out.print(f"[bold]{escape(title)}[/]{of}")
+    if not answer.rows and not answer.groups:
+        out.print("  nothing is on record")
+        return
+    _GROUPS.get(name, _no_groups)(answer)
+    columns = _COLUMNS.get(name)
+    if columns and answer.rows:
+        listing = table(*columns)
+        for row in answer.rows:
+            listing.add_row(*(cell(row) for cell in columns.values()))
+        out.print(listing)
+    if answer.last_seq is not None:
+        out.print(f"[dim]{len(answer.rows)} lines; there are more: --limit, --since, --until.[/]")
+
+
+def _no_groups(_answer: Answer) -> None:
+    """Most questions count nothing."""
+
+
+def _reasons(answer: Answer) -> None:
+    listing = table("TIMES", "STEP", "WHY", "LAST")
+    for line in answer.groups:
+        why = str(line["why"]) or "[no reason given]"
+        times, step = str(line["times"]), f"[bold]{escape(str(line['event']))}[/]"
+        listing.add_row(times, step, escape(why), _local(line["last"]))
+    out.print(listing)
+    if answer.rows:
+        out.print("\n[bold]The newest[/]")
+
+
+def _people(answer: Answer) -> None:
+    listing = table("WHO", "ROLE", "DID", "TIMES", "REFUSED", "FOR", "FIRST", "LAST")
+    for line in answer.groups:
+        refused = line["refused"]
+        listing.add_row(
+            f"[bold]{escape(str(line['who']))}[/]",
+            escape(str(line.get("role", ""))),
+            escape(_joined(line.get("did"))),
+            str(line["times"]),
+            f"[yellow]{refused}[/]" if refused else "",
+            escape(_joined(line.get("purposes"))),
+            _local(line["first"]),
+            _local(line["last"]),
+        )
+    out.print(listing)
+
+
+_GROUPS = {"refusals": _reasons, "who": _people}
+
+Cell = Callable[[Json], str]
+
+
+def _when(row: Json) -> str:
+    return _local(row["recorded"])
+
+
+def _step(row: Json) -> str:
+    return f"[bold]{escape(str(row['event']))}[/]"
+
+
+def _ended(row: Json) -> str:
+    word = str(row["ended"])
+    return f"[{_COLOURS.get(word, 'white')}]{word}[/]"
+
+
+def _who(row: Json) -> str:
+    return escape(_joined(row.get("who")))
+
+
+def _what(row: Json) -> str:
+    return escape(str(row.get("what", "")))
+
+
+def _why(row: Json) -> str:
+    """Give the reason; for what needed none, the consent that decided or the result."""
+    reason, consents = str(row.get("why", "")), row.get("consents")
+    if consents:
+        return escape(f"{reason} {_joined(consents)}".strip())
+    return escape(reason or _result(row))
+
+
+def _result(row: Json) -> str:
+    result = row.get("result")
+    return f"result {str(result)[:16]}" if result else ""
+
+
+def _patient(row: Json) -> str:
+    return escape(str(row.get("patient", "")))
+
+
+def _where(row: Json) -> str:
+    if row.get("written_to"):
+        return f"[green]written to {escape(str(row['written_to']))}[/]"
+    return escape(str(row.get("why", ""))) or "[yellow]not written[/]"
+
+
+def _facts(row: Json) -> str:
+    facts = row.get("facts")
+    named = facts.items() if isinstance(facts, Mapping) else ()
+    told = ", ".join(f"{name} {value}" for name, value in named)
+    return escape("; ".join(filter(None, (str(row.get("why", "")), told))))
+
+
+def _changes(row: Json) -> str:
+    found = row.get("changes")
+    lines = [_change(each) for each in found] if isinstance(found, list) else []
+    if len(lines) > _MOST_CHANGES:
+        more = len(lines) - _MOST_CHANGES
+        lines = [*lines[:_MOST_CHANGES], f"[dim]… {more} more; --json gives all[/]"]
+    return "\n".join(lines) or escape(str(row.get("why", "")))
+
+
+def _change(change: Mapping[str, str | None]) -> str:
+    path, before, after = (escape(change.get(key) or "") for key in ("path", "before", "after"))
+    if change["kind"] == "changed":
+        return f"{path}: [red]{before}[/] → [green]{after}[/]"
+    return f"[green]+[/] {path}: {after}" if after else f"[red]-[/] {path}: {before}"
+
+
+def _to(row: Json) -> str:
+    return f"[bold]{escape(_joined(row.get('to')))}[/]"
+
+
+def _joined(values: object) -> str:
+    return ", ".join(map(str, values)) if isinstance(values, list) else ""
+
+
+def _local(instant: object) -> str:
+    moment = datetime.fromisoformat(str(instant)).astimezone()
+    return moment.strftime("%Y-%m-%d %H:%M:%S")
+
+
+_TRAIL: dict[str, Cell] = {
+    "WHEN": _when,
+    "STEP": _step,
+    "OUTCOME": _ended,
+    "WHO": _who,
+    "WHAT": _what,
+    "WHY": _why,
+}
+_COLUMNS: dict[str, dict[str, Cell]] = {
+    "patient": _TRAIL,
+    "refusals": {"WHEN": _when, "STEP": _step, "WHO": _who, "PATIENT": _patient, "WHY": _why},
+    "results": {
+        "WHEN": _when,
+        "PATIENT": _patient,
+        "OUTCOME": _ended,
+        "RESULT": _result,
+        "BECAME": _where,
+    },
+    "break-glass": {
+        "WHEN": _when,
+        "STEP": _step,
+        "WHO": _who,
+        "PATIENT": _patient,
+        "WHY": _facts,
+    },
+    "out-of-hours": {
+        "WHEN": _when,
+        "STEP": _step,
+        "OUTCOME": _ended,
+        "WHO": _who,
+        "WHAT": _what,
+        "PATIENT": _patient,
+    },
+    "configuration": {"WHEN": _when, "WHO": _who, "WHAT": _what, "CHANGES": _changes},
+    "disclosures": {"WHEN": _when, "TO": _to, "WHAT": _what, "WHY": _why},
+}

@@ -1,0 +1,152 @@
+"""The answers to a compliance officer's questions, made from entries of the log; pure.
+
+A row says what happened once, a group what happened often. Both are JSON, the same for the API and
+for `--json`; what is empty is left out.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from gateway.core.audit_entry import Entry, Party
+
+Json = dict[str, object]
+
+#: What a party of an event did with the data. Steps that no party sees data by are left out.
+DEEDS = {
+    "receive": "sent it",
+    "infer": "computed with it",
+    "deliver": "got a result",
+    "read": "read it",
+    "query": "searched it",
+    "export": "took a copy",
+    "fetch": "was asked for more",
+    "break-glass": "broke the glass",
+}
+#: How data leaves this gateway for somebody else.
+DISCLOSING = ("deliver", "read", "query", "export")
+#: What somebody outside asked for, rather than what the gateway does of itself.
+ACCESSES = (
+    *("read", "query", "export", "break-glass", "verify", "forbid", "sign-in-failure"),
+    *("configure", "credential", "model"),
+)
+CONFIGURING = ("configure", "credential", "model", "keys")
+BREAKING_GLASS = "break-glass"
+
+_WELL = "0"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a question gives.
+
+    Attributes:
+        rows: One for each event, in the order that the question asks for.
+        groups: What was counted, where the question counts.
+        patients: Keys of the patients that the answer is about.
+        last_seq: The event that a full page ends with; None on the last page.
+    """
+
+    rows: Sequence[Json] = ()
+    groups: Sequence[Json] = ()
+    patients: frozenset[str | None] = field(default_factory=frozenset)
+    last_seq: int | None = None
+
+
+def row_of(entry: Entry, *, patient: str | None = None, **more: object) -> Json:
+    """Give one event as a row.
+
+    Args:
+        entry: The event.
+        patient: The patient as the EHR names them, where that may be said.
+        more: What else the question tells of it.
+    """
+    told = {
+        "recorded": _instant(entry),
+        "event": entry.event,
+        "ended": entry.ended,
+        "who": [party.name for party in entry.doers],
+        "what": entry.what,
+        "why": entry.reason,
+        "purpose": entry.purpose,
+        "consents": list(entry.consents),
+        "patient": patient,
+        "model": entry.model,
+        "result": entry.result,
+        "job": entry.job_id,
+        "id": entry.id,
+        "seq": entry.seq,
+        **more,
+    }
+    return {name: value for name, value in told.items() if value not in (None, "", [])}
+
+
+def who_saw(entries: Iterable[Entry]) -> list[Json]:
+    """Say who or what had to do with data, the latest first.
+
+    Args:
+        entries: What is on record about it, in any order.
+    """
+    known: dict[str, list[tuple[Party, Entry]]] = {}
+    for each in sorted(entries, key=lambda entry: (entry.at, entry.seq)):
+        if each.event in DEEDS:
+            for party in each.doers:
+                known.setdefault(party.identifier, []).append((party, each))
+    found = [_seen(deeds[-1][0], [each for _, each in deeds]) for deeds in known.values()]
+    return sorted(found, key=lambda line: str(line["last"]), reverse=True)
+
+
+def _seen(party: Party, entries: Sequence[Entry]) -> Json:
+    well = [each for each in entries if each.outcome == _WELL]
+    told: Json = {
+        "who": party.name,
+        "id": party.identifier,
+        "role": party.role,
+        "did": sorted({DEEDS[each.event] for each in well}),
+        "times": len(well),
+        "refused": len(entries) - len(well),
+        "purposes": sorted({each.purpose for each in entries if each.purpose}),
+        "first": _instant(entries[0]),
+        "last": _instant(entries[-1]),
+    }
+    return {name: value for name, value in told.items() if value not in ("", [])}
+
+
+def disclosure(entry: Entry, *, purposes: Mapping[str, str]) -> Json:
+    """Give one disclosure: when, to whom, what and why.
+
+    Args:
+        entry: An event by which data left, see `DISCLOSING`.
+        purposes: For what each job's result was permitted to leave.
+    """
+    job = entry.job_id or ""
+    return row_of(
+        entry,
+        to=[party.name for party in entry.doers],
+        purpose=entry.purpose or purposes.get(job),
+        why=_why(entry, purposes.get(job, "")),
+    )
+
+
+def _why(entry: Entry, purpose: str) -> str:
+    if entry.event == "deliver":
+        return f"result of a model, purpose {purpose}" if purpose else "result of a model"
+    roles = sorted({party.role for party in entry.doers if party.role})
+    asked = f"asked for it as {', '.join(roles)}" if roles else "asked for it"
+    return f"{asked}, purpose {entry.purpose}" if entry.purpose else asked
+
+
+def counted(refusals: Iterable[tuple[str, str, int, str]]) -> list[Json]:
+    """Give refusals by reason, the most frequent first.
+
+    Args:
+        refusals: Event, reason, how often, and when last (ISO 8601).
+    """
+    found: list[Json] = [
+        {"event": event, "why": reason, "times": times, "last": last}
+        for event, reason, times, last in refusals
+    ]
+    return sorted(found, key=lambda line: (-int(str(line["times"])), str(line["event"])))
+
+
+def _instant(entry: Entry) -> str:
+    return entry.at.isoformat(timespec="milliseconds").replace("+00:00", "Z")

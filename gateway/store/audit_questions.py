@@ -1,0 +1,263 @@
+"""The questions of a compliance officer, asked of the audit log.
+
+Each goes by one index (see `audit_search`) to what it is about, and gives an `Answer`: nothing is
+asked of the tables beside the log, but how an EHR names a patient and which versions a resource
+had. Whoever asks puts it on record, for each patient in the answer.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+
+from gateway.core.audit_answers import (
+    ACCESSES,
+    BREAKING_GLASS,
+    CONFIGURING,
+    DISCLOSING,
+    Answer,
+    Json,
+    counted,
+    disclosure,
+    row_of,
+    who_saw,
+)
+from gateway.core.audit_entry import Entry, read_entry
+from gateway.core.audit_event import RESOURCE_SYSTEM
+from gateway.core.audit_terms import refusal_of
+from gateway.core.clock import from_ms, to_ms
+from gateway.core.errors import NotFound
+from gateway.core.working_hours import WorkingHours
+from gateway.store.audit_search import AuditFilter, AuditRow, search, within
+from gateway.store.identity import named_key
+from gateway.store.patient_names import patients_named
+from gateway.store.tables import IS_RARE, audit_events, audit_terms, events
+
+if TYPE_CHECKING:
+    from gateway.store.unit_of_work import UnitOfWork
+
+#: Most events of one patient that are read for an answer that needs all of them.
+MOST_OF_A_PATIENT = 100_000
+#: Most events that are taken to be of one millisecond.
+MOST_AT_ONCE = 1000
+_REFUSALS = ("refused:", "refused;")
+
+
+@dataclass(frozen=True)
+class Named:
+    """A resource as its system names it."""
+
+    system: str
+    resource_type: str
+    resource_id: str
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a question is about; which of it is needed depends on the question."""
+
+    patient_key: str | None = None
+    resource: Named | None = None
+    model: str | None = None
+    hours: WorkingHours | None = None
+    since_ms: int | None = None
+    until_ms: int | None = None
+    before_seq: int | None = None
+    limit: int = 50
+
+    def filter(self, **more: Any) -> AuditFilter:  # noqa: ANN401 - fields of AuditFilter
+        """Give the search that this asks for."""
+        given = {"before_seq": self.before_seq, "limit": self.limit, **more}
+        return AuditFilter(since_ms=self.since_ms, until_ms=self.until_ms, **given)
+
+
+class AuditQuestions:
+    """Answers within one unit of work."""
+
+    def __init__(self, uow: "UnitOfWork") -> None:
+        self._uow = uow
+
+    def patient(self, asked: Asked) -> Answer:
+        """Tell everything about one patient, oldest first."""
+        rows = self._search(asked.filter(patient_key=asked.patient_key, is_ascending=True))
+        return self._answer(asked, rows, [row_of(each) for each in _entries(rows)])
+
+    def who(self, asked: Asked) -> Answer:
+        """Tell who or what had to do with a patient's data, or with one resource."""
+        if asked.resource is None:
+            key, versions = asked.patient_key, None
+        else:
+            key, versions = self._versions(asked.resource)
+        wanted = asked.filter(patient_key=key, limit=MOST_OF_A_PATIENT, before_seq=None)
+        entries = _entries(self._search(wanted))
+        if versions is not None:
+            entries = (each for each in entries if versions & _touched(each))
+        return Answer(groups=who_saw(entries), patients=frozenset({key}))
+
+    def refusals(self, asked: Asked) -> Answer:
+        """Tell what was refused or failed, by reason, and the newest one by one."""
+        rows = self._search(asked.filter(is_refused=True))
+        told = self._told(rows)
+        groups = counted(self._refusals_by_reason(asked)) if asked.before_seq is None else ()
+        return replace(self._answer(asked, rows, told), groups=groups)
+
+    def results(self, asked: Asked) -> Answer:
+        """Tell every run of one version of a model, newest first, and what became of it."""
+        rows = self._search(asked.filter(term=f"model:{asked.model}", events=("infer",)))
+        written = self._of_jobs(rows, ("deliver",))
+        where = {each.job_id: each.doers[0].name for each in written if each.outcome == "0"}
+        return self._answer(asked, rows, self._told(rows, written_to=where))
+
+    def break_glass(self, asked: Asked) -> Answer:
+        """Tell every use of break-glass, and every step of its review, newest first."""
+        rows = self._search(asked.filter(events=self._kinds(BREAKING_GLASS)))
+        return self._answer(asked, rows, self._told(rows, with_facts=True))
+
+    def out_of_hours(self, asked: Asked) -> Answer:
+        """Tell the accesses outside working hours, newest first."""
+        rows = self._outside(asked)
+        return self._answer(asked, rows, self._told(rows))
+
+    def configuration(self, asked: Asked) -> Answer:
+        """Tell what was changed in the configuration and by whom, newest first."""
+        rows = self._search(asked.filter(events=CONFIGURING))
+        told = [row_of(each, version=each.facts.get("version")) for each in _entries(rows)]
+        return self._answer(asked, rows, told)
+
+    def disclosures(self, asked: Asked) -> Answer:
+        """Account for every time a patient's data went to somebody else, newest first."""
+        wanted = asked.filter(patient_key=asked.patient_key, events=DISCLOSING, outcome="0")
+        rows = self._search(wanted)
+        permitted = self._of_jobs(rows, ("consent",))
+        purposes = {
+            each.job_id: each.purpose
+            for each in permitted
+            if each.facts.get("stage") == "deliver" and each.job_id and each.purpose
+        }
+        return self._answer(
+            asked, rows, [disclosure(each, purposes=purposes) for each in _entries(rows)]
+        )
+
+    # -- the ways to the events ----------------------------------------------------------------
+
+    def _search(self, wanted: AuditFilter) -> list[AuditRow]:
+        return search(self._uow.connection, wanted)
+
+    def _of_jobs(self, rows: Sequence[AuditRow], kinds: tuple[str, ...]) -> list[Entry]:
+        """Give the events of some kinds of the jobs that rows belong to."""
+        ids = sorted({row.job_id for row in rows if row.job_id})
+        columns = audit_events.c
+        query = sa.select(columns.seq, columns.event, columns.body).where(
+            columns.job_id.in_(ids), columns.event.in_(kinds)
+        )
+        return [read_entry(*row) for row in self._uow.connection.execute(query.order_by("seq"))]
+
+    def _kinds(self, beginning: str) -> tuple[str, ...]:
+        """Give the names of rare kinds that begin so, as far as they are on record."""
+        column = audit_events.c.event
+        found: list[str] = []
+        last = beginning
+        while True:
+            # From one name to the next along the index, not through all of their events.
+            query = sa.select(sa.func.min(column)).where(
+                column > last if found else column >= last, sa.text(IS_RARE)
+            )
+            name = self._uow.connection.scalar(
+                query.with_hint(audit_events, "INDEXED BY ix_audit_events_rare", "sqlite")
+            )
+            if name is None or not name.startswith(beginning):
+                return tuple(found) or (beginning,)
+            found.append(last := name)
+
+    def _refusals_by_reason(self, asked: Asked) -> Iterator[tuple[str, str, int, str]]:
+        columns, (first, end) = audit_terms.c, _REFUSALS
+        query = sa.select(columns.term, sa.func.count(), sa.func.max(columns.recorded_ms)).where(
+            columns.term >= first, columns.term < end
+        )
+        if asked.since_ms is not None:
+            query = query.where(columns.recorded_ms >= asked.since_ms)
+        if asked.until_ms is not None:
+            query = query.where(columns.recorded_ms < asked.until_ms)
+        for term, times, last_ms in self._uow.connection.execute(query.group_by(columns.term)):
+            last = from_ms(last_ms).isoformat(timespec="milliseconds")
+            yield *refusal_of(term), times, last.replace("+00:00", "Z")
+
+    def _outside(self, asked: Asked) -> list[AuditRow]:
+        """Give a page of the accesses in the spans outside working hours."""
+        assert asked.hours is not None  # noqa: S101 - the caller has seen to it
+        connection, columns = self._uow.connection, audit_events.c
+        first = connection.scalar(sa.select(sa.func.min(columns.recorded_ms))) or 0
+        until = asked.until_ms or self._uow.now_ms + 1
+        limit, last = asked.limit, asked.before_seq
+        if last is not None:
+            known = connection.scalar(sa.select(columns.recorded_ms).where(columns.seq == last))
+            until = min(until, (known or 0) + 1)
+            # Those of the same millisecond that the page before had are left out below.
+            limit += MOST_AT_ONCE
+        since = max(asked.since_ms or 0, first)
+        closed = asked.hours.closed(from_ms(since), from_ms(max(since, until)))
+        spans = ((to_ms(begin), to_ms(end)) for begin, end in closed)
+        rows = within(connection, ACCESSES, spans, limit=limit)
+        if last is not None:
+            rows = [row for row in rows if (row.recorded_ms, row.seq) < (until - 1, last)]
+        return rows[: asked.limit]
+
+    def _versions(self, resource: Named) -> tuple[str | None, frozenset[str]]:
+        """Give whose a resource is, and everything by which the log names its versions."""
+        sealer, columns = self._uow.sealer, events.c
+        name = named_key(sealer, resource.system, resource.resource_type, resource.resource_id)
+        plain = f"{resource.resource_type}/{resource.resource_id}"
+        current = sa.select(columns.patient_key).where(
+            columns.resource_key == name, columns.is_current
+        )
+        found = self._uow.connection.execute(current).first()
+        if found is None:
+            raise NotFound(f"{resource.resource_type} of this id was never received.")
+        versions = sa.select(columns.id, columns.version_id).where(
+            columns.patient_key == found.patient_key,
+            columns.resource_type == resource.resource_type,
+            columns.resource_key == name,
+        )
+        known = list(self._uow.connection.execute(versions))
+        references = [plain, *(f"{plain}/_history/{row.version_id}" for row in known)]
+        hashed = {
+            sealer.keyed_hash("resource-version", resource.system, each) for each in references
+        }
+        return found.patient_key, frozenset(hashed | {row.id for row in known})
+
+    # -- the answer ----------------------------------------------------------------------------
+
+    def _told(
+        self,
+        rows: Sequence[AuditRow],
+        *,
+        written_to: dict[str | None, str] | None = None,
+        with_facts: bool = False,
+    ) -> list[Json]:
+        names = patients_named(self._uow, {row.patient_key for row in rows})
+        told = []
+        for entry in _entries(rows):
+            more: Json = {"written_to": (written_to or {}).get(entry.job_id)}
+            if with_facts:
+                more["facts"] = dict(entry.facts)
+            told.append(row_of(entry, patient=names.get(entry.patient_key or ""), **more))
+        return told
+
+    def _answer(self, asked: Asked, rows: Sequence[AuditRow], told: Sequence[Json]) -> Answer:
+        return Answer(
+            rows=told,
+            patients=frozenset(row.patient_key for row in rows) or frozenset({asked.patient_key}),
+            last_seq=rows[-1].seq if len(rows) == asked.limit else None,
+        )
+
+
+def _entries(rows: Iterable[AuditRow]) -> Iterator[Entry]:
+    for row in rows:
+        yield read_entry(row.seq, row.event, row.body)
+
+
+def _touched(entry: Entry) -> frozenset[str]:
+    """Give everything by which an event names resource versions."""
+    names = {entry.event_id, entry.names.get(RESOURCE_SYSTEM)}
+    return entry.inputs | {name for name in names if name}

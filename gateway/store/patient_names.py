@@ -1,0 +1,38 @@
+"""From the keys by which Nadi knows patients back to how their EHR names them."""
+
+from collections.abc import Collection
+from typing import TYPE_CHECKING
+
+import sqlalchemy as sa
+
+from gateway.core.errors import Unsealable
+from gateway.store.sealing import Place
+from gateway.store.tables import events
+
+if TYPE_CHECKING:
+    from gateway.store.unit_of_work import UnitOfWork
+
+_ONE = (
+    sa.select(events.c.id, events.c.patient_ref)
+    .where(events.c.patient_key == sa.bindparam("key"), events.c.patient_ref.is_not(None))
+    .limit(1)
+)
+
+
+def patients_named(uow: "UnitOfWork", keys: Collection[str | None]) -> dict[str, str]:
+    """Give `Patient/<id>` for each key that can still be opened; an erased patient has none."""
+    known = {key for key in keys if key is not None}
+    uow.patient_keys.load(known)
+    named = {key: name for key in known if (name := _name(uow, key)) is not None}
+    return dict(sorted(named.items()))
+
+
+def _name(uow: "UnitOfWork", key: str) -> str | None:
+    row = uow.connection.execute(_ONE, {"key": key}).first()
+    if row is None:
+        return None
+    try:
+        place = Place("events", "patient_ref", row.id)
+        return uow.patient_keys.unseal(key, place, row.patient_ref).decode()
+    except Unsealable:
+        return None
