@@ -35,11 +35,16 @@ def _no_groups(_answer: Answer) -> None:
 
 
 def _reasons(answer: Answer) -> None:
-    listing = table("TIMES", "STEP", "WHY", "LAST")
+    listing = table("TIMES", "WHY", "STEPS", "LAST")
     for line in answer.groups:
-        why = str(line["why"]) or "[no reason given]"
-        times, step = str(line["times"]), f"[bold]{escape(str(line['event']))}[/]"
-        listing.add_row(times, step, escape(why), _local(line["last"]))
+        steps = line["steps"]
+        counts = steps.items() if isinstance(steps, Mapping) else ()
+        listing.add_row(
+            f"[bold]{line['times']}[/]",
+            escape(str(line["why"]) or "no reason given"),
+            ", ".join(f"{name} {times}" for name, times in counts),
+            _local(line["last"]),
+        )
     out.print(listing)
     if answer.rows:
         out.print("\n[bold]The newest[/]")
@@ -90,10 +95,8 @@ def _what(row: Json) -> str:
 
 def _why(row: Json) -> str:
     """Give the reason; for what needed none, the consent that decided or the result."""
-    reason, consents = str(row.get("why", "")), row.get("consents")
-    if consents:
-        return escape(f"{reason} {_joined(consents)}".strip())
-    return escape(reason or _result(row))
+    reason = str(row.get("why", ""))
+    return escape(reason or _joined(row.get("consents")) or _result(row))
 
 
 def _result(row: Json) -> str:

@@ -138,14 +138,22 @@ def _why(entry: Entry, purpose: str) -> str:
 def counted(refusals: Iterable[tuple[str, str, int, str]]) -> list[Json]:
     """Give refusals by reason, the most frequent first.
 
+    One refusal leaves several events of the same reason: the denial, and the job that ended by it.
+    So a reason counts as often as the step that gave it most often.
+
     Args:
         refusals: Event, reason, how often, and when last (ISO 8601).
     """
+    steps: dict[str, dict[str, int]] = {}
+    latest: dict[str, str] = {}
+    for event, reason, times, last in refusals:
+        steps.setdefault(reason, {})[event] = times
+        latest[reason] = max(last, latest.get(reason, ""))
     found: list[Json] = [
-        {"event": event, "why": reason, "times": times, "last": last}
-        for event, reason, times, last in refusals
+        {"why": reason, "times": max(by.values()), "steps": by, "last": latest[reason]}
+        for reason, by in steps.items()
     ]
-    return sorted(found, key=lambda line: (-int(str(line["times"])), str(line["event"])))
+    return sorted(found, key=lambda line: (-int(str(line["times"])), str(line["why"])))
 
 
 def _instant(entry: Entry) -> str:

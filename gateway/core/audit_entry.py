@@ -22,7 +22,8 @@ from gateway.core.audit_event import (
 _WORDS = {"0": "done", "4": "refused", "8": "refused", "12": "failed"}
 #: Whose deed an event is, where it is not that of an agent.
 _BY_MODEL = "infer"
-_CONTEXT = frozenset({"Patient", "Task"})
+_CONTEXT = frozenset({PATIENT_KEY_SYSTEM, JOB_SYSTEM, MODEL_SYSTEM})
+_THE_LOG = "AuditEvent"
 
 
 @dataclass(frozen=True)
@@ -186,8 +187,12 @@ def _references(entities: Iterable[Mapping[str, Any]]) -> Iterator[str]:
 
 
 def _data_type(entities: Iterable[Mapping[str, Any]]) -> str:
-    types = [str(entity.get("what", {}).get("type", "")) for entity in entities]
-    return next((found for found in types if found and found not in _CONTEXT), "")
+    """Give the type of the data: of neither the patient, nor a Task of ours, nor a model."""
+    for entity in entities:
+        what = entity.get("what", {})
+        if what.get("identifier", {}).get("system") not in _CONTEXT and "type" in what:
+            return str(what["type"])
+    return ""
 
 
 def _query(entities: Iterable[Mapping[str, Any]]) -> str:
@@ -233,7 +238,8 @@ def _read(entry: Entry) -> str:
 
 
 def _asked(entry: Entry) -> str:
-    return entry.query.partition("?")[0]
+    asked = entry.query.partition("?")[0]
+    return "the audit log" if asked.startswith(_THE_LOG) else asked
 
 
 def _fetched(entry: Entry) -> str:
@@ -254,7 +260,7 @@ def _model(entry: Entry) -> str:
 
 
 def _keys(entry: Entry) -> str:
-    return f"keys made: {entry.facts.get('keys', '?')}"
+    return f"keys {entry.facts.get('what', 'changed')}"
 
 
 def _forbidden(entry: Entry) -> str:

@@ -4,13 +4,16 @@ A term is `kind:value`:
 
 * `agent:<id>` for each agent but our own process and the site, which stand in every event;
 * `purpose:<code>` for each purpose of use that an agent names;
-* `model:`, `result:`, `resource-key:`, `credential:` and `site:` for an entity of that identifier;
-* `refused:<event>:<reason>` where it did not end well, so that refusals can be counted by reason.
+* `model:`, `result:`, `resource-key:`, `credential:` and `site:` for an entity of that identifier,
+  and `digest:` for the SHA-256 of a model, which tells its version exactly;
+* `refused:<event>:<reason>` where it did not end well, so that refusals can be counted by reason;
+  without the ids of resources, since each patient's Consent would else be a reason of its own.
 
 The store keeps the terms of each event beside it. They can be read out of its body again, and
 `nadi audit verify` compares them.
 """
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -20,8 +23,12 @@ from gateway.core import balp
 REASON_LENGTH = 200
 
 _SID = f"{balp.NADI}/sid/"
-_ENTITIES = frozenset({"model", "result", "resource-key", "credential", "site"})
+_ENTITIES = frozenset({"model", "digest", "result", "resource-key", "credential", "site"})
+_MODEL = f"{_SID}model"
+_DIGEST = f"{_SID}digest"
 _WELL = "0"
+_REFERENCE = re.compile(r"\b([A-Z][A-Za-z]+)/[A-Za-z0-9.-]*[A-Za-z0-9]")
+_TYPE = r"\1"
 
 
 def agent_term(identifier: str) -> str:
@@ -48,7 +55,9 @@ def refusal_of(term: str) -> tuple[str, str]:
 
 def refusal_term(event: str, outcome: str, reason: str) -> str | None:
     """Give the term of a refusal; None for what ended well."""
-    return None if outcome == _WELL else f"refused:{event}:{reason[:REASON_LENGTH]}"
+    if outcome == _WELL:
+        return None
+    return f"refused:{event}:{_REFERENCE.sub(_TYPE, reason)[:REASON_LENGTH]}"
 
 
 def gathered(
@@ -97,8 +106,14 @@ def _agents(agents: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, str | No
 
 
 def identifiers_of(entities: Iterable[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
-    """Give system and value of the identifiers of entities."""
+    """Give system and value of the identifiers of entities, a model's digest among them."""
     for entity in entities:
         identifier = entity.get("what", {}).get("identifier", {})
-        if "system" in identifier:
-            yield identifier["system"], identifier["value"]
+        system = identifier.get("system")
+        if system is None:
+            continue
+        yield system, identifier["value"]
+        if system == _MODEL:
+            for detail in entity.get("detail", ()):
+                if detail["type"] == "sha256":
+                    yield _DIGEST, detail["valueString"]

@@ -32,7 +32,7 @@ from gateway.core.working_hours import WorkingHours
 from gateway.store.audit_search import AuditFilter, AuditRow, search, within
 from gateway.store.identity import named_key
 from gateway.store.patient_names import patients_named
-from gateway.store.tables import IS_RARE, audit_events, audit_terms, events
+from gateway.store.tables import IS_RARE, audit_events, audit_terms, events, models
 
 if TYPE_CHECKING:
     from gateway.store.unit_of_work import UnitOfWork
@@ -104,7 +104,7 @@ class AuditQuestions:
 
     def results(self, asked: Asked) -> Answer:
         """Tell every run of one version of a model, newest first, and what became of it."""
-        rows = self._search(asked.filter(term=f"model:{asked.model}", events=("infer",)))
+        rows = self._of_model(asked)
         written = self._of_jobs(rows, ("deliver",))
         where = {each.job_id: each.doers[0].name for each in written if each.outcome == "0"}
         return self._answer(asked, rows, self._told(rows, written_to=where))
@@ -143,6 +143,24 @@ class AuditQuestions:
 
     def _search(self, wanted: AuditFilter) -> list[AuditRow]:
         return search(self._uow.connection, wanted)
+
+    def _of_model(self, asked: Asked) -> list[AuditRow]:
+        """Give the runs of a model: by its digest where the register knows that version."""
+        name, _, version = str(asked.model).partition("@")
+        columns = models.c
+        registered = sa.select(columns.digest).where(
+            columns.name == name, columns.version == version
+        )
+        digests = self._uow.connection.scalars(registered).all()
+        terms = [f"digest:{digest}" for digest in digests] or [f"model:{asked.model}"]
+        found = [
+            row
+            for term in terms
+            for row in self._search(asked.filter(term=term, events=("infer",)))
+        ]
+        # A version that was registered again has two digests.
+        found.sort(key=lambda row: (row.recorded_ms, row.seq), reverse=True)
+        return found[: asked.limit]
 
     def _of_jobs(self, rows: Sequence[AuditRow], kinds: tuple[str, ...]) -> list[Entry]:
         """Give the events of some kinds of the jobs that rows belong to."""
@@ -188,7 +206,8 @@ class AuditQuestions:
         assert asked.hours is not None  # noqa: S101 - the caller has seen to it
         connection, columns = self._uow.connection, audit_events.c
         first = connection.scalar(sa.select(sa.func.min(columns.recorded_ms))) or 0
-        until = asked.until_ms or self._uow.now_ms + 1
+        newest = connection.scalar(sa.select(sa.func.max(columns.recorded_ms))) or 0
+        until = min(asked.until_ms or newest + 1, newest + 1)
         limit, last = asked.limit, asked.before_seq
         if last is not None:
             known = connection.scalar(sa.select(columns.recorded_ms).where(columns.seq == last))

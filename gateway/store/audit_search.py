@@ -3,8 +3,8 @@
 Every search gives its events in the order of (recorded, number), newest first or oldest first, and
 goes there by exactly one index: that of the patient, of the job, of a term (agent, model, purpose
 …, see `gateway.core.audit_terms`), of refusals, of rare kinds, or of the time. The first of these
-that is asked for leads; the others are compared with each event found. So no search sorts, and
-none reads more than what the leading one holds.
+that is asked for leads; the others are compared with each event found. So no search
+sorts more than the events of one job, and none reads more than what the leading one holds.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
