@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Literal, Protocol, cast
 
@@ -20,6 +21,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 
 from adapters.site_codes import csv_codes, read_text_file
+from adapters.site_consent import AbdmEntry, languages
 from adapters.site_model import (
     BearerAuth,
     LocalCode,
@@ -35,6 +37,7 @@ from adapters.site_problems import validated
 from adapters.site_trigger import Trigger
 from adapters.site_yaml import SiteInvalid, read_yaml
 from adapters.witness.entries import WitnessEntry
+from gateway.core.consent.abdm import AbdmPolicy
 from gateway.core.errors import ConfigurationError
 from gateway.core.routing import Route, leading_type
 from gateway.core.working_hours import WorkingHours
@@ -135,6 +138,9 @@ class Site:
         witnesses: Where checkpoints of the audit log go.
         witness_for: Verifier keys of the logs whose checkpoints are kept here.
         hours: When the hospital works; None when the file does not say.
+        notices: Version of each notice in force to its languages.
+        consent_signers: Whose consent documents may be imported, name to public key.
+        abdm: How ABDM artefacts are taken; None where they are not.
     """
 
     name: str = ""
@@ -146,6 +152,14 @@ class Site:
     witnesses: Mapping[str, WitnessEntry] = field(default_factory=dict)
     witness_for: tuple[str, ...] = ()
     hours: WorkingHours | None = None
+    notices: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    consent_signers: Mapping[str, str] = field(default_factory=dict)
+    abdm: AbdmEntry | None = None
+
+    @cached_property
+    def abdm_policy(self) -> AbdmPolicy | None:
+        """How decisions take ABDM artefacts; None where they permit nothing."""
+        return self.abdm.policy() if self.abdm else None
 
     def route(self, name: str) -> Route | None:
         """Give a route by its name."""
@@ -303,6 +317,9 @@ def _site(file: SiteFile, rows: list[LocalCode], version: int) -> Site:
         witnesses=file.witnesses,
         witness_for=tuple(file.witness_for),
         hours=file.hours.working() if file.hours else None,
+        notices=languages(file.notices),
+        consent_signers=file.consent_signers,
+        abdm=file.abdm,
     )
 
 

@@ -19,6 +19,7 @@ from pydantic import (
     field_validator,
 )
 
+from adapters.site_consent import AbdmEntry, ConsentSigners, Notices
 from adapters.site_hours import HoursEntry
 from adapters.witness.entries import VerifierKey, WitnessEntry
 from gateway.core.model_register import BUILT_IN
@@ -240,6 +241,15 @@ class SiteFile(_Part):
     )
     witnesses: dict[Name, WitnessEntry] = Field(
         {}, description="Where checkpoints of the audit log go, away from this machine."
+    )
+    notices: Notices = Field(
+        {}, description="The notices that patients are given, by version; staff record which one."
+    )
+    consent_signers: ConsentSigners = Field(
+        {}, description="Whose consent documents may be imported: name and public key."
+    )
+    abdm: AbdmEntry | None = Field(
+        None, description="How ABDM consent artefacts are taken; absent: they permit nothing."
     )
     witness_for: list[VerifierKey] = Field(
         [], description="Logs whose checkpoints this gateway keeps: lines of their keys/audit.pub."

@@ -25,6 +25,7 @@ _WORDS = {
     "float_type": "must be a number",
 }
 _PATTERNS = {
+    "consent_manager": "must be an id of letters, digits and . _ -",
     "path": "must be an absolute path",
     "folder": "must be an absolute path",
     "smtp": "must be host:port",
@@ -100,12 +101,14 @@ def _siblings(path: Path) -> list[str]:
 
 def _is_free(steps: list[str | int], index: int) -> bool:
     """Say whether a step is a name that the engineer chose, or a position in a list."""
-    is_named = index == 1 and steps[0] in ("systems", "routes", "witnesses")
+    is_named = index == 1 and steps[0] in ("systems", "routes", "witnesses", "notices")
+    is_named = is_named or (index == 2 and steps[:2] == ["abdm", "purposes"])  # noqa: PLR2004
     return is_named or isinstance(steps[index], int)
 
 
 def _models_by_place() -> dict[Path, type[BaseModel]]:
-    from adapters import site_model as model  # noqa: PLC0415 - only errors need all of them
+    from adapters import site_consent as consent  # noqa: PLC0415 - only errors need all of them
+    from adapters import site_model as model  # noqa: PLC0415
 
     return {
         (): model.SiteFile,
@@ -118,6 +121,9 @@ def _models_by_place() -> dict[Path, type[BaseModel]]:
         ("codes", "map", "*"): model.LocalCode,
         ("models",): model.ModelRules,
         ("models", "signers", "*"): model.SignerEntry,
+        ("abdm",): consent.AbdmEntry,
+        ("abdm", "purposes", "*"): consent.PurposeEntry,
+        ("notices", "*"): consent.NoticeEntry,
     }
 
 

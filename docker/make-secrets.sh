@@ -5,7 +5,9 @@ set -eu
 folder="$(dirname "$0")/../secrets"
 mkdir -p "$folder"
 chmod 700 "$folder"
-for name in master.key audit-signing.key database-password database-owner-password broker-password; do
+secrets="master.key audit-signing.key consent-signing.key"
+secrets="$secrets database-password database-owner-password broker-password"
+for name in $secrets; do
   if [ ! -e "$folder/$name" ]; then
     openssl rand -hex 32 > "$folder/$name"
     chmod 644 "$folder/$name"

@@ -53,6 +53,9 @@ class Settings(BaseSettings):
     audit_key_file: Path | None = Field(
         None, description="File of 64 hex digits; made in the data folder when absent."
     )
+    consent_key_file: Path | None = Field(
+        None, description="File of 64 hex digits; made in the data folder when absent."
+    )
     models_dir: Path | None = Field(
         None,
         description="Folder of the models that came with Nadi; those in its package if absent.",

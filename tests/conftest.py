@@ -19,6 +19,7 @@ from gateway.store.sealing import MasterKey, Sealer
 from gateway.store.unit_of_work import Store
 from tests import postgres
 from tests.asgi import AsgiClient
+from tests.consenting import CONSENT_KEY
 from tests.factories import SITE
 from tests.registered import register_brought
 
@@ -89,7 +90,7 @@ def database_url(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def store(database_url: str) -> Iterator[Store]:
     """A store on a fresh database of each kind."""
-    opened = Store(database_url, Sealer(MASTER))
+    opened = Store(database_url, Sealer(MASTER), consents=CONSENT_KEY)
     yield opened
     opened.close()
 
@@ -155,7 +156,7 @@ def api(sqlite_url: str, tmp_path: Path) -> Iterator[Api]:
     from gateway.store.keys import load_or_create
 
     keys = load_or_create(settings.data_dir, master_key_file=None, audit_key_file=None)
-    store = Store(sqlite_url, Sealer(keys.master))
+    store = Store(sqlite_url, Sealer(keys.master), consents=keys.consents)
     with store.write() as uow:
         uow.sites.apply(SITE, "test")
     register_brought(store)

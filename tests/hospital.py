@@ -46,6 +46,7 @@ from gateway.store.sealing import MasterKey, Sealer
 from gateway.store.tables import metadata
 from gateway.store.unit_of_work import Store
 from models.manifest import parse
+from tests.consenting import CONSENT_KEY
 from tests.registered import ACTOR, register_model
 from workers.delivery import deliver
 from workers.inference import infer
@@ -374,7 +375,10 @@ class Hospital:
     ) -> None:
         self.now = NOW
         self.store = Store(
-            f"sqlite:///{folder}/nadi.db", Sealer(MasterKey(b"k" * 32)), clock=lambda: self.now
+            f"sqlite:///{folder}/nadi.db",
+            Sealer(MasterKey(b"k" * 32)),
+            clock=lambda: self.now,
+            consents=CONSENT_KEY,
         )
         metadata.create_all(self.store.engine)
         self.site = site or _site(refusals)

@@ -90,7 +90,7 @@ def reopened(folder: Path) -> Iterator[Installation]:
     """Open an installation that was made before."""
     settings = Settings(data_dir=folder)
     keys = load_or_create(folder)
-    store = Store(settings.resolved_database_url, Sealer(keys.master))
+    store = Store(settings.resolved_database_url, Sealer(keys.master), consents=keys.consents)
     try:
         yield Installation(folder, settings, keys, store)
     finally:

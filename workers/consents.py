@@ -24,5 +24,5 @@ def ask_again(
     if patient is None or event.patient_key is None:
         reasons = ("No patient is known.",)
         return ConsentDecision(is_permitted=False, purpose=route.purpose, reasons=reasons)
-    request = ConsentRequest(patient, route.purpose, uow.now)
+    request = ConsentRequest(patient, route.purpose, uow.now, use=event.id)
     return decide(request, consents[event.patient_key], default=route.consent_default)

@@ -134,7 +134,8 @@ def _open(claimed: Sequence[Delivery], ports: Ports) -> tuple[_Batch, list[_Parc
         jobs = uow.jobs.get_many({each.job_id for each in claimed})
         events = uow.events.get_many({job.event_id for job in jobs.values()})
         patients = {each.patient_key for each in claimed}
-        known = _Known(uow.consents.of(patients), standing.standings(uow, jobs.values()))
+        on_record = uow.consents.of(patients, opened.site.abdm_policy)
+        known = _Known(on_record, standing.standings(uow, jobs.values()))
         uow.patient_keys.load(patients)
         parcels = [
             _Parcel(each, jobs[each.job_id], events[jobs[each.job_id].event_id]) for each in claimed

@@ -126,7 +126,7 @@ class _Opening:
         self._batch = batch
         self._events = uow.events.get_many({job.event_id for job in jobs})
         patients = {job.patient_key for job in jobs if job.patient_key}
-        self._consents = uow.consents.of(patients)
+        self._consents = uow.consents.of(patients, batch.round.site.abdm_policy)
         self._standings = standing.standings(uow, jobs)
         self._opened: dict[str, Json] = {}
         uow.patient_keys.load(patients)

@@ -199,17 +199,23 @@ class Batch:
             a for a in current if None in triggering or a.facts.resource_type in triggering
         ]
         keys = {a.patient_key for a in candidates if a.patient_key}
-        consents = self._uow.consents.of(keys) if keys else {}
+        consents = self._uow.consents.of(keys, self._site.abdm_policy) if keys else {}
         admitted: list[tuple[Arrival, Admission]] = []
         for arrival in candidates:
+            key = arrival.patient_key or ""
             admissions = admit(
                 arrival,
                 routes=self._site.routes,
                 models=self._models,
-                consents=consents.get(arrival.patient_key or "", ()),
+                consents=consents.get(key, ()),
                 now=self._uow.now,
             )
-            admitted.extend((arrival, admission) for admission in admissions)
+            for admission in admissions:
+                admitted.append((arrival, admission))
+                decision = admission.decision
+                if decision and decision.is_permitted and key in consents:
+                    used = self._uow.consents.use(consents[key], decision.consents, arrival.id)
+                    consents[key] = used
         self._uow.jobs.add([admission.job for _, admission in admitted])
         for arrival, admission in admitted:
             self._witness.admitted(arrival, admission)
@@ -233,13 +239,14 @@ class Batch:
     def _denied(self, arrivals: Sequence[Arrival]) -> Iterator[tuple[Job, ConsentDecision]]:
         """Give the open jobs that consent no longer permits, each with the decision."""
         patients = {a.patient_key: a.facts.patient for a in arrivals if a.patient_key}
-        consents = self._uow.consents.of(list(patients)) if patients else {}
+        policy = self._site.abdm_policy
+        consents = self._uow.consents.of(list(patients), policy) if patients else {}
         for key, reference in patients.items():
             for job in self._uow.jobs.open_of_patient(key):
                 route = self._site.route(job.route)
                 if route is None or reference is None:
                     continue
-                request = ConsentRequest(reference, route.purpose, self._uow.now)
+                request = ConsentRequest(reference, route.purpose, self._uow.now, use=job.event_id)
                 decision = decide(request, consents[key], default=route.consent_default)
                 if not decision.is_permitted:
                     yield job, decision

@@ -23,6 +23,7 @@ from gateway.cli.jobs import coloured
 from gateway.cli.patients import patient_of, record_search
 from gateway.core.consent import ConsentRequest, Explanation
 from gateway.core.consent import explain as explain_decision
+from gateway.core.consent.abdm import AbdmPolicy
 from gateway.core.errors import NotFound
 from gateway.core.jobs import Job
 from gateway.store.unit_of_work import UnitOfWork
@@ -63,8 +64,9 @@ def explain(
     with opened(data_dir) as nadi:
         if patient is not None:
             known = patient_of(nadi, patient, system)
+            policy = nadi.site().abdm_policy
             with nadi.store.write() as uow:
-                explanation = _explain_now(uow, known.key, patient, purpose)
+                explanation = _explain_now(uow, known.key, patient, purpose, policy)
                 record_search(uow, nadi.source(), known.key, f"Consent?patient={known.key}")
             _show_now(explanation, patient, as_json=as_json)
         else:
@@ -84,8 +86,10 @@ def _jobs(uow: UnitOfWork, task_or_job: str) -> list[Job]:
     return [job for jobs in uow.jobs.of_events([task_id]).values() for job in jobs]
 
 
-def _explain_now(uow: UnitOfWork, key: str, patient: str, purpose: str) -> Explanation:
-    records = uow.consents.of([key])[key]
+def _explain_now(
+    uow: UnitOfWork, key: str, patient: str, purpose: str, policy: AbdmPolicy | None
+) -> Explanation:
+    records = uow.consents.of([key], policy)[key]
     return explain_decision(ConsentRequest(patient, purpose, uow.now), records)
 
 

@@ -188,8 +188,9 @@ def opened_as(settings: Settings, *, checks_key: bool = True) -> Iterator["Opene
         settings.data_dir,
         master_key_file=settings.master_key_file,
         audit_key_file=settings.audit_key_file,
+        consent_key_file=settings.consent_key_file,
     )
-    store = Store(settings.resolved_database_url, Sealer(keys.master))
+    store = Store(settings.resolved_database_url, Sealer(keys.master), consents=keys.consents)
     try:
         _insist_on_schema(store)
         if checks_key:

@@ -240,12 +240,13 @@ def _stored(settings: Settings) -> Iterator[Finding]:
             settings.data_dir,
             master_key_file=settings.master_key_file,
             audit_key_file=settings.audit_key_file,
+            consent_key_file=settings.consent_key_file,
         )
     except GatewayError as error:
         yield Finding("keys", Verdict.FAILED, error.message)
         return
     yield Finding("keys", Verdict.OK, f"audit log {keys.origin}")
-    store = Store(settings.resolved_database_url, Sealer(keys.master))
+    store = Store(settings.resolved_database_url, Sealer(keys.master), consents=keys.consents)
     try:
         yield _guarded("database", lambda: _database(store))
         yield _guarded("audit log", lambda: _audit_log(settings, keys, store))

@@ -125,7 +125,7 @@ class Explainer:
             return ()
         key = self._store.sealer.patient_key(self._route.source, patient)
         with self._store.read() as uow:
-            return uow.consents.of([key])[key]
+            return uow.consents.of([key], self._site.abdm_policy)[key]
 
     def _infer(
         self, made: Explanation, each: Sampled, sample: Sample, model: InstalledModel

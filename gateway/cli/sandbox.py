@@ -195,8 +195,9 @@ def _jobs(settings: Settings, nadi: httpx.AsyncClient) -> JobReader:
         settings.data_dir,
         master_key_file=settings.master_key_file,
         audit_key_file=settings.audit_key_file,
+        consent_key_file=settings.consent_key_file,
     )
-    store = Store(settings.resolved_database_url, Sealer(keys.master))
+    store = Store(settings.resolved_database_url, Sealer(keys.master), consents=keys.consents)
     store.check_key()
     return _DatabaseJobs(store)
 

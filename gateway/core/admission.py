@@ -111,7 +111,7 @@ def _admit(
         reason = f"Model {route.model} is not in service."
         return _refused(arrival, route, models, BusinessStatus.MODEL_UNAVAILABLE, reason)
     # (2.6) does the patient permit it
-    request = ConsentRequest(patient, route.purpose, now)
+    request = ConsentRequest(patient, route.purpose, now, use=arrival.id)
     decision = decide(request, consents, default=route.consent_default)
     status = BusinessStatus.QUEUED if decision.is_permitted else BusinessStatus.CONSENT_DENIED
     reason = "" if decision.is_permitted else " ".join(decision.reasons)

@@ -26,17 +26,17 @@ from gateway.core.audit_terms import gathered, identifiers_of, refusal_term, ter
 from gateway.core.balp import AgentKind, Json, Pattern, Written
 from gateway.core.errors import ProcessingError
 
-_SID = f"{balp.NADI}/sid"
-PATIENT_KEY_SYSTEM = f"{_SID}/patient-key"
-JOB_SYSTEM = f"{_SID}/job"
-EVENT_SYSTEM = f"{_SID}/event"
-RESULT_SYSTEM = f"{_SID}/result"
-PAYLOAD_SYSTEM = f"{_SID}/payload-sha256"
-RESOURCE_SYSTEM = f"{_SID}/resource-key"
-AGENT_SYSTEM = f"{_SID}/agent"
-MODEL_SYSTEM = f"{_SID}/model"
-CREDENTIAL_SYSTEM = f"{_SID}/credential"
-SITE_SYSTEM = f"{_SID}/site"
+SID = f"{balp.NADI}/sid"
+PATIENT_KEY_SYSTEM = f"{SID}/patient-key"
+JOB_SYSTEM = f"{SID}/job"
+EVENT_SYSTEM = f"{SID}/event"
+RESULT_SYSTEM = f"{SID}/result"
+PAYLOAD_SYSTEM = f"{SID}/payload-sha256"
+RESOURCE_SYSTEM = f"{SID}/resource-key"
+AGENT_SYSTEM = f"{SID}/agent"
+MODEL_SYSTEM = f"{SID}/model"
+CREDENTIAL_SYSTEM = f"{SID}/credential"
+SITE_SYSTEM = f"{SID}/site"
 
 _ABSENT = "http://hl7.org/fhir/StructureDefinition/data-absent-reason"
 

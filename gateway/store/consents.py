@@ -2,9 +2,15 @@
 
 A source keeps what it was given in its own form, sealed; here it becomes a `ConsentRecord`. What
 can't be opened or read is given as one that denies everything.
+
+* Consent resources that a system pushed are events (`gateway.store.events`).
+* What staff recorded or imported are acts (`gateway.store.consent_acts`), read and verified again
+  at every use unless exactly the same bytes were found good before.
+* Where a consent counts its uses, the use is put down in the transaction that it stands for.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 from threading import Lock
 from typing import TYPE_CHECKING
 
@@ -12,8 +18,12 @@ import orjson
 import sqlalchemy as sa
 
 from gateway.core.consent import ConsentRecord, read_consent, unreadable_consent
+from gateway.core.consent.abdm import AbdmPolicy
+from gateway.core.consent.acts import consent_of
+from gateway.core.consent.statement import StatementForged
 from gateway.core.errors import Unsealable
-from gateway.store.tables import events
+from gateway.store.consent_acts import StoredConsent
+from gateway.store.tables import consent_uses, events
 
 if TYPE_CHECKING:
     from gateway.store.events import Event
@@ -30,25 +40,36 @@ _RECEIVED = (
     )
     .order_by(events.c.id)
 )
+_USED_BY = sa.select(consent_uses.c.event_id).where(
+    consent_uses.c.consent_id == sa.bindparam("consent"),
+    consent_uses.c.used_ms > sa.bindparam("since"),
+)
+_LAST_USE = sa.select(sa.func.coalesce(sa.func.max(consent_uses.c.number), 0)).where(
+    consent_uses.c.consent_id == sa.bindparam("consent")
+)
 
 
 class ConsentCache:
-    """Consents already unsealed and read; an event never changes, so an entry never stales."""
+    """Consents already unsealed and read.
+
+    What is found by its event never changes; what is found by the hash of all that is stored of it
+    was read from exactly these bytes. So an entry never stales.
+    """
 
     def __init__(self) -> None:
         self._lock = Lock()
         self._records: dict[str, ConsentRecord] = {}
 
-    def get(self, event_id: str) -> ConsentRecord | None:
+    def get(self, key: str) -> ConsentRecord | None:
         """Give a consent read before."""
-        return self._records.get(event_id)
+        return self._records.get(key)
 
-    def put(self, event_id: str, record: ConsentRecord) -> None:
+    def put(self, key: str, record: ConsentRecord) -> None:
         """Remember a consent; the oldest make room."""
         with self._lock:
             if len(self._records) >= _REMEMBERED:
                 del self._records[next(iter(self._records))]
-            self._records[event_id] = record
+            self._records[key] = record
 
 
 class Consents:
@@ -57,13 +78,23 @@ class Consents:
     def __init__(self, uow: "UnitOfWork") -> None:
         self._uow = uow
 
-    def of(self, patient_keys: Collection[str]) -> dict[str, list[ConsentRecord]]:
-        """Give everything on record about the consent of these patients, by patient key."""
+    def of(
+        self, patient_keys: Collection[str], policy: AbdmPolicy | None = None
+    ) -> dict[str, list[ConsentRecord]]:
+        """Give everything on record about the consent of these patients, by patient key.
+
+        Args:
+            patient_keys: The patients.
+            policy: How the site takes ABDM artefacts; without it they permit nothing.
+        """
         by_patient: dict[str, list[ConsentRecord]] = {key: [] for key in patient_keys}
         found = self._uow.connection.execute(_RECEIVED, {"patients": list(by_patient)}).all()
         records = self._received([event_id for event_id, _ in found])
         for event_id, patient_key in found:
             by_patient[patient_key].append(records[event_id])
+        for consent in self._uow.consent_acts.of(by_patient):
+            if consent.patient_key in by_patient:
+                by_patient[consent.patient_key].append(self.record_of(consent, policy))
         return by_patient
 
     # -- Consent resources that a system pushed ----------------------------------------------
@@ -88,3 +119,59 @@ class Consents:
             return unreadable_consent(ref)
         self._uow.consent_cache.put(event.id, record)
         return record
+
+    # -- what was recorded or imported here --------------------------------------------------
+
+    def record_of(self, consent: StoredConsent, policy: AbdmPolicy | None) -> ConsentRecord:
+        """Read a consent into what decisions are made from; it fails by denying."""
+        key = f"{consent.seal} {policy.fingerprint if policy else ''}"
+        record = self._uow.consent_cache.get(key)
+        if record is None:
+            ref = f"Consent/{consent.id}"
+            try:
+                record = consent_of(self._uow.consent_acts.open(consent), ref, policy)
+            except (Unsealable, StatementForged):
+                return unreadable_consent(ref, may_refuse_ai=consent.form == "local")
+            self._uow.consent_cache.put(key, record)
+        return self._counted(consent.id, record)
+
+    def _counted(self, consent_id: str, record: ConsentRecord) -> ConsentRecord:
+        """Add the uses that are on record, where a consent counts them."""
+        if record.terms.most is None:
+            return record
+        since_ms = self._uow.now_ms - record.terms.per_s * 1000
+        values = {"consent": consent_id, "since": since_ms}
+        used_by = frozenset(self._uow.connection.scalars(_USED_BY, values))
+        return replace(record, terms=record.terms.with_uses(used_by))
+
+    def use(
+        self, records: Sequence[ConsentRecord], refs: Collection[str], event_id: str
+    ) -> list[ConsentRecord]:
+        """Put down that an event was used on the ground of consents; give these as they now stand.
+
+        Args:
+            records: The consents of the patient.
+            refs: The ones that the decision rests on.
+            event_id: Of the event; it counts once, however often it is used.
+
+        Raises:
+            StoreConflict: Another transaction counted the same consent at the same moment.
+        """
+        return [
+            self._used(record, event_id) if record.ref in refs else record for record in records
+        ]
+
+    def _used(self, record: ConsentRecord, event_id: str) -> ConsentRecord:
+        terms = record.terms
+        if terms.most is None or event_id in terms.used_by:
+            return record
+        consent_id = record.ref.removeprefix("Consent/")
+        number = self._uow.connection.scalars(_LAST_USE, {"consent": consent_id}).one()
+        row = {
+            "consent_id": consent_id,
+            "number": number + 1,
+            "event_id": event_id,
+            "used_ms": self._uow.now_ms,
+        }
+        self._uow.connection.execute(sa.insert(consent_uses), row)
+        return replace(record, terms=terms.with_uses(terms.used_by | {event_id}))

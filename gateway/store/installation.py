@@ -42,9 +42,10 @@ def open_installation(settings: Settings) -> Installation:
         settings.data_dir,
         master_key_file=settings.master_key_file,
         audit_key_file=settings.audit_key_file,
+        consent_key_file=settings.consent_key_file,
     )
     migrate(settings.resolved_database_url)
-    store = Store(settings.resolved_database_url, Sealer(keys.master))
+    store = Store(settings.resolved_database_url, Sealer(keys.master), consents=keys.consents)
     try:
         store.check_key()
         if is_new:

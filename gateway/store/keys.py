@@ -1,11 +1,13 @@
-"""The two key files of an installation, made on first start.
+"""The three key files of an installation, made on first start.
 
 * `master.key` opens everything that is sealed; without it the data is lost: back it up, apart
   from the database.
 * `audit-signing.key` (Ed25519) signs the checkpoints of the audit log.
 * `audit.pub` is the public half, for auditors: one line, a C2SP signed-note verifier key.
+* `consent-signing.key` (Ed25519) signs what staff record and import about consents.
+* `consent.pub` is the public half, as another site lists it to take what this one exports.
 
-Both secrets are 32 random bytes, written as 64 hexadecimal digits (`openssl rand -hex 32` makes
+The secrets are 32 random bytes, written as 64 hexadecimal digits (`openssl rand -hex 32` makes
 one). Key files lie in `keys/` of the data folder and only their owner may read them. A file that
 is named explicitly may be readable for others, since container engines mount secrets so, but not
 writable.
@@ -25,6 +27,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from gateway.core.errors import ConfigurationError
 from gateway.core.ledger import CheckpointInvalid, read_verifier_key, verifier_key
 from gateway.store.sealing import KEY_BYTES, MasterKey
+from models.signature import written_key
 
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
@@ -40,16 +43,22 @@ class Keys:
         signing: Signs checkpoints of the audit log.
         origin: Name of the audit log, unique to this installation.
         verifier: The public key as auditors get it.
+        consents: Signs what is recorded about consents.
     """
 
     master: MasterKey
     signing: Ed25519PrivateKey = field(repr=False)
     origin: str
     verifier: str
+    consents: Ed25519PrivateKey = field(repr=False)
 
 
 def load_or_create(
-    data_dir: Path, *, master_key_file: Path | None = None, audit_key_file: Path | None = None
+    data_dir: Path,
+    *,
+    master_key_file: Path | None = None,
+    audit_key_file: Path | None = None,
+    consent_key_file: Path | None = None,
 ) -> Keys:
     """Read the keys of this installation, making them first where there are none.
 
@@ -57,6 +66,7 @@ def load_or_create(
         data_dir: The data folder; keys lie in its `keys/`.
         master_key_file: A file to read the master key from instead.
         audit_key_file: A file to read the signing key from instead.
+        consent_key_file: A file to read the key that signs consents from instead.
 
     Raises:
         ConfigurationError: A key file is unreadable, malformed, missing from a folder that once
@@ -74,7 +84,21 @@ def load_or_create(
     name = f"nadi.health/audit/{hashlib.sha256(raw).hexdigest()[:_ORIGIN_DIGITS]}"
     _create(public, verifier_key(name, signing.public_key()) + "\n")
     origin, verifier = _read_public(public, signing)
-    return Keys(MasterKey(master), signing, origin, verifier)
+    consents = _consent_key(folder, consent_key_file)
+    return Keys(MasterKey(master), signing, origin, verifier, consents)
+
+
+def _consent_key(folder: Path, explicit: Path | None) -> Ed25519PrivateKey:
+    """Load the key that signs consents; an installation of before it had one gets it now."""
+    public = folder / "consent.pub"
+    seed = _load(explicit, folder / "consent-signing.key", is_new=not public.exists())
+    key = Ed25519PrivateKey.from_private_bytes(seed)
+    line = written_key(key.public_key())
+    _create(public, line + "\n")
+    if public.read_text(encoding="ascii", errors="replace").strip() != line:
+        message = f"{public} belongs to another key than the one in use."
+        raise ConfigurationError(f"{message} Put the right key back, or move {public.name} away.")
+    return key
 
 
 def _load(explicit: Path | None, standard: Path, *, is_new: bool) -> bytes:

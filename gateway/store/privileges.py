@@ -19,6 +19,8 @@ APPEND_ONLY = (
     "audit_leaves",
     "audit_checkpoints",
     "audit_nodes",
+    "consent_acts",
+    "consent_uses",
 )
 _ALWAYS_TAKEN = ("alembic_version",)
 

@@ -11,6 +11,7 @@ from datetime import datetime
 from functools import cached_property
 
 import sqlalchemy as sa
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
@@ -20,6 +21,7 @@ from gateway.core.errors import GatewayError, StoreConflict, StoreRefused, Store
 from gateway.store.audit_log import AuditLog
 from gateway.store.audit_proofs import AuditProofs
 from gateway.store.audit_questions import AuditQuestions
+from gateway.store.consent_acts import ConsentActs
 from gateway.store.consents import ConsentCache, Consents
 from gateway.store.credentials import Credentials
 from gateway.store.deliveries import Deliveries
@@ -37,11 +39,28 @@ from gateway.store.witnesses import Witnesses
 class Store:
     """The database of one process; safe to share between its threads."""
 
-    def __init__(self, url: str, sealer: Sealer, *, clock: Clock = utc_now) -> None:
+    def __init__(
+        self,
+        url: str,
+        sealer: Sealer,
+        *,
+        clock: Clock = utc_now,
+        consents: Ed25519PrivateKey | None = None,
+    ) -> None:
+        """Open it.
+
+        Args:
+            url: Of the database.
+            sealer: Seals and opens what is in it.
+            clock: Gives the present.
+            consents: Signs what is recorded about consents; without it whatever was recorded can't
+                be verified, and so denies.
+        """
         self.engine = open_engine(url)
         self.sealer = sealer
         self._clock = clock
         self._consents = ConsentCache()
+        self._consent_key = consents
 
     @contextmanager
     def write(self, *, is_durable: bool = True) -> Iterator["UnitOfWork"]:
@@ -97,7 +116,9 @@ class Store:
         self.engine.dispose()
 
     def _unit(self, connection: sa.Connection) -> "UnitOfWork":
-        return UnitOfWork(connection, self.sealer, self._clock(), self._consents)
+        unit = UnitOfWork(connection, self.sealer, self._clock(), self._consents)
+        unit.consent_key = self._consent_key
+        return unit
 
 
 class UnitOfWork:
@@ -111,6 +132,7 @@ class UnitOfWork:
         self.now = now
         self.now_ms = to_ms(now)
         self.consent_cache = consents
+        self.consent_key: Ed25519PrivateKey | None = None
         self._records: list[AuditRecord] = []
 
     def audit(self, *records: AuditRecord) -> None:
@@ -131,6 +153,11 @@ class UnitOfWork:
     def audit_proofs(self) -> AuditProofs:
         """What proves that an AuditEvent is in that log."""
         return AuditProofs(self)
+
+    @cached_property
+    def consent_acts(self) -> ConsentActs:
+        """What staff recorded and imported about consents."""
+        return ConsentActs(self)
 
     @cached_property
     def consents(self) -> Consents:

@@ -14,11 +14,12 @@ a route never stands in for it, but it denies nothing that another consent permi
 Source: NHA ABDM; `abdm_artefact` reads the bytes.
 """
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import MAXYEAR, datetime, time, timedelta
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from importlib import resources
 from typing import Any, ClassVar
 
@@ -65,7 +66,7 @@ class PurposeRule:
     is_allowed: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class AbdmPolicy:
     """How a site takes ABDM artefacts.
 
@@ -80,6 +81,13 @@ class AbdmPolicy:
     facilities: frozenset[str]
     purposes: Mapping[str, PurposeRule]
     access_modes: frozenset[str]
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Tells one policy from another."""
+        purposes = sorted((c, sorted(r.stands_for), r.is_allowed) for c, r in self.purposes.items())
+        whole = (self.consent_manager, sorted(self.facilities), purposes, sorted(self.access_modes))
+        return hashlib.sha256(repr(whole).encode()).hexdigest()
 
 
 def default_purposes() -> dict[str, PurposeRule]:

@@ -22,8 +22,9 @@ from gateway.store.keys import Keys, load_or_create
 MASTER_HEX = bytes(range(32)).hex()
 
 
-def identity(keys: Keys) -> tuple[bytes, bytes, str, str]:
-    return keys.master.value, keys.signing.private_bytes_raw(), keys.origin, keys.verifier
+def identity(keys: Keys) -> tuple[bytes, bytes, bytes, str, str]:
+    secrets = (keys.master.value, keys.signing.private_bytes_raw())
+    return *secrets, keys.consents.private_bytes_raw(), keys.origin, keys.verifier
 
 
 def mode_of(path: Path) -> int:
@@ -39,6 +40,8 @@ def test_a_first_start_makes_keys_that_only_the_owner_reads(tmp_path: Path) -> N
         "master.key",
         "audit-signing.key",
         "audit.pub",
+        "consent-signing.key",
+        "consent.pub",
     }
     assert {mode_of(path) for path in folder.iterdir()} == {0o600}
 
@@ -58,7 +61,7 @@ def test_two_installations_have_different_keys_and_logs(tmp_path: Path) -> None:
 def test_processes_that_start_together_end_up_with_the_same_keys(tmp_path: Path) -> None:
     together = Barrier(8)
 
-    def start(_: int) -> tuple[bytes, bytes, str, str]:
+    def start(_: int) -> tuple[bytes, bytes, bytes, str, str]:
         together.wait()
         return identity(load_or_create(tmp_path))
 
@@ -66,7 +69,7 @@ def test_processes_that_start_together_end_up_with_the_same_keys(tmp_path: Path)
         found = set(pool.map(start, range(8)))
 
     assert len(found) == 1
-    assert len(list((tmp_path / "keys").iterdir())) == 3
+    assert len(list((tmp_path / "keys").iterdir())) == 5
 
 
 def test_the_public_key_verifies_what_the_signing_key_signed(tmp_path: Path) -> None:
@@ -79,7 +82,7 @@ def test_the_public_key_verifies_what_the_signing_key_signed(tmp_path: Path) -> 
     assert verify_checkpoint(note, public_key, origin=name) == checkpoint
 
 
-@pytest.mark.parametrize("name", ["master.key", "audit-signing.key"])
+@pytest.mark.parametrize("name", ["master.key", "audit-signing.key", "consent-signing.key"])
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o660, 0o622])
 def test_a_key_file_open_to_others_is_refused_with_the_remedy(
     tmp_path: Path, name: str, mode: int
@@ -100,7 +103,7 @@ def test_a_key_folder_open_to_others_is_refused_with_the_remedy(tmp_path: Path) 
         load_or_create(tmp_path)
 
 
-@pytest.mark.parametrize("name", ["master.key", "audit-signing.key"])
+@pytest.mark.parametrize("name", ["master.key", "audit-signing.key", "consent-signing.key"])
 def test_a_lost_key_is_not_replaced_by_a_new_one(tmp_path: Path, name: str) -> None:
     load_or_create(tmp_path)
     (tmp_path / "keys" / name).unlink()
@@ -151,17 +154,26 @@ def test_a_malformed_key_is_refused_without_showing_it(tmp_path: Path, content: 
 
 
 def test_keys_are_read_from_files_that_are_named(tmp_path: Path) -> None:
-    master, signing = tmp_path / "master", tmp_path / "signing"
+    names = ("master", "signing", "consents")
+    master, signing, consents = (tmp_path / name for name in names)
     master.write_text(MASTER_HEX)
     signing.write_text("ab" * 32 + "\n")
-    for path in (master, signing):
+    consents.write_text("cd" * 32 + "\n")
+    for path in (master, signing, consents):
         path.chmod(0o444)
 
-    keys = load_or_create(tmp_path / "data", master_key_file=master, audit_key_file=signing)
+    keys = load_or_create(
+        tmp_path / "data",
+        master_key_file=master,
+        audit_key_file=signing,
+        consent_key_file=consents,
+    )
 
     assert keys.master.value.hex() == MASTER_HEX
     assert keys.signing.private_bytes_raw().hex() == "ab" * 32
-    assert [path.name for path in (tmp_path / "data" / "keys").iterdir()] == ["audit.pub"]
+    assert keys.consents.private_bytes_raw().hex() == "cd" * 32
+    made = {path.name for path in (tmp_path / "data" / "keys").iterdir()}
+    assert made == {"audit.pub", "consent.pub"}
 
 
 def test_a_named_file_that_others_may_write_is_refused(tmp_path: Path) -> None:
@@ -181,6 +193,27 @@ def test_another_signing_key_than_the_published_one_is_refused(tmp_path: Path) -
 
     with pytest.raises(ConfigurationError, match="another signing key"):
         load_or_create(tmp_path, audit_key_file=other)
+
+
+def test_an_installation_of_before_consents_were_signed_gets_its_key(tmp_path: Path) -> None:
+    first = load_or_create(tmp_path)
+    for name in ("consent.pub", "consent-signing.key"):
+        (tmp_path / "keys" / name).unlink()
+
+    second = load_or_create(tmp_path)
+
+    assert identity(second)[:2] == identity(first)[:2]
+    assert second.consents.private_bytes_raw() != first.consents.private_bytes_raw()
+
+
+def test_another_consent_key_than_the_published_one_is_refused(tmp_path: Path) -> None:
+    load_or_create(tmp_path)
+    other = tmp_path / "other"
+    other.write_text("ab" * 32)
+    other.chmod(0o600)
+
+    with pytest.raises(ConfigurationError, match="another key"):
+        load_or_create(tmp_path, consent_key_file=other)
 
 
 def test_a_public_key_that_was_changed_is_refused(tmp_path: Path) -> None:
