@@ -10,16 +10,14 @@ from gateway.api.tally import Tally
 from gateway.api.witness import Witness
 from gateway.core.admission import Admission, Arrival, admit
 from gateway.core.clock import to_ms
-from gateway.core.consent import ConsentDecision, ConsentRequest, decide
-from gateway.core.delivery import Delivery, DeliveryState
 from gateway.core.errors import Issue
 from gateway.core.event import VersionMark, is_older
-from gateway.core.jobs import Advance, BusinessStatus, Job, JobState
+from gateway.core.jobs import JobState
 from gateway.core.task import JobLine, ReceivedEvent
-from gateway.store.deliveries import Settlement
 from gateway.store.events import KnownEvent, Submission, cut_bundle
 from gateway.store.unit_of_work import UnitOfWork
 from gateway.telemetry import step
+from gateway.withdrawal import withdraw
 
 #: A request with its arrivals: None where an entry of a Bundle gave none.
 Gathered = tuple[Posting, Sequence[Arrival | None]]
@@ -226,58 +224,19 @@ class Batch:
             self.has_ready |= job.state is JobState.READY
 
     def _withdraw(self, arrivals: Sequence[Arrival]) -> None:
-        """Stop the open jobs of patients whose consent now says no, and their waiting results.
-
-        What a worker holds is left to it: it asks for consent itself before it reads or sends.
-        """
-        denied = list(self._denied(arrivals))
-        results = self._uow.deliveries.waiting_of([job for job, _ in denied])
-        for job, decision in denied:
-            if job.state is JobState.READY or job.id in results:
-                self._cancel(job, decision, results.get(job.id))
-
-    def _denied(self, arrivals: Sequence[Arrival]) -> Iterator[tuple[Job, ConsentDecision]]:
-        """Give the open jobs that consent no longer permits, each with the decision."""
-        patients = {a.patient_key: a.facts.patient for a in arrivals if a.patient_key}
-        policy = self._site.abdm_policy
-        consents = self._uow.consents.of(list(patients), policy) if patients else {}
-        for key, reference in patients.items():
-            for job in self._uow.jobs.open_of_patient(key):
-                route = self._site.route(job.route)
-                if route is None or reference is None:
-                    continue
-                request = ConsentRequest(reference, route.purpose, self._uow.now, use=job.event_id)
-                decision = decide(request, consents[key], default=route.consent_default)
-                if not decision.is_permitted:
-                    yield job, decision
-
-    def _cancel(self, job: Job, decision: ConsentDecision, result: Delivery | None) -> None:
-        reason = " ".join(decision.reasons)
-        if result and result.attempt:
-            reason = f"{reason} An earlier attempt may have reached the EHR all the same."
-        change = Advance(
-            job=job,
-            state=JobState.CANCELLED,
-            business_status=BusinessStatus.CONSENT_WITHDRAWN,
-            reason=reason,
-            decisions=(decision.as_json("withdraw", self._uow.now),),
-        )
-        if not self._uow.jobs.advance([change]):
-            # A worker was faster: it asks for consent itself before it reads anything.
-            return
-        if result:
-            cancelled = Settlement(
-                delivery=result, state=DeliveryState.CANCELLED, answer=result.last_answer
-            )
-            self._uow.deliveries.settle([cancelled])
-        self._witness.withdrawn(job, decision, reason)
-        self.tally.changed(job.route, change.state, change.business_status)
-        self._jobs[job.event_id] = [
-            replace(line, state=change.state, business_status=change.business_status)
-            if line.id == job.id
-            else line
-            for line in self._jobs.get(job.event_id, ())
-        ]
+        """Stop what the consents that arrived no longer permit."""
+        patients = {
+            a.patient_key: a.facts.patient for a in arrivals if a.patient_key and a.facts.patient
+        }
+        for change in withdraw(self._uow, self._site, self._witness.source, patients):
+            job = change.job
+            self.tally.changed(job.route, change.state, change.business_status)
+            self._jobs[job.event_id] = [
+                replace(line, state=change.state, business_status=change.business_status)
+                if line.id == job.id
+                else line
+                for line in self._jobs.get(job.event_id, ())
+            ]
 
     # -- the answer --------------------------------------------------------------------------
 

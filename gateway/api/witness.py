@@ -18,18 +18,21 @@ from gateway.core.audit import (
     received,
 )
 from gateway.core.clock import new_id
-from gateway.core.consent import ConsentDecision
 from gateway.core.errors import Issue
-from gateway.core.jobs import BusinessStatus, EventId, Job, JobState
+from gateway.core.jobs import EventId, JobState
 from gateway.store.unit_of_work import UnitOfWork
 
 
 class Witness:
-    """Writes what happened in one unit of work."""
+    """Writes what happened in one unit of work.
+
+    Attributes:
+        source: Who writes the audit events.
+    """
 
     def __init__(self, uow: UnitOfWork, site: str, process: str) -> None:
         self._uow = uow
-        self._source = Source(site or "unconfigured", process)
+        self.source = Source(site or "unconfigured", process)
 
     def received(self, arrivals: Sequence[Arrival]) -> None:
         """Record what was received."""
@@ -71,7 +74,7 @@ class Witness:
         step = Step(
             id=new_id(),
             recorded=self._uow.now,
-            source=self._source,
+            source=self.source,
             patient_key=None,
             request_id=posting.request_id,
             outcome=Outcome.SERIOUS_FAILURE,
@@ -111,26 +114,6 @@ class Witness:
             )
         )
 
-    def withdrawn(self, job: Job, decision: ConsentDecision, reason: str) -> None:
-        """Record that a consent stopped a job."""
-        step = Step(
-            id=new_id(),
-            recorded=self._uow.now,
-            source=self._source,
-            patient_key=job.patient_key,
-            job_id=job.id,
-            event_id=job.event_id,
-        )
-        user = _model(job.model)
-        cancelled = job_changed(
-            Step(**{**vars(step), "id": new_id(), "reason": reason}),
-            "cancel",
-            state=JobState.CANCELLED,
-            business_status=BusinessStatus.CONSENT_WITHDRAWN,
-            details={"route": job.route, "model": job.model},
-        )
-        self._uow.audit(consent_decided(step, decision, stage="withdraw", user=user), cancelled)
-
     def _step(
         self,
         arrival: Arrival,
@@ -142,7 +125,7 @@ class Witness:
         return Step(
             id=new_id(),
             recorded=self._uow.now,
-            source=self._source,
+            source=self.source,
             patient_key=arrival.patient_key,
             job_id=job_id,
             event_id=arrival.id,
