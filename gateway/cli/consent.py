@@ -1,4 +1,4 @@
-"""`nadi consent`: why a use of a patient's data was permitted or not, and whether it is now."""
+"""`nadi consent`: what patients permit, and why a use of data was permitted or not."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
@@ -8,6 +8,9 @@ import typer
 from rich.markup import escape
 
 from adapters.site_model import PURPOSES
+from gateway.cli.consent_import import export, import_file, sign_file
+from gateway.cli.consent_record import record, revoke
+from gateway.cli.consent_view import due, list_consents, show_coverage
 from gateway.cli.context import (
     EXIT_USAGE,
     AsJson,
@@ -28,14 +31,19 @@ from gateway.core.errors import NotFound
 from gateway.core.jobs import Job
 from gateway.store.unit_of_work import UnitOfWork
 
-app = noun("The patients' consent: what was decided, and why.")
+app = noun("The patients' consent: recorded, imported, taken back; what was decided, and why.")
 
 _STAGES = {"admit": "on arrival", "infer": "before inference", "deliver": "before write-back"}
 
 
-@app.callback()
-def consent() -> None:
-    """Group the verbs."""
+app.command(name="list")(explained(list_consents))
+app.command()(explained(record))
+app.command()(explained(revoke))
+app.command(name="import")(explained(import_file))
+app.command()(explained(export))
+app.command(name="sign")(explained(sign_file))
+app.command(name="coverage")(explained(show_coverage))
+app.command()(explained(due))
 
 
 @app.command()

@@ -21,7 +21,7 @@ NOUNS = {
     "route": "Explain what a route makes of a real resource.",
     "jobs": "Look after jobs and their deliveries.",
     "models": "The installed models.",
-    "consent": "Explain consent decisions.",
+    "consent": "Record, import and list consents; explain decisions.",
     "audit": "Read the audit log, and verify that nothing was changed.",
     "access": "Credentials of those who may call.",
     "sandbox": "The stand-in EHR and its ward of synthetic patients.",

@@ -19,9 +19,11 @@ import orjson
 from gateway.core.audit import Step
 from gateway.core.audit_consent import ConsentAct, consent_changed
 from gateway.core.clock import new_id
+from gateway.core.consent.acts import patient_of
 from gateway.core.consent.importing import Document
 from gateway.core.consent.local import LocalConsent
-from gateway.core.errors import ContentError, NotFound, ProcessingError
+from gateway.core.consent.statement import StatementForged
+from gateway.core.errors import ContentError, NotFound, ProcessingError, Unsealable
 from gateway.store.consent_acts import NewAct, StoredConsent
 from gateway.store.identity import named_key
 from gateway.store.registering import Actor
@@ -166,6 +168,16 @@ def revoke(uow: UnitOfWork, consent_id: str, reason: str, actor: Actor) -> Store
     )
     _add(uow, new, actor, {"form": found.form})
     return found
+
+
+def whose(uow: UnitOfWork, consent: StoredConsent) -> dict[str, str]:
+    """Give reference by key of the patient that a consent is about; empty if it can't be read."""
+    try:
+        reference = patient_of(uow.consent_acts.open(consent))
+    except (Unsealable, StatementForged):
+        return {}
+    key = consent.patient_key
+    return {key: reference} if key and reference else {}
 
 
 def birth_date_of(uow: UnitOfWork, system: str, reference: str) -> date | None:

@@ -23,7 +23,7 @@ from gateway.core.consent.acts import consent_of
 from gateway.core.consent.statement import StatementForged
 from gateway.core.errors import Unsealable
 from gateway.store.consent_acts import StoredConsent
-from gateway.store.tables import consent_uses, events
+from gateway.store.tables import consent_acts, consent_uses, events
 
 if TYPE_CHECKING:
     from gateway.store.events import Event
@@ -40,6 +40,10 @@ _RECEIVED = (
     )
     .order_by(events.c.id)
 )
+_PATIENTS = sa.union(
+    sa.select(events.c.patient_key).where(events.c.patient_key.is_not(None)),
+    sa.select(consent_acts.c.patient_key).where(consent_acts.c.patient_key.is_not(None)),
+).order_by(sa.text("1"))
 _USED_BY = sa.select(consent_uses.c.event_id).where(
     consent_uses.c.consent_id == sa.bindparam("consent"),
     consent_uses.c.used_ms > sa.bindparam("since"),
@@ -96,6 +100,10 @@ class Consents:
             if consent.patient_key in by_patient:
                 by_patient[consent.patient_key].append(self.record_of(consent, policy))
         return by_patient
+
+    def patients(self) -> list[str]:
+        """Give the keys of all patients of whom anything was received or said."""
+        return list(self._uow.connection.scalars(_PATIENTS))
 
     # -- Consent resources that a system pushed ----------------------------------------------
 

@@ -1,0 +1,258 @@
+"""`nadi consent import`, `export` and `sign`: consents that come from elsewhere, and go there.
+
+A file is taken only with a detached signature beside it (FILE.jws) by a key that the site file
+lists. The signer vouches for the file: that an ABDM artefact came from the consent manager.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import orjson
+import typer
+from rich.markup import escape
+
+from adapters.site import Site
+from gateway.cli.context import (
+    EXIT_USAGE,
+    AsJson,
+    DataDir,
+    Opened,
+    fail,
+    login,
+    opened,
+    operator,
+    out,
+    print_json,
+    table,
+)
+from gateway.cli.patients import patient_of, record_search
+from gateway.core.consent.abdm_artefact import patient_address, read_notification
+from gateway.core.consent.importing import EXPORT, Document, documents_in
+from gateway.core.consent.statement import StatementForged, insist_on, sign
+from gateway.core.errors import ConfigurationError
+from gateway.store import consenting
+from gateway.store.consent_acts import StoredConsent
+from gateway.store.consenting import Owner, PatientMismatch, Signed, Taken
+from gateway.store.registering import Actor
+from gateway.store.unit_of_work import UnitOfWork
+from gateway.withdrawal import withdraw
+from models.signature import KeyUnusable, public_key, read_key
+
+_MOST_BYTES = 64 * 2**20
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """For whom a file is imported, as the command line says."""
+
+    patient: str | None
+    system: str | None
+    is_checked: bool
+
+
+def import_file(  # noqa: PLR0913 - each is an option of the command line
+    file: Annotated[Path, typer.Argument(help="ABDM artefact, FHIR Consent or Bundle, or export.")],
+    *,
+    patient: Annotated[
+        str | None, typer.Option("--patient", help="Whom an ABDM artefact is about: Patient/<id>.")
+    ] = None,
+    system: Annotated[
+        str | None, typer.Option("--system", help="Whose patients, if not clear.")
+    ] = None,
+    signature: Annotated[
+        Path | None, typer.Option("--signature", help="Detached JWS.", show_default="FILE.jws")
+    ] = None,
+    identity_checked: Annotated[
+        bool,
+        typer.Option("--identity-checked", help="You made sure yourself whose ABHA address it is."),
+    ] = False,
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Import consents; each is kept exactly as it was received."""
+    raw = _read(file)
+    jws = _read(signature or file.with_name(f"{file.name}.jws")).decode("ascii", "replace").strip()
+    wanted = _Wanted(patient, system, identity_checked)
+    with opened(data_dir) as nadi:
+        site = nadi.site()
+        signed = _signed(site, raw, jws)
+        documents = documents_in(raw)
+        actor = Actor(nadi.source(), operator(), login())
+        with nadi.store.write() as uow:
+            found = [
+                (each, consenting.take(uow, each, _owner(nadi, uow, each, wanted), signed, actor))
+                for each in documents
+            ]
+            whose = _whose(uow, [taken for _, taken in found])
+            stopped = len(withdraw(uow, site, actor.source, whose))
+    _show(found, signed, stopped, as_json=as_json)
+
+
+def _whose(uow: UnitOfWork, taken: list[Taken]) -> dict[str, str]:
+    """Give reference by key of the patients whose consent changed."""
+    consents = [uow.consent_acts.get(each.consent_id) for each in taken if each.is_new]
+    found = (consenting.whose(uow, each) for each in consents if each)
+    return {key: reference for each in found for key, reference in each.items()}
+
+
+def _read(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            content = file.read(_MOST_BYTES + 1)
+    except OSError as error:
+        fail(f"{path} can't be read: {error.strerror}.", code=EXIT_USAGE)
+    if len(content) > _MOST_BYTES:
+        fail(f"{path} is larger than {_MOST_BYTES // 2**20} MiB.", code=EXIT_USAGE)
+    return content
+
+
+def _signed(site: Site, raw: bytes, jws: str) -> Signed:
+    """Find whose signature it is, of those that the site takes."""
+    for name, key in site.consent_signers.items():
+        try:
+            insist_on(raw, jws, public_key(key))
+        except StatementForged:
+            continue
+        return Signed(signer=name, key=key, signature=jws, sha256=hashlib.sha256(raw).hexdigest())
+    known = ", ".join(site.consent_signers) or "none"
+    raise StatementForged(
+        "The signature is not one of this file by a signer of the site file "
+        f"(consent_signers: {known}). The signer makes it with `nadi consent sign`."
+    )
+
+
+# -- whom it is about ------------------------------------------------------------------------
+
+
+def _owner(nadi: Opened, uow: UnitOfWork, document: Document, wanted: _Wanted) -> Owner | None:
+    if document.form == "abdm":
+        return _owner_of_artefact(nadi, uow, document, wanted)
+    if document.patient is None:
+        raise PatientMismatch("A Consent in the file names no patient as Patient/<id>.")
+    asked = wanted.patient and f"Patient/{wanted.patient.rpartition('/')[2]}"
+    if asked and asked != document.patient:
+        raise PatientMismatch
+    return _known(nadi, document.patient, wanted.system, "as the document names the patient")
+
+
+def _known(nadi: Opened, reference: str, system: str | None, identified: str) -> Owner:
+    known = patient_of(nadi, reference, system)
+    whole = f"Patient/{reference.rpartition('/')[2]}"
+    return Owner(system=known.system, reference=whole, key=known.key, identified=identified)
+
+
+def _owner_of_artefact(
+    nadi: Opened, uow: UnitOfWork, document: Document, wanted: _Wanted
+) -> Owner | None:
+    detail = read_notification(document.content).detail
+    if detail is None:
+        # The end of an artefact; it finds its patient by the artefact, if that was ever here.
+        return None
+    if wanted.patient is None:
+        fail("Say with --patient whom the ABDM artefact is about.", code=EXIT_USAGE)
+    owner = _known(nadi, wanted.patient, wanted.system, "")
+    address = patient_address(detail)
+    addresses = _addresses(nadi.site(), uow, owner)
+    if address is not None and address in addresses:
+        how = "by the ABHA address of the Patient on record"
+    elif addresses or address is None or not wanted.is_checked:
+        raise PatientMismatch(
+            "The ABHA address of the artefact is not that of the Patient on record. If none is "
+            "on record and you made sure yourself, say so with --identity-checked."
+        )
+    else:
+        how = "checked by staff"
+    return Owner(system=owner.system, reference=owner.reference, key=owner.key, identified=how)
+
+
+def _addresses(site: Site, uow: UnitOfWork, owner: Owner) -> frozenset[str]:
+    """Give the ABHA addresses of a Patient on record."""
+    if site.abdm is None:
+        raise ConfigurationError("The site file takes no ABDM artefacts: give it the key `abdm`.")
+    found = consenting.patient_resource(uow, owner.system, owner.reference) or {}
+    values = (
+        str(each.get("value", "")).lower()
+        for each in found.get("identifier") or ()
+        if each.get("system") in site.abdm.address_systems
+    )
+    return frozenset(value for value in values if "@" in value)
+
+
+def _show(
+    found: list[tuple[Document, Taken]], signed: Signed, stopped: int, *, as_json: bool
+) -> None:
+    lines = [
+        {"id": taken.consent_id, "form": document.form, "new": taken.is_new}
+        for document, taken in found
+    ]
+    if as_json:
+        print_json({"signer": signed.signer, "consents": lines, "stopped": stopped})
+        return
+    listing = table("ID", "FORM", "NEW")
+    for line in lines:
+        listing.add_row(str(line["id"]), str(line["form"]), "yes" if line["new"] else "known")
+    out.print(f"Signed by {escape(signed.signer)}.")
+    out.print(listing)
+    if stopped:
+        out.print(f"Stopped what waited: {stopped}.")
+
+
+# -- out of here -----------------------------------------------------------------------------
+
+
+def sign_file(
+    file: Annotated[Path, typer.Argument(help="The file to vouch for.")],
+    key: Annotated[
+        Path, typer.Option("--key", help="Private key, as `nadi models key new` makes.")
+    ],
+) -> None:
+    """Sign a file of consents: writes FILE.jws beside it."""
+    try:
+        private = read_key(key)
+    except KeyUnusable as error:
+        fail(f"{error}.")
+    _write(file.with_name(f"{file.name}.jws"), sign(_read(file), private).encode())
+
+
+def export(
+    file: Annotated[Path, typer.Argument(help="New file; its signature comes beside it.")],
+    patient: Annotated[
+        str | None, typer.Option("--patient", help="Of this patient only: Patient/<id>.")
+    ] = None,
+    system: Annotated[
+        str | None, typer.Option("--system", help="With --patient: whose patient.")
+    ] = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Write the consents that staff recorded and that hold, for another site to import."""
+    with opened(data_dir) as nadi:
+        only = patient_of(nadi, patient, system).key if patient else None
+        with nadi.store.write() as uow:
+            found = uow.consent_acts.of([only]) if only else list(uow.consent_acts.every())
+            held = [each for each in found if _is_exported(each)]
+            consents = [_exported(uow, each) for each in held]
+            for key in {each.patient_key for each in held}:
+                record_search(uow, nadi.source(), key, f"Consent/$export?patient={key}")
+        content = orjson.dumps({"format": EXPORT, "consents": consents}, option=orjson.OPT_INDENT_2)
+        _write(file, content)
+        _write(file.with_name(f"{file.name}.jws"), sign(content, nadi.keys.consents).encode())
+    out.print(f"[green]✓[/] {len(consents)} consents. Another site lists the key in consent.pub.")
+
+
+def _is_exported(consent: StoredConsent) -> bool:
+    return consent.form == "local" and all(row.act == "record" for row in consent.rows)
+
+
+def _exported(uow: UnitOfWork, consent: StoredConsent) -> dict[str, object]:
+    (act,) = uow.consent_acts.open(consent)
+    return {"id": consent.id, "local": act.statement["local"]}
+
+
+def _write(path: Path, content: bytes) -> None:
+    try:
+        with path.open("xb") as file:
+            file.write(content)
+    except OSError as error:
+        fail(f"{path} can't be written: {error.strerror}.")

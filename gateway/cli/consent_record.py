@@ -1,0 +1,205 @@
+"""`nadi consent record` and `revoke`: what a patient says to staff, and takes back."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Annotated, Any
+
+import orjson
+import typer
+from rich.markup import escape
+
+from gateway.cli.context import (
+    EXIT_USAGE,
+    AsJson,
+    DataDir,
+    Opened,
+    fail,
+    login,
+    opened,
+    operator,
+    out,
+    print_json,
+)
+from gateway.cli.patients import KnownPatient, patient_of
+from gateway.core.consent.local import (
+    DECISIONS,
+    MEANS,
+    Guardian,
+    LocalConsent,
+    Notice,
+    insist_on_recordable,
+)
+from gateway.store import consenting
+from gateway.store.registering import Actor
+from gateway.store.unit_of_work import UnitOfWork
+from gateway.withdrawal import withdraw
+
+_ASKED_AGAIN = "What a worker holds is asked about again before data is read or written back."
+
+
+Decision = Annotated[
+    str, typer.Argument(metavar=f"[{'|'.join(DECISIONS)}]", help="What the patient says.")
+]
+Patient = Annotated[str, typer.Option("--patient", help="Patient/<id> as the EHR writes it.")]
+How = Annotated[str, typer.Option("--how", help=f"How it was said: {', '.join(MEANS)}.")]
+Purposes = Annotated[
+    list[str] | None,
+    typer.Option("--purpose", help="v3-ActReason code; may be given several times."),
+]
+Starts = Annotated[str | None, typer.Option("--from", help="First day, YYYY-MM-DD.")]
+Ends = Annotated[str | None, typer.Option("--until", help="Last day, YYYY-MM-DD.")]
+NoticeVersion = Annotated[
+    str | None, typer.Option("--notice", help="Version of the notice that was given.")
+]
+Language = Annotated[str | None, typer.Option("--language", help="Of the notice: en, hi.")]
+GuardianName = Annotated[str | None, typer.Option("--guardian", help="Who consents for a minor.")]
+VerifiedBy = Annotated[
+    str, typer.Option("--verified-by", help="What the guardian can be verified by.")
+]
+Exemption = Annotated[
+    str | None, typer.Option("--exemption", help="Why a minor needs no guardian here.")
+]
+BirthDate = Annotated[
+    str | None, typer.Option("--birth-date", help="If no Patient was received: YYYY-MM-DD.")
+]
+Content = Annotated[
+    Path | None,
+    typer.Option("--content", help="FHIR Consent (JSON) that states limits.", dir_okay=False),
+]
+System = Annotated[str | None, typer.Option("--system", help="Whose patient, if not clear.")]
+
+
+def record(  # noqa: PLR0913 - each is an option of the command line
+    decision: Decision,
+    *,
+    patient: Patient,
+    how: How,
+    purpose: Purposes = None,
+    starts: Starts = None,
+    ends: Ends = None,
+    notice: NoticeVersion = None,
+    language: Language = None,
+    guardian: GuardianName = None,
+    verified_by: VerifiedBy = "",
+    exemption: Exemption = None,
+    birth_date: BirthDate = None,
+    content: Content = None,
+    system: System = None,
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Record what a patient said: a permit, a denial, or a refusal of all AI."""
+    _insist_on_words(decision, how, notice, language)
+    with opened(data_dir) as nadi:
+        known = patient_of(nadi, patient, system)
+        given = {
+            "patient": f"Patient/{patient.rpartition('/')[2]}",
+            "system": known.system,
+            "decision": decision,
+            "purposes": tuple(dict.fromkeys(purpose or ())),
+            "starts": starts,
+            "ends": ends,
+            "notice": Notice(version=notice, language=language) if notice and language else None,
+            "guardian": _guardian(guardian, verified_by, exemption),
+            "means": how,
+            "content": _content(content),
+        }
+        done = _recorded(nadi, known, given, birth_date)
+    if as_json:
+        print_json({"id": done.consent_id, "decision": decision, "stopped": done.stopped})
+        return
+    out.print(f"[green]✓[/] Recorded as [bold]{done.consent_id}[/]: {escape(decision)}.")
+    _show_stopped(done.stopped)
+
+
+@dataclass(frozen=True)
+class Done:
+    """What came of a change: its consent, and how many jobs it stopped."""
+
+    consent_id: str
+    stopped: int
+
+
+def _show_stopped(count: int) -> None:
+    if count:
+        out.print(f"Stopped what waited: {count}. {_ASKED_AGAIN}")
+
+
+def _insist_on_words(decision: str, how: str, notice: str | None, language: str | None) -> None:
+    if decision not in DECISIONS:
+        fail(f"'{decision}' is none of {', '.join(DECISIONS)}.", code=EXIT_USAGE)
+    if how not in MEANS:
+        fail(f"'{how}' is none of {', '.join(MEANS)}.", code=EXIT_USAGE)
+    if (notice is None) != (language is None):
+        fail("Give --notice and --language together.", code=EXIT_USAGE)
+
+
+def _guardian(name: str | None, verified_by: str, exemption: str | None) -> Guardian | None:
+    if name is not None and exemption is not None:
+        fail("Give either --guardian or --exemption.", code=EXIT_USAGE)
+    if exemption is not None:
+        return Guardian(name="", verified_by=exemption)
+    return Guardian(name=name, verified_by=verified_by) if name is not None else None
+
+
+def _content(path: Path | None) -> Mapping[str, Any] | None:
+    if path is None:
+        return None
+    try:
+        found = orjson.loads(path.read_bytes())
+    except (OSError, ValueError):
+        fail(f"{path} can't be read as JSON.", code=EXIT_USAGE)
+    if not isinstance(found, dict) or found.get("resourceType") != "Consent":
+        fail(f"{path} holds no FHIR Consent.", code=EXIT_USAGE)
+    return found
+
+
+def _recorded(
+    nadi: Opened, known: KnownPatient, given: Mapping[str, Any], birth_date: str | None
+) -> Done:
+    """Check and record; both in one transaction, so that what was checked is what is recorded."""
+    actor = Actor(nadi.source(), operator(), login())
+    site = nadi.site()
+    with nadi.store.write() as uow:
+        at = uow.now.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        consent = LocalConsent(**given, recorded_at=at, recorded_by=actor.by.identifier)
+        born = _born(uow, consent, birth_date)
+        insist_on_recordable(consent, notices=site.notices, birth_date=born, today=uow.now.date())
+        consent_id = consenting.record(uow, consent, known.key, actor)
+        whose = {known.key: consent.patient}
+        return Done(consent_id, len(withdraw(uow, site, actor.source, whose)))
+
+
+def _born(uow: UnitOfWork, consent: LocalConsent, told: str | None) -> date | None:
+    """Take the date of birth that was received; what staff say counts only where there is none."""
+    received = consenting.birth_date_of(uow, consent.system, consent.patient)
+    if received is not None or told is None:
+        return received
+    born = consenting.latest_day(told)
+    if born is None:
+        fail("--birth-date has to be YYYY-MM-DD.", code=EXIT_USAGE)
+    return born
+
+
+def revoke(
+    consent_id: Annotated[str, typer.Argument(metavar="ID", help="Of the consent.")],
+    reason: Annotated[str, typer.Option("--reason", help="Why; kept sealed with the consent.")],
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Take back what was recorded or imported here; it never holds again."""
+    if not reason.strip():
+        fail("Say why with --reason.", code=EXIT_USAGE)
+    with opened(data_dir) as nadi:
+        actor = Actor(nadi.source(), operator(), login())
+        with nadi.store.write() as uow:
+            found = consenting.revoke(uow, consent_id, reason.strip(), actor)
+            whose = consenting.whose(uow, found)
+            stopped = len(withdraw(uow, nadi.site(), actor.source, whose))
+    if as_json:
+        print_json({"id": found.id, "form": found.form, "revoked": True, "stopped": stopped})
+        return
+    out.print(f"[green]✓[/] {found.id} is taken back.")
+    _show_stopped(stopped)

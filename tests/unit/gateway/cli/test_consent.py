@@ -1,0 +1,359 @@
+"""`nadi consent` on an installation without processes: recorded, imported, listed, taken back."""
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import Result
+from typer.testing import CliRunner
+
+from gateway.cli.main import app
+from gateway.core.consent.statement import sign
+from gateway.store.audit_log import AuditFilter
+from models.signature import new_key, written_key
+from tests import abdm
+from tests.factories import consent, patient
+from tests.installation import Installation, creatinine, installation, reopened
+
+Run = Callable[..., Result]
+PERMIT = ("record", "permit", "--patient", "Patient/p1", "--how", "paper", "--purpose", "TREAT")
+NOTICE = ("--notice", "2026-1", "--language", "hi")
+ADULT = ("--birth-date", "1961-05-01")
+ABDM = """
+consent_signers: {{hie: "{key}"}}
+abdm: {{consent_manager: sbx, facilities: [IN0000000002]}}
+"""
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("template") / "nadi"
+    with installation(folder):
+        pass
+    return folder
+
+
+@pytest.fixture
+def nadi(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Installation]:
+    monkeypatch.setenv("COLUMNS", "200")
+    shutil.copytree(template, tmp_path / "nadi")
+    with reopened(tmp_path / "nadi") as made:
+        yield made
+
+
+@pytest.fixture
+def run(nadi: Installation) -> Run:
+    def invoke(*arguments: str, code: int = 0) -> Result:
+        environment = {"NADI_DATA_DIR": str(nadi.folder)}
+        done = CliRunner().invoke(app, ["consent", *arguments], env=environment)
+        assert done.exit_code == code, (done.output, done.stderr, done.exception)
+        return done
+
+    return invoke
+
+
+@pytest.fixture
+def signer(nadi: Installation, tmp_path: Path) -> Path:
+    """Let the site take ABDM artefacts from one signer; give the signer's key file."""
+    path = tmp_path / "signer.pem"
+    key = written_key(new_key(path).public_key())
+    with nadi.store.read() as uow:
+        current = uow.sites.current()
+    assert current is not None
+    site = tmp_path / "site.yaml"
+    site.write_text(current.yaml + ABDM.format(key=key))
+    done = CliRunner().invoke(
+        app, ["site", "apply", str(site), "--force"], env={"NADI_DATA_DIR": str(nadi.folder)}
+    )
+    assert done.exit_code == 0, done.output
+    return path
+
+
+def signed(run: Run, path: Path, content: bytes, key: Path) -> str:
+    path.write_bytes(content)
+    run("sign", str(path), "--key", str(key))
+    return str(path)
+
+
+def listed(run: Run, who: str = "Patient/p1") -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads(run("list", "--patient", who, "--json").stdout)
+    return found
+
+
+def is_permitted(run: Run) -> bool:
+    said = json.loads(run("explain", "--patient", "Patient/p1", "--json").stdout)
+    return bool(said["decision"] == "permit")
+
+
+def events_of(nadi: Installation) -> list[str]:
+    with nadi.store.read() as uow:
+        return [row.event for row in uow.audit_log.search(AuditFilter(limit=1000))]
+
+
+# -- record and revoke -----------------------------------------------------------------------
+
+
+def test_a_permit_is_recorded_listed_and_taken_back(run: Run, nadi: Installation):
+    made = json.loads(run(*PERMIT, *NOTICE, *ADULT, "--until", "2099-12-31", "--json").stdout)
+
+    (line,) = listed(run)
+    assert (line["id"], line["source"], line["says"]) == (made["id"], "staff", "permits")
+    assert (line["purposes"], line["until"]) == (["TREAT"], "2100-01-01T00:00Z")
+    assert is_permitted(run)
+
+    run("revoke", made["id"], "--reason", "She asked for it.")
+
+    assert listed(run)[0]["state"] == "was withdrawn"
+    assert not is_permitted(run)
+    assert {"consent-record", "consent-revoke", "query"} <= set(events_of(nadi))
+    run("revoke", made["id"], "--reason", "again", code=1)
+
+
+def test_a_refusal_of_all_ai_needs_nothing_more_and_is_above_a_permit(run: Run, nadi: Installation):
+    nadi.receive(consent("p1"))
+    assert is_permitted(run)
+
+    nadi.receive(creatinine("p1"))
+
+    text = run("record", "ai-opt-out", "--patient", "p1", "--how", "verbal").stdout
+
+    assert "Stopped what waited: 1" in text
+    assert not is_permitted(run)
+    said = run("explain", "--patient", "Patient/p1").stdout
+    assert "refuses all AI" in said
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        ((*ADULT,), "needs the notice"),
+        (("--notice", "1999-1", "--language", "hi", *ADULT), "no such notice"),
+        ((*NOTICE,), "--birth-date"),
+        ((*NOTICE, "--birth-date", "2015-01-01"), "is a minor"),
+        ((*NOTICE, "--guardian", "Her mother", "--birth-date", "2015-01-01"), "verified"),
+    ],
+    ids=["notice", "version", "age", "minor", "guardian"],
+)
+def test_what_may_not_be_recorded_says_why(run: Run, more: tuple[str, ...], says: str):
+    assert says in run(*PERMIT, *more, code=1).stderr.replace("\n", " ")
+    assert listed(run) == []
+
+
+def test_the_date_of_birth_on_record_goes_before_what_staff_say(run: Run, nadi: Installation):
+    nadi.receive(patient(1, birthDate="2015-01-01"))
+
+    assert "is a minor" in run(*PERMIT, *NOTICE, *ADULT, code=1).stderr
+    run(*PERMIT, *NOTICE, "--guardian", "Her mother", "--verified-by", "passport seen")
+    run(*PERMIT, *NOTICE, "--exemption", "Fourth Schedule Part A")
+    assert is_permitted(run)
+
+
+def test_limits_come_from_a_fhir_consent(run: Run, tmp_path: Path):
+    path = tmp_path / "consent.json"
+    path.write_text(json.dumps(consent(1)))
+
+    run(*PERMIT[:-2], *NOTICE, *ADULT, "--content", str(path))
+
+    assert is_permitted(run)
+    path.write_text("[]")
+    run(*PERMIT[:-2], *NOTICE, *ADULT, "--content", str(path), code=2)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("record", "perhaps", "--patient", "p1", "--how", "paper"),
+        ("record", "deny", "--patient", "p1", "--how", "telepathy"),
+        (*PERMIT, "--notice", "2026-1"),
+        (*PERMIT, *NOTICE, "--guardian", "A", "--exemption", "B"),
+        (*PERMIT, *NOTICE, "--birth-date", "long ago"),
+        ("revoke", "x", "--reason", " "),
+        ("list", "--patient", "Practitioner/1"),
+    ],
+)
+def test_wrong_usage_ends_with_2(run: Run, arguments: tuple[str, ...]):
+    run(*arguments, code=2)
+
+
+def test_a_consent_of_the_ehr_is_listed_and_taken_back_there_only(run: Run, nadi: Installation):
+    (event,) = nadi.receive(consent("1"))
+
+    (line,) = listed(run)
+
+    assert (line["id"], line["source"]) == (event, "EHR")
+    assert "changed there" in run("revoke", event, "--reason", "x", code=1).stderr
+
+
+@pytest.mark.parametrize("how", ["record", "revoke"])
+def test_what_waits_stops_with_the_consent(run: Run, nadi: Installation, how: str):
+    permit = json.loads(run(*PERMIT, *NOTICE, *ADULT, "--json").stdout)
+    nadi.receive(creatinine("p1"))
+
+    if how == "record":
+        done = run("record", "ai-opt-out", "--patient", "p1", "--how", "verbal", "--json")
+    else:
+        done = run("revoke", permit["id"], "--reason", "She asked for it.", "--json")
+
+    assert json.loads(done.stdout)["stopped"] == 1
+    assert {"cancel", "consent"} <= set(events_of(nadi))
+
+
+# -- import ----------------------------------------------------------------------------------
+
+
+def received_patient(nadi: Installation, address: str = "ana.test@sbx") -> None:
+    identifier = [{"system": "https://healthid.abdm.gov.in", "value": address}]
+    nadi.receive(patient(1, identifier=identifier))
+
+
+def test_an_artefact_is_imported_for_the_patient_of_its_address(
+    run: Run, nadi: Installation, signer: Path, tmp_path: Path
+):
+    received_patient(nadi, "Ana.Test@sbx")
+    file = signed(run, tmp_path / "granted.json", abdm.raw(abdm.notification()), signer)
+
+    made = json.loads(run("import", file, "--patient", "Patient/p1", "--json").stdout)
+
+    assert made["signer"] == "hie"
+    (line,) = listed(run)
+    assert (line["source"], line["limited"], line["state"]) == ("ABDM", True, "in force")
+    again = json.loads(run("import", file, "--patient", "Patient/p1", "--json").stdout)
+    assert [each["new"] for each in again["consents"]] == [False]
+
+    ended = signed(run, tmp_path / "revoked.json", abdm.raw(abdm.ended()), signer)
+    run("import", ended)
+    assert listed(run)[0]["state"] == "was revoked by the patient"
+    due = json.loads(run("due", "--json").stdout)
+    assert [each["id"] for each in due] == [made["consents"][0]["id"]]
+
+
+def test_an_artefact_for_somebody_else_is_refused(
+    run: Run, nadi: Installation, signer: Path, tmp_path: Path
+):
+    received_patient(nadi, "ben@sbx")
+    file = signed(run, tmp_path / "granted.json", abdm.raw(abdm.notification()), signer)
+
+    says = run("import", file, "--patient", "p1", "--identity-checked", code=1).stderr
+
+    assert "ABHA address" in says
+    run("import", file, "--patient", "p2", code=1)
+    run("import", file, code=2)
+    run("import", file, "--patient", "p2", "--identity-checked")
+    assert listed(run, "p2")[0]["state"] == "in force"
+
+
+def test_a_file_that_nobody_known_vouches_for_is_refused(run: Run, signer: Path, tmp_path: Path):
+    file = tmp_path / "consent.json"
+    file.write_bytes(json.dumps(consent(1)).encode())
+    run("import", str(file), code=2)
+
+    stranger = tmp_path / "stranger.pem"
+    new_key(stranger)
+    signed(run, file, file.read_bytes(), stranger)
+    assert "not one of this file" in run("import", str(file), code=1).stderr.replace("\n", " ")
+
+    (tmp_path / "consent.json.jws").unlink()
+    signed(run, file, file.read_bytes(), signer)
+    file.write_bytes(file.read_bytes() + b" ")
+    run("import", str(file), code=1)
+    assert listed(run) == []
+
+
+def test_a_site_without_abdm_takes_no_artefacts(run: Run, nadi: Installation, tmp_path: Path):
+    assert nadi.site().abdm is None
+    file = tmp_path / "granted.json"
+    file.write_bytes(abdm.raw(abdm.notification()))
+    (tmp_path / "granted.json.jws").write_text(sign(file.read_bytes(), nadi.keys.consents))
+
+    run("import", str(file), "--patient", "p1", code=1)
+
+
+def test_a_bundle_gives_each_patient_their_own_consent(run: Run, signer: Path, tmp_path: Path):
+    entries = [{"resource": each} for each in (consent(1), patient(1), consent(2, "Patient/p2"))]
+    bundle = {"resourceType": "Bundle", "type": "collection", "entry": entries}
+    file = signed(run, tmp_path / "bundle.json", json.dumps(bundle).encode(), signer)
+
+    run("import", file)
+
+    assert [line["source"] for line in listed(run, "p1")] == ["imported"]
+    assert [line["source"] for line in listed(run, "p2")] == ["imported"]
+    assert is_permitted(run)
+    run("import", file, "--patient", "p1", code=1)
+
+
+@pytest.mark.usefixtures("signer")
+def test_what_one_site_exports_another_imports(run: Run, nadi: Installation, tmp_path: Path):
+    """Here both are the same site, with its own key on its list."""
+    run(*PERMIT, *NOTICE, *ADULT)
+    run("record", "deny", "--patient", "p2", "--how", "paper")
+    with nadi.store.read() as uow:
+        current = uow.sites.current()
+    assert current is not None
+    own = written_key(nadi.keys.consents.public_key())
+    site = tmp_path / "both.yaml"
+    site.write_text(
+        current.yaml.replace("consent_signers: {", f'consent_signers: {{own: "{own}", ')
+    )
+    CliRunner().invoke(
+        app, ["site", "apply", str(site), "--force"], env={"NADI_DATA_DIR": str(nadi.folder)}
+    )
+
+    run("export", str(tmp_path / "out.json"), "--patient", "p1")
+    run("import", str(tmp_path / "out.json"))
+
+    assert [line["says"] for line in listed(run)] == ["permits", "permits"]
+    assert len(listed(run, "p2")) == 1
+    run("export", str(tmp_path / "out.json"), code=1)
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b'{"resourceType": "Patient"}', b'{"a": 1}'])
+def test_a_file_without_consents_is_refused(run: Run, signer: Path, tmp_path: Path, content: bytes):
+    run("import", signed(run, tmp_path / "x.json", content, signer), code=1)
+
+
+# -- coverage --------------------------------------------------------------------------------
+
+
+def test_coverage_counts_patients_by_what_they_decided(run: Run, nadi: Installation):
+    nadi.receive(consent(1), consent(2, "Patient/p2"), creatinine("p5"))
+    run("record", "ai-opt-out", "--patient", "p2", "--how", "digital")
+    run("record", "deny", "--patient", "p3", "--how", "paper")
+    run("record", "deny", "--patient", "p4", "--how", "paper", "--until", "2020-01-01")
+
+    found = json.loads(run("coverage", "--json").stdout)
+
+    assert found["patients"] == 5
+    assert found["purposes"]["TREAT"] == {
+        "refuses AI": 1,
+        "denied": 1,
+        "permitted": 1,
+        "some data": 0,
+        "ended": 0,
+        "nothing said": 2,
+    }
+    assert found["sources"] == {"EHR": {"permits": 2}, "staff": {"denies": 1, "refuses AI": 1}}
+    text = run("coverage").stdout
+    assert "5 patients" in text
+    assert "refuse all AI" in text
+    assert "None ends within 30 days" in text
+
+
+def test_coverage_tells_what_ends_soon(run: Run):
+    made = json.loads(run(*PERMIT, *NOTICE, *ADULT, "--until", "2099-12-31", "--json").stdout)
+
+    days = str(365 * 100)
+
+    assert json.loads(run("coverage", "--json").stdout)["ending"] == []
+    ending = json.loads(run("coverage", "--days", days, "--json").stdout)["ending"]
+    assert [each["id"] for each in ending] == [made["id"]]
+    assert made["id"] in run("coverage", "--days", days).stdout
+
+
+def test_an_empty_installation_has_nothing_to_tell(run: Run):
+    assert "0 patients" in run("coverage").stdout
+    assert "No consent is in force" in run("coverage").stdout
+    assert "Nothing is due" in run("due").stdout
+    assert "Nothing is on record" in run("list", "--patient", "p1").stdout

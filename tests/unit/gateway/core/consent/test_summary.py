@@ -1,0 +1,99 @@
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from gateway.core.consent import ConsentRecord, read_consent, unreadable_consent
+from gateway.core.consent.abdm import read_artefact
+from gateway.core.consent.abdm_artefact import read_notification
+from gateway.core.consent.local import LocalConsent, local_record
+from gateway.core.consent.summary import Covered, Says, coverage, summary
+from tests import abdm
+from tests.factories import consent
+
+NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
+ANA = "Patient/p1"
+
+
+def fhir(**changed: Any) -> ConsentRecord:
+    return read_consent(consent(**changed), "Consent/1", patient=ANA)
+
+
+def local(decision: Any, *, is_withdrawn: bool = False, **changed: Any) -> ConsentRecord:
+    made = LocalConsent(
+        patient=ANA,
+        system="ehr",
+        decision=decision,
+        means="verbal",
+        recorded_at="2026-11-20T08:00:00Z",
+        recorded_by="os-user:clerk",
+        **changed,
+    )
+    return local_record(made, "Consent/2", is_withdrawn=is_withdrawn)
+
+
+def artefact(*bodies: abdm.Json) -> ConsentRecord:
+    said = [read_notification(abdm.raw(body)) for body in bodies]
+    return read_artefact(said, "Consent/3", patient=ANA, policy=abdm.POLICY)
+
+
+PERMIT = local("permit", purposes=("TREAT",))
+OPT_OUT = local("ai-opt-out")
+
+LINES = {
+    "permit": (PERMIT, Says.PERMITS, ("TREAT",), "in force"),
+    "denial of all": (local("deny"), Says.DENIES, (), "in force"),
+    "refusal": (OPT_OUT, Says.REFUSES_AI, (), "in force"),
+    "withdrawn": (local("permit", is_withdrawn=True), Says.PERMITS, (), "was withdrawn"),
+    "inactive": (
+        fhir(status="inactive"),
+        Says.PERMITS,
+        ("TREAT",),
+        "not in force (status inactive)",
+    ),
+    "early": (local("permit", starts="2027-01-01"), Says.PERMITS, (), "not yet in force"),
+    "late": (local("permit", ends="2026-11-01"), Says.PERMITS, (), "ended"),
+    "unreadable": (
+        unreadable_consent("Consent/4"),
+        Says.UNREADABLE,
+        (),
+        "denies all, since it can't be read",
+    ),
+    "artefact": (artefact(abdm.notification()), Says.PERMITS, ("CAREMGT", "TREAT"), "in force"),
+}
+
+
+@pytest.mark.parametrize(("record", "says", "purposes", "state"), LINES.values(), ids=LINES.keys())
+def test_a_consent_in_a_line(
+    record: ConsentRecord, says: Says, purposes: tuple[str, ...], state: str
+):
+    line = summary(record, NOW)
+
+    assert (line.says, line.purposes, line.state) == (says, purposes, state)
+    assert line.is_in_force == (state == "in force")
+
+
+def test_the_earliest_end_is_told_and_whether_it_is_about_some_data_only():
+    line = summary(artefact(abdm.notification()), NOW)
+
+    assert line.ends == datetime(2026, 12, 1, tzinfo=UTC)
+    assert line.is_limited
+    assert not summary(PERMIT, NOW).is_limited
+
+
+COVERED = {
+    "none": ([], Covered.NOTHING),
+    "other purpose": ([local("permit", purposes=("HRESCH",))], Covered.NOTHING),
+    "permit": ([PERMIT], Covered.PERMITTED),
+    "denial beside a permit": ([PERMIT, local("deny")], Covered.DENIED),
+    "refusal beside all": ([PERMIT, local("deny"), OPT_OUT], Covered.REFUSES_AI),
+    "some data": ([artefact(abdm.notification())], Covered.LIMITED),
+    "ended": ([artefact(abdm.notification(), abdm.ended())], Covered.ENDED),
+    "ended beside a permit": ([artefact(abdm.ended()), PERMIT], Covered.PERMITTED),
+    "unreadable alone": ([unreadable_consent("Consent/4")], Covered.DENIED),
+}
+
+
+@pytest.mark.parametrize(("records", "expected"), COVERED.values(), ids=COVERED.keys())
+def test_what_all_consents_of_a_patient_come_to(records: list[ConsentRecord], expected: Covered):
+    assert coverage(records, "TREAT", NOW) == expected
