@@ -25,6 +25,7 @@ from gateway.core.consent.statement import StatementForged, canonical, insist_on
 from gateway.core.errors import ConfigurationError
 from gateway.store.sealing import Place
 from gateway.store.tables import consent_acts
+from gateway.store.verification_report import as_bytes
 
 if TYPE_CHECKING:
     from gateway.store.unit_of_work import UnitOfWork
@@ -166,28 +167,36 @@ class ConsentActs:
             StatementForged: It was not stated here, or its document is another one.
         """
         self._uow.patient_keys.load({row.patient_key for row in consent.rows})
-        return [self._opened(row) for row in consent.rows]
+        return [self.verified(row._mapping) for row in consent.rows]  # noqa: SLF001 - the row's own
 
-    def _opened(self, row: Any) -> Act:  # noqa: ANN401 - a row has no type of its own
+    def verified(self, row: Mapping[str, Any]) -> Act:
+        """Open and verify one row.
+
+        Raises:
+            Unsealable: Something in it was changed, or its patient's key is gone.
+            StatementForged: It was not stated here, or its document is another one.
+        """
         key = self._uow.consent_key
         unseal = self._uow.patient_keys.unseal
-        statement = unseal(row.patient_key, _place("statement", row.id), row.statement)
+        statement = unseal(
+            row["patient_key"], _place("statement", row["id"]), as_bytes(row["statement"])
+        )
         if key is None:
             raise StatementForged("The key that signs consents is not at hand here.")
-        insist_on(statement, row.signature, key.public_key())
+        insist_on(statement, row["signature"], key.public_key())
         told = orjson.loads(statement)
-        document = row.document and unseal(
-            row.patient_key, _place("document", row.id), row.document
+        document = row["document"] and unseal(
+            row["patient_key"], _place("document", row["id"]), as_bytes(row["document"])
         )
         is_it = (told["id"], told["consent"], told["act"], told["form"]) == (
-            *(row.id, row.consent_id, row.act, row.form),
+            *(row["id"], row["consent_id"], row["act"], row["form"]),
         )
         found = hashlib.sha256(document).hexdigest() if document is not None else None
         if not is_it or told.get("document_sha256") != found:
             raise StatementForged("What is stored of a consent is not what was stated of it.")
         return Act(
-            kind=cast("Kind", row.act),
-            form=cast("Form", row.form),
+            kind=cast("Kind", row["act"]),
+            form=cast("Form", row["form"]),
             statement=told,
             document=document,
         )

@@ -14,6 +14,7 @@ import orjson
 from gateway.core.audit import AuditRecord
 from gateway.core.audit_event import CREDENTIAL_SYSTEM
 from gateway.core.clock import to_ms
+from gateway.store.verification_consents import RecordedAct, recorded_act
 
 #: Events about what a site has, even where they name a job.
 _OF_SITE = frozenset({"configure", "credential", "model"})
@@ -93,11 +94,15 @@ class Evidence:
     models: dict[str, Claim] = field(default_factory=dict)
     retired: dict[str, Claim] = field(default_factory=dict)
     witnessed: dict[str, Claim] = field(default_factory=dict)
+    consent_acts: dict[str, RecordedAct] = field(default_factory=dict)
 
     def add(self, claim: Claim) -> None:
         """Take one claim into account; claims come in the order of the log."""
         record = claim.record
-        if record.event == "configure":
+        told = recorded_act(claim)
+        if told is not None:
+            self.consent_acts[told[0]] = told[1]
+        elif record.event == "configure":
             self.sites[claim.facts.get("version", "")] = claim
         elif record.event == "credential":
             kept = self.revoked if record.action == "D" else self.credentials

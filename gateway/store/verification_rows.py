@@ -33,6 +33,7 @@ from gateway.store.identity import code_keys, dedupe_key, resource_key
 from gateway.store.key_check import ROW_ID
 from gateway.store.models import read_line
 from gateway.store.sealing import Place
+from gateway.store.verification_consents import check_consent_act
 from gateway.store.verification_report import Kind, Progress, Verification, as_bytes, rows
 
 if TYPE_CHECKING:
@@ -79,6 +80,8 @@ class RowVerifier:
         self._each("witnessed_logs", self._check_witnessed, key="origin")
         self._check_missing("witnessed_logs", set(self._evidence.witnessed), key="origin")
         self._check_missing("models", set(self._evidence.models), key="digest")
+        self._each("consent_acts", self._check_consent_act)
+        self._check_missing("consent_acts", set(self._evidence.consent_acts))
 
     def _each(self, table: str, check: Callable[[Row], None], *, key: str = "id") -> None:
         total = self._count(table)
@@ -368,6 +371,9 @@ class RowVerifier:
         if retired is not None:
             self._same_moment("models", row, "retired_ms", retired, key="digest")
             self._same_person("models", row, "retired_by", retired, key="digest")
+
+    def _check_consent_act(self, row: Row) -> None:
+        check_consent_act(self._uow, self._evidence.consent_acts, self._report, row)
 
     def _check_witnessed(self, row: Row) -> None:
         origin, claim = row["origin"], self._evidence.witnessed.get(row["origin"])
