@@ -16,8 +16,11 @@ Nothing is repaired. What can't be found this way is said in docs/audit.md.
 Source: RFC 9162 section 2.1; C2SP tlog-checkpoint.
 """
 
+import itertools
+import operator
+import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
@@ -44,6 +47,11 @@ if TYPE_CHECKING:
 
 FILE = "checkpoint file"
 
+_LOG_ONLY = (
+    "Only the log was looked at, its entries, tree and checkpoints: what stands beside it (jobs, "
+    "results, resources, columns) was not compared with it."
+)
+
 _BATCH = 2000
 #: Most leaves that are looked for elsewhere: each costs a look through all.
 _MOST_LOOKED_FOR = 5
@@ -53,9 +61,16 @@ class LogVerifier:
     """Goes through the audit log once: bodies, columns, leaves, checkpoints."""
 
     def __init__(
-        self, uow: "UnitOfWork", verifier: str, *, outside: list[OutsideNote], progress: Progress
+        self,
+        uow: "UnitOfWork",
+        verifier: str,
+        *,
+        outside: list[OutsideNote],
+        progress: Progress,
+        checks_events: bool,
     ) -> None:
         self._connection = uow.connection
+        self._checks_events = checks_events
         self._progress = progress
         self.report = Verification()
         self.evidence = Evidence()
@@ -75,19 +90,61 @@ class LogVerifier:
         self._times.finish()
         self._check_unplaced(frontier.size)
         self._check_nodes()
-        self._terms.finish()
+        if self._checks_events:
+            self._terms.finish()
         if frontier.size != self._checkpoints.newest_size:
             self.report.found(STORED, frontier.size, "the newest leaves have none")
         self._checkpoints.finish(frontier)
 
     def _walk(self) -> Frontier:
+        """Go through the leaves in batches; one in which anything is odd, row by row."""
         total = self._scalar("select count(*) from audit_leaves")
         frontier, last_seq = Frontier(), 0
-        for expected, row in enumerate(self._rows(_LEAVES)):
+        query = sa.text(_LEAVES if self._checks_events else _BARE_LEAVES)
+        result = self._connection.execute(query, execution_options={"yield_per": _BATCH})
+        for batch in result.partitions(_BATCH):
+            self._progress("audit events", frontier.size, total)
+            digests = _digests(batch, frontier.size, last_seq)
+            if digests is None:
+                grown = self._walk_singly(batch, frontier, last_seq)
+                if grown.size < frontier.size + len(batch):
+                    return grown
+                frontier = grown
+            else:
+                self._check_batch(batch)
+                frontier = self._grow(frontier, digests)
+            last_seq = batch[-1].audit_seq
+        self._progress("audit events", total, total)
+        return frontier
+
+    def _check_batch(self, batch: Sequence[sa.Row[Any]]) -> None:
+        self.report.count("audit events", len(batch))
+        if self._checks_events:
+            for row in batch:
+                self._check_event(dict(row._mapping))  # noqa: SLF001 - its documented name
+                self._times.add(row.leaf_index, row.audit_seq, row.recorded_ms)
+
+    def _grow(self, frontier: Frontier, leaves: Sequence[bytes]) -> Frontier:
+        """Append leaf hashes, stopping at every size that a checkpoint commits to."""
+        done = 0
+        while done < len(leaves):
+            stop = self._checkpoints.next_after(frontier.size)
+            count = len(leaves) - done if stop is None else stop - frontier.size
+            frontier, nodes = grow(frontier, leaves[done : done + count])
+            self._nodes |= {(node.first_leaf, node.leaf_count): node.hash for node in nodes}
+            self._checkpoints.reached(frontier)
+            done += count
+        return frontier
+
+    def _walk_singly(
+        self, batch: Sequence[sa.Row[Any]], frontier: Frontier, last_seq: int
+    ) -> Frontier:
+        """Name what is odd; the walk ends where a leaf is missing."""
+        for row in (dict(each._mapping) for each in batch):  # noqa: SLF001 - as above
             index, seq = row["leaf_index"], row["audit_seq"]
-            if index != expected:
-                what = f"leaf {expected} is missing before it"
-                more: Any = {"kind": Kind.MISSING, "leaf": expected}
+            if index != frontier.size:
+                what = f"leaf {frontier.size} is missing before it"
+                more: Any = {"kind": Kind.MISSING, "leaf": frontier.size}
                 self.report.found("audit_leaves", index, what, seq, **more)
                 break
             if self._is_sqlite and seq < last_seq:
@@ -95,12 +152,7 @@ class LogVerifier:
                 more = {"kind": Kind.REORDERED, "leaf": index}
                 self.report.found("audit_leaves", index, what, seq, **more)
             last_seq = seq
-            frontier, nodes = grow(frontier, (self._leaf(row),))
-            self._nodes |= {(node.first_leaf, node.leaf_count): node.hash for node in nodes}
-            self._checkpoints.reached(frontier)
-            if expected % _BATCH == 0:
-                self._progress("audit events", expected, total)
-        self._progress("audit events", total, total)
+            frontier = self._grow(frontier, (self._leaf(row),))
         return frontier
 
     def _leaf(self, row: Mapping[str, Any]) -> bytes:
@@ -112,8 +164,9 @@ class LogVerifier:
             more: Any = {"kind": Kind.MISSING, "leaf": index}
             self.report.found("audit_leaves", index, what, seq, **more)
             return as_bytes(row["leaf_hash"])
-        self._check_event(row)
-        self._times.add(index, seq, row["recorded_ms"])
+        if self._checks_events:
+            self._check_event(row)
+            self._times.add(index, seq, row["recorded_ms"])
         digest = leaf_hash(as_bytes(row["body"]))
         if digest != row["leaf_hash"]:
             self._check_moved(index, seq, digest)
@@ -156,7 +209,8 @@ class LogVerifier:
         for row in self._rows(_UNPLACED):
             waiting += 1
             self.report.count("audit events")
-            self._check_event(row)
+            if self._checks_events:
+                self._check_event(row)
             if row["seq"] < last and self._is_sqlite:
                 what = "it was left out of the log"
                 self.report.found("audit_events", row["seq"], what, kind=Kind.INVENTED)
@@ -213,6 +267,7 @@ def verify(
     outside: list[str],
     witnessed: Sequence[OutsideNote] = (),
     progress: Progress,
+    is_log_only: bool = False,
 ) -> Verification:
     """Compare everything; the unit of work is only read.
 
@@ -222,19 +277,31 @@ def verify(
         outside: What `CheckpointFile.notes` gave before the unit of work began.
         witnessed: Notes that come from outside this machine.
         progress: Told how far it is.
+        is_log_only: Whether only the bytes of the log are compared with its tree and checkpoints:
+            a change of any AuditEvent is seen, one of what stands beside it is not.
     """
     from gateway.store.verification_rows import RowVerifier  # noqa: PLC0415 - it builds on this
 
     notes = [
         OutsideNote(FILE, f"note {number}", note) for number, note in enumerate(outside, start=1)
     ]
-    log = LogVerifier(uow, verifier, outside=[*notes, *witnessed], progress=progress)
+    log = LogVerifier(
+        uow,
+        verifier,
+        outside=[*notes, *witnessed],
+        progress=progress,
+        checks_events=not is_log_only,
+    )
     with _raw_text(uow.connection):
         try:
             _take_snapshot(uow.connection)
-            check_file(uow.connection, log.report)
-            log.run()
-            RowVerifier(uow, log.evidence, log.report, progress).run()
+            if is_log_only:
+                log.run()
+                log.report.notes.append(_LOG_ONLY)
+            else:
+                check_file(uow.connection, log.report)
+                log.run()
+                RowVerifier(uow, log.evidence, log.report, progress).run()
         except DBAPIError as error:
             what = f"it can't be read any further ({type(error).__name__})"
             log.report.found("database", uow.connection.dialect.name, what)
@@ -244,6 +311,20 @@ def verify(
     tell_cut_from_rolled_back(log.report)
     _tell_what_is_not_shown(log.report, has_file=bool(outside), is_witnessed=bool(witnessed))
     return log.report
+
+
+def _digests(batch: Sequence[sa.Row[Any]], size: int, last_seq: int) -> list[bytes] | None:
+    """Give the leaf hashes of a batch in which all is as it should be; None where it is not."""
+    if any(type(row.body) is not bytes for row in batch):
+        return None
+    digests = [leaf_hash(row.body) for row in batch]
+    seqs = [last_seq, *(row.audit_seq for row in batch)]
+    fits = (
+        digests == [row.leaf_hash for row in batch]
+        and [row.leaf_index for row in batch] == list(range(size, size + len(batch)))
+        and all(itertools.starmap(operator.lt, itertools.pairwise(seqs)))
+    )
+    return digests if fits else None
 
 
 def _tell_what_is_not_shown(report: Verification, *, has_file: bool, is_witnessed: bool) -> None:
@@ -276,7 +357,9 @@ def _raw_text(connection: sa.Connection) -> Iterator[None]:
         yield
     finally:
         driver.text_factory = str
-        driver.execute("PRAGMA temp_store=MEMORY")
+        # A damaged database may leave a sort unfinished, and then this can't be changed any more.
+        with suppress(sqlite3.OperationalError):
+            driver.execute("PRAGMA temp_store=MEMORY")
 
 
 def _take_snapshot(connection: sa.Connection) -> None:
@@ -312,6 +395,10 @@ _COLUMNS = ", ".join(f"e.{name}" for name in ("seq", *_EVENT_COLUMNS, "body"))
 # Fixed column names from above, no outside value.
 _LEAVES = (
     f"select l.leaf_index, l.audit_seq, l.leaf_hash, {_COLUMNS} from audit_leaves l "  # noqa: S608
+    "left join audit_events e on e.seq = l.audit_seq order by l.leaf_index"
+)
+_BARE_LEAVES = (
+    "select l.leaf_index, l.audit_seq, l.leaf_hash, e.body from audit_leaves l "
     "left join audit_events e on e.seq = l.audit_seq order by l.leaf_index"
 )
 _UNPLACED = (

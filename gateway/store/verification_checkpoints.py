@@ -96,6 +96,13 @@ class CheckpointVerifier:
             if not fits:
                 self._misfit(note.place, note.row, frontier.size, kind=self._kind_of_misfit())
 
+    def next_after(self, size: int) -> int | None:
+        """Give the size of the next checkpoint to be compared; None when there is no more."""
+        sizes = [other for other in self._outside if other > size]
+        if self._next is not None:
+            sizes.append(max(self._next["size"], size + 1))
+        return min(sizes, default=None)
+
     def finish(self, frontier: Frontier) -> None:
         """Take what commits to more leaves than there are, and say where it went wrong first."""
         while self._next is not None:

@@ -305,6 +305,18 @@ def test_verify_holds_and_then_names_what_was_changed(run, nadi, work):
 
 
 @pytest.mark.usefixtures("work")
+def test_the_log_alone_is_verified_quickly_and_says_what_was_left_out(run, nadi):
+    nadi.integrate()
+    with nadi.store.engine.begin() as connection:
+        connection.exec_driver_sql("update jobs set state = 'completed' where state = 'ready'")
+
+    done = run("audit", "verify", "--log-only")
+
+    assert "The log holds" in done.stdout
+    assert "Only the log was looked at" in done.stdout
+
+
+@pytest.mark.usefixtures("work")
 def test_verify_shows_the_cause_before_the_checkpoints_that_no_longer_fit(run, nadi):
     for _ in range(3):
         nadi.integrate()

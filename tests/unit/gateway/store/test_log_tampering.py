@@ -33,6 +33,7 @@ from tests.installation import Installation, installation, reopened
 #: More than what a new installation writes when it is made.
 FIRST = 20
 SIZE = 4 * FIRST
+LOG_ITSELF = {"audit_leaves", "audit_nodes", "audit_checkpoints", "checkpoint file", "witness"}
 EVENT_COLUMNS = ("id", "recorded_ms", "event", "action", "outcome", "body")
 
 
@@ -97,6 +98,17 @@ def tampering(folder: Path) -> Iterator[sqlite3.Connection]:
 
 
 def verified(folder: Path, *witnessed: str, has_file: bool = True) -> Verification:
+    """Verify the whole; looking at the log alone has to find the same of the log itself."""
+    whole, log_only = (
+        looked_at(folder, *witnessed, has_file=has_file, is_log_only=is_log_only)
+        for is_log_only in (False, True)
+    )
+    assert of_the_log(log_only) == of_the_log(whole)
+    assert {finding.table for finding in log_only.findings} <= LOG_ITSELF | {"audit_events"}
+    return whole
+
+
+def looked_at(folder: Path, *witnessed: str, has_file: bool, is_log_only: bool) -> Verification:
     with reopened(folder) as nadi, nadi.store.read() as uow:
         return verify(
             uow,
@@ -104,7 +116,14 @@ def verified(folder: Path, *witnessed: str, has_file: bool = True) -> Verificati
             outside=CheckpointFile(folder).notes() if has_file else [],
             witnessed=[OutsideNote("witness", str(n), note) for n, note in enumerate(witnessed)],
             progress=lambda *_: None,
+            is_log_only=is_log_only,
         )
+
+
+def of_the_log(report: Verification) -> set[tuple[str, str, str]]:
+    return {
+        (each.table, each.row, each.what) for each in report.findings if each.table in LOG_ITSELF
+    }
 
 
 def kinds(report: Verification) -> set[Kind]:

@@ -28,6 +28,15 @@ def service(postgresql_url: str, service_url: str) -> Iterator[sa.Engine]:
     engine.dispose()
 
 
+def test_the_tables_are_those_that_triggers_keep_append_only(postgresql_url: str) -> None:
+    engine = open_engine(postgresql_url)
+
+    with engine.connect() as connection:
+        query = "SELECT tgrelid::regclass::text FROM pg_trigger WHERE tgname ~ 'append_only'"
+        assert set(APPEND_ONLY) == set(connection.exec_driver_sql(query).scalars())
+    engine.dispose()
+
+
 @pytest.mark.parametrize("table", APPEND_ONLY)
 @pytest.mark.parametrize(
     "statement",
