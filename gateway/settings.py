@@ -85,6 +85,11 @@ class Settings(BaseSettings):
     retry_base_s: float = Field(1, description="First delay of a delivery's back-off.")
     retry_max_s: float = Field(300, description="Longest delay of a delivery's back-off.")
     retry_budget_s: float = Field(3 * 86400, description="Age at which a delivery is given up.")
+    revocation_wait_s: float = Field(
+        20,
+        ge=0,
+        description="How long a Consent waits for its 2xx while a result it stops is in flight.",
+    )
     checkpoint_every_s: float = Field(2, description="How often the audit log is integrated.")
 
     @property

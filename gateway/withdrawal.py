@@ -2,11 +2,14 @@
 
 1. Jobs that wait, and results that wait for the EHR, are cancelled here and now.
 2. What a worker holds is left to it: it asks for consent itself before it reads or sends.
+3. The change is acknowledged when no result that it stops is on its way to an EHR any more
+   (`settle_in_flight`): after the acknowledgement nothing arrives there.
 
 For whoever changes consent: a Consent that arrives, a person at the command line, a timer.
 """
 
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from adapters.site import Site
@@ -14,9 +17,17 @@ from gateway.core.audit import AgentKind, AuditAgent, Source, Step, consent_deci
 from gateway.core.clock import new_id
 from gateway.core.consent import ConsentDecision, ConsentRequest, decide
 from gateway.core.delivery import Delivery, DeliveryState
+from gateway.core.errors import TransientError
 from gateway.core.jobs import Advance, BusinessStatus, Job, JobState
 from gateway.store.deliveries import Settlement
-from gateway.store.unit_of_work import UnitOfWork
+from gateway.store.unit_of_work import Store, UnitOfWork
+
+_LOOK_EVERY_S = 0.02
+_ASK_AGAIN_S = 5
+_UNDERWAY = (
+    "The consent is on record and in force. A result that it stops is still on its way to an EHR "
+    "that does not answer: send the Consent again to learn when nothing more arrives there."
+)
 
 
 @dataclass(frozen=True)
@@ -104,3 +115,72 @@ def _record(uow: UnitOfWork, source: Source, change: Advance, decision: ConsentD
     )
     user = AuditAgent(job.model, job.model, AgentKind.USER)
     uow.audit(consent_decided(step, decision, stage="withdraw", user=user), cancelled)
+
+
+# --- what is in flight ----------------------------------------------------------------------
+
+
+class ResultUnderway(TransientError):
+    """The consent is on record and in force; a result that it stops is still on its way to an EHR.
+
+    What was sent can't be called back, and nothing further is sent. The same Consent, sent again,
+    is acknowledged when the EHR has answered or its time is over.
+    """
+
+
+def settle_in_flight(
+    store: Store,
+    site: Site,
+    source: Source,
+    patients: Mapping[str, str],
+    *,
+    within_s: float,
+) -> list[Advance]:
+    """Wait until nothing that consent no longer permits is on its way to an EHR.
+
+    To be called after the transaction of the change has been committed: whoever claims a result
+    later sees the change, and whoever claimed it before is seen here.
+
+    Args:
+        store: The database.
+        site: The site in force.
+        source: Who writes the audit events.
+        patients: Reference (`Patient/<id>`) by patient key, of those whose consent changed.
+        within_s: How long to wait for an EHR.
+
+    Returns:
+        What was cancelled after the wait.
+
+    Raises:
+        ResultUnderway: The EHR took longer than that.
+        StoreUnavailable: The database is away.
+    """
+    with store.read() as uow:
+        flying = _denied_in_flight(uow, site, patients)
+    if not flying:
+        return []
+    _wait_for(store, flying, within_s)
+    with store.write() as uow:
+        return withdraw(uow, site, source, patients)
+
+
+def _denied_in_flight(uow: UnitOfWork, site: Site, patients: Mapping[str, str]) -> list[Delivery]:
+    flying = uow.deliveries.in_flight(patients.keys())
+    if not flying:
+        return []
+    concerned = {each.patient_key: patients[each.patient_key] for each in flying}
+    denied = {each.job.id for each in _denied(uow, site, concerned)}
+    return [each for each in flying if each.job_id in denied]
+
+
+def _wait_for(store: Store, flying: Sequence[Delivery], within_s: float) -> None:
+    """Wait until these are in flight no more: settled, or their worker is dead and fenced off."""
+    until = time.monotonic() + within_s
+    while True:
+        with store.read() as uow:
+            leases = uow.deliveries.leases(flying)
+            if all(lease_ms < uow.now_ms for lease_ms in leases.values()):
+                return
+        if time.monotonic() > until:
+            raise ResultUnderway(_UNDERWAY, retry_after_s=_ASK_AGAIN_S)
+        time.sleep(_LOOK_EVERY_S)

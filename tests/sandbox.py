@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -16,8 +17,11 @@ TOKEN = "sandbox-token"  # noqa: S105
 class SandboxEhr:
     """The sandbox EHR on a real socket."""
 
-    def __init__(self, validate: Callable[[bytes], object] | None = None) -> None:
-        app = create_app(SandboxOptions(token=TOKEN, validate=validate))
+    def __init__(
+        self, validate: Callable[[bytes], object] | None = None, journal: Path | None = None
+    ) -> None:
+        self.journal = journal
+        app = create_app(SandboxOptions(token=TOKEN, validate=validate, journal=journal))
         config = uvicorn.Config(app, port=0, log_level="critical", ws="none")
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._server.run, daemon=True)

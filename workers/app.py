@@ -23,6 +23,7 @@ from gateway.store.jobs import rescue
 from gateway.store.unit_of_work import Store
 from workers import tasks
 from workers.ehrs import Ehrs
+from workers.last_look import WAITS_PER_LEASE
 from workers.ports import LoadedModel, Models, Ports
 from workers.rescue import put_back
 from workers.retiring import RetiredWatch
@@ -57,7 +58,7 @@ def ports() -> Ports:
         models=_models(settings, store) if INFER_QUEUE in _queues() else _NoModels(),
         ehrs=Ehrs(watch.current, timeout_s=settings.ehr_timeout_s),
         owner=settings.worker_name or f"{'+'.join(sorted(_queues()))}@{socket.gethostname()}",
-        lease_ms=int(settings.lease_s * 1000),
+        lease_ms=int(1000 * max(settings.lease_s, WAITS_PER_LEASE * settings.ehr_timeout_s)),
         backoff=Backoff(
             base_s=settings.retry_base_s,
             max_s=settings.retry_max_s,

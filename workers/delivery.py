@@ -2,7 +2,7 @@
 
 (6.1) claim what is due, as far as the circuit of each system lets it through
 (6.2) event current, model not retired, consent still stands: nothing is unsealed before
-(6.3) write, outside of any transaction
+(6.3) write, outside of any transaction; a last look at consent right before (`workers.last_look`)
 (6.4) delivery, job, circuit and AuditEvents: one transaction
 
 A delivery that was tried before may be in the EHR although nobody heard so: it is looked for
@@ -27,9 +27,10 @@ from gateway.store.models import Found
 from gateway.store.unit_of_work import UnitOfWork
 from workers import circuits, consents, standing
 from workers.cases import consent_record, step_of
+from workers.last_look import Denial, Held, LastLook, lease_ms
 from workers.persistence import until_written
 from workers.ports import Ports, Round, new_round, system_agent
-from workers.result_recipient import Fate, NotReached, NotTaken, Written
+from workers.result_recipient import NotReached, NotTaken, Withheld, Written
 
 log = telemetry.get_logger()
 
@@ -41,6 +42,7 @@ class _Parcel:
     Attributes:
         decision: The consent decision that let it pass, None when it was not asked.
         report: What is to be written, None when it must not or can't be.
+        asked: When consent was asked, where that was later than for its batch.
     """
 
     delivery: Delivery
@@ -48,6 +50,7 @@ class _Parcel:
     event: Event
     decision: ConsentDecision | None = None
     report: StoredReport | None = None
+    asked: Round | None = None
 
 
 @dataclass(frozen=True)
@@ -117,11 +120,13 @@ def _claim(delivery_ids: Sequence[str], ports: Ports) -> list[Delivery]:
     # On disk before anything is sent: the attempt is what tells that it may be there already.
     with ports.store.write() as uow:
         passing: list[str] = []
-        for system, ids in uow.deliveries.pending_by_system(delivery_ids).items():
-            passage = uow.deliveries.pass_through(system, lease_ms=ports.lease_ms)
+        waiting = uow.deliveries.pending_by_system(delivery_ids)
+        lease = lease_ms(ports, ports.site(), waiting.keys())
+        for system, ids in waiting.items():
+            passage = uow.deliveries.pass_through(system, lease_ms=lease)
             if passage is not Passage.NONE:
                 passing += ids[:1] if passage is Passage.ONE else ids
-        return uow.deliveries.claim(passing, ports.owner, lease_ms=ports.lease_ms)
+        return uow.deliveries.claim(passing, ports.owner, lease_ms=lease)
 
 
 # --- (6.2) ----------------------------------------------------------------------------------
@@ -203,19 +208,36 @@ def _stop(batch: _Batch, parcel: _Parcel, end: _End) -> None:
 def _send(batch: _Batch, system: str, parcels: Sequence[_Parcel]) -> None:
     reports = [parcel.report for parcel in parcels if parcel.report is not None]
     repeated = frozenset(p.delivery.identifier for p in parcels if p.delivery.attempt > 1)
+    look = LastLook(batch.ports, [Held(p.delivery, p.job, p.event) for p in parcels])
     try:
-        fates = batch.ports.ehrs.connection(system).recipient.write(reports, repeated=repeated)
+        recipient = batch.ports.ehrs.connection(system).recipient
+        fates = recipient.write(reports, repeated=repeated, gate=look)
     except Exception as error:  # whatever it is, the results wait for another try
         log.exception("write-back-error", system=system)
         # No such system, no credential: the integrator's turn. Anything else is not the system's.
-        fate = NotReached(type(error).__name__, is_of_system=isinstance(error, GatewayError))
-        fates = dict.fromkeys((report.identifier for report in reports), fate)
+        failure = NotReached(type(error).__name__, is_of_system=isinstance(error, GatewayError))
+        fates = dict.fromkeys((report.identifier for report in reports), failure)
     batch.round = replace(batch.round, now=batch.ports.clock())
     for parcel in parcels:
-        _account(batch, parcel, fates[parcel.delivery.identifier])
+        fate = fates[parcel.delivery.identifier]
+        if isinstance(fate, Withheld):
+            _withhold(batch, parcel, look.denied.get(parcel.delivery.identifier))
+        else:
+            _account(batch, parcel, fate)
 
 
-def _account(batch: _Batch, parcel: _Parcel, fate: Fate) -> None:
+def _withhold(batch: _Batch, parcel: _Parcel, denial: Denial | None) -> None:
+    """End what consent no longer permits; what could not be asked about waits."""
+    if denial is None:
+        unasked = NotReached(Withheld.__name__, is_of_system=False)
+        batch.outcomes.append(_unreached(batch, parcel, unasked))
+        return
+    stopped = replace(parcel, decision=denial.decision, report=None, asked=denial.asked)
+    reason = " ".join(denial.decision.reasons)
+    _stop(batch, stopped, _End("cancel", BusinessStatus.CONSENT_WITHDRAWN, reason))
+
+
+def _account(batch: _Batch, parcel: _Parcel, fate: Written | NotTaken | NotReached) -> None:
     """Work out what the fate of a result means for its delivery and its job."""
     system = parcel.delivery.system
     if isinstance(fate, NotReached) and fate.is_of_system:
@@ -318,7 +340,7 @@ def _advance(batch: _Batch, parcel: _Parcel, end: _End) -> Advance:
         state=_STATES[end.event],
         business_status=end.status,
         reason=end.reason,
-        decisions=(decision.as_json("deliver", batch.opened.now),) if decision else (),
+        decisions=(decision.as_json("deliver", _asked(batch, parcel).now),) if decision else (),
     )
 
 
@@ -326,7 +348,12 @@ def _consent(batch: _Batch, parcel: _Parcel) -> AuditRecord | None:
     if parcel.decision is None:
         return None
     user = system_agent(parcel.delivery.system, AgentKind.USER)
-    return consent_record(parcel.job, batch.opened, parcel.decision, "deliver", user)
+    asked = _asked(batch, parcel)
+    return consent_record(parcel.job, asked, parcel.decision, "deliver", user)
+
+
+def _asked(batch: _Batch, parcel: _Parcel) -> Round:
+    return parcel.asked or batch.opened
 
 
 def _sent(batch: _Batch, parcel: _Parcel, end: _End) -> AuditRecord | None:

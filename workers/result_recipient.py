@@ -10,14 +10,16 @@ An EHR without RiskAssessment gets the result as an Observation, one without Med
 (`workers.ehr_abilities`); the outcome says so.
 
 A report that may have been written before (an answer was lost, a worker died) is searched for
-first. `If-None-Exist` alone is not trusted: some EHRs ignore it, and some ignore a search
+first. Right before each request that carries results it is asked, through a `Gate`, which of them
+still may go: a batch takes its time, and a patient may withdraw her consent meanwhile.
+`If-None-Exist` alone is not trusted: some EHRs ignore it, and some ignore a search
 parameter they don't know, so what is found is compared before it is believed.
 
 Source: FHIR R4 RESTful API; docs/architecture.md (deliver).
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
@@ -114,7 +116,20 @@ class NotReached:
     is_of_system: bool = True
 
 
-Fate = Written | NotTaken | NotReached
+@dataclass(frozen=True)
+class Withheld:
+    """The gate did not let it go: nothing of this result was sent."""
+
+
+Fate = Written | NotTaken | NotReached | Withheld
+
+#: Gives the identifiers of those reports that may be sent now.
+Gate = Callable[[Sequence[StoredReport]], Collection[str]]
+
+
+def open_gate(reports: Sequence[StoredReport]) -> Collection[str]:
+    """Let everything go."""
+    return {report.identifier for report in reports}
 
 
 class ResultRecipient:
@@ -128,13 +143,18 @@ class ResultRecipient:
         self._abilities = EhrAbilities(ehr, monotonic=monotonic)
 
     def write(
-        self, reports: Sequence[StoredReport], *, repeated: frozenset[str]
+        self,
+        reports: Sequence[StoredReport],
+        *,
+        repeated: frozenset[str],
+        gate: Gate = open_gate,
     ) -> dict[str, Fate]:
         """Write reports; give the fate of each by its identifier.
 
         Args:
             reports: What is to be written.
             repeated: Identifiers that may be in the EHR already.
+            gate: Asked right before anything is sent.
         """
         fates: dict[str, Fate] = {}
         maybe = [report for report in reports if report.identifier in repeated]
@@ -142,7 +162,7 @@ class ResultRecipient:
             fates.update(self._search(chunk))
         rest = [self._abilities.fitted(r) for r in reports if r.identifier not in fates]
         for chunk in _chunks(rest):
-            fates.update(self._write(chunk))
+            fates.update(self._write(chunk, gate))
         return fates
 
     def _search(self, reports: Sequence[StoredReport]) -> dict[str, Fate]:
@@ -216,18 +236,18 @@ class ResultRecipient:
         tokens = ",".join(f"{RESULT_SYSTEM}|{value}" for value in values)
         return self._ehr.search(resource_type, [(parameter, tokens)], max_pages=2)
 
-    def _write(self, reports: Sequence[StoredReport]) -> dict[str, Fate]:
+    def _write(self, reports: Sequence[StoredReport], gate: Gate) -> dict[str, Fate]:
         if self._monotonic() < self._no_transactions_until:
-            return self._one_by_one(reports)
+            return self._one_by_one(reports, gate)
         try:
-            return self._as_transaction(reports)
+            return self._as_transaction(reports, gate)
         except TransientError as error:
             return dict.fromkeys((r.identifier for r in reports), _not_reached(error))
         except GatewayError as error:
-            return self._after_refusal(reports, error)
+            return self._after_refusal(reports, gate, error)
 
     def _after_refusal(
-        self, reports: Sequence[StoredReport], error: GatewayError
+        self, reports: Sequence[StoredReport], gate: Gate, error: GatewayError
     ) -> dict[str, Fate]:
         """Go one rung down the ladder."""
         self._forget_devices(reports)
@@ -235,15 +255,18 @@ class ResultRecipient:
         if len(reports) > 1 and not is_about_transactions:
             fates: dict[str, Fate] = {}
             for report in reports:
-                fates.update(self._write([report]))
+                fates.update(self._write([report], gate))
             return fates
-        fates = self._one_by_one(reports)
+        fates = self._one_by_one(reports, gate)
         if any(isinstance(fate, Written) for fate in fates.values()):
             self._no_transactions_until = self._monotonic() + REMEMBER_S
         return fates
 
-    def _as_transaction(self, reports: Sequence[StoredReport]) -> dict[str, Fate]:
+    def _as_transaction(self, reports: Sequence[StoredReport], gate: Gate) -> dict[str, Fate]:
         self._look_for_devices(reports)
+        reports, withheld = _passing(reports, gate)
+        if not reports:
+            return withheld
         made = transaction(reports, dict(self._devices))  # other threads learn places too
         outcomes = self._ehr.transaction(made.body)
         if len(outcomes) != made.size:
@@ -251,15 +274,15 @@ class ResultRecipient:
         for digest, outcome in zip(made.devices, outcomes, strict=False):
             if outcome.is_success:
                 self._remember_device(digest, outcome.reference)
-        return {
+        return withheld | {
             report.identifier: _fate_of(outcomes[position], report)
             for report, position in zip(reports, made.results, strict=True)
         }
 
-    def _one_by_one(self, reports: Sequence[StoredReport]) -> dict[str, Fate]:
+    def _one_by_one(self, reports: Sequence[StoredReport], gate: Gate) -> dict[str, Fate]:
         fates: dict[str, Fate] = {}
         for report in reports:
-            fate = self._alone(report)
+            fate = self._alone(report, gate)
             fates[report.identifier] = fate
             if isinstance(fate, NotReached) and fate.is_of_system:
                 # No use in knocking for each of the others: they share its fate.
@@ -267,9 +290,11 @@ class ResultRecipient:
                 return fates | dict.fromkeys(rest, fate)
         return fates
 
-    def _alone(self, report: StoredReport) -> Fate:
+    def _alone(self, report: StoredReport, gate: Gate) -> Fate:
         try:
             placed = with_device(report.opened(), self._device(report))
+            if report.identifier not in gate([report]):
+                return Withheld()
             written = self._write_result(placed, report)
         except TransientError as error:
             return _not_reached(error)
@@ -277,17 +302,17 @@ class ResultRecipient:
             return self._search([report]).get(report.identifier, _unclear())
         except EhrRefused as error:
             self._forget_devices([report])
-            return self._without_its_type(report, error)
+            return self._without_its_type(report, gate, error)
         except GatewayError as error:
             return NotReached(type(error).__name__, is_of_system=False)
         return self._with_the_rest(report, placed, written)
 
-    def _without_its_type(self, report: StoredReport, error: EhrRefused) -> Fate:
+    def _without_its_type(self, report: StoredReport, gate: Gate, error: EhrRefused) -> Fate:
         """Write the other form where the EHR turns out not to have the first one's type."""
         if report.instead is None or error.status not in _NO_SUCH_TYPE:
             return _refused(error)
         self._abilities.refused(report.resource_type)
-        return self._alone(report.as_observation())
+        return self._alone(report.as_observation(), gate)
 
     def _with_the_rest(self, report: StoredReport, placed: Report, written: Written) -> Fate:
         if written.location is None:  # the EHR did not say where: look for it
@@ -395,6 +420,15 @@ class ResultRecipient:
         if reference is None:
             raise EhrAnswerUnreadable
         return reference
+
+
+def _passing(
+    reports: Sequence[StoredReport], gate: Gate
+) -> tuple[list[StoredReport], dict[str, Fate]]:
+    """Give what the gate lets go, and the fate of what it does not."""
+    passing = gate(reports)
+    withheld = (each.identifier for each in reports if each.identifier not in passing)
+    return [r for r in reports if r.identifier in passing], dict.fromkeys(withheld, Withheld())
 
 
 def _fate_of(outcome: WriteOutcome, report: StoredReport) -> Fate:

@@ -1,7 +1,7 @@
 """One transaction's worth of arrivals: stored, admitted, audited; the steps are in `intake`."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from adapters.site import Site
 from gateway.api.arrivals import Posting
@@ -27,11 +27,16 @@ _UNVERSIONED = VersionMark(None, None)
 
 @dataclass(frozen=True)
 class Receipt:
-    """What became of one resource: the event that holds it, or why there is none."""
+    """What became of one resource: the event that holds it, or why there is none.
+
+    Attributes:
+        consents_of: Reference by patient key of the patient, where it is a Consent of one.
+    """
 
     event: ReceivedEvent | None
     jobs: tuple[JobLine, ...] = ()
     issues: tuple[Issue, ...] = ()
+    consents_of: Mapping[str, str] = field(default_factory=dict)
 
 
 class Batch:
@@ -73,8 +78,7 @@ class Batch:
         with step("admit", len(fresh)):
             self._admit([a for a in fresh if self._is_current(a)])
             # (2.7) consents that arrived may stop what is open
-            changed = [a for a in (*fresh, *returned) if a.facts.resource_type == "Consent"]
-            self._withdraw(changed)
+            self._withdraw(_consents_of([*fresh, *returned]))
         return [tuple(self._receipts(posting, found)) for posting, found in gathered]
 
     # -- (1) receive -------------------------------------------------------------------------
@@ -223,11 +227,8 @@ class Batch:
             self._jobs.setdefault(arrival.id, []).append(line)
             self.has_ready |= job.state is JobState.READY
 
-    def _withdraw(self, arrivals: Sequence[Arrival]) -> None:
+    def _withdraw(self, patients: Mapping[str, str]) -> None:
         """Stop what the consents that arrived no longer permit."""
-        patients = {
-            a.patient_key: a.facts.patient for a in arrivals if a.patient_key and a.facts.patient
-        }
         for change in withdraw(self._uow, self._site, self._witness.source, patients):
             job = change.job
             self.tally.changed(job.route, change.state, change.business_status)
@@ -255,7 +256,8 @@ class Batch:
                 self._is_current(arrival),
                 known.received_ms if known else self._uow.now_ms,
             )
-            yield Receipt(event, tuple(self._jobs.get(event_id, ())))
+            jobs = tuple(self._jobs.get(event_id, ()))
+            yield Receipt(event, jobs, consents_of=_consents_of([arrival]))
 
     def _recall_jobs(self, arrivals: Sequence[Arrival | None]) -> None:
         """Fetch the jobs of events that were here before, for the answer to their repeat."""
@@ -273,6 +275,15 @@ def version_mark(arrival: Arrival) -> VersionMark:
     """Give the version of an arrival in the form versions are compared in."""
     updated = arrival.facts.last_updated
     return VersionMark(arrival.facts.version_id, to_ms(updated) if updated else None)
+
+
+def _consents_of(arrivals: Sequence[Arrival]) -> Mapping[str, str]:
+    """Give the patients whose Consents are among these: references by patient key."""
+    return {
+        each.patient_key: each.facts.patient
+        for each in arrivals
+        if each.facts.resource_type == "Consent" and each.patient_key and each.facts.patient
+    }
 
 
 def _resource(arrival: Arrival) -> str:

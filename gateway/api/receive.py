@@ -4,6 +4,9 @@
 * `POST /fhir` takes a Bundle of any type and answers 200 with a Task (or OperationOutcome) per
   entry; a transaction, document or message with one bad entry is refused whole;
 * the same resource version, or the same bytes, gives the same Task;
+* a Consent is answered when no result that it stops is on its way to an EHR any more
+  (`gateway.withdrawal`); where one still is after a while, 503 says so, and the Consent is to be
+  sent again;
 * what is refused is put on record and counted, without anything of its content.
 
 Source: FHIR R4 http.html#create, #update, #transaction.
@@ -21,7 +24,9 @@ from gateway.api.body import check_headers, read_body
 from gateway.api.edge import Call, Edge, Endpoint
 from gateway.api.entries import is_whole, with_refusals
 from gateway.api.outcome import STATUS_OF_CONTENT, fhir_response, operation_outcome
+from gateway.api.tally import Tally
 from gateway.api.wake import Wake
+from gateway.core.audit import Source
 from gateway.core.errors import ContentError, Forbidden, InvalidResource, Issue, NotFound
 from gateway.core.fhir import (
     ParsedBundle,
@@ -36,6 +41,7 @@ from gateway.core.task import event_task
 from gateway.settings import Settings
 from gateway.store.group_commit import GroupCommit
 from gateway.telemetry import count_received
+from gateway.withdrawal import settle_in_flight
 
 # Beyond this size reading a body takes long enough to hold up the other callers.
 _LARGE_BYTES = 64 * 1024
@@ -133,7 +139,25 @@ class Receiver:
         return fhir_response(_bundle_response(bundle, receipts))
 
     async def _receive(self, posting: Posting) -> tuple[Receipt, ...]:
-        return await self._wake.answer(self._intake.submit(posting))
+        receipts = await self._wake.answer(self._intake.submit(posting))
+        patients = {key: ref for each in receipts for key, ref in each.consents_of.items()}
+        if patients:
+            await run_in_threadpool(self._settle_in_flight, patients)
+        return receipts
+
+    def _settle_in_flight(self, patients: Mapping[str, str]) -> None:
+        """Wait until nothing that these patients no longer permit is on its way to an EHR.
+
+        Raises:
+            ResultUnderway: Something is, and its EHR does not answer.
+        """
+        site, within_s = self._edge.site(), self._settings.revocation_wait_s
+        source = Source(site.name or "unconfigured", "api")
+        changes = settle_in_flight(self._edge.store, site, source, patients, within_s=within_s)
+        tally = Tally()
+        for change in changes:
+            tally.changed(change.job.route, change.state, change.business_status)
+        tally.publish()
 
 
 def _posting(

@@ -117,7 +117,7 @@ def show(
 @explained
 def retry(ids: Ids, data_dir: DataDir = None, as_json: AsJson = False) -> None:
     """Let failed jobs run again, and results that could not be written be written."""
-    _report(_each(ids, data_dir, _retry), "is tried again", as_json=as_json)
+    _report(_each(ids, data_dir, put_back), "is tried again", as_json=as_json)
 
 
 @app.command()
@@ -157,7 +157,7 @@ def _report(why: dict[str, str | None], done: str, *, as_json: bool) -> None:
         raise typer.Exit(EXIT_NOT_SO)
 
 
-def _retry(uow: UnitOfWork, job_id: str, source: audit.Source) -> None:
+def put_back(uow: UnitOfWork, job_id: str, source: audit.Source) -> None:
     """Put a failed job back: to the workers, or, when its result exists, to its delivery."""
     job = _existing(uow, job_id)
     if job.state is not JobState.FAILED:

@@ -64,6 +64,23 @@ _HELD = (
     .order_by(deliveries.c.id)
     .with_for_update()
 )
+_LEASES = sa.select(deliveries.c.id, deliveries.c.attempt, deliveries.c.lease_until_ms).where(
+    deliveries.c.id.in_(_IDS), deliveries.c.state == DeliveryState.IN_FLIGHT
+)
+_RENEW = (
+    sa.update(deliveries)
+    .where(
+        deliveries.c.id == sa.bindparam("held_id"),
+        deliveries.c.state == DeliveryState.IN_FLIGHT,
+        deliveries.c.attempt == sa.bindparam("held_attempt"),
+    )
+    .values(lease_until_ms=sa.bindparam("until"))
+)
+_IN_FLIGHT = sa.select(*_COLUMNS).where(
+    _IS_OPEN,
+    deliveries.c.state == DeliveryState.IN_FLIGHT,
+    deliveries.c.patient_key.in_(sa.bindparam("patients", expanding=True)),
+)
 _SETTLE = (
     sa.update(deliveries)
     .where(
@@ -189,6 +206,26 @@ class Deliveries:
         rows = self._uow.connection.execute(_HELD, {"ids": [each.id for each in held]})
         now = {row.id: (row.state, row.attempt) for row in rows}
         return [each for each in held if now.get(each.id) == (each.state, each.attempt)]
+
+    def leases(self, held: Collection[Delivery]) -> dict[str, int]:
+        """Give when the lease of each of these ends, of those in flight under the same attempt."""
+        rows = self._uow.connection.execute(_LEASES, {"ids": [each.id for each in held]})
+        now = {row.id: row for row in rows}
+        return {
+            each.id: now[each.id].lease_until_ms
+            for each in held
+            if each.id in now and now[each.id].attempt == each.attempt
+        }
+
+    def renew(self, held: Collection[Delivery], *, lease_ms: int) -> None:
+        """Hold deliveries for longer, as far as they are still held under the same attempt."""
+        until = self._uow.now_ms + lease_ms
+        rows = [{"held_id": d.id, "held_attempt": d.attempt, "until": until} for d in held]
+        self._uow.connection.execute(_RENEW, rows)
+
+    def in_flight(self, patients: Collection[str]) -> list[Delivery]:
+        """Give the results of these patients that a worker may be sending now."""
+        return self._all(_IN_FLIGHT, patients=list(patients)) if patients else []
 
     def settle(self, changes: Sequence[Settlement]) -> int:
         """Write what became of deliveries and give up their leases.
