@@ -17,6 +17,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -178,7 +179,15 @@ class Relay:
             except TransientError as error:
                 log.warning("relay-waits", error=type(error).__name__)
                 stopped.wait(_LONGEST_WAIT_S)
+        self._finish()
         self._ports.lead.release()
+
+    def _finish(self) -> None:
+        """Leave no AuditEvent behind that no checkpoint covers, the one of this stop included."""
+        record_stop(self._ports.store, self._ports.source)
+        if self._ports.lead.acquire():
+            with suppress(TransientError):
+                self._integrate()
 
     def turn(self) -> None:
         """Wait for the bell once and do what there is to do.
@@ -318,7 +327,9 @@ class Relay:
         return self._has_continued
 
 
-def build(settings: Settings, opened: Installation, offer: Callable[[], None]) -> Relay:
+def build(
+    settings: Settings, opened: Installation, source: Source, offer: Callable[[], None]
+) -> Relay:
     """Put the relay process together."""
     keys, store = opened.keys, opened.store
     size = settings.batch_size
@@ -329,7 +340,7 @@ def build(settings: Settings, opened: Installation, offer: Callable[[], None]) -
             lead=leadership(store.engine),
             infer=Line(queue.ring_infer, settings.infer_threads, size),
             deliver=Line(queue.ring_deliver, settings.deliver_threads, size),
-            source=Source("site", settings.worker_name or PROCESS),
+            source=source,
             signing=keys.signing,
             origin=keys.origin,
             settings=settings,
@@ -351,13 +362,12 @@ def main() -> None:
     with opened.store.write() as uow:
         record_start(uow, source, MASTER, SIGNING)
     publisher = WitnessPublisher(opened.store, site, opened.keys.origin)
-    relay = build(settings, opened, publisher.offer)
+    relay = build(settings, opened, source, publisher.offer)
     heap.settle()
     publishing = threading.Thread(target=publisher.run, args=(stopped,), daemon=True)
     publishing.start()
     log.info("relay-ready")
     relay.run(stopped)
-    record_stop(opened.store, source)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,8 @@ from gateway.settings import Settings, environment_with
 from gateway.supervisor import Child
 
 # Phases of a stop: nothing comes in, what runs is finished, then its surroundings end.
-_CALLERS, _DOOR, _WORK, _SURROUNDINGS = range(4)
+# The relay ends after the others, so that what they record last gets its place in the log.
+_CALLERS, _DOOR, _WORK, _RECORD, _SURROUNDINGS = range(5)
 
 
 class BrokerMissing(ConfigurationError):
@@ -31,7 +32,7 @@ def children(settings: Settings, *, sandbox: bool) -> list[Child]:
     return [
         *made,
         _python(settings, "api", ("gateway.app",), stop_phase=_DOOR),
-        _python(settings, "relay", ("workers.relay",), stop_phase=_WORK),
+        _python(settings, "relay", ("workers.relay",), stop_phase=_RECORD),
         _worker(settings, "infer", settings.infer_threads),
         _worker(settings, "deliver", settings.deliver_threads),
     ]
