@@ -39,6 +39,7 @@ from adapters.site_yaml import SiteInvalid, read_yaml
 from adapters.witness.entries import WitnessEntry
 from gateway.core.consent.abdm import AbdmPolicy
 from gateway.core.errors import ConfigurationError
+from gateway.core.retention import Retention
 from gateway.core.routing import Route, leading_type
 from gateway.core.working_hours import WorkingHours
 from gateway.settings import environment
@@ -141,6 +142,7 @@ class Site:
         notices: Version of each notice in force to its languages.
         consent_signers: Whose consent documents may be imported, name to public key.
         abdm: How ABDM artefacts are taken; None where they are not.
+        retention: How long what is held is kept.
     """
 
     name: str = ""
@@ -155,6 +157,7 @@ class Site:
     notices: Mapping[str, frozenset[str]] = field(default_factory=dict)
     consent_signers: Mapping[str, str] = field(default_factory=dict)
     abdm: AbdmEntry | None = None
+    retention: Retention = field(default_factory=Retention)
 
     @cached_property
     def abdm_policy(self) -> AbdmPolicy | None:
@@ -320,6 +323,7 @@ def _site(file: SiteFile, rows: list[LocalCode], version: int) -> Site:
         notices=languages(file.notices),
         consent_signers=file.consent_signers,
         abdm=file.abdm,
+        retention=file.retention.retention() if file.retention else Retention(),
     )
 
 

@@ -21,6 +21,7 @@ from pydantic import (
 
 from adapters.site_consent import AbdmEntry, ConsentSigners, Notices
 from adapters.site_hours import HoursEntry
+from adapters.site_retention import RetentionEntry
 from adapters.witness.entries import VerifierKey, WitnessEntry
 from gateway.core.model_register import BUILT_IN
 from models.signature import KeyUnusable, public_key
@@ -255,6 +256,11 @@ class SiteFile(_Part):
         [], description="Logs whose checkpoints this gateway keeps: lines of their keys/audit.pub."
     )
     hours: HoursEntry | None = Field(None, description="When the hospital works.")
+    retention: RetentionEntry | None = Field(
+        None,
+        description="How long what is held is kept; absent: nothing is removed when its time is "
+        "over.",
+    )
 
 
 def site_schema() -> dict[str, Any]:

@@ -34,6 +34,7 @@ from gateway.core.audit import Source
 from gateway.core.errors import NotFound
 from gateway.core.principal import Permission
 from gateway.core.r4_schema import prepare_for
+from gateway.erasure_watch import ErasureWatch
 from gateway.queue import bell, is_broker_up
 from gateway.settings import Settings, get_settings
 from gateway.store.group_commit import GroupCommit
@@ -84,7 +85,8 @@ def build(settings: Settings) -> FastAPI:
         source = Source(watch.current().name or "unconfigured", PROCESS)
         with store.write() as uow:
             record_start(uow, source, MASTER)
-        yield
+        with ErasureWatch(store):
+            yield
         committer.close()
         edge.close()
         record_stop(store, source)

@@ -16,6 +16,7 @@ from gateway import heap, telemetry
 from gateway.core.audit import Source
 from gateway.core.delivery import Backoff
 from gateway.core.errors import NotFound
+from gateway.erasure_watch import ErasureWatch
 from gateway.queue import DELIVER_QUEUE, INFER_QUEUE, celery
 from gateway.settings import Settings, get_settings
 from gateway.store.installation import MASTER, open_installation, record_start, record_stop
@@ -73,6 +74,11 @@ def _retired_watch() -> RetiredWatch:
     return RetiredWatch(ports().store, ports().models)
 
 
+@lru_cache(maxsize=1)
+def _erasure_watch() -> ErasureWatch:
+    return ErasureWatch(ports().store)
+
+
 def _queues() -> set[str]:
     return set(celery.amqp.queues.consume_from)
 
@@ -114,12 +120,14 @@ def _source(mine: Ports) -> Source:
 
 def _settle(**_: object) -> None:
     heap.settle()
+    _erasure_watch().start()
     if INFER_QUEUE in _queues():
         _retired_watch().start()
 
 
 def _close(**_: object) -> None:
     _retired_watch().stop()
+    _erasure_watch().stop()
     record_stop(ports().store, _source(ports()))
     ports().store.close()
 

@@ -18,7 +18,7 @@ from gateway.core import audit
 from gateway.core.audit import AgentKind, AuditRecord, JobEvent
 from gateway.core.consent import ConsentDecision, ConsentRecord
 from gateway.core.delivery import Delivery, DeliveryState, Passage
-from gateway.core.errors import GatewayError
+from gateway.core.errors import Erased, GatewayError
 from gateway.core.jobs import Advance, BusinessStatus, Job, JobState
 from gateway.core.write_back import AS_OBSERVATION, StoredReport
 from gateway.store.deliveries import Settlement
@@ -185,10 +185,17 @@ def _open_one(uow: UnitOfWork, batch: _Batch, parcel: _Parcel, known: _Known) ->
             _stop(batch, withdrawn, _End("cancel", BusinessStatus.CONSENT_WITHDRAWN, reason))
             return None
         report = StoredReport.read(uow.deliveries.body(delivery))
-    except GatewayError as error:  # sealed values that don't open: nothing will mend them
-        _stop(batch, parcel, _End("fail", BusinessStatus.DELIVERY_FAILED, error.message))
+    except GatewayError as error:
+        _stop(batch, parcel, _unopened(error))
         return None
     return _Parcel(delivery, job, parcel.event, decision, report)
+
+
+def _unopened(error: GatewayError) -> _End:
+    """Say how a delivery ends whose sealed values don't open: nothing will mend them."""
+    if isinstance(error, Erased):
+        return _End("cancel", BusinessStatus.ERASED, error.message)
+    return _End("fail", BusinessStatus.DELIVERY_FAILED, error.message)
 
 
 def _stop(batch: _Batch, parcel: _Parcel, end: _End) -> None:

@@ -28,6 +28,7 @@ from workers.cases import MOST_ATTEMPTS, Case, Ending, Json, denied, ended, fail
 from workers.documents import kind_of
 from workers.ports import LoadedModel, Ports, Round, new_round
 from workers.readings import LocalCodes
+from workers.standing import Verdict
 
 log = telemetry.get_logger()
 
@@ -138,11 +139,9 @@ class _Opening:
         if route is None:
             self._end(job, "cancel", BusinessStatus.STOPPED, "Its route was removed.")
             return None
-        if not event.is_current:
-            reason = "A newer version of the resource arrived."
-            self._end(job, "supersede", BusinessStatus.SUPERSEDED, reason)
-            return None
-        verdict = standing.not_in_service(job, self._standings.get(job.model_digest))
+        verdict = _not_there(event) or standing.not_in_service(
+            job, self._standings.get(job.model_digest)
+        )
         if verdict is not None:
             self._end(job, verdict.event, verdict.status, verdict.reason)
             return None
@@ -204,6 +203,16 @@ class _Opening:
 
     def _end(self, job: Job, event: JobEvent, status: BusinessStatus, reason: str) -> None:
         self._batch.endings.append(ended(job, self._batch.round, event, status, reason))
+
+
+def _not_there(event: Event) -> Verdict | None:
+    """Say why an event is not to be used; None when it is there and the newest of its resource."""
+    if event.is_erased:
+        return Verdict("cancel", BusinessStatus.ERASED, "What was received was erased.")
+    if not event.is_current:
+        reason = "A newer version of the resource arrived."
+        return Verdict("supersede", BusinessStatus.SUPERSEDED, reason)
+    return None
 
 
 def _wanted(manifest: Manifest, local_codes: LocalCodes) -> frozenset[str]:

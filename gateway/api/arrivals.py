@@ -69,7 +69,7 @@ class Posting:
 
 def gather(
     postings: Sequence[Posting], sealer: Sealer, site: Site
-) -> list[tuple[Posting, list[Arrival | None]]]:
+) -> list[tuple[Posting, Sequence[Arrival | None]]]:
     """Give one arrival per resource; None for what is refused, which its posting explains."""
     # Once per batch: the address is put together from the environment each time it is asked for.
     bases = {system: base_url_of(site, system) for system in {each.system for each in postings}}
@@ -80,7 +80,7 @@ def gather(
 
 def _without_lost(
     posting: Posting, arrivals: list[Arrival | None]
-) -> tuple[Posting, list[Arrival | None]]:
+) -> tuple[Posting, Sequence[Arrival | None]]:
     """Refuse the consents that no patient could be found for."""
     lost: dict[int, Issue] = {}
     for index, arrival in enumerate(arrivals):
@@ -88,17 +88,30 @@ def _without_lost(
         issue = arrival and lost_consent(arrival.facts, at)
         if issue:
             lost[index] = issue
-    if not lost:
+    return refused(posting, arrivals, lost)
+
+
+def refused(
+    posting: Posting, arrivals: Sequence[Arrival | None], issues: Mapping[int, Issue]
+) -> tuple[Posting, Sequence[Arrival | None]]:
+    """Refuse some resources of a posting: these alone, or all of a Bundle that is one whole.
+
+    Args:
+        posting: The request.
+        arrivals: Of it, in order.
+        issues: Why, by place.
+    """
+    if not issues:
         return posting, arrivals
     bundle = posting.bundle
     if bundle is None or is_whole(bundle):
-        refusal = tuple(lost.values())
+        refusal = tuple(issues.values())
         return replace(posting, resource=None, bundle=None, refusal=refusal), [None]
     entries = tuple(
-        replace(entry, resource=None, issues=(lost[index],)) if index in lost else entry
+        replace(entry, resource=None, issues=(issues[index],)) if index in issues else entry
         for index, entry in enumerate(bundle.entries)
     )
-    kept = [None if index in lost else arrival for index, arrival in enumerate(arrivals)]
+    kept = [None if index in issues else arrival for index, arrival in enumerate(arrivals)]
     return replace(posting, bundle=replace(bundle, entries=entries)), kept
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 
 from adapters.site import Site
 from gateway.api.arrivals import Posting
+from gateway.api.erased import without_erased
 from gateway.api.owners import with_owners
 from gateway.api.tally import Tally
 from gateway.api.witness import Witness
@@ -64,6 +65,8 @@ class Batch:
             (posting, with_owners(self._uow, posting, found, self._site))
             for posting, found in gathered
         ]
+        rule = self._site.retention.after_erasure
+        gathered = without_erased(self._uow, gathered, rule, self._witness.source)
         arrivals = [a for _, found in gathered for a in found if a is not None]
         # (1.2) repeats
         self._recall(arrivals)

@@ -23,6 +23,7 @@ STATUS = {
     "suppressed": 403,
     "not-found": 404,
     "conflict": 409,
+    "deleted": 410,
     "too-long": 413,
     "not-supported": 415,
     "code-invalid": 422,

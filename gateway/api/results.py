@@ -15,7 +15,7 @@ from gateway.api.edge import Call, Edge
 from gateway.api.outcome import fhir_response
 from gateway.api.paging import count_of, insist_on_known, next_link, next_of, searchset
 from gateway.core.delivery import Delivery
-from gateway.core.errors import ContentError
+from gateway.core.errors import ContentError, Erased
 from gateway.core.findings import Report
 from gateway.core.write_back import AS_OBSERVATION
 from gateway.store.jobs import JobFilter
@@ -51,6 +51,8 @@ class Results:
         """
         wanted = JobFilter(patient_key=patient_key, before_id=before, limit=count)
         with self._edge.store.read() as uow:
+            if uow.erasures.closed([patient_key]):
+                raise Erased
             jobs = uow.jobs.find(wanted)
             known = uow.deliveries.of_jobs([job.id for job in jobs])
             deliveries = [known[job.id] for job in jobs if job.id in known]
@@ -62,6 +64,8 @@ class Results:
 def _written(uow: UnitOfWork, deliveries: Sequence[Delivery]) -> Iterator[dict[str, Any]]:
     """Give each result in the form in which its EHR has it or is to have it."""
     for delivery in deliveries:
+        if not delivery.body:
+            continue  # erased, or its retention is over: its job is still told by /fhir/Task
         report = Report.from_json(uow.deliveries.body(delivery))
         is_changed = AS_OBSERVATION in delivery.last_answer
         yield report.observation if is_changed else report.result

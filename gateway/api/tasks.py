@@ -80,6 +80,8 @@ def _may_see(caller: Principal, event: Event) -> bool:
 
 
 def _found(event: Event, jobs: list[Job]) -> _Found:
-    received = ReceivedEvent(event.id, event.resource_type, event.is_current, event.received_ms)
+    received = ReceivedEvent(
+        event.id, event.resource_type, event.is_current, event.received_ms, event.is_erased
+    )
     lines = [JobLine(job.id, job.route, job.state, job.business_status) for job in jobs]
     return _Found(event_task(received, lines), event.patient_key)

@@ -21,6 +21,7 @@ NOUNS = {
     "route": "Explain what a route makes of a real resource.",
     "jobs": "Look after jobs and their deliveries.",
     "models": "The installed models.",
+    "patient": "What is held of a patient: erase it, keep it for the law.",
     "consent": "Record, import and list consents; explain decisions.",
     "audit": "Read the audit log, and verify that nothing was changed.",
     "access": "Credentials of those who may call.",

@@ -189,6 +189,10 @@ ACTIVITIES = {
     "consent-revoke": _activity("D", _ACTIVITY),
     "break-glass": _activity("E", _ALERT, coding(DCM, "110127", "Emergency Override Started")),
     "export": _activity("R", coding(DCM, "110106", "Export")),
+    "erase": _activity("D", _ACTIVITY),
+    "expire": _activity("D", _ACTIVITY),
+    "hold": _activity("U", _ACTIVITY),
+    "reopen": _activity("U", _ACTIVITY),
     "verify": _activity("E", _ACTIVITY),
     "note": _activity("E", _ACTIVITY),
 }

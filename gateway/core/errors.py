@@ -154,6 +154,18 @@ class Unsealable(ProcessingError):
     issue_type = "security"
 
 
+class Erased(Unsealable):
+    """What was held of this was erased: its key was destroyed, or its time of retention is over."""
+
+    issue_type = "deleted"
+
+
+class OnHold(ProcessingError):
+    """A legal hold keeps what is held of this patient; lift it first."""
+
+    issue_type = "business-rule"
+
+
 class Busy(TransientError):
     """The gateway is overloaded; try again a little later."""
 

@@ -74,6 +74,7 @@ class BusinessStatus(StrEnum):
     INFERENCE_FAILED = "inference-failed"
     DELIVERY_FAILED = "delivery-failed"
     STOPPED = "stopped-by-operator"
+    ERASED = "erased"
 
 
 # requested and ready wait, in-progress is held by a worker or waits for the EHR. A failed job

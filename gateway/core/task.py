@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gateway.core.clock import from_ms
-from gateway.core.jobs import Job, JobState
+from gateway.core.jobs import BusinessStatus, Job, JobState
 
 STATUS_SYSTEM = "https://nadi.health/fhir/CodeSystem/business-status"
 EVENT_SYSTEM = "https://nadi.health/fhir/sid/event"
@@ -37,6 +37,7 @@ class ReceivedEvent:
     resource_type: str
     is_current: bool
     received_ms: int
+    is_erased: bool = False
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,8 @@ def event_task(event: ReceivedEvent, jobs: Sequence[JobLine]) -> dict[str, objec
         },
         "authoredOn": from_ms(event.received_ms).isoformat(timespec="milliseconds"),
     }
+    if event.is_erased:
+        task["statusReason"] = {"text": "What was received was erased; its record stays."}
     if jobs:
         task["output"] = [_output(job) for job in jobs]
     return task
@@ -111,6 +114,8 @@ def describe_decision(decision: dict[str, object]) -> str:
 
 def _whole(event: ReceivedEvent, jobs: Sequence[JobLine]) -> tuple[str, str]:
     if not jobs:
+        if event.is_erased:
+            return JobState.CANCELLED.value, BusinessStatus.ERASED.value
         if event.is_current:
             # A consent is not there to be run: on record, it is asked from now on.
             is_consent = event.resource_type == "Consent"

@@ -68,6 +68,11 @@ class ConsentCache:
         """Give a consent read before."""
         return self._records.get(key)
 
+    def clear(self) -> None:
+        """Forget all of them."""
+        with self._lock:
+            self._records = {}
+
     def put(self, key: str, record: ConsentRecord) -> None:
         """Remember a consent; the oldest make room."""
         with self._lock:
@@ -96,8 +101,12 @@ class Consents:
         records = self._received([event_id for event_id, _ in found])
         for event_id, patient_key in found:
             by_patient[patient_key].append(records[event_id])
-        for consent in self._uow.consent_acts.of(by_patient):
-            if consent.patient_key in by_patient:
+        acts = [each for each in self._uow.consent_acts.of(by_patient) if each.patient_key]
+        begun_ms = self._uow.erasures.begun_ms({str(each.patient_key) for each in acts})
+        for consent in acts:
+            # What was recorded before a patient was erased is of no effect when she comes again.
+            is_hers = consent.recorded_ms > begun_ms.get(str(consent.patient_key), -1)
+            if consent.patient_key in by_patient and is_hers:
                 by_patient[consent.patient_key].append(self.record_of(consent, policy))
         return by_patient
 

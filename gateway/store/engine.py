@@ -54,6 +54,8 @@ def _prepare_sqlite(connection: Any, _record: object) -> None:  # noqa: ANN401 -
         "synchronous=FULL",
         "cache_size=-16384",
         "temp_store=MEMORY",
+        # What is deleted is overwritten: an erased patient's key, above all.
+        "secure_delete=ON",
     ):
         connection.execute(f"PRAGMA {pragma}")
 

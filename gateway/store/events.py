@@ -50,6 +50,11 @@ class Event:
     payload: bytes
     received_ms: int
 
+    @property
+    def is_erased(self) -> bool:
+        """Whether its content was removed; the row stays, for the log to be verified."""
+        return not self.payload
+
 
 @dataclass(frozen=True)
 class KnownEvent:
@@ -269,6 +274,8 @@ class Events:
         values = {"patients": list(found), "types": list(resource_types), "since": since_ms}
         for row in self._uow.connection.execute(_RECORDS, values):
             event = _event(row)
+            if event.is_erased:
+                continue
             if wanted is None or not event.codes or not wanted.isdisjoint(event.codes):
                 found[str(event.patient_key)].append(event)
         return found
@@ -277,6 +284,7 @@ class Events:
         """Open the payload: the bytes as received.
 
         Raises:
+            Erased: It was removed.
             Unsealable: The row was changed or the patient's key is gone.
         """
         place = Place("events", "payload", event.id)
@@ -315,9 +323,18 @@ class Events:
         ).one_or_none()
         if row is None:
             raise NotFound("No such Bundle was received.")
+        return self.skeleton(submission_id, row.skeleton)
+
+    def skeleton(self, submission_id: str, sealed: bytes) -> list[bytes | str]:
+        """Open what surrounds the resources of a Bundle: bytes, and ids of events between them.
+
+        Raises:
+            Erased: It was removed.
+            Unsealable: It was changed or its key is gone.
+        """
         place = Place("submissions", "skeleton", submission_id)
-        skeleton = self._uow.patient_keys.unseal(None, place, row.skeleton)
-        parts: list[bytes | str] = msgspec.msgpack.decode(skeleton)
+        opened = self._uow.patient_keys.unseal(None, place, sealed)
+        parts: list[bytes | str] = msgspec.msgpack.decode(opened)
         return parts
 
     def ids_of_entries(self, submission_id: str) -> dict[str, str]:

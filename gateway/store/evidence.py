@@ -4,6 +4,7 @@ Each AuditEvent is a claim about rows: this event was received with this SHA-256
 this state. `JobEvidence` and `Evidence` gather claims; `gateway.store.verification_rows` compares.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -13,11 +14,16 @@ import orjson
 
 from gateway.core.audit import AuditRecord
 from gateway.core.audit_event import CREDENTIAL_SYSTEM
+from gateway.core.audit_rights import HOLD_SYSTEM, REMOVED
 from gateway.core.clock import to_ms
 from gateway.store.verification_consents import RecordedAct, recorded_act
 
 #: Events about what a site has, even where they name a job.
 _OF_SITE = frozenset({"configure", "credential", "model"})
+
+_OF_REMOVALS = frozenset({"erase", "expire", "hold", "reopen"})
+#: What a record says of a legal hold that was put into force.
+PLACED = "placed"
 
 #: What a record calls the checkpoint of another log that is kept here.
 WITNESSED = "checkpoint of another log"
@@ -82,6 +88,45 @@ class JobEvidence:
 
 
 @dataclass
+class RemovalEvidence:
+    """What the log says of what was removed, of whom and how much.
+
+    Attributes:
+        erased: The last erasure of each patient who was erased.
+        reopened: When erased patients began anew, the last time.
+        removed: How many rows of each table were emptied in all.
+        before_ms: Of each table, rows up to which time their retention may have emptied.
+        holds: Legal holds placed, by id.
+        lifted: Legal holds lifted, by id.
+    """
+
+    erased: dict[str, Claim] = field(default_factory=dict)
+    reopened: dict[str, Claim] = field(default_factory=dict)
+    removed: Counter[str] = field(default_factory=Counter)
+    before_ms: dict[str, int] = field(default_factory=dict)
+    holds: dict[str, Claim] = field(default_factory=dict)
+    lifted: dict[str, Claim] = field(default_factory=dict)
+
+    def add(self, claim: Claim) -> None:
+        """Take one claim into account; claims come in the order of the log."""
+        event, patient = claim.record.event, claim.record.patient_key or ""
+        if event == "hold":
+            is_placed = claim.facts.get("what") == PLACED
+            (self.holds if is_placed else self.lifted)[claim.names[HOLD_SYSTEM]] = claim
+            return
+        if event == "reopen":
+            self.reopened[patient] = claim
+            return
+        for table in REMOVED:
+            self.removed[table] += int(claim.facts.get(table, "0"))
+            until = int(claim.facts.get(f"{table}-before-ms", "0"))
+            self.before_ms[table] = max(self.before_ms.get(table, 0), until)
+        if event == "erase":
+            self.erased[patient] = claim
+            self.reopened.pop(patient, None)
+
+
+@dataclass
 class Evidence:
     """What the log says of the few things that a site has: site files, credentials, models.
 
@@ -95,6 +140,7 @@ class Evidence:
     retired: dict[str, Claim] = field(default_factory=dict)
     witnessed: dict[str, Claim] = field(default_factory=dict)
     consent_acts: dict[str, RecordedAct] = field(default_factory=dict)
+    removals: RemovalEvidence = field(default_factory=RemovalEvidence)
 
     def add(self, claim: Claim) -> None:
         """Take one claim into account; claims come in the order of the log."""
@@ -110,6 +156,8 @@ class Evidence:
         elif record.event == "model":
             of_models = self.retired if record.action == "D" else self.models
             of_models[claim.facts.get("sha256", "")] = claim
+        elif record.event in _OF_REMOVALS:
+            self.removals.add(claim)
         elif claim.facts.get("what") == WITNESSED and record.outcome == "0":
             self.witnessed[claim.facts["origin"]] = claim
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
-from gateway.core.errors import Unsealable
+from gateway.core.errors import Erased, Unsealable
 from gateway.store.sealing import Place
 from gateway.store.tables import patient_keys
 
@@ -24,6 +24,7 @@ NOBODY = "0" * 64
 _WRAPPED = sa.select(patient_keys.c.patient_key, patient_keys.c.wrapped_key).where(
     patient_keys.c.patient_key.in_(sa.bindparam("keys", expanding=True))
 )
+_WRAPPED_HELD = _WRAPPED.with_for_update(read=True, key_share=True)
 
 
 class PatientKeys:
@@ -39,13 +40,18 @@ class PatientKeys:
         Args:
             keys: Patient keys; None stands for `NOBODY`.
             create: Make a key for a patient seen for the first time; needs a write transaction.
+
+        Raises:
+            Erased: A key would have to be made for a patient who was erased.
         """
         wanted = {key or NOBODY for key in keys}
         # Not `- self._found.keys()`: that walks through all keys found, once per value opened.
         wanted = {key for key in wanted if key not in self._found}
         if not wanted:
             return
-        rows = self._uow.connection.execute(_WRAPPED, {"keys": list(wanted)})
+        # Who is about to seal holds off whoever would destroy the key meanwhile.
+        query = _WRAPPED_HELD if create else _WRAPPED
+        rows = self._uow.connection.execute(query, {"keys": list(wanted)})
         self._found.update({row[0]: row[1] for row in rows})
         if create:
             self._create({key for key in wanted if key not in self._found})
@@ -53,6 +59,8 @@ class PatientKeys:
     def _create(self, missing: Collection[str]) -> None:
         if not missing:
             return
+        if self._uow.erasures.closed(missing):
+            raise Erased
         # In one order everywhere: two processes that make the same keys can't block each other.
         made = {key: self._uow.sealer.new_data_key(key) for key in sorted(missing)}
         self._uow.connection.execute(
@@ -78,17 +86,37 @@ class PatientKeys:
         """Open what `seal` made.
 
         Raises:
+            Erased: It was removed, or its key was destroyed.
             Unsealable: It was changed, moved or its key is gone.
         """
+        if not sealed:
+            raise Erased
         key = patient_key or NOBODY
         return self._uow.sealer.unseal(self._wrapped(key), key, place, sealed)
 
     def _wrapped(self, key: str) -> bytes:
         if key not in self._found:
             self.load([key])
-        if key not in self._found:
-            raise Unsealable("The data key of this patient is not here (it may have been erased).")
-        return self._found[key]
+        if key in self._found:
+            return self._found[key]
+        if self._uow.erasures.find([key]):
+            raise Erased
+        raise Unsealable("The data key of this patient is not here, and no erasure is on record.")
+
+    def destroy(self, patient_key: str) -> bytes | None:
+        """Delete a patient's key; what is left of its bytes is `shredding`'s business.
+
+        Returns:
+            The wrapped key that was deleted; None when there was none.
+        """
+        statement = (
+            sa.delete(patient_keys)
+            .where(patient_keys.c.patient_key == patient_key)
+            .returning(patient_keys.c.wrapped_key)
+        )
+        self._found.pop(patient_key, None)
+        gone: bytes | None = self._uow.connection.execute(statement).scalar_one_or_none()
+        return gone
 
 
 def _insert_ignoring(connection: sa.Connection) -> sa.Insert:

@@ -92,6 +92,12 @@ class Sealer:
         """
         return hmac.digest(self._search_key, _framed(purpose, *parts), "sha256").hex()
 
+    def forget_opened(self) -> int:
+        """Let go of every opened data key; give how many. They are opened again when needed."""
+        count = self._data_cipher.cache_info().currsize
+        self._data_cipher.cache_clear()
+        return count
+
     def _code_key(self, code: str) -> str:
         return self.keyed_hash("code", code)[:_CODE_KEY_DIGITS]
 

@@ -26,6 +26,7 @@ from gateway.store.consents import ConsentCache, Consents
 from gateway.store.credentials import Credentials
 from gateway.store.deliveries import Deliveries
 from gateway.store.engine import RELAXED, WRITES, open_engine
+from gateway.store.erasures import Erasures
 from gateway.store.events import Events
 from gateway.store.jobs import Jobs
 from gateway.store.key_check import KeyCheck
@@ -111,6 +112,11 @@ class Store:
             with self.write() as uow:
                 uow.key_check.keep()
 
+    def forget_opened(self) -> int:
+        """Let go of what this process opened of patients: their keys and consents; give a count."""
+        self._consents.clear()
+        return self.sealer.forget_opened()
+
     def close(self) -> None:
         """Close every connection."""
         self.engine.dispose()
@@ -178,6 +184,11 @@ class UnitOfWork:
     def deliveries(self) -> Deliveries:
         """The results on their way to an EHR."""
         return Deliveries(self)
+
+    @cached_property
+    def erasures(self) -> Erasures:
+        """Who was erased."""
+        return Erasures(self)
 
     @cached_property
     def events(self) -> Events:

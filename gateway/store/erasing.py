@@ -1,0 +1,153 @@
+"""Erase a patient: one transaction that stops her jobs, empties her rows and destroys her key.
+
+1. A legal hold refuses it.
+2. Her key is deleted first: on PostgreSQL this waits for whoever seals under it at the moment, so
+   that what they wrote is seen by what follows.
+3. Open jobs and waiting results are cancelled, whoever holds them: a worker that comes back finds
+   that its job moved, and writes nothing.
+4. Her rows are emptied, the tombstone is kept, and all of it is one AuditEvent.
+
+What becomes of the key's bytes in the files of the database is `shredding`'s business.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from gateway.core import audit
+from gateway.core.audit import AuditRecord, Step
+from gateway.core.audit_rights import removed
+from gateway.core.clock import new_id
+from gateway.core.errors import NotFound, OnHold
+from gateway.core.jobs import Advance, BusinessStatus, Job, JobState
+from gateway.store.erasures import Tombstone, counted
+from gateway.store.registering import Actor
+from gateway.store.unit_of_work import UnitOfWork
+
+_WHY = "The patient's data was erased."
+_MAYBE_SENT = "An attempt may have reached the EHR all the same."
+
+
+@dataclass(frozen=True, kw_only=True)
+class Order:
+    """Who is to be erased, and why.
+
+    Attributes:
+        patient_key: Keyed hash.
+        reason: For the record; it never names the patient.
+        law: The provision that it rests on.
+    """
+
+    patient_key: str
+    reason: str
+    law: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Erased:
+    """What was done.
+
+    Attributes:
+        removed: Emptied rows by table.
+        stopped: Jobs that were cancelled.
+        wrapped_key: The deleted key as it was stored; None when there was none.
+    """
+
+    tombstone: Tombstone
+    removed: dict[str, int]
+    stopped: int
+    wrapped_key: bytes | None
+
+
+def erase(uow: UnitOfWork, order: Order, bundles: Collection[str], actor: Actor) -> Erased:
+    """Erase a patient.
+
+    Args:
+        uow: Write transaction.
+        order: Whom and why.
+        bundles: The Bundles that hold something of her, see `Erasures.bundles_with`.
+        actor: Who does it.
+
+    Raises:
+        OnHold: A legal hold is in force.
+        NotFound: Nothing is held of this patient.
+    """
+    key = order.patient_key
+    if uow.erasures.holds([key]):
+        raise OnHold
+    wrapped = uow.patient_keys.destroy(key)
+    if wrapped is None and not any(uow.erasures.held(key).values()):
+        raise NotFound("Nothing is held of this patient.")
+    stopped = _stop(uow, key, actor)
+    emptied = uow.erasures.empty(key, bundles)
+    tombstone = Tombstone(
+        patient_key=key,
+        id=new_id(),
+        erased_ms=uow.now_ms,
+        erased_by=actor.name,
+        reason=order.reason,
+        law=order.law,
+    )
+    uow.erasures.bury(tombstone)
+    uow.audit(_recorded(uow, tombstone, {**emptied, "jobs-stopped": stopped}, actor))
+    return Erased(tombstone=tombstone, removed=emptied, stopped=stopped, wrapped_key=wrapped)
+
+
+def _stop(uow: UnitOfWork, patient_key: str, actor: Actor) -> int:
+    """Cancel every open job of a patient, also what a worker holds."""
+    count = 0
+    while found := uow.jobs.open_of_patient(patient_key):
+        still = uow.jobs.still_held(found)
+        results = uow.deliveries.of_jobs([job.id for job in still])
+        sent = {job_id for job_id, each in results.items() if each.attempt}
+        changes = [_cancelled(job, was_sent=job.id in sent) for job in still]
+        uow.jobs.advance(changes)
+        uow.audit(*(_told(uow, change, actor) for change in changes))
+        count += len(changes)
+    return count
+
+
+def _cancelled(job: Job, *, was_sent: bool) -> Advance:
+    return Advance(
+        job=job,
+        state=JobState.CANCELLED,
+        business_status=BusinessStatus.ERASED,
+        reason=f"{_WHY} {_MAYBE_SENT}" if was_sent else _WHY,
+    )
+
+
+def _told(uow: UnitOfWork, change: Advance, actor: Actor) -> AuditRecord:
+    job = change.job
+    step = Step(
+        id=new_id(),
+        recorded=uow.now,
+        source=actor.source,
+        patient_key=job.patient_key,
+        job_id=job.id,
+        event_id=job.event_id,
+        outcome=audit.Outcome.MINOR_FAILURE,
+        reason=change.reason,
+    )
+    return audit.job_changed(
+        step,
+        "cancel",
+        state=change.state,
+        business_status=change.business_status,
+        details={"route": job.route, "model": job.model},
+        by=actor.by,
+    )
+
+
+def _recorded(
+    uow: UnitOfWork, tombstone: Tombstone, counts: dict[str, int], actor: Actor
+) -> AuditRecord:
+    step = Step(
+        id=new_id(), recorded=uow.now, source=actor.source, patient_key=tombstone.patient_key
+    )
+    details = {**counted(counts), "why": tombstone.reason, "law": tombstone.law}
+    return removed(step, "erase", by=actor.by, erasure_id=tombstone.id, details=details)
+
+
+def needles_of(references: Sequence[str]) -> tuple[bytes, ...]:
+    """Give what names a patient in JSON: her reference where it ends, and not a longer id."""
+    ends = (b'"', b"/", b"?", b"#", b"|")
+    return tuple(each.encode() + end for each in references for end in ends)

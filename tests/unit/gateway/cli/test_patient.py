@@ -1,0 +1,98 @@
+"""What is held of a patient, erased and kept, on the command line."""
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import Result
+from typer.testing import CliRunner
+
+from gateway.cli.main import app
+from tests.installation import Installation, consent, creatinine, installation, reopened
+
+Run = Callable[..., Result]
+GROUND = ("--reason", "She asked for it.", "--law", "DPDP Act 2023, s.12(3)")
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("patients") / "nadi"
+    with installation(folder) as nadi:
+        nadi.receive(consent("p1"), creatinine("p1"), creatinine("p2"))
+        nadi.receive_bundle(creatinine("p1", 2), creatinine("p2", 2))
+        nadi.integrate()
+    return folder
+
+
+@pytest.fixture
+def nadi(template: Path, tmp_path: Path) -> Iterator[Installation]:
+    shutil.copytree(template, tmp_path / "nadi")
+    with reopened(tmp_path / "nadi") as copy:
+        yield copy
+
+
+@pytest.fixture
+def run(nadi: Installation) -> Run:
+    def invoke(*arguments: str, code: int = 0) -> Result:
+        environment = {"NADI_DATA_DIR": str(nadi.folder), "COLUMNS": "300"}
+        done = CliRunner().invoke(app, list(arguments), env=environment)
+        assert done.exit_code == code, (done.output, done.stderr, done.exception)
+        return done
+
+    return invoke
+
+
+def test_what_is_held_is_counted_and_the_look_is_on_record(run: Run) -> None:
+    told = json.loads(run("patient", "held", "Patient/p1", "--json").stdout)
+
+    assert told["rows"] == {"events": 3, "deliveries": 0, "jobs": 2, "submissions": 1}
+    assert told["types"] == {"Consent": 1, "Observation": 2}
+    trail = json.loads(run("audit", "list", "--patient", "Patient/p1", "--json").stdout)
+    assert trail[-1]["subtype"][-1]["code"] == "query"
+
+
+def test_an_erasure_says_what_goes_and_what_stays_and_is_verified(run: Run) -> None:
+    shown = run("patient", "erase", "Patient/p1", *GROUND, "--yes").stdout
+
+    assert "2 Observation" in shown
+    assert "audit log" in shown
+    assert "3 events, 1 submissions" in shown
+    assert "are in none" in shown
+    assert "Backups from before today" in shown
+    assert json.loads(run("audit", "verify", "--json").stdout)["findings"] == []
+
+
+def test_nobody_is_erased_unasked_or_twice(run: Run) -> None:
+    assert "--yes" in run("patient", "erase", "Patient/p1", *GROUND, code=2).stderr
+    run("patient", "erase", "Patient/p1", *GROUND, "--yes")
+
+    again = run("patient", "erase", "Patient/p1", *GROUND, "--yes", code=1)
+
+    assert "erased already" in again.stderr
+    assert json.loads(run("patient", "held", "Patient/p1", "--json").stdout)["erased_at"]
+
+
+def test_every_other_command_says_erased_and_none_breaks(run: Run) -> None:
+    run("patient", "erase", "Patient/p1", *GROUND, "--yes")
+
+    run("audit", "list", "--patient", "Patient/p1")
+    run("audit", "patient", "Patient/p1")
+    run("jobs", "list")
+    explained = run("consent", "explain", "--patient", "Patient/p1", "--purpose", "TREAT")
+    assert "not permitted" in explained.stdout
+
+
+def test_a_hold_keeps_everything_until_it_is_lifted(run: Run) -> None:
+    run("patient", "hold", "Patient/p1", "--reason", "Case pending.", "--law", "Order 12/2026")
+
+    refused = run("patient", "erase", "Patient/p1", *GROUND, "--yes", code=1)
+    assert "legal hold" in refused.stderr
+    assert "Order 12/2026" in run("patient", "holds").stdout
+    run("patient", "hold", "Patient/p1", "--reason", "x", "--law", "y", code=1)
+    run("patient", "lift", "Patient/p1", "--reason", "Case closed.")
+    run("patient", "lift", "Patient/p1", "--reason", "Case closed.", code=1)
+    run("patient", "erase", "Patient/p1", *GROUND, "--yes")
+    assert json.loads(run("audit", "verify", "--json").stdout)["findings"] == []
+    assert json.loads(run("patient", "holds", "--json").stdout) == []
