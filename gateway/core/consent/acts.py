@@ -54,7 +54,7 @@ def consent_of(acts: Sequence[Act], ref: str, policy: AbdmPolicy | None) -> Cons
         if form == "abdm":
             return _of_artefact(acts, ref, policy)
         record = _of_local(acts, ref) if form == "local" else _of_fhir(acts, ref)
-    except (GatewayError, ValueError, KeyError, TypeError, IndexError):
+    except (GatewayError, AttributeError, ValueError, KeyError, TypeError, IndexError):
         return unreadable_consent(ref, may_refuse_ai=form == "local")
     return record
 
