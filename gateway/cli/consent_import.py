@@ -229,10 +229,12 @@ def export(
     """Write the consents that staff recorded and that hold, for another site to import."""
     with opened(data_dir) as nadi:
         only = patient_of(nadi, patient, system).key if patient else None
-        with nadi.store.write() as uow:
+        with nadi.store.read() as uow:
             found = uow.consent_acts.of([only]) if only else list(uow.consent_acts.every())
             held = [each for each in found if _is_exported(each)]
             consents = [_exported(uow, each) for each in held]
+        # On record before anything is out of the house.
+        with nadi.store.write() as uow:
             for key in {each.patient_key for each in held}:
                 record_search(uow, nadi.source(), key, f"Consent/$export?patient={key}")
         content = orjson.dumps({"format": EXPORT, "consents": consents}, option=orjson.OPT_INDENT_2)

@@ -38,10 +38,11 @@ def list_consents(
     """List everything on record about a patient's consent, from every source."""
     with opened(data_dir) as nadi:
         known, policy = patient_of(nadi, patient, system), nadi.site().abdm_policy
-        with nadi.store.write() as uow:
+        with nadi.store.read() as uow:
             now = uow.now
             records = uow.consents.of([known.key], policy)[known.key]
             forms = {f"Consent/{each.id}": each.form for each in uow.consent_acts.of([known.key])}
+        with nadi.store.write() as uow:
             record_search(uow, nadi.source(), known.key, f"Consent?patient={known.key}")
     lines = [_line(summary(each, now), forms) for each in records]
     if as_json:
@@ -96,8 +97,9 @@ def show_coverage(
     """Say how many patients have decided what, by purpose and source, and what ends soon."""
     with opened(data_dir) as nadi:
         site = nadi.site()
-        with nadi.store.write() as uow:
+        with nadi.store.read() as uow:
             counts = _counted(uow, site, timedelta(days=days))
+        with nadi.store.write() as uow:
             record_search(uow, nadi.source(), None, "Consent?_summary=count")
     if as_json:
         print_json(_as_json(counts))
@@ -195,8 +197,9 @@ def due(data_dir: DataDir = None, as_json: AsJson = False) -> None:
     """List ABDM artefacts that have ended: what was had under them is to be erased."""
     with opened(data_dir) as nadi:
         policy = nadi.site().abdm_policy
-        with nadi.store.write() as uow:
+        with nadi.store.read() as uow:
             ended = list(_ended(uow, policy))
+        with nadi.store.write() as uow:
             for key in {key for _, key in ended if key}:
                 record_search(uow, nadi.source(), key, f"Consent?patient={key}&status=inactive")
     lines = [

@@ -30,6 +30,7 @@ from gateway.store.verification_report import as_bytes
 if TYPE_CHECKING:
     from gateway.store.unit_of_work import UnitOfWork
 
+_STREAMED = 1000
 _ORDER = (consent_acts.c.consent_id, consent_acts.c.recorded_ms, consent_acts.c.id)
 _WITH_PATIENT = sa.select(consent_acts.c.consent_id).where(
     consent_acts.c.patient_key.in_(sa.bindparam("patients", expanding=True))
@@ -156,7 +157,8 @@ class ConsentActs:
 
     def every(self) -> Iterator[StoredConsent]:
         """Give all consents, by their ids."""
-        found = self._uow.connection.execute(sa.select(consent_acts).order_by(*_ORDER))
+        query = sa.select(consent_acts).order_by(*_ORDER)
+        found = self._uow.connection.execute(query, execution_options={"yield_per": _STREAMED})
         yield from _consents(found)
 
     def open(self, consent: StoredConsent) -> list[Act]:

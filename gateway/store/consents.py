@@ -102,6 +102,7 @@ class Consents:
         for event_id, patient_key in found:
             by_patient[patient_key].append(records[event_id])
         acts = [each for each in self._uow.consent_acts.of(by_patient) if each.patient_key]
+        self._load_keys(acts, policy)
         begun_ms = self._uow.erasures.begun_ms({str(each.patient_key) for each in acts})
         for consent in acts:
             # What was recorded before a patient was erased is of no effect when she comes again.
@@ -141,7 +142,7 @@ class Consents:
 
     def record_of(self, consent: StoredConsent, policy: AbdmPolicy | None) -> ConsentRecord:
         """Read a consent into what decisions are made from; it fails by denying."""
-        key = f"{consent.seal} {policy.fingerprint if policy else ''}"
+        key = _cached_under(consent, policy)
         record = self._uow.consent_cache.get(key)
         if record is None:
             ref = f"Consent/{consent.id}"
@@ -151,6 +152,14 @@ class Consents:
                 return unreadable_consent(ref, may_refuse_ai=consent.form == "local")
             self._uow.consent_cache.put(key, record)
         return self._counted(consent.id, record)
+
+    def _load_keys(self, consents: Sequence[StoredConsent], policy: AbdmPolicy | None) -> None:
+        """Fetch at once the keys of what was never read here."""
+        cache = self._uow.consent_cache
+        unread = (each for each in consents if cache.get(_cached_under(each, policy)) is None)
+        keys = {row.patient_key for each in unread for row in each.rows}
+        if keys:
+            self._uow.patient_keys.load(keys)
 
     def _counted(self, consent_id: str, record: ConsentRecord) -> ConsentRecord:
         """Add the uses that are on record, where a consent counts them."""
@@ -192,3 +201,7 @@ class Consents:
         }
         self._uow.connection.execute(sa.insert(consent_uses), row)
         return replace(record, terms=terms.with_uses(terms.used_by | {event_id}))
+
+
+def _cached_under(consent: StoredConsent, policy: AbdmPolicy | None) -> str:
+    return f"{consent.seal} {policy.fingerprint if policy else ''}"
