@@ -14,6 +14,7 @@ import typer
 from rich.markup import escape
 
 from adapters.site import Site
+from gateway.cli.consent_stop import settled, show_stopped
 from gateway.cli.context import (
     EXIT_USAGE,
     AsJson,
@@ -87,6 +88,8 @@ def import_file(  # noqa: PLR0913 - each is an option of the command line
             ]
             whose = _whose(uow, [taken for _, taken in found])
             stopped = len(withdraw(uow, site, actor.source, whose))
+        about = ", ".join(taken.consent_id for _, taken in found)
+        stopped += settled(nadi, actor.source, whose, about=about)
     _show(found, signed, stopped, as_json=as_json)
 
 
@@ -195,8 +198,7 @@ def _show(
         listing.add_row(str(line["id"]), str(line["form"]), "yes" if line["new"] else "known")
     out.print(f"Signed by {escape(signed.signer)}.")
     out.print(listing)
-    if stopped:
-        out.print(f"Stopped what waited: {stopped}.")
+    show_stopped(stopped)
 
 
 # -- out of here -----------------------------------------------------------------------------

@@ -10,6 +10,7 @@ import orjson
 import typer
 from rich.markup import escape
 
+from gateway.cli.consent_stop import settled, show_stopped
 from gateway.cli.context import (
     EXIT_USAGE,
     AsJson,
@@ -35,9 +36,6 @@ from gateway.store import consenting
 from gateway.store.registering import Actor
 from gateway.store.unit_of_work import UnitOfWork
 from gateway.withdrawal import withdraw
-
-_ASKED_AGAIN = "What a worker holds is asked about again before data is read or written back."
-
 
 Decision = Annotated[
     str, typer.Argument(metavar=f"[{'|'.join(DECISIONS)}]", help="What the patient says.")
@@ -111,7 +109,7 @@ def record(  # noqa: PLR0913 - each is an option of the command line
         print_json({"id": done.consent_id, "decision": decision, "stopped": done.stopped})
         return
     out.print(f"[green]✓[/] Recorded as [bold]{done.consent_id}[/]: {escape(decision)}.")
-    _show_stopped(done.stopped)
+    show_stopped(done.stopped)
 
 
 @dataclass(frozen=True)
@@ -120,11 +118,6 @@ class Done:
 
     consent_id: str
     stopped: int
-
-
-def _show_stopped(count: int) -> None:
-    if count:
-        out.print(f"Stopped what waited: {count}. {_ASKED_AGAIN}")
 
 
 def _insist_on_words(decision: str, how: str, notice: str | None, language: str | None) -> None:
@@ -169,7 +162,8 @@ def _recorded(
         insist_on_recordable(consent, notices=site.notices, birth_date=born, today=uow.now.date())
         consent_id = consenting.record(uow, consent, known.key, actor)
         whose = {known.key: consent.patient}
-        return Done(consent_id, len(withdraw(uow, site, actor.source, whose)))
+        stopped = len(withdraw(uow, site, actor.source, whose))
+    return Done(consent_id, stopped + settled(nadi, actor.source, whose, about=consent_id))
 
 
 def _born(uow: UnitOfWork, consent: LocalConsent, told: str | None) -> date | None:
@@ -198,8 +192,9 @@ def revoke(
             found = consenting.revoke(uow, consent_id, reason.strip(), actor)
             whose = consenting.whose(uow, found)
             stopped = len(withdraw(uow, nadi.site(), actor.source, whose))
+        stopped += settled(nadi, actor.source, whose, about=found.id)
     if as_json:
         print_json({"id": found.id, "form": found.form, "revoked": True, "stopped": stopped})
         return
     out.print(f"[green]✓[/] {found.id} is taken back.")
-    _show_stopped(stopped)
+    show_stopped(stopped)

@@ -12,6 +12,8 @@ from typer.testing import CliRunner
 
 from gateway.cli.main import app
 from gateway.core.consent.statement import sign
+from gateway.core.delivery import NewDelivery
+from gateway.core.jobs import Advance, BusinessStatus, JobState
 from gateway.store.audit_log import AuditFilter
 from models.signature import new_key, written_key
 from tests import abdm
@@ -199,6 +201,34 @@ def test_what_waits_stops_with_the_consent(run: Run, nadi: Installation, how: st
 
     assert json.loads(done.stdout)["stopped"] == 1
     assert {"cancel", "consent"} <= set(events_of(nadi))
+
+
+def test_a_no_is_not_acknowledged_while_a_result_is_on_its_way(
+    run: Run, nadi: Installation, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("NADI_REVOCATION_WAIT_S", "0")
+    run(*PERMIT, *NOTICE, *ADULT)
+    nadi.receive(creatinine("p1"))
+    with nadi.store.write() as uow:
+        ids = [job_id for job_id, _ in uow.jobs.ready(1)]
+        (job,) = uow.jobs.claim(ids, "infer@test", lease_ms=60_000)
+        new = NewDelivery(
+            job_id=job.id,
+            system="ehr",
+            patient_key=str(job.patient_key),
+            identifier="i",
+            body=b"{}",
+        )
+        uow.deliveries.add([new])
+        (made,) = uow.deliveries.of_jobs([job.id]).values()
+        pending = BusinessStatus.DELIVERY_PENDING
+        uow.jobs.advance([Advance(job=job, state=JobState.IN_PROGRESS, business_status=pending)])
+        uow.deliveries.claim([made.id], "deliver@test", lease_ms=60_000)
+
+    says = run("record", "ai-opt-out", "--patient", "p1", "--how", "verbal", code=1).stderr
+
+    assert "is on record and in force" in says
+    assert not is_permitted(run)
 
 
 # -- import ----------------------------------------------------------------------------------
