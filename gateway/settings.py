@@ -56,6 +56,11 @@ class Settings(BaseSettings):
     consent_key_file: Path | None = Field(
         None, description="File of 64 hex digits; made in the data folder when absent."
     )
+    credential_file: Path | None = Field(
+        None,
+        description="File with the token of who reads the audit log by command; "
+        "credentials/compliance.token in the data folder when absent.",
+    )
     models_dir: Path | None = Field(
         None,
         description="Folder of the models that came with Nadi; those in its package if absent.",

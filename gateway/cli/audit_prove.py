@@ -14,9 +14,9 @@ from gateway.cli.context import (
     err,
     explained,
     fail,
-    opened,
     operator,
 )
+from gateway.cli.officer import opened_by_officer
 from gateway.core import audit
 from gateway.core.clock import new_id
 from gateway.core.errors import ContentError, NotFound
@@ -48,7 +48,7 @@ def prove(
     if with_script and out is None:
         fail("--with-script writes beside the receipt; name that with --out.", code=2)
     notes = [note for path in earlier or [] for note in read_notes(path)]
-    with opened(data_dir) as nadi:
+    with opened_by_officer(data_dir) as nadi:
         with nadi.store.read() as uow:
             found = _events(uow, event)
             made = _receipt(nadi, uow, found, notes)

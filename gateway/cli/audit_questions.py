@@ -19,9 +19,9 @@ from gateway.cli.context import (
     Opened,
     explained,
     fail,
-    opened,
     print_json,
 )
+from gateway.cli.officer import opened_by_officer
 from gateway.cli.patients import patient_of, record_search
 from gateway.core.audit_answers import Answer
 from gateway.core.errors import ConfigurationError
@@ -46,7 +46,7 @@ def patient(  # noqa: PLR0913 - each is an option of the command line
 ) -> None:
     """Everything that was done with a patient's data, in order, with consent and result."""
     asked = _asked(since, until, limit)
-    with opened(data_dir) as nadi:
+    with opened_by_officer(data_dir) as nadi:
         asked = replace(asked, patient_key=patient_of(nadi, reference, system).key)
         _tell("patient", _answer(nadi, "patient", asked), about=reference, as_json=as_json)
 
@@ -66,7 +66,7 @@ def who(
     """Who or what saw a patient's record, or one resource."""
     asked = _asked(since, until, 1)
     kind, _, identifier = record.partition("/")
-    with opened(data_dir) as nadi:
+    with opened_by_officer(data_dir) as nadi:
         if not identifier or kind == "Patient":
             asked = replace(asked, patient_key=patient_of(nadi, record, system).key)
         else:
@@ -86,7 +86,7 @@ def refusals(
 ) -> None:
     """What was refused or failed: how often for which reason, and the newest one by one."""
     asked = _asked(since, until, limit)
-    with opened(data_dir) as nadi:
+    with opened_by_officer(data_dir) as nadi:
         _tell("refusals", _answer(nadi, "refusals", asked), as_json=as_json)
 
 
@@ -104,7 +104,7 @@ def results(
     if "@" not in model:
         fail("Name the model with its version: MODEL@VERSION.", code=EXIT_USAGE)
     asked = replace(_asked(since, until, limit), model=model)
-    with opened(data_dir) as nadi:
+    with opened_by_officer(data_dir) as nadi:
         _tell("results", _answer(nadi, "results", asked), about=model, as_json=as_json)
 
 
@@ -119,7 +119,7 @@ def break_glass(
 ) -> None:
     """Every use of break-glass, and the steps of its review, newest first."""
     asked = _asked(since, until, limit)
-    with opened(data_dir) as nadi:
+    with opened_by_officer(data_dir) as nadi:
         _tell("break-glass", _answer(nadi, "break-glass", asked), as_json=as_json)
 
 
@@ -134,7 +134,7 @@ def out_of_hours(
 ) -> None:
     """Accesses outside the working hours of the site file, newest first."""
     asked = _asked(since, until, limit)
-    with opened(data_dir) as nadi:
+    with opened_by_officer(data_dir) as nadi:
         hours = nadi.site().hours
         if hours is None:
             raise ConfigurationError(NO_HOURS)
@@ -153,7 +153,7 @@ def configuration(
 ) -> None:
     """What was changed in the configuration, by whom, and what is different since."""
     asked = _asked(since, until, limit)
-    with opened(data_dir) as nadi:
+    with opened_by_officer(data_dir) as nadi:
         _tell("configuration", _answer(nadi, "configuration", asked), as_json=as_json)
 
 
@@ -170,7 +170,7 @@ def disclosures(  # noqa: PLR0913 - each is an option of the command line
 ) -> None:
     """To whom a patient's data went: when, what and why, newest first."""
     asked = _asked(since, until, limit)
-    with opened(data_dir) as nadi:
+    with opened_by_officer(data_dir) as nadi:
         asked = replace(asked, patient_key=patient_of(nadi, reference, system).key)
         _tell("disclosures", _answer(nadi, "disclosures", asked), about=reference, as_json=as_json)
 

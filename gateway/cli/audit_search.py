@@ -25,13 +25,13 @@ from gateway.cli.context import (
     fail,
     moment,
     one_of,
-    opened,
     operator,
     out,
     print_json,
     table,
     words_of,
 )
+from gateway.cli.officer import opened_by_officer
 from gateway.cli.patients import patient_of, record_search
 from gateway.core import audit
 from gateway.core.audit import read_record
@@ -107,7 +107,7 @@ def search(  # noqa: PLR0913 - each is an option of the command line
         agent=agent,
         limit=limit,
     )
-    with opened(data_dir) as nadi:
+    with opened_by_officer(data_dir) as nadi:
         key = patient_of(nadi, patient, system).key if patient else None
         wanted = replace(wanted, patient_key=key)
         with nadi.store.read() as uow:
@@ -150,7 +150,7 @@ def export(  # noqa: PLR0913 - each is an option of the command line
         event=kind,
         agent=agent,
     )
-    with opened(data_dir) as nadi:
+    with opened_by_officer(data_dir) as nadi:
         key = patient_of(nadi, patient, system).key if patient else None
         count = _Export(nadi, replace(wanted, patient_key=key), to, form).run()
     out.print(

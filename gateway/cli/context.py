@@ -13,6 +13,7 @@ import socket
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn, ParamSpec, TypeVar
@@ -56,6 +57,9 @@ err = Console(stderr=True, highlight=False)
 # What the last `nadi up` listened on, as the variables that say so.
 _ADDRESSES = Path("run", "ports.json")
 _NAMES = ("NADI_HOST", "NADI_PORT", "NADI_SANDBOX_PORT")
+
+# Who has shown a credential to the command that runs.
+_ACTING: ContextVar["AuditAgent | None"] = ContextVar("acting", default=None)
 
 _WHOLE = frozenset({"ID", "WHEN", "STATE", "STEP", "AGE"})
 
@@ -225,10 +229,23 @@ class Opened:
         return Source(self.site().name or "nadi", f"cli@{socket.gethostname()}")
 
 
+@contextmanager
+def acting(who: "AuditAgent") -> Iterator[None]:
+    """Let what is recorded in this block name a person who has shown a credential."""
+    token = _ACTING.set(who)
+    try:
+        yield
+    finally:
+        _ACTING.reset(token)
+
+
 def operator() -> "AuditAgent":
     """Name who acts at this machine, as the audit log shows it."""
     from gateway.core.audit import AgentKind, AuditAgent  # noqa: PLC0415
 
+    known = _ACTING.get()
+    if known is not None:
+        return known
     name = login()
     return AuditAgent(f"os-user:{name}", name, AgentKind.USER, role="operator")
 

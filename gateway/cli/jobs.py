@@ -27,6 +27,7 @@ from gateway.cli.context import (
     table,
     words_of,
 )
+from gateway.cli.patients import record_search
 from gateway.core import audit
 from gateway.core.clock import new_id
 from gateway.core.delivery import Delivery, DeliveryState
@@ -99,13 +100,14 @@ def show(
     data_dir: DataDir = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show everything about one job but the patient."""
-    with opened(data_dir) as nadi, nadi.store.read() as uow:
+    """Show everything about one job but the patient; that its steps were read is on record."""
+    with opened(data_dir) as nadi, nadi.store.write() as uow:
         job = uow.jobs.get(job_id)
         if job is None:
             raise NotFound(f"There is no job {job_id}; {_WHERE}.")
         delivery = uow.deliveries.of_jobs([job_id]).get(job.id)
         trail = uow.audit_log.search(AuditFilter(job_id=job_id))
+        record_search(uow, nadi.source(), job.patient_key, f"AuditEvent?job={job_id}")
     trail.reverse()
     if as_json:
         print_json({**job_json(job), **_details(job, delivery), "steps": [*map(_step, trail)]})

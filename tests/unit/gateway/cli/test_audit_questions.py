@@ -120,7 +120,7 @@ def test_a_disclosure_names_who_got_what_and_why(run: Run) -> None:
     [row] = rows(run("audit", "disclosures", "Patient/p1", "--json"))
 
     assert row["what"] == "the audit log"
-    assert row["why"] == "asked for it as operator"
+    assert row["why"] == "asked for it as compliance"
 
 
 def test_asking_is_on_record_for_each_patient_in_the_answer(nadi: Installation, run: Run) -> None:

@@ -1,0 +1,76 @@
+"""Who reads the audit log at this machine: a compliance officer, by their credential.
+
+The database and the keys are open to whoever runs Nadi, so no command can keep them from reading
+with tools of their own. What it does: the log is read through Nadi only with a credential of the
+role, and what is recorded of the reading names that person and not a shared login.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+
+from gateway.cli.context import Opened, acting, fail, login, opened
+from gateway.core import audit
+from gateway.core.audit import AgentKind, AuditAgent
+from gateway.core.clock import new_id
+from gateway.core.principal import Permission, Principal
+from gateway.store.credentials import split_token
+
+#: How a credential is named on the command line of a site whose officer keeps it elsewhere.
+VARIABLE = "NADI_CREDENTIAL_FILE"
+
+
+@contextmanager
+def opened_by_officer(
+    data_dir: Path | None, permission: Permission = Permission.READ_AUDIT
+) -> Iterator[Opened]:
+    """Open the installation for somebody whose credential permits this; else it ends here.
+
+    The credential is the token in the file `NADI_CREDENTIAL_FILE`, or the first one of role
+    compliance while it still lies in the data folder.
+
+    Raises:
+        GatewayError: Database or keys can't be used.
+    """
+    with opened(data_dir) as nadi:
+        who = _officer(nadi, permission)
+        name = f"{who.name} (as {login()} on this machine)"
+        with acting(AuditAgent(who.id, name, AgentKind.USER, role=who.role.value)):
+            yield nadi
+
+
+def _officer(nadi: Opened, permission: Permission) -> Principal:
+    file = nadi.settings.credential_file or nadi.settings.data_dir / "credentials/compliance.token"
+    parts = split_token(_token(file, permission))
+    with nadi.store.read() as uow:
+        credential = uow.credentials.find(parts[0]) if parts else None
+    if credential is None or parts is None or not credential.accepts(parts[1]):
+        with nadi.store.write() as uow:
+            step = _step(nadi, uow.now, "unknown token")
+            client = AuditAgent("unknown", login(), AgentKind.CLIENT)
+            uow.audit(audit.sign_in_failed(step, client=client))
+        fail(f"The token in {file} is not, or no longer, valid here.")
+    who = credential.principal()
+    if not who.may(permission):
+        with nadi.store.write() as uow:
+            client = AuditAgent(who.id, who.name, AgentKind.CLIENT, role=who.role.value)
+            step = _step(nadi, uow.now, "")
+            uow.audit(audit.forbidden(step, client=client, permission=permission.value))
+        fail(f"The credential in {file} is of role {who.role}; this takes role compliance.")
+    return who
+
+
+def _token(file: Path, permission: Permission) -> str:
+    try:
+        return file.read_text("ascii").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        fail(
+            f"This needs a credential of role compliance ({permission.value}), and {file} can't be "
+            f"read ({type(error).__name__}). Name the file of your token by {VARIABLE}; "
+            "`nadi access add NAME --role compliance` makes one."
+        )
+
+
+def _step(nadi: Opened, now: datetime, reason: str) -> audit.Step:
+    return audit.Step(id=new_id(), recorded=now, source=nadi.source(), reason=reason)
