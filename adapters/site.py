@@ -143,6 +143,7 @@ class Site:
         consent_signers: Whose consent documents may be imported, name to public key.
         abdm: How ABDM artefacts are taken; None where they are not.
         retention: How long what is held is kept.
+        retracts: Whether results in an EHR are marked when consent is withdrawn.
     """
 
     name: str = ""
@@ -158,6 +159,7 @@ class Site:
     consent_signers: Mapping[str, str] = field(default_factory=dict)
     abdm: AbdmEntry | None = None
     retention: Retention = field(default_factory=Retention)
+    retracts: bool = False
 
     @cached_property
     def abdm_policy(self) -> AbdmPolicy | None:
@@ -319,6 +321,7 @@ def _site(file: SiteFile, rows: list[LocalCode], version: int) -> Site:
         trust=_trust(file.models),
         witnesses=file.witnesses,
         witness_for=tuple(file.witness_for),
+        retracts=file.revocation.retracts,
         hours=file.hours.working() if file.hours else None,
         notices=languages(file.notices),
         consent_signers=file.consent_signers,

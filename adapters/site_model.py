@@ -22,6 +22,7 @@ from pydantic import (
 from adapters.site_consent import AbdmEntry, ConsentSigners, Notices
 from adapters.site_hours import HoursEntry
 from adapters.site_retention import RetentionEntry
+from adapters.site_revocation import RevocationEntry
 from adapters.witness.entries import VerifierKey, WitnessEntry
 from gateway.core.model_register import BUILT_IN
 from models.signature import KeyUnusable, public_key
@@ -254,6 +255,10 @@ class SiteFile(_Part):
     )
     witness_for: list[VerifierKey] = Field(
         [], description="Logs whose checkpoints this gateway keeps: lines of their keys/audit.pub."
+    )
+    revocation: RevocationEntry = Field(
+        RevocationEntry(delivered="keep"),
+        description="What becomes of written results when consent is withdrawn.",
     )
     hours: HoursEntry | None = Field(None, description="When the hospital works.")
     retention: RetentionEntry | None = Field(

@@ -1,8 +1,9 @@
 """(2.7) A patient's consent changed: what it no longer permits stops, in the same transaction.
 
 1. Jobs that wait, and results that wait for the EHR, are cancelled here and now.
-2. What a worker holds is left to it: it asks for consent itself before it reads or sends.
-3. The change is acknowledged when no result that it stops is on its way to an EHR any more
+2. Results that are in an EHR are marked as entered in error, where the site says so.
+3. What a worker holds is left to it: it asks for consent itself before it reads or sends.
+4. The change is acknowledged when no result that it stops is on its way to an EHR any more
    (`settle_in_flight`): after the acknowledgement nothing arrives there.
 
 For whoever changes consent: a Consent that arrives, a person at the command line, a timer.
@@ -52,11 +53,37 @@ def withdraw(
     Returns:
         What was cancelled.
     """
+    uow.lock_patients(patients)
     denied = list(_denied(uow, site, patients))
     results = uow.deliveries.waiting_of([each.job for each in denied])
     stopping = [e for e in denied if e.job.state is JobState.READY or e.job.id in results]
-    cancelled = (_cancel(uow, source, each, results.get(each.job.id)) for each in stopping)
-    return [change for change in cancelled if change is not None]
+    changes = [_cancel(uow, source, each, results.get(each.job.id)) for each in stopping]
+    if site.retracts:
+        retract_written(uow, site, patients)
+    return [change for change in changes if change is not None]
+
+
+def retract_written(uow: UnitOfWork, site: Site, patients: Mapping[str, str]) -> None:
+    """Have the results marked that are in an EHR, or may be, and are no longer permitted.
+
+    Whoever writes results asks this too, in the transaction that says so: a withdrawal that came
+    while one was on its way did not see it. `lock_patients` puts one after the other.
+
+    Args:
+        uow: A transaction that holds the lock of these patients.
+        site: The site in force, which wants results marked.
+        patients: Reference (`Patient/<id>`) by patient key.
+    """
+    consents = uow.consents.of(list(patients), site.abdm_policy) if patients else {}
+    for key, reference in patients.items():
+        for written in uow.retractions.written(key):
+            route = site.route(written.route)
+            if route is None:
+                continue
+            request = ConsentRequest(reference, route.purpose, uow.now, use=written.event_id)
+            decision = decide(request, consents[key], default=route.consent_default)
+            if not decision.is_permitted:
+                uow.retractions.add(written.delivery_id, key, " ".join(decision.reasons))
 
 
 def _denied(uow: UnitOfWork, site: Site, patients: Mapping[str, str]) -> Iterator[_Denied]:

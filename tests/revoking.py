@@ -40,6 +40,7 @@ from workers.inference import infer
 from workers.models_loaded import OpenModels
 from workers.ports import LoadedModel, Ports
 from workers.result_recipient import ResultRecipient
+from workers.retracting import Retractor
 
 LEASE_MS = 60_000
 EHR_TIMEOUT_S = 2.0
@@ -270,7 +271,36 @@ class Ward:
                 uow.deliveries.release(self.ports.owner)
             self.deliver()
 
+    def retract(self) -> int:
+        """Do what is on the list of results to be marked, as if its time had come."""
+        with self.api.store.write() as uow:
+            statement = "update retractions set next_attempt_ms = 0 where state = 'pending'"
+            uow.connection.execute(sa.text(statement))
+        retractor = Retractor(
+            self.ports.store,
+            self.ports.site,
+            self.ports.ehrs,
+            process="relay",
+            backoff=self.ports.backoff,
+        )
+        return retractor.turn()
+
     # -- what came of it ---------------------------------------------------------------------
+
+    def written(self, resource_type: str) -> list[dict[str, Any]]:
+        """Give every version of every resource of a type that the EHR was given, oldest first."""
+        lines = self.journal.read_bytes().splitlines()
+        return [
+            entry["resource"]
+            for line in lines
+            for entry in loads(line)
+            if entry["type"] == resource_type
+        ]
+
+    def versions(self) -> list[dict[str, Any]]:
+        """Give every version of the results about the patient, oldest first."""
+        mine = self.patient.reference
+        return [each for each in self.written("Observation") if is_result_of(each, mine)]
 
     def held(self, someone: Person | None = None) -> list[tuple[str, str]]:
         """Give id and version of every result about a patient that the EHR ever held.

@@ -25,6 +25,7 @@ from gateway.store.deliveries import Settlement
 from gateway.store.events import Event
 from gateway.store.models import Found
 from gateway.store.unit_of_work import UnitOfWork
+from gateway.withdrawal import retract_written
 from workers import circuits, consents, standing
 from workers.cases import consent_record, step_of
 from workers.last_look import Denial, Held, LastLook, lease_ms
@@ -85,6 +86,7 @@ class _Batch:
     Attributes:
         opened: The moment at which consent was asked.
         round: The present: later than that, once the EHR has answered.
+        patients: Reference by patient key.
     """
 
     opened: Round
@@ -93,6 +95,7 @@ class _Batch:
     outcomes: list[_Outcome] = field(default_factory=list)
     answered: set[str] = field(default_factory=set)
     away: dict[str, NotReached] = field(default_factory=dict)
+    patients: dict[str, str] = field(default_factory=dict)
 
 
 def deliver(delivery_ids: Sequence[str], ports: Ports) -> int:
@@ -184,6 +187,7 @@ def _open_one(uow: UnitOfWork, batch: _Batch, parcel: _Parcel, known: _Known) ->
             reason = " ".join(decision.reasons)
             _stop(batch, withdrawn, _End("cancel", BusinessStatus.CONSENT_WITHDRAWN, reason))
             return None
+        batch.patients[delivery.patient_key] = uow.events.patient(parcel.event) or ""
         report = StoredReport.read(uow.deliveries.body(delivery))
     except GatewayError as error:
         _stop(batch, parcel, _unopened(error))
@@ -389,7 +393,10 @@ def _settle(batch: _Batch) -> list[Advance]:
         StoreUnavailable: The database is away; nothing was written, the leases run out.
     """
     ports = batch.ports
+    retracts = batch.round.site.retracts
     with ports.store.write() as uow:
+        if retracts:
+            uow.lock_patients(batch.patients)
         held = {d.id for d in uow.deliveries.still_held([_delivery(o) for o in batch.outcomes])}
         outcomes = [each for each in batch.outcomes if _delivery(each).id in held]
         moving = [each.advance for each in outcomes if each.advance is not None]
@@ -397,6 +404,8 @@ def _settle(batch: _Batch) -> list[Advance]:
         uow.deliveries.settle([each.settlement for each in outcomes])
         moved = [change for change in moving if change.job.id in movable]
         uow.jobs.advance(moved)
+        if retracts:
+            retract_written(uow, batch.round.site, batch.patients)
         uow.audit(*(record for each in outcomes for record in each.records))
         away = {system: fate.retry_after_s for system, fate in batch.away.items()}
         circuits.keep(uow, ports, batch.round, answered=batch.answered, away=away)

@@ -8,7 +8,8 @@
 * What it rang is remembered here and nowhere else. A ring without an answer is repeated after
   `ring_again_s`; a ring too many is harmless, since only one worker gets a job.
 * It frees what dead workers held, and gives new AuditEvents their place in the Merkle log; a thread
-  beside it sends the checkpoints to the witnesses, so that nobody slow holds up the work.
+  beside it sends the checkpoints to the witnesses, and another marks results whose patient withdrew
+  her consent (`workers.retracting`), so that nobody slow holds up the work.
 
 One relay leads (`gateway.store.leadership`); others stand by. Run with `python -m workers.relay`.
 """
@@ -26,7 +27,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from adapters.site import SiteWatch
 from gateway import heap, queue, telemetry
 from gateway.core.audit import Source
-from gateway.core.delivery import Circuit, Passage
+from gateway.core.delivery import Backoff, Circuit, Passage
 from gateway.core.errors import TransientError
 from gateway.settings import Settings, get_settings
 from gateway.store.checkpoint_file import CheckpointFile
@@ -42,7 +43,9 @@ from gateway.store.jobs import rescue
 from gateway.store.leadership import Leadership, leadership
 from gateway.store.log_guard import contradiction
 from gateway.store.unit_of_work import Store, UnitOfWork
+from workers.ehrs import Ehrs
 from workers.rescue import put_back
+from workers.retracting import Retractor
 from workers.witnesses import WitnessPublisher
 
 PROCESS = "relay"
@@ -349,6 +352,21 @@ def build(
     )
 
 
+def _retractor(settings: Settings, opened: Installation) -> Retractor:
+    site = SiteWatch(opened.store).current
+    return Retractor(
+        opened.store,
+        site,
+        Ehrs(site, timeout_s=settings.ehr_timeout_s),
+        process=settings.worker_name or PROCESS,
+        backoff=Backoff(
+            base_s=settings.retry_base_s,
+            max_s=settings.retry_max_s,
+            budget_s=settings.retry_budget_s,
+        ),
+    )
+
+
 def main() -> None:
     """Run the relay until it is told to stop."""
     settings = get_settings()
@@ -364,8 +382,9 @@ def main() -> None:
     publisher = WitnessPublisher(opened.store, site, opened.keys.origin)
     relay = build(settings, opened, source, publisher.offer)
     heap.settle()
-    publishing = threading.Thread(target=publisher.run, args=(stopped,), daemon=True)
-    publishing.start()
+    retractor = _retractor(settings, opened)
+    for work in (publisher.run, retractor.run):
+        threading.Thread(target=work, args=(stopped,), daemon=True).start()
     log.info("relay-ready")
     relay.run(stopped)
 

@@ -186,16 +186,23 @@ class FhirClient:
         answer = _expect(self._transport.send("POST", url, body=body, headers=headers))
         return _outcome(answer, answer.headers.get("location"))
 
-    def update(self, reference: str, body: bytes) -> WriteOutcome:
+    def update(self, reference: str, body: bytes, *, if_match: str | None = None) -> WriteOutcome:
         """Write a resource under the id that its reference names.
 
+        Args:
+            reference: `Type/id`.
+            body: Its JSON, sent as it is.
+            if_match: ETag of the version that it is to replace; None replaces any.
+
         Raises:
+            MultipleMatches: The EHR has another version by now (412).
             ForeignAddress: The reference is not to this EHR.
             TransientError: The EHR is away; it may have written all the same.
             EhrRefused: It refuses the resource.
         """
         url = self._base.resource(reference)
-        return _outcome(_expect(self._transport.send("PUT", url, body=body)), url)
+        headers = {"If-Match": if_match} if if_match else {}
+        return _outcome(_expect(self._transport.send("PUT", url, body=body, headers=headers)), url)
 
     def transaction(self, body: bytes) -> list[WriteOutcome]:
         """Send a transaction or batch Bundle; give an outcome per entry, in their order.

@@ -14,9 +14,11 @@ from starlette.responses import Response
 from gateway.api.edge import Call, Edge
 from gateway.api.outcome import fhir_response
 from gateway.api.paging import count_of, insist_on_known, next_link, next_of, searchset
+from gateway.core.clock import from_ms
 from gateway.core.delivery import Delivery
 from gateway.core.errors import ContentError, Erased
 from gateway.core.findings import Report
+from gateway.core.retraction import retracted
 from gateway.core.write_back import AS_OBSERVATION
 from gateway.store.jobs import JobFilter
 from gateway.store.unit_of_work import UnitOfWork
@@ -63,9 +65,12 @@ class Results:
 
 def _written(uow: UnitOfWork, deliveries: Sequence[Delivery]) -> Iterator[dict[str, Any]]:
     """Give each result in the form in which its EHR has it or is to have it."""
+    withdrawn = uow.retractions.of([each.id for each in deliveries])
     for delivery in deliveries:
         if not delivery.body:
             continue  # erased, or its retention is over: its job is still told by /fhir/Task
         report = Report.from_json(uow.deliveries.body(delivery))
         is_changed = AS_OBSERVATION in delivery.last_answer
-        yield report.observation if is_changed else report.result
+        result = report.observation if is_changed else report.result
+        mark = withdrawn.get(delivery.id)
+        yield retracted(result, from_ms(mark.created_ms)) if mark else result

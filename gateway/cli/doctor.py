@@ -42,6 +42,7 @@ from gateway.store.engine import is_at_head
 from gateway.store.keys import Keys, load_or_create
 from gateway.store.log_guard import contradiction
 from gateway.store.privileges import rewritable
+from gateway.store.retractions import RetractionState
 from gateway.store.sealing import Sealer
 from gateway.store.unit_of_work import Store
 from models.registry import InstalledModel, ModelUnusable
@@ -250,6 +251,7 @@ def _stored(settings: Settings) -> Iterator[Finding]:
     try:
         yield _guarded("database", lambda: _database(store))
         yield _guarded("audit log", lambda: _audit_log(settings, keys, store))
+        yield _guarded("withdrawn results", lambda: _withdrawn(store))
         yield from _site(store)
     finally:
         store.close()
@@ -280,6 +282,18 @@ def _database(store: Store) -> Finding:
     if tables:
         says = f"{says}; {_REWRITABLE.format(', '.join(tables))}"
     return Finding("database", Verdict.WARNING if tables else Verdict.OK, says)
+
+
+def _withdrawn(store: Store) -> Finding:
+    """Check that what is to be marked as entered in error could be."""
+    with store.read() as uow:
+        counts = uow.retractions.counts()
+    waiting = counts.get(RetractionState.PENDING, 0)
+    failed = counts.get(RetractionState.FAILED, 0)
+    says = f"{waiting} wait to be marked as entered in error"
+    if failed:
+        says = f"{says}; {failed} could not be: mark them in the EHR by hand (docs/revocation.md)"
+    return Finding("withdrawn results", Verdict.WARNING if failed else Verdict.OK, says)
 
 
 def _site(store: Store) -> Iterator[Finding]:

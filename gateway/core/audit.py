@@ -64,6 +64,7 @@ __all__ = [
     "queried",
     "read_record",
     "received",
+    "retracted",
     "sign_in_failed",
     "was_read",
 ]
@@ -246,6 +247,24 @@ def delivered(
     }
     agents = _beside_us(step, ehr)
     return write_record("deliver", step, balp.REST["create"], agents=agents, entities=[data])
+
+
+def retracted(step: Step, *, ehr: AuditAgent, result: DeliveredResult, attempt: int) -> AuditRecord:
+    """(6) We marked a result in an EHR as entered in error, since consent was withdrawn.
+
+    Args:
+        step: Its reason is why.
+        ehr: The server that was written to.
+        result: What was marked; `changed` says how much of it.
+        attempt: How many times it has been tried.
+    """
+    data = {
+        **balp.DATA_ENTITY,
+        "what": identified(RESULT_SYSTEM, result.identifier, result.resource_type),
+        "detail": entity_details({"attempt": str(attempt), "changed": result.changed}),
+    }
+    agents = _beside_us(step, ehr)
+    return write_record("retract", step, balp.REST["update"], agents=agents, entities=[data])
 
 
 def was_read(

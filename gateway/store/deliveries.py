@@ -129,6 +129,7 @@ _WAKE = (
     )
     .values(next_attempt_ms=sa.bindparam("now"))
 )
+_GET = sa.select(*_COLUMNS).where(deliveries.c.id.in_(_IDS))
 _OF_JOBS = sa.select(*_COLUMNS).where(deliveries.c.job_id.in_(_IDS))
 _COUNTS = sa.select(deliveries.c.system, deliveries.c.state, sa.func.count()).group_by(
     deliveries.c.system, deliveries.c.state
@@ -255,6 +256,10 @@ class Deliveries:
         """Make due at once what waits for a system that answers again; count it."""
         values = {"of_system": system, "now": self._uow.now_ms}
         return self._uow.connection.execute(_WAKE, values).rowcount
+
+    def get_many(self, ids: Collection[str]) -> list[Delivery]:
+        """Give deliveries by their ids."""
+        return self._all(_GET, ids=list(ids))
 
     def of_jobs(self, job_ids: Collection[str]) -> dict[JobId, Delivery]:
         """Give the delivery of each of these jobs that has one."""

@@ -146,6 +146,23 @@ deliveries = Table(
     ),
 )
 
+# Results in an EHR that are to be marked as entered in error, since consent was withdrawn.
+retractions = Table(
+    "retractions",
+    metadata,
+    Column("delivery_id", String(36), primary_key=True),
+    Column("patient_key", String(64), nullable=False),
+    # as decided; never a patient's value
+    Column("reason", Text, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("attempt", Integer, nullable=False, server_default="0"),
+    Column("next_attempt_ms", BigInteger, nullable=False),
+    Column("last_answer", String(128), nullable=False, server_default=""),
+    Column("created_ms", BigInteger, nullable=False),
+    Column("settled_ms", BigInteger),
+    Index("ix_retractions_state", "state", "next_attempt_ms"),
+)
+
 patient_keys = Table(
     "patient_keys",
     metadata,

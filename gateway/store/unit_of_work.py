@@ -5,7 +5,7 @@ repository per noun. Audit records are collected and inserted just before the co
 change without its audit can't be written.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from functools import cached_property
@@ -32,9 +32,12 @@ from gateway.store.jobs import Jobs
 from gateway.store.key_check import KeyCheck
 from gateway.store.models import Models
 from gateway.store.patient_keys import PatientKeys
+from gateway.store.retractions import Retractions
 from gateway.store.sealing import Sealer
 from gateway.store.sites import Sites
 from gateway.store.witnesses import Witnesses
+
+_LOCK_PATIENT = sa.text("select pg_advisory_xact_lock(hashtextextended(:key, 0))")
 
 
 class Store:
@@ -141,6 +144,15 @@ class UnitOfWork:
         self.consent_key: Ed25519PrivateKey | None = None
         self._records: list[AuditRecord] = []
 
+    def lock_patients(self, keys: Collection[str]) -> None:
+        """Let nobody else decide about these patients until this transaction ends.
+
+        On SQLite a transaction that writes is alone anyway.
+        """
+        if self.connection.dialect.name == "postgresql":
+            for key in sorted(keys):
+                self.connection.execute(_LOCK_PATIENT, {"key": key})
+
     def audit(self, *records: AuditRecord) -> None:
         """Put AuditEvents into this transaction."""
         self._records.extend(records)
@@ -214,6 +226,11 @@ class UnitOfWork:
     def patient_keys(self) -> PatientKeys:
         """The wrapped data key of each patient."""
         return PatientKeys(self)
+
+    @cached_property
+    def retractions(self) -> Retractions:
+        """The results to be marked as entered in error."""
+        return Retractions(self)
 
     @cached_property
     def sites(self) -> Sites:
