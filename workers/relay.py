@@ -8,8 +8,9 @@
 * What it rang is remembered here and nowhere else. A ring without an answer is repeated after
   `ring_again_s`; a ring too many is harmless, since only one worker gets a job.
 * It frees what dead workers held, and gives new AuditEvents their place in the Merkle log; a thread
-  beside it sends the checkpoints to the witnesses, and another marks results whose patient withdrew
-  her consent (`workers.retracting`), so that nobody slow holds up the work.
+  beside it sends the checkpoints to the witnesses, another marks results whose patient withdrew her
+  consent (`workers.retracting`), and another removes what has had its time (`workers.retention`), so
+  that nobody slow holds up the work.
 
 One relay leads (`gateway.store.leadership`); others stand by. Run with `python -m workers.relay`.
 """
@@ -45,6 +46,7 @@ from gateway.store.log_guard import contradiction
 from gateway.store.unit_of_work import Store, UnitOfWork
 from workers.ehrs import Ehrs
 from workers.rescue import put_back
+from workers.retention import RetentionRunner
 from workers.retracting import Retractor
 from workers.witnesses import WitnessPublisher
 
@@ -367,6 +369,11 @@ def _retractor(settings: Settings, opened: Installation) -> Retractor:
     )
 
 
+def _offer(publisher: WitnessPublisher, retention: RetentionRunner) -> None:
+    publisher.offer()
+    retention.offer()
+
+
 def main() -> None:
     """Run the relay until it is told to stop."""
     settings = get_settings()
@@ -380,10 +387,11 @@ def main() -> None:
     with opened.store.write() as uow:
         record_start(uow, source, MASTER, SIGNING)
     publisher = WitnessPublisher(opened.store, site, opened.keys.origin)
-    relay = build(settings, opened, source, publisher.offer)
+    retention = RetentionRunner(opened.store, site, source)
+    relay = build(settings, opened, source, lambda: _offer(publisher, retention))
     heap.settle()
     retractor = _retractor(settings, opened)
-    for work in (publisher.run, retractor.run):
+    for work in (publisher.run, retention.run, retractor.run):
         threading.Thread(target=work, args=(stopped,), daemon=True).start()
     log.info("relay-ready")
     relay.run(stopped)

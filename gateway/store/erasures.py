@@ -126,6 +126,10 @@ class Erasures:
         rows = self._uow.connection.execute(query.order_by(legal_holds.c.id))
         return [LegalHold(**row._mapping) for row in rows]  # noqa: SLF001
 
+    def held_keys(self) -> "sa.Select[tuple[str]]":
+        """Give the query for everybody on hold."""
+        return sa.select(legal_holds.c.patient_key).where(legal_holds.c.lifted_ms.is_(None))
+
     def place(self, hold: LegalHold) -> None:
         """Put a hold into force."""
         self._uow.connection.execute(sa.insert(legal_holds), vars(hold))

@@ -41,3 +41,12 @@ legal_holds = Table(
         postgresql_where=text("lifted_ms is null"),
     ),
 )
+
+# How far each class of retention has been walked; looking again is harmless.
+retention_marks = Table(
+    "retention_marks",
+    metadata,
+    Column("name", String(32), primary_key=True),
+    Column("after_id", String(36), nullable=False),
+    Column("ran_ms", BigInteger, nullable=False),
+)

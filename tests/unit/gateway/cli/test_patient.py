@@ -96,3 +96,26 @@ def test_a_hold_keeps_everything_until_it_is_lifted(run: Run) -> None:
     run("patient", "erase", "Patient/p1", *GROUND, "--yes")
     assert json.loads(run("audit", "verify", "--json").stdout)["findings"] == []
     assert json.loads(run("patient", "holds", "--json").stdout) == []
+
+
+def test_the_plan_says_what_is_due_and_that_nothing_is_in_force(run: Run) -> None:
+    shown = run("retention", "plan").stdout
+    told = json.loads(run("retention", "plan", "--json").stdout)
+
+    assert "never removed" in shown
+    assert "no `retention`" in shown
+    assert not told["in_force"]
+    assert {each["class"]: each["due"] for each in told["classes"]} == {
+        "payloads": 0,
+        "consents": 0,
+        "results": 0,
+        "undelivered": 0,
+    }
+    assert "no `retention`" in run("retention", "run", "--yes", code=1).stderr
+
+
+def test_a_run_says_what_it_removed(run: Run, nadi: Installation) -> None:
+    with nadi.store.write() as uow:
+        uow.sites.apply(uow.sites.current().yaml + "\nretention: {}\n", "test")
+
+    assert "nothing was due" in run("retention", "run", "--yes").stdout
