@@ -9,8 +9,8 @@
   `ring_again_s`; a ring too many is harmless, since only one worker gets a job.
 * It frees what dead workers held, and gives new AuditEvents their place in the Merkle log; a thread
   beside it sends the checkpoints to the witnesses, another marks results whose patient withdrew her
-  consent (`workers.retracting`), and another removes what has had its time (`workers.retention`), so
-  that nobody slow holds up the work.
+  consent (`workers.retracting`), and another removes what has had its time (`workers.retention`):
+  nobody slow holds up the work.
 
 One relay leads (`gateway.store.leadership`); others stand by. Run with `python -m workers.relay`.
 """
