@@ -39,6 +39,7 @@ from adapters.site_yaml import SiteInvalid, read_yaml
 from adapters.witness.entries import WitnessEntry
 from gateway.core.consent.abdm import AbdmPolicy
 from gateway.core.errors import ConfigurationError
+from gateway.core.privacy import Privacy
 from gateway.core.retention import Retention
 from gateway.core.routing import Route, leading_type
 from gateway.core.working_hours import WorkingHours
@@ -143,6 +144,7 @@ class Site:
         consent_signers: Whose consent documents may be imported, name to public key.
         abdm: How ABDM artefacts are taken; None where they are not.
         retention: How long what is held is kept.
+        privacy: Who answers for the processing; None when the file does not say.
         retracts: Whether results in an EHR are marked when consent is withdrawn.
     """
 
@@ -159,6 +161,7 @@ class Site:
     consent_signers: Mapping[str, str] = field(default_factory=dict)
     abdm: AbdmEntry | None = None
     retention: Retention = field(default_factory=Retention)
+    privacy: Privacy | None = None
     retracts: bool = False
 
     @cached_property
@@ -326,6 +329,7 @@ def _site(file: SiteFile, rows: list[LocalCode], version: int) -> Site:
         notices=languages(file.notices),
         consent_signers=file.consent_signers,
         abdm=file.abdm,
+        privacy=file.privacy.privacy() if file.privacy else None,
         retention=file.retention.retention() if file.retention else Retention(),
     )
 

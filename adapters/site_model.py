@@ -21,6 +21,7 @@ from pydantic import (
 
 from adapters.site_consent import AbdmEntry, ConsentSigners, Notices
 from adapters.site_hours import HoursEntry
+from adapters.site_privacy import PrivacyEntry
 from adapters.site_retention import RetentionEntry
 from adapters.site_revocation import RevocationEntry
 from adapters.witness.entries import VerifierKey, WitnessEntry
@@ -261,6 +262,9 @@ class SiteFile(_Part):
         description="What becomes of written results when consent is withdrawn.",
     )
     hours: HoursEntry | None = Field(None, description="When the hospital works.")
+    privacy: PrivacyEntry | None = Field(
+        None, description="Who answers for the processing of personal data, and is turned to."
+    )
     retention: RetentionEntry | None = Field(
         None,
         description="How long what is held is kept; absent: nothing is removed when its time is "

@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from gateway.cli import audit_prove, audit_questions, audit_search, audit_witnesses
+from gateway.cli import audit_incident, audit_prove, audit_questions, audit_search, audit_witnesses
 from gateway.cli.audit_view import progress_bar
 from gateway.cli.context import (
     EXIT_NOT_SO,
@@ -35,6 +35,7 @@ app = noun("The audit log: what was done with whose data, why, and that nothing 
 app.command(name="list")(audit_search.search)
 app.command()(audit_search.search)
 app.command()(audit_search.export)
+app.command()(audit_incident.incident)
 app.command()(audit_prove.prove)
 for question in (
     audit_questions.patient,

@@ -152,7 +152,7 @@ def export(  # noqa: PLR0913 - each is an option of the command line
     )
     with opened_by_officer(data_dir) as nadi:
         key = patient_of(nadi, patient, system).key if patient else None
-        count = _Export(nadi, replace(wanted, patient_key=key), to, form).run()
+        count = LogExport(nadi, replace(wanted, patient_key=key), to, form).run()
     out.print(
         f"[green]✓[/] {to}: {count} AuditEvents, signed in {to.name}.note. Verify it with: "
         f"python verify_receipt.py {to.name} --key audit.pub",
@@ -160,7 +160,7 @@ def export(  # noqa: PLR0913 - each is an option of the command line
     )
 
 
-class _Export:
+class LogExport:
     """One export: the file, its note, and its place in the audit log."""
 
     def __init__(self, nadi: Opened, wanted: AuditFilter, to: Path, form: ExportFormat) -> None:

@@ -1,0 +1,297 @@
+"""`nadi audit incident`: everything about an incident in one folder or ZIP, with both clocks.
+
+The bundle names no patient. The list by which they are notified is a file of its own beside it,
+readable for its owner alone.
+"""
+
+import csv
+import hashlib
+import io
+import tempfile
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, tzinfo
+from pathlib import Path
+from typing import Annotated
+
+import orjson
+import typer
+from rich.markup import escape
+
+from gateway.cli import verify_receipt
+from gateway.cli.audit_search import LogExport, Since, System, Until, moment_of
+from gateway.cli.context import (
+    EXIT_USAGE,
+    AsJson,
+    DataDir,
+    Opened,
+    explained,
+    fail,
+    out,
+    print_json,
+)
+from gateway.cli.incident_statements import STATEMENTS, read_statements, template
+from gateway.cli.officer import opened_by_officer
+from gateway.cli.patients import patient_of
+from gateway.core.audit_answers import ACCESSES, CONFIGURING, DEEDS, row_of
+from gateway.core.audit_entry import Entry, read_entry
+from gateway.core.audit_event import MODEL_SYSTEM
+from gateway.core.audit_export import ExportFormat
+from gateway.core.audit_terms import entity_term
+from gateway.core.clock import from_ms, new_id, to_ms, utc_now
+from gateway.core.errors import StoreUnavailable
+from gateway.core.incident import Incident, Scope, Statements, by_kind, by_person, patients_of
+from gateway.core.incident_pages import Papers
+from gateway.core.ledger import sign_note
+from gateway.store.audit_search import AuditFilter, AuditRow
+from gateway.store.patient_names import patients_named
+
+#: Most steps that one incident tells of; the evidence holds every one.
+MOST = 50_000
+_PAGE = 2000
+_FORMAT = "nadi-incident-1"
+_TOLD = tuple(sorted({*DEEDS, *ACCESSES, *CONFIGURING, "erase"}))
+
+Patients = Annotated[
+    list[str] | None, typer.Option("--patient", help="Only about this patient; may be repeated.")
+]
+Credential = Annotated[
+    str | None, typer.Option("--credential", help="Only what this one did: its id or name.")
+]
+Model = Annotated[str | None, typer.Option("--model", help="Only of this model: name@version.")]
+Detected = Annotated[
+    str,
+    typer.Option("--detected-at", help="When somebody became aware: both clocks run from then."),
+]
+Out = Annotated[Path, typer.Option("--out", help="A new folder, or a new file ending in .zip.")]
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What the command line asks for.
+
+    Attributes:
+        keys: Patients; empty for any.
+        stated: The file of statements as it was given; empty when none was.
+    """
+
+    wanted: AuditFilter
+    keys: tuple[str, ...]
+    about: str
+    stated: str = ""
+
+
+@explained
+def incident(  # noqa: PLR0913 - each is an option of the command line
+    *,
+    since: Since,
+    until: Until = None,
+    detected_at: Detected,
+    to: Out,
+    patients: Patients = None,
+    credential: Credential = None,
+    model: Model = None,
+    statements: Annotated[
+        Path | None, typer.Option("--statements", help="What people state; see statements.yaml.")
+    ] = None,
+    system: System = None,
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Gather an incident: DPDP Rule 7 headings, affected patients, timeline, signed evidence."""
+    if to.exists():
+        fail(f"{to} is there already; name a new folder or file.", code=EXIT_USAGE)
+    stated = read_statements(statements) if statements else None
+    scope = _scope(since, until, detected_at)
+    with opened_by_officer(data_dir) as nadi:
+        asked = _asked(nadi, scope, patients or [], (credential, model), system)
+        asked = replace(asked, stated=statements.read_text("utf-8") if statements else "")
+        entries, is_cut = _entries(nadi, asked)
+        made = Incident(
+            id=stated.incident if stated else new_id(),
+            made_at=utc_now(),
+            site=nadi.site().name or "site",
+            scope=replace(scope, about=asked.about),
+            statements=stated.statements() if stated else Statements(),
+            privacy=nadi.site().privacy,
+            entries=entries,
+            is_cut=is_cut,
+            patients=patients_of(entries),
+        )
+        names = _write(nadi, made, asked, to)
+    _tell(made, to, names, as_json=as_json)
+
+
+def _scope(since: str | None, until: str | None, detected_at: str) -> Scope:
+    now_ms = to_ms(utc_now())
+    start, noticed = moment_of(since, "--since"), moment_of(detected_at, "--detected-at")
+    if start is None or noticed is None:
+        fail("--since and --detected-at are needed.", code=EXIT_USAGE)
+    end = moment_of(until, "--until") or now_ms
+    if start >= end or noticed > now_ms:
+        fail("--since has to be before --until, and --detected-at not to come.", code=EXIT_USAGE)
+    return Scope(since=from_ms(start), until=from_ms(end), detected_at=from_ms(noticed))
+
+
+def _asked(
+    nadi: Opened,
+    scope: Scope,
+    patients: Sequence[str],
+    who: tuple[str | None, str | None],
+    system: str | None,
+) -> _Asked:
+    credential, model = who
+    keys = tuple(patient_of(nadi, each, system).key for each in patients)
+    about = [f"{len(keys)} patients"] if keys else []
+    about += [f"credential {credential}"] if credential else []
+    about += [f"model {model}"] if model else []
+    wanted = AuditFilter(
+        since_ms=to_ms(scope.since),
+        until_ms=to_ms(scope.until),
+        agent=credential,
+        term=entity_term(MODEL_SYSTEM, model) if model else None,
+        events=() if about else _TOLD,
+        is_ascending=True,
+        limit=_PAGE,
+    )
+    return _Asked(wanted, keys, ", ".join(about))
+
+
+def _entries(nadi: Opened, asked: _Asked) -> tuple[list[Entry], bool]:
+    """Read what is on record, oldest first, and say whether there is more than is told."""
+    with nadi.store.read() as uow:
+        rows: list[AuditRow] = []
+        for key in asked.keys or (None,):
+            wanted = replace(asked.wanted, patient_key=key)
+            while page := uow.audit_log.search(wanted):
+                rows += page
+                if len(page) < _PAGE or len(rows) > MOST:
+                    break
+                wanted = replace(wanted, before_seq=page[-1].seq)
+    rows.sort(key=lambda row: (row.recorded_ms, row.seq))
+    found = [read_entry(row.seq, row.event, row.body) for row in rows[:MOST]]
+    return found, len(rows) > MOST
+
+
+def _write(nadi: Opened, made: Incident, asked: _Asked, to: Path) -> dict[str, str]:
+    """Write the bundle, and the list of patients beside it; give how the EHR names them."""
+    with nadi.store.read() as uow:
+        names = patients_named(uow, list(made.patients))
+    try:
+        to.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".incident-", dir=to.parent) as name:
+            folder = Path(name) / "bundle"
+            folder.mkdir(mode=0o700)
+            _fill(nadi, made, asked, folder)
+            if to.suffix == ".zip":
+                _zip(folder, to)
+            else:
+                folder.rename(to)
+        _write_list(to.with_name(f"{to.stem}.patients.csv"), made, names)
+    except OSError as error:
+        raise StoreUnavailable(f"{to} can't be written: {error.strerror}.") from error
+    return names
+
+
+def _fill(nadi: Opened, made: Incident, asked: _Asked, folder: Path) -> None:
+    for name, text in Papers(made, _zone(nadi)).all().items():
+        (folder / name).write_text(text, encoding="utf-8")
+    (folder / "incident.json").write_bytes(orjson.dumps(_as_json(made), option=orjson.OPT_INDENT_2))
+    (folder / STATEMENTS).write_text(asked.stated or template(made.id), encoding="utf-8")
+    (folder / "audit.pub").write_text(nadi.keys.verifier + "\n", encoding="ascii")
+    script = Path(verify_receipt.__file__).read_bytes()
+    (folder / "verify_receipt.py").write_bytes(script)
+    wanted = replace(asked.wanted, is_ascending=False)
+    if len(asked.keys) == 1:
+        wanted = replace(wanted, patient_key=asked.keys[0])
+    LogExport(nadi, wanted, folder / "evidence.ndjson", ExportFormat.NDJSON).run()
+    _sign(nadi, folder)
+
+
+def _sign(nadi: Opened, folder: Path) -> None:
+    """Write the SHA-256 of every file, and a signed note over that."""
+    lines = [
+        f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}"
+        for path in sorted(folder.iterdir())
+    ]
+    manifest = "\n".join(lines) + "\n"
+    (folder / "MANIFEST").write_text(manifest, encoding="utf-8")
+    digest = hashlib.sha256(manifest.encode()).hexdigest()
+    note = sign_note(nadi.keys.signing, nadi.keys.origin, f"{_FORMAT}\n{len(lines)}\n{digest}\n")
+    (folder / "MANIFEST.note").write_text(note, encoding="utf-8")
+
+
+def _zip(folder: Path, to: Path) -> None:
+    with zipfile.ZipFile(to, "x", zipfile.ZIP_DEFLATED) as archive:
+        for path in sorted(folder.iterdir()):
+            archive.write(path, f"{to.stem}/{path.name}")
+    to.chmod(0o600)
+
+
+def _write_list(path: Path, made: Incident, names: dict[str, str]) -> None:
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(("patient", "patient_key", "steps", "note"))
+    for key, count in made.patients.items():
+        note = "" if key in names else "erased, or never named here"
+        writer.writerow((names.get(key, ""), key, count, note))
+    path.touch(mode=0o600)
+    path.write_text(text.getvalue(), encoding="utf-8")
+
+
+def _zone(nadi: Opened) -> tzinfo:
+    hours = nadi.site().hours
+    return hours.zone if hours else datetime.now(UTC).astimezone().tzinfo or UTC
+
+
+def _as_json(made: Incident) -> dict[str, object]:
+    stated = {name: value for name, value in vars(made.statements).items() if value}
+    return {
+        "format": _FORMAT,
+        "incident": made.id,
+        "drawn_up": made.made_at,
+        "site": made.site,
+        "since": made.scope.since,
+        "until": made.scope.until,
+        "detected_at": made.scope.detected_at,
+        "about": made.scope.about or None,
+        "deadlines": [
+            {"to": each.to_whom, "law": each.law, "at": each.at, "left": each.left(made.made_at)}
+            for each in made.deadlines
+        ],
+        "stated": stated,
+        "patients": made.patients,
+        "steps": [
+            {"event": event, "ended": ended, "times": count}
+            for event, ended, count in by_kind(made.entries)
+        ],
+        "who": [
+            {"name": name, "id": identifier, "steps": count, "patients": patients}
+            for name, identifier, count, patients in by_person(made.entries)
+        ],
+        "is_cut": made.is_cut,
+        "timeline": [row_of(each, patient_key=each.patient_key) for each in made.entries],
+    }
+
+
+def _tell(made: Incident, to: Path, names: dict[str, str], *, as_json: bool) -> None:
+    patients = to.with_name(f"{to.stem}.patients.csv")
+    if as_json:
+        told = {name: value for name, value in _as_json(made).items() if name != "timeline"}
+        print_json({**told, "bundle": str(to), "patient_list": str(patients)})
+        return
+    out.print(
+        f"[green]✓[/] {escape(str(to))}: incident {made.id}, {len(made.patients)} patients, "
+        f"{len(made.entries)} steps on record.",
+        soft_wrap=True,
+    )
+    for each in made.deadlines:
+        colour = "red" if each.is_over(made.made_at) else "green"
+        out.print(f"  [{colour}]{each.left(made.made_at)}[/] for {each.to_whom} ({each.law})")
+    unnamed = len(made.patients) - len(names)
+    more = f"; {unnamed} of them can't be named any more" if unnamed else ""
+    out.print(f"  To notify them: {escape(str(patients))}, which stays here{more}.", soft_wrap=True)
+    if made.privacy is None:
+        out.print("[yellow]![/] The site file has no `privacy`: the papers name no contact.")
+    out.print("  Fill in statements.yaml in the bundle and run it again with --statements.")
