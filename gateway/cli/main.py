@@ -23,6 +23,7 @@ NOUNS = {
     "models": "The installed models.",
     "patient": "What is held of a patient: erase it, keep it for the law.",
     "consent": "Record, import and list consents; explain decisions.",
+    "privacy": "The record of what personal data is processed here.",
     "retention": "What has had its time: show it, remove it.",
     "audit": "Read the audit log, and verify that nothing was changed.",
     "access": "Credentials of those who may call.",

@@ -25,13 +25,13 @@ h3 { font-size: 11pt; margin: 5mm 0 1mm; break-after: avoid; }
 p, ul, ol { margin: 1.5mm 0; } li { margin: .6mm 0; }
 .lead { color: #51606f; margin: 0 0 4mm; }
 table { border-collapse: collapse; width: 100%; margin: 2mm 0 3mm; font-size: 9pt; }
-th, td { text-align: left; vertical-align: top; padding: 1mm 2mm; overflow-wrap: anywhere; }
+th, td { text-align: left; vertical-align: top; padding: 1mm 2mm; overflow-wrap: break-word; }
 th { background: #eef3f8; font-weight: 600; border-bottom: .3mm solid #b8c7d6; }
 td { border-bottom: .2mm solid #dde5ec; }
 tr { break-inside: avoid; } thead { display: table-header-group; }
 dl { display: grid; grid-template-columns: 48mm 1fr; gap: 1mm 4mm; margin: 2mm 0; }
 dt { color: #51606f; } dd { margin: 0; overflow-wrap: anywhere; }
-code, .hash { font-family: "DejaVu Sans Mono", monospace; font-size: 8pt; }
+code, .hash { font-family: "DejaVu Sans Mono", monospace; font-size: 8pt; overflow-wrap: anywhere; }
 .cards { display: flex; gap: 3mm; margin: 3mm 0; }
 .card { flex: 1; border: .3mm solid #b8c7d6; border-radius: 1.5mm; padding: 2.5mm 3mm;
   break-inside: avoid; }

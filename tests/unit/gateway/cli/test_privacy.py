@@ -1,0 +1,110 @@
+"""The record of processing says what runs, and what the site file leaves open."""
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import Result
+from typer.testing import CliRunner
+
+from gateway.cli.main import app
+from tests.installation import Installation, consent, creatinine, installation, reopened
+
+Run = Callable[..., Result]
+PRIVACY = """
+privacy:
+  fiduciary: District Hospital, Nashik
+  address: Trimbak Road
+  officer: {name: Dr. K, email: dpo@h.example}
+  outside_india: {ehr: "Rule 15, order of 1 March"}
+  measures: ["Disks are encrypted"]
+retention: {}
+"""
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("record") / "nadi"
+    with installation(folder) as nadi:
+        nadi.receive(consent("p1"), creatinine("p1"), creatinine("p2"))
+    return folder
+
+
+@pytest.fixture
+def nadi(template: Path, tmp_path: Path) -> Iterator[Installation]:
+    shutil.copytree(template, tmp_path / "nadi")
+    with reopened(tmp_path / "nadi") as copy:
+        yield copy
+
+
+@pytest.fixture
+def run(nadi: Installation) -> Run:
+    def invoke(*arguments: str, code: int = 0) -> Result:
+        environment = {"NADI_DATA_DIR": str(nadi.folder), "COLUMNS": "300"}
+        done = CliRunner().invoke(app, ["privacy", "record", *arguments], env=environment)
+        assert done.exit_code == code, (done.output, done.stderr, done.exception)
+        return done
+
+    return invoke
+
+
+def apply(nadi: Installation, more: str) -> None:
+    with nadi.store.write() as uow:
+        uow.sites.apply(uow.sites.current().yaml + more, "test")
+
+
+def test_what_the_site_file_leaves_open_is_listed(run: Run) -> None:
+    told = json.loads(run("--json").stdout)
+
+    assert [each.partition(":")[0] for each in told["missing"]] == [
+        "`privacy`",
+        "`retention`",
+        "`witnesses`",
+    ]
+
+
+def test_each_route_is_an_activity_with_purpose_basis_and_categories(run: Run) -> None:
+    told = json.loads(run("--json").stdout)
+
+    activity = told["activities"][0]
+    assert activity["route"] == "ckd-risk"
+    assert activity["purpose"] == "TREAT"
+    assert "s.6" in activity["basis"]
+    assert "Creatinine in blood" in activity["categories"]
+    assert (activity["done"], activity["refused"]) == (0, 1), "p2 never consented"
+    assert told["patients_last_year"] == 2
+    assert told["models"][0]["is_demonstration"]
+
+
+def test_contacts_measures_and_transfers_come_from_the_site_file(
+    run: Run, nadi: Installation
+) -> None:
+    apply(nadi, PRIVACY)
+
+    told, page = json.loads(run("--json").stdout), run().stdout
+
+    assert [each.partition(":")[0] for each in told["missing"]] == ["`witnesses`"]
+    assert told["transfers_outside_india"] == "ehr (Rule 15, order of 1 March)"
+    assert "Disks are encrypted" in told["measures"]
+    assert "Dr. K, dpo@h.example" in page
+    assert "1095 days" in page
+
+
+@pytest.mark.parametrize("name", ["r.html", "r.md", "r.json"])
+def test_every_form_names_the_same_activities(
+    run: Run, nadi: Installation, tmp_path: Path, name: str
+) -> None:
+    apply(nadi, PRIVACY)
+
+    run("--out", str(tmp_path / name))
+
+    text = (tmp_path / name).read_text()
+    for words in ("ckd-risk", "TREAT", "Creatinine in blood", "District Hospital, Nashik", "365"):
+        assert words in text
+    assert "Patient/p1" not in text
+
+
+def test_another_ending_is_refused(run: Run, tmp_path: Path) -> None:
+    assert ".html, .md or .json" in run("--out", str(tmp_path / "r.docx"), code=2).stderr
