@@ -5,13 +5,9 @@ readable for its owner alone.
 """
 
 import csv
-import hashlib
 import io
-import tempfile
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, tzinfo
 from pathlib import Path
 from typing import Annotated
 
@@ -19,8 +15,8 @@ import orjson
 import typer
 from rich.markup import escape
 
-from gateway.cli import verify_receipt
 from gateway.cli.audit_search import LogExport, Since, System, Until, moment_of
+from gateway.cli.bundle import insist_on_new, write_bundle
 from gateway.cli.context import (
     EXIT_USAGE,
     AsJson,
@@ -30,6 +26,7 @@ from gateway.cli.context import (
     fail,
     out,
     print_json,
+    zone_of,
 )
 from gateway.cli.incident_statements import STATEMENTS, read_statements, template
 from gateway.cli.officer import opened_by_officer
@@ -43,7 +40,6 @@ from gateway.core.clock import from_ms, new_id, to_ms, utc_now
 from gateway.core.errors import StoreUnavailable
 from gateway.core.incident import Incident, Scope, Statements, by_kind, by_person, patients_of
 from gateway.core.incident_pages import Papers
-from gateway.core.ledger import sign_note
 from gateway.store.audit_search import AuditFilter, AuditRow
 from gateway.store.patient_names import patients_named
 
@@ -100,8 +96,7 @@ def incident(  # noqa: PLR0913 - each is an option of the command line
     as_json: AsJson = False,
 ) -> None:
     """Gather an incident: DPDP Rule 7 headings, affected patients, timeline, signed evidence."""
-    if to.exists():
-        fail(f"{to} is there already; name a new folder or file.", code=EXIT_USAGE)
+    insist_on_new(to)
     stated = read_statements(statements) if statements else None
     scope = _scope(since, until, detected_at)
     with opened_by_officer(data_dir) as nadi:
@@ -178,55 +173,24 @@ def _write(nadi: Opened, made: Incident, asked: _Asked, to: Path) -> dict[str, s
     """Write the bundle, and the list of patients beside it; give how the EHR names them."""
     with nadi.store.read() as uow:
         names = patients_named(uow, list(made.patients))
+    write_bundle(nadi, to, _FORMAT, lambda folder: _fill(nadi, made, asked, folder))
+    path = to.with_name(f"{to.stem}.patients.csv")
     try:
-        to.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".incident-", dir=to.parent) as name:
-            folder = Path(name) / "bundle"
-            folder.mkdir(mode=0o700)
-            _fill(nadi, made, asked, folder)
-            if to.suffix == ".zip":
-                _zip(folder, to)
-            else:
-                folder.rename(to)
-        _write_list(to.with_name(f"{to.stem}.patients.csv"), made, names)
+        _write_list(path, made, names)
     except OSError as error:
-        raise StoreUnavailable(f"{to} can't be written: {error.strerror}.") from error
+        raise StoreUnavailable(f"{path} can't be written: {error.strerror}.") from error
     return names
 
 
 def _fill(nadi: Opened, made: Incident, asked: _Asked, folder: Path) -> None:
-    for name, text in Papers(made, _zone(nadi)).all().items():
+    for name, text in Papers(made, zone_of(nadi)).all().items():
         (folder / name).write_text(text, encoding="utf-8")
     (folder / "incident.json").write_bytes(orjson.dumps(_as_json(made), option=orjson.OPT_INDENT_2))
     (folder / STATEMENTS).write_text(asked.stated or template(made.id), encoding="utf-8")
-    (folder / "audit.pub").write_text(nadi.keys.verifier + "\n", encoding="ascii")
-    script = Path(verify_receipt.__file__).read_bytes()
-    (folder / "verify_receipt.py").write_bytes(script)
     wanted = replace(asked.wanted, is_ascending=False)
     if len(asked.keys) == 1:
         wanted = replace(wanted, patient_key=asked.keys[0])
     LogExport(nadi, wanted, folder / "evidence.ndjson", ExportFormat.NDJSON).run()
-    _sign(nadi, folder)
-
-
-def _sign(nadi: Opened, folder: Path) -> None:
-    """Write the SHA-256 of every file, and a signed note over that."""
-    lines = [
-        f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}"
-        for path in sorted(folder.iterdir())
-    ]
-    manifest = "\n".join(lines) + "\n"
-    (folder / "MANIFEST").write_text(manifest, encoding="utf-8")
-    digest = hashlib.sha256(manifest.encode()).hexdigest()
-    note = sign_note(nadi.keys.signing, nadi.keys.origin, f"{_FORMAT}\n{len(lines)}\n{digest}\n")
-    (folder / "MANIFEST.note").write_text(note, encoding="utf-8")
-
-
-def _zip(folder: Path, to: Path) -> None:
-    with zipfile.ZipFile(to, "x", zipfile.ZIP_DEFLATED) as archive:
-        for path in sorted(folder.iterdir()):
-            archive.write(path, f"{to.stem}/{path.name}")
-    to.chmod(0o600)
 
 
 def _write_list(path: Path, made: Incident, names: dict[str, str]) -> None:
@@ -238,11 +202,6 @@ def _write_list(path: Path, made: Incident, names: dict[str, str]) -> None:
         writer.writerow((names.get(key, ""), key, count, note))
     path.touch(mode=0o600)
     path.write_text(text.getvalue(), encoding="utf-8")
-
-
-def _zone(nadi: Opened) -> tzinfo:
-    hours = nadi.site().hours
-    return hours.zone if hours else datetime.now(UTC).astimezone().tzinfo or UTC
 
 
 def _as_json(made: Incident) -> dict[str, object]:

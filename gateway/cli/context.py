@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from datetime import UTC, datetime, tzinfo
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn, ParamSpec, TypeVar
@@ -274,6 +275,12 @@ def table(*columns: str, title: str | None = None) -> Table:
 def moment(ms: int) -> str:
     """Show a time of the database as local time, to the second."""
     return from_ms(ms).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+def zone_of(nadi: Opened) -> tzinfo:
+    """Give the time zone of the hospital, or else that of this machine."""
+    hours = nadi.site().hours
+    return hours.zone if hours else datetime.now(UTC).astimezone().tzinfo or UTC
 
 
 def age(ms: int) -> str:

@@ -240,6 +240,10 @@ class Events:
             criteria.append(events.c.id < before)
         return self._select(*criteria, order=events.c.id.desc(), limit=limit)
 
+    def of_patient(self, patient_key: str) -> list[Event]:
+        """Give every version of everything that was received for a patient, oldest first."""
+        return self._select(events.c.patient_key == patient_key, order=events.c.id.asc())
+
     def record(
         self,
         patient_key: str,
