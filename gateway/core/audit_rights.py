@@ -11,15 +11,13 @@ from typing import Literal
 
 from gateway.core import balp
 from gateway.core.audit import AuditAgent, AuditRecord, Step
-from gateway.core.audit_event import SID, entity_details, identified, write_record
+from gateway.core.audit_event import RESOURCE_SYSTEM, SID, entity_details, identified, write_record
 from gateway.core.balp import AgentKind
 
 ERASURE_SYSTEM = f"{SID}/erasure"
 HOLD_SYSTEM = f"{SID}/legal-hold"
 #: What is counted where something is removed; also the tables of the rows that are emptied.
 REMOVED = ("events", "submissions", "deliveries")
-
-RightsEvent = Literal["erase", "expire", "hold", "reopen"]
 
 _LIFECYCLE = "http://terminology.hl7.org/CodeSystem/dicom-audit-lifecycle"
 _ERASURE = balp.coding(_LIFECYCLE, "15", "Permanent erasure / Physical destruction")
@@ -58,6 +56,26 @@ def reopened(step: Step, *, erasure_id: str) -> AuditRecord:
     data = {**balp.DATA_ENTITY, "what": identified(ERASURE_SYSTEM, erasure_id)}
     pattern = balp.ACTIVITIES["reopen"]
     return write_record("reopen", step, pattern, agents=_with_us(step, None), entities=[data])
+
+
+def rectified(
+    step: Step, *, by: AuditAgent, resource: str, details: Mapping[str, str]
+) -> AuditRecord:
+    """Data of a patient was wrong, and what was computed from it is dealt with.
+
+    Args:
+        step: When and where, and of which patient.
+        by: Who ordered it.
+        resource: Keyed hash of the resource that was wrong.
+        details: How many results and jobs; reason, law; never a patient's value.
+    """
+    data = {
+        **balp.DATA_ENTITY,
+        "what": identified(RESOURCE_SYSTEM, resource),
+        "detail": entity_details(details),
+    }
+    pattern = balp.ACTIVITIES["rectify"]
+    return write_record("rectify", step, pattern, agents=_with_us(step, by), entities=[data])
 
 
 def hold_changed(

@@ -192,6 +192,7 @@ ACTIVITIES = {
     "erase": _activity("D", _ACTIVITY),
     "expire": _activity("D", _ACTIVITY),
     "hold": _activity("U", _ACTIVITY),
+    "rectify": _activity("U", _ACTIVITY),
     "reopen": _activity("U", _ACTIVITY),
     "verify": _activity("E", _ACTIVITY),
     "note": _activity("E", _ACTIVITY),

@@ -1,6 +1,6 @@
 """Erase a patient: one transaction that stops her jobs, empties her rows and destroys her key.
 
-1. A legal hold refuses it.
+1. A legal hold refuses it, and so do results that are still to be marked in an EHR.
 2. Her key is deleted first: on PostgreSQL this waits for whoever seals under it at the moment, so
    that what they wrote is seen by what follows.
 3. Open jobs and waiting results are cancelled, whoever holds them: a worker that comes back finds
@@ -24,6 +24,10 @@ from gateway.store.registering import Actor
 from gateway.store.unit_of_work import UnitOfWork
 
 _WHY = "The patient's data was erased."
+_STILL_MARKED = (
+    "Results of this patient are still to be marked as entered in error in the EHR; what is erased "
+    "could no longer be found there. Erase her when that is done; `nadi doctor` tells."
+)
 _MAYBE_SENT = "An attempt may have reached the EHR all the same."
 
 
@@ -68,12 +72,14 @@ def erase(uow: UnitOfWork, order: Order, bundles: Collection[str], actor: Actor)
         actor: Who does it.
 
     Raises:
-        OnHold: A legal hold is in force.
+        OnHold: A legal hold is in force, or results of hers are still to be marked in an EHR.
         NotFound: Nothing is held of this patient.
     """
     key = order.patient_key
     if uow.erasures.holds([key]):
         raise OnHold
+    if uow.erasures.has_pending_retractions(key):
+        raise OnHold(_STILL_MARKED)
     wrapped = uow.patient_keys.destroy(key)
     if wrapped is None and not any(uow.erasures.held(key).values()):
         raise NotFound("Nothing is held of this patient.")

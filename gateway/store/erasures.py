@@ -15,7 +15,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from gateway.core.delivery import DeliveryState
 from gateway.core.errors import Unsealable
 from gateway.store.rights_tables import erasures, legal_holds
-from gateway.store.tables import deliveries, events, jobs, submissions
+from gateway.store.tables import deliveries, events, jobs, retractions, submissions
 
 if TYPE_CHECKING:
     from gateway.store.unit_of_work import UnitOfWork
@@ -141,6 +141,13 @@ class Erasures:
             .where(legal_holds.c.id == hold_id)
             .values(lifted_ms=self._uow.now_ms, lifted_by=by)
         )
+
+    def has_pending_retractions(self, patient_key: str) -> bool:
+        """Say whether results of a patient are still to be marked in an EHR."""
+        query = sa.select(sa.func.count()).where(
+            retractions.c.patient_key == patient_key, retractions.c.state == "pending"
+        )
+        return self._uow.connection.execute(query).scalar_one() > 0
 
     # -- what is held ------------------------------------------------------------------------
 

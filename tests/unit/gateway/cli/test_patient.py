@@ -119,3 +119,24 @@ def test_a_run_says_what_it_removed(run: Run, nadi: Installation) -> None:
         uow.sites.apply(uow.sites.current().yaml + "\nretention: {}\n", "test")
 
     assert "nothing was due" in run("retention", "run", "--yes").stdout
+
+
+def test_what_wrong_data_led_to_is_shown_and_then_stopped(run: Run) -> None:
+    wrong = ("rectify", "Patient/p1", "--resource", "Observation/p1-creatinine-1")
+    ground = ("--reason", "The sample was mixed up.", "--law", "DPDP Act 2023, s.12(2)")
+
+    shown = run("patient", *wrong, *ground, "--dry-run").stdout
+    told = json.loads(run("patient", *wrong, *ground, "--json").stdout)
+
+    assert "ckd-risk@1" in shown
+    assert (told["stopped"], told["to_be_marked"], told["is_corrected"]) == (1, 0, False)
+    assert "No corrected version" in run("patient", *wrong, *ground).stdout
+    assert json.loads(run("audit", "verify", "--json").stdout)["findings"] == []
+
+
+def test_a_resource_of_somebody_else_is_not_rectified(run: Run) -> None:
+    wrong = ("rectify", "Patient/p2", "--resource", "Observation/p1-creatinine-1")
+
+    refused = run("patient", *wrong, *GROUND, code=1)
+
+    assert "another patient" in refused.stderr
