@@ -20,6 +20,7 @@ from typing import Literal, Protocol, cast
 from ruamel.yaml import YAML
 from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 
+from adapters.site_break_glass import BreakGlassEntry
 from adapters.site_codes import csv_codes, read_text_file
 from adapters.site_consent import AbdmEntry, languages
 from adapters.site_model import (
@@ -41,7 +42,7 @@ from gateway.core.consent.abdm import AbdmPolicy
 from gateway.core.errors import ConfigurationError
 from gateway.core.privacy import Privacy
 from gateway.core.retention import Retention
-from gateway.core.routing import Route, leading_type
+from gateway.core.routing import BROKEN, Route, broken, leading_type
 from gateway.core.working_hours import WorkingHours
 from gateway.settings import environment
 from models.signature import Trust
@@ -145,6 +146,7 @@ class Site:
         abdm: How ABDM artefacts are taken; None where they are not.
         retention: How long what is held is kept.
         privacy: Who answers for the processing; None when the file does not say.
+        break_glass: Who may break the glass; None when nobody may.
         retracts: Whether results in an EHR are marked when consent is withdrawn.
     """
 
@@ -162,6 +164,7 @@ class Site:
     abdm: AbdmEntry | None = None
     retention: Retention = field(default_factory=Retention)
     privacy: Privacy | None = None
+    break_glass: BreakGlassEntry | None = None
     retracts: bool = False
 
     @cached_property
@@ -170,8 +173,12 @@ class Site:
         return self.abdm.policy() if self.abdm else None
 
     def route(self, name: str) -> Route | None:
-        """Give a route by its name."""
-        return next((route for route in self.routes if route.name == name), None)
+        """Give a route by its name, or as it is run when the glass is broken."""
+        plain = name.removesuffix(BROKEN)
+        found = next((route for route in self.routes if route.name == plain), None)
+        if found is None or plain == name:
+            return found
+        return broken(found) if self.break_glass else None
 
     def system(self, name: str) -> System | None:
         """Give a system by its name."""
@@ -324,6 +331,7 @@ def _site(file: SiteFile, rows: list[LocalCode], version: int) -> Site:
         trust=_trust(file.models),
         witnesses=file.witnesses,
         witness_for=tuple(file.witness_for),
+        break_glass=file.break_glass,
         retracts=file.revocation.retracts,
         hours=file.hours.working() if file.hours else None,
         notices=languages(file.notices),

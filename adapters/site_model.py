@@ -19,6 +19,7 @@ from pydantic import (
     field_validator,
 )
 
+from adapters.site_break_glass import BreakGlassEntry
 from adapters.site_consent import AbdmEntry, ConsentSigners, Notices
 from adapters.site_hours import HoursEntry
 from adapters.site_privacy import PrivacyEntry
@@ -256,6 +257,9 @@ class SiteFile(_Part):
     )
     witness_for: list[VerifierKey] = Field(
         [], description="Logs whose checkpoints this gateway keeps: lines of their keys/audit.pub."
+    )
+    break_glass: BreakGlassEntry | None = Field(
+        None, description="Who may break the glass in an emergency; absent: nobody."
     )
     revocation: RevocationEntry = Field(
         RevocationEntry(delivered="keep"),

@@ -17,6 +17,7 @@ from adapters.site import SiteWatch, site_schema
 from gateway import heap
 from gateway.api.audit_event import AuditEvents
 from gateway.api.audit_questions import Questions
+from gateway.api.break_glass import BreakGlassCalls
 from gateway.api.capability import capability_statement
 from gateway.api.docs_page import CONTENT_SECURITY_POLICY, docs_page
 from gateway.api.edge import Edge
@@ -99,6 +100,7 @@ def build(settings: Settings) -> FastAPI:
         [
             *_read_routes(edge, AuditEvents(edge, installation.keys.verifier)),
             *_push_routes(pushes),
+            *_break_glass_routes(edge),
             *_operator_routes(health),
             *_witness_routes(WitnessedLogs(store, watch.current, PROCESS)),
             _docs(app, settings),
@@ -147,6 +149,23 @@ def _push_routes(pushes: dict[str, Serve]) -> list[Path]:
         Path("/fhir/", pushes["base"], methods=["POST"]),
         Path("/fhir/{type}", pushes["create"], methods=["POST"]),
         Path("/fhir/{type}/{id}", pushes["update"], methods=["PUT"]),
+    ]
+
+
+def _break_glass_routes(edge: Edge) -> list[Path]:
+    calls = BreakGlassCalls(edge)
+    use, listed, review = (
+        edge.endpoint(permission, handler)
+        for permission, handler in (
+            (Permission.BREAK_GLASS, calls.use),
+            (Permission.REVIEW_BREAK_GLASS, calls.listed),
+            (Permission.REVIEW_BREAK_GLASS, calls.review),
+        )
+    )
+    return [
+        Path("/break-glass", use, methods=["POST"]),
+        Path("/break-glass", listed, methods=["GET"]),
+        Path("/break-glass/{id}/review", review, methods=["POST"]),
     ]
 
 

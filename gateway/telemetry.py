@@ -257,6 +257,16 @@ _delivery_attempts = Counter(
 )
 
 
+_glass = Counter(
+    "nadi_break_glass_total", "Uses of break-glass.", ["route", "outcome"], registry=_registry
+)
+
+
+def count_break_glass(route: str, outcome: str) -> None:
+    """Count uses of break-glass: outcome `run` or `refused`."""
+    _glass.labels(route, outcome).inc()
+
+
 def count_received(system: str, outcome: str, count: int = 1) -> None:
     """Count resources received: outcome `accepted`, `repeat` or an issue type."""
     _received.labels(system, outcome).inc(count)

@@ -14,9 +14,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from adapters.site import Site
+from gateway.core.asking import decide_for
 from gateway.core.audit import AgentKind, AuditAgent, Source, Step, consent_decided, job_changed
 from gateway.core.clock import new_id
-from gateway.core.consent import ConsentDecision, ConsentRequest, decide
+from gateway.core.consent import ConsentDecision, ConsentRequest
 from gateway.core.delivery import Delivery, DeliveryState
 from gateway.core.errors import TransientError
 from gateway.core.jobs import Advance, BusinessStatus, Job, JobState
@@ -81,7 +82,7 @@ def retract_written(uow: UnitOfWork, site: Site, patients: Mapping[str, str]) ->
             if route is None:
                 continue
             request = ConsentRequest(reference, route.purpose, uow.now, use=written.event_id)
-            decision = decide(request, consents[key], default=route.consent_default)
+            decision = decide_for(route, request, consents[key])
             if not decision.is_permitted:
                 uow.retractions.add(written.delivery_id, key, " ".join(decision.reasons))
 
@@ -94,7 +95,7 @@ def _denied(uow: UnitOfWork, site: Site, patients: Mapping[str, str]) -> Iterato
             if route is None:
                 continue  # a worker stops what has no route
             request = ConsentRequest(reference, route.purpose, uow.now, use=job.event_id)
-            decision = decide(request, consents[key], default=route.consent_default)
+            decision = decide_for(route, request, consents[key])
             if not decision.is_permitted:
                 yield _Denied(job, decision)
 

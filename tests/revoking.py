@@ -23,6 +23,7 @@ from gateway.app import build
 from gateway.core.delivery import Backoff, Circuit
 from gateway.core.findings import RESULT_SYSTEM
 from gateway.core.jobs import Job
+from gateway.settings import Settings
 from gateway.store.jobs import JobFilter
 from gateway.store.keys import load_or_create
 from gateway.store.sealing import Sealer
@@ -183,6 +184,7 @@ class Ward:
     def __init__(self, api: Api, ehr: SandboxEhr, ports: Ports, hooks: Hooks) -> None:
         self.api, self.ehr, self.ports, self.hooks = api, ehr, ports, hooks
         self.journal = ehr.journal
+        self.settings = Settings()
         self.patient = person("revokes")
         self.acknowledgement = Acknowledgement()
         self._posting: threading.Thread | None = None
@@ -365,7 +367,9 @@ def ward(
     working = TellingStore(url, Sealer(keys.master), consents=keys.consents).telling(hooks)
     with AsgiClient(app) as client, _client(ehr) as fhir:
         ports = _ports(working, fhir, hooks, ehr, lease_ms)
-        yield Ward(Api(client, store, credentials(store)), ehr, ports, hooks)
+        made = Ward(Api(client, store, credentials(store)), ehr, ports, hooks)
+        made.settings = settings
+        yield made
     working.close()
     store.close()
 

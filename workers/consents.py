@@ -6,7 +6,8 @@ answer is no: a consent on record that can't be opened or read denies.
 
 from collections.abc import Mapping
 
-from gateway.core.consent import ConsentDecision, ConsentRecord, ConsentRequest, decide
+from gateway.core.asking import decide_for
+from gateway.core.consent import ConsentDecision, ConsentRecord, ConsentRequest
 from gateway.core.routing import Route
 from gateway.store.events import Event
 from gateway.store.unit_of_work import UnitOfWork
@@ -25,4 +26,4 @@ def ask_again(
         reasons = ("No patient is known.",)
         return ConsentDecision(is_permitted=False, purpose=route.purpose, reasons=reasons)
     request = ConsentRequest(patient, route.purpose, uow.now, use=event.id)
-    return decide(request, consents[event.patient_key], default=route.consent_default)
+    return decide_for(route, request, consents[event.patient_key])

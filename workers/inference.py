@@ -20,6 +20,7 @@ from gateway.core import audit
 from gateway.core.audit import Outcome
 from gateway.core.clock import to_ms
 from gateway.core.delivery import NewDelivery
+from gateway.core.emergency import as_emergency
 from gateway.core.errors import TransientError
 from gateway.core.findings import Report, refusal, report
 from gateway.core.jobs import Advance, BusinessStatus, Job, JobState
@@ -252,6 +253,8 @@ def _with_decision(batch: Batch, case: Case, change: Advance) -> Advance:
 def _delivery(case: Case, made: Report | None) -> NewDelivery | None:
     if made is None:
         return None
+    if case.route.breaks_glass:
+        made = as_emergency(made)
     return NewDelivery(
         job_id=case.job.id,
         system=case.route.sink,

@@ -64,6 +64,7 @@ def _paths() -> dict[str, Any]:
         },
         **_results([system, *count]),
         **_audit([*searched, system, *count], identifier),
+        **_break_glass(identifier),
         "/fhir/metadata": {"get": _call("CapabilityStatement", "What this gateway can do")},
         "/health/ready": {"get": _call("Readiness", "Ready to accept events")},
         "/metrics": {"get": _call("Prometheus metrics", "Counts and times")},
@@ -109,6 +110,34 @@ def _audit(parameters: list[dict[str, Any]], identifier: dict[str, Any]) -> dict
             "get": _call("The newest checkpoint kept of another log", "Signed note", [origin]),
             "post": _call("Have a checkpoint of another log kept", "Its size"),
         },
+    }
+
+
+def _break_glass(identifier: dict[str, Any]) -> dict[str, Any]:
+    asked = {"required": True, "content": {"application/json": {"schema": {"type": "object"}}}}
+    use = _call(
+        "Run a route in an emergency: patient, route, reason",
+        "JSON: its job, and the review that was opened",
+        needs=Permission.BREAK_GLASS,
+        status=202,
+    )
+    review = _call(
+        "Review a use of break-glass: verdict (justified, not-justified), comment",
+        "JSON: the use with its review",
+        [identifier],
+        needs=Permission.REVIEW_BREAK_GLASS,
+    )
+    return {
+        "/break-glass": {
+            "get": _call(
+                "List the uses of break-glass, newest first",
+                "JSON: each with its reason and its review",
+                [_parameter("open", "query")],
+                needs=Permission.REVIEW_BREAK_GLASS,
+            ),
+            "post": {**use, "requestBody": asked},
+        },
+        "/break-glass/{id}/review": {"post": {**review, "requestBody": asked}},
     }
 
 

@@ -252,6 +252,7 @@ def _stored(settings: Settings) -> Iterator[Finding]:
         yield _guarded("database", lambda: _database(store))
         yield _guarded("audit log", lambda: _audit_log(settings, keys, store))
         yield _guarded("withdrawn results", lambda: _withdrawn(store))
+        yield _guarded("break-glass", lambda: _broken_glass(store))
         yield from _site(store)
     finally:
         store.close()
@@ -282,6 +283,18 @@ def _database(store: Store) -> Finding:
     if tables:
         says = f"{says}; {_REWRITABLE.format(', '.join(tables))}"
     return Finding("database", Verdict.WARNING if tables else Verdict.OK, says)
+
+
+def _broken_glass(store: Store) -> Finding:
+    """Check that every use of break-glass was reviewed in time."""
+    with store.read() as uow:
+        waiting = uow.break_glass.listed(only_open=True, limit=1000)
+        overdue = sum(each.is_overdue(uow.now_ms) for each in waiting)
+    says = f"{len(waiting)} uses wait for their review, {overdue} of them overdue"
+    if not waiting:
+        return Finding("break-glass", Verdict.OK, "no use waits for its review")
+    verdict = Verdict.FAILED if overdue else Verdict.WARNING
+    return Finding("break-glass", verdict, f"{says}: `nadi break-glass list --open`")
 
 
 def _withdrawn(store: Store) -> Finding:

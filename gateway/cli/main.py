@@ -25,6 +25,7 @@ NOUNS = {
     "consent": "Record, import and list consents; explain decisions.",
     "privacy": "The record of what personal data is processed here.",
     "retention": "What has had its time: show it, remove it.",
+    "break-glass": "Run a route in an emergency; list and review the uses.",
     "audit": "Read the audit log, and verify that nothing was changed.",
     "access": "Credentials of those who may call.",
     "sandbox": "The stand-in EHR and its ward of synthetic patients.",
@@ -40,7 +41,7 @@ class LazyNouns(TyperGroup):
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 (typer's signature)
         super().__init__(*args, **kwargs)
         for name, text in NOUNS.items():
-            if importlib.util.find_spec(f"gateway.cli.{name}"):
+            if importlib.util.find_spec(_module(name)):
                 self.commands[name] = TyperCommand(name, help=text)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:  # noqa: ANN401 (as above)
@@ -49,9 +50,13 @@ class LazyNouns(TyperGroup):
         return name, load(name) if name else command, rest
 
 
+def _module(noun: str) -> str:
+    return f"gateway.cli.{noun.replace('-', '_')}"
+
+
 def load(noun: str) -> Any:  # noqa: ANN401 (typer keeps its command type to itself)
     """Import a noun's module and give its command."""
-    app: typer.Typer = importlib.import_module(f"gateway.cli.{noun}").app
+    app: typer.Typer = importlib.import_module(_module(noun)).app
     return typer.main.get_command(app) if noun in SINGLE else typer.main.get_group(app)
 
 

@@ -14,7 +14,7 @@ from gateway.cli.context import Opened, acting, fail, login, opened
 from gateway.core import audit
 from gateway.core.audit import AgentKind, AuditAgent
 from gateway.core.clock import new_id
-from gateway.core.principal import Permission, Principal
+from gateway.core.principal import PERMISSIONS, Permission, Principal, Role
 from gateway.store.credentials import split_token
 
 #: How a credential is named on the command line of a site whose officer keeps it elsewhere.
@@ -41,7 +41,9 @@ def opened_by_officer(
 
 
 def _officer(nadi: Opened, permission: Permission) -> Principal:
-    file = nadi.settings.credential_file or nadi.settings.data_dir / "credentials/compliance.token"
+    role = _role_for(permission)
+    kept = nadi.settings.data_dir / "credentials" / f"{role}.token"
+    file = nadi.settings.credential_file or kept
     parts = split_token(_token(file, permission))
     with nadi.store.read() as uow:
         credential = uow.credentials.find(parts[0]) if parts else None
@@ -57,8 +59,12 @@ def _officer(nadi: Opened, permission: Permission) -> Principal:
             client = AuditAgent(who.id, who.name, AgentKind.CLIENT, role=who.role.value)
             step = _step(nadi, uow.now, "")
             uow.audit(audit.forbidden(step, client=client, permission=permission.value))
-        fail(f"The credential in {file} is of role {who.role}; this takes role compliance.")
+        fail(f"The credential in {file} is of role {who.role}; this takes role {role}.")
     return who
+
+
+def _role_for(permission: Permission) -> Role:
+    return next(role for role, may in PERMISSIONS.items() if permission in may)
 
 
 def _token(file: Path, permission: Permission) -> str:
@@ -66,9 +72,9 @@ def _token(file: Path, permission: Permission) -> str:
         return file.read_text("ascii").strip()
     except (OSError, UnicodeDecodeError) as error:
         fail(
-            f"This needs a credential of role compliance ({permission.value}), and {file} can't be "
-            f"read ({type(error).__name__}). Name the file of your token by {VARIABLE}; "
-            "`nadi access add NAME --role compliance` makes one."
+            f"This needs a credential of role {_role_for(permission)} ({permission.value}), and "
+            f"{file} can't be read ({type(error).__name__}). Name the file of your token by "
+            f"{VARIABLE}; `nadi access add NAME --role {_role_for(permission)}` makes one."
         )
 
 

@@ -73,7 +73,9 @@ __all__ = [
 _CACHED = 1024
 
 JobEvent = Literal["admit", "refuse", "supersede", "cancel", "fail", "complete", "retry", "rescue"]
-OtherEvent = Literal["start", "stop", "keys", "break-glass", "export", "verify", "note"]
+OtherEvent = Literal[
+    "start", "stop", "keys", "break-glass", "break-glass-review", "export", "verify", "note"
+]
 
 
 @dataclass(frozen=True)

@@ -188,6 +188,9 @@ ACTIVITIES = {
     "consent-import": _activity("C", _ACTIVITY),
     "consent-revoke": _activity("D", _ACTIVITY),
     "break-glass": _activity("E", _ALERT, coding(DCM, "110127", "Emergency Override Started")),
+    "break-glass-review": _activity(
+        "E", _ALERT, coding(DCM, "110138", "Emergency Override Stopped")
+    ),
     "export": _activity("R", coding(DCM, "110106", "Export")),
     "erase": _activity("D", _ACTIVITY),
     "expire": _activity("D", _ACTIVITY),

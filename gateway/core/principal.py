@@ -28,6 +28,8 @@ class Permission(StrEnum):
     READ_RESULTS = "read-results"
     READ_AUDIT = "read-audit"
     READ_CONSENT = "read-consent"
+    BREAK_GLASS = "break-glass"
+    REVIEW_BREAK_GLASS = "review-break-glass"
     CONFIGURE = "configure"
     OPERATE = "operate"
 
@@ -37,8 +39,10 @@ PERMISSIONS: dict[Role, frozenset[Permission]] = {
     Role.INTEGRATOR: frozenset(
         {Permission.READ_TASKS, Permission.READ_EVERY_TASK, Permission.CONFIGURE}
     ),
-    Role.CLINICIAN: frozenset({Permission.READ_RESULTS}),
-    Role.COMPLIANCE: frozenset({Permission.READ_AUDIT, Permission.READ_CONSENT}),
+    Role.CLINICIAN: frozenset({Permission.READ_RESULTS, Permission.BREAK_GLASS}),
+    Role.COMPLIANCE: frozenset(
+        {Permission.READ_AUDIT, Permission.READ_CONSENT, Permission.REVIEW_BREAK_GLASS}
+    ),
     Role.OPERATOR: frozenset({Permission.OPERATE}),
 }
 

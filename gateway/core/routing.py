@@ -8,8 +8,11 @@ Source: FHIRPath N1 (http://hl7.org/fhirpath/N1/).
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
+
+#: Ends the name of a route where the glass was broken; no route of a site can be named so.
+BROKEN = "+btg"
 
 Trigger = Callable[[Mapping[str, Any]], bool]
 
@@ -36,7 +39,20 @@ class Route:
     report_refusals: bool
     #: Whether each result says what moved it; costs many runs of the model instead of one.
     explain: bool = False
+    #: Whether a clinician broke the glass for it, see `gateway.core.consent.breaking`.
+    breaks_glass: bool = False
     trigger: Trigger = field(compare=False)
+
+
+def broken(route: Route) -> Route:
+    """Give a route as it is run when the glass is broken: for purpose BTG, under its own name."""
+    return replace(
+        route,
+        name=f"{route.name}{BROKEN}",
+        purpose="BTG",
+        consent_default="permit",
+        breaks_glass=True,
+    )
 
 
 def leading_type(match: str) -> str | None:

@@ -284,6 +284,18 @@ class Events:
                 found[str(event.patient_key)].append(event)
         return found
 
+    def newest_of_patient(
+        self, patient_key: str, system: str, resource_type: str | None, *, limit: int = 200
+    ) -> list[Event]:
+        """Give the current versions of what a system sent of a patient, newest first."""
+        criteria = [events.c.patient_key == patient_key, events.c.system == system]
+        criteria.append(events.c.is_current)
+        if resource_type:
+            criteria.append(events.c.resource_type == resource_type)
+        at = sa.func.coalesce(events.c.effective_ms, events.c.received_ms)
+        found = self._select(*criteria, order=at.desc(), limit=limit)
+        return [each for each in found if not each.is_erased]
+
     def content(self, event: Event) -> bytes:
         """Open the payload: the bytes as received.
 

@@ -163,6 +163,27 @@ retractions = Table(
     Index("ix_retractions_state", "state", "next_attempt_ms"),
 )
 
+# Uses of break-glass, each to be reviewed by a second person; why is sealed.
+break_glass_uses = Table(
+    "break_glass_uses",
+    metadata,
+    Column("id", String(36), primary_key=True),
+    Column("job_id", String(36), nullable=False, unique=True),
+    Column("patient_key", String(64), nullable=False),
+    Column("route", String(64), nullable=False),
+    Column("clinician_id", String(36), nullable=False),
+    Column("clinician", String(64), nullable=False),
+    Column("reason", LargeBinary, nullable=False),
+    Column("used_ms", BigInteger, nullable=False),
+    Column("due_ms", BigInteger, nullable=False),
+    Column("reviewed_ms", BigInteger),
+    Column("reviewer_id", String(36)),
+    Column("reviewer", String(64)),
+    Column("verdict", String(16)),
+    Column("comment", LargeBinary),
+    Index("ix_break_glass_uses_reviewed_ms", "reviewed_ms"),
+)
+
 patient_keys = Table(
     "patient_keys",
     metadata,

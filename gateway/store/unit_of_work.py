@@ -21,6 +21,7 @@ from gateway.core.errors import GatewayError, StoreConflict, StoreRefused, Store
 from gateway.store.audit_log import AuditLog
 from gateway.store.audit_proofs import AuditProofs
 from gateway.store.audit_questions import AuditQuestions
+from gateway.store.break_glass import BreakGlass
 from gateway.store.consent_acts import ConsentActs
 from gateway.store.consents import ConsentCache, Consents
 from gateway.store.credentials import Credentials
@@ -186,6 +187,11 @@ class UnitOfWork:
     def audit_questions(self) -> AuditQuestions:
         """What a compliance officer asks of that log."""
         return AuditQuestions(self)
+
+    @cached_property
+    def break_glass(self) -> BreakGlass:
+        """The uses of break-glass and their reviews."""
+        return BreakGlass(self)
 
     @cached_property
     def credentials(self) -> Credentials:

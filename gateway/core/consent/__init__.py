@@ -21,6 +21,7 @@ Rules, told at length in docs/consent.md:
 Source: FHIR R4 Consent (http://hl7.org/fhir/R4/consent.html); IHE Privacy Consent on FHIR (PCF).
 """
 
+from gateway.core.consent.breaking import decide_broken
 from gateway.core.consent.decision import (
     STRICT,
     ConsentDecision,
@@ -33,11 +34,12 @@ from gateway.core.consent.reading import read_consent
 from gateway.core.consent.record import ConsentRecord, unreadable_consent
 from gateway.core.consent.request import Actor, ConsentRequest, ResourceFacts
 from gateway.core.consent.resource import resource_facts
-from gateway.core.consent.vocabulary import ACT_CODE, ACT_REASON, CONSENT_SCOPE
+from gateway.core.consent.vocabulary import ACT_CODE, ACT_REASON, BREAK_GLASS, CONSENT_SCOPE
 
 __all__ = [
     "ACT_CODE",
     "ACT_REASON",
+    "BREAK_GLASS",
     "CONSENT_SCOPE",
     "STRICT",
     "Actor",
@@ -50,6 +52,7 @@ __all__ = [
     "ResourceFacts",
     "RuleVerdict",
     "decide",
+    "decide_broken",
     "explain",
     "read_consent",
     "resource_facts",

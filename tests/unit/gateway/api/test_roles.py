@@ -37,6 +37,9 @@ WHO_MAY: dict[tuple[str, str], str] = {
     ("GET", "/audit/checkpoint"): "compliance",
     ("GET", "/audit/proof/{id}"): "compliance",
     ("GET", "/audit/questions/{name}"): "compliance",
+    ("POST", "/break-glass"): "clinician",
+    ("GET", "/break-glass"): "compliance",
+    ("POST", "/break-glass/{id}/review"): "compliance",
     # Other gateways prove themselves by the signature on the checkpoint that they bring.
     ("POST", "/witness/checkpoints"): PUBLIC,
     ("GET", "/witness/checkpoints"): PUBLIC,
@@ -73,7 +76,11 @@ def test_a_role_may_call_what_the_table_says_and_nothing_else(api: Api, role: Ro
         assert refused is not may, f"{role} {method} {path}: {status}"
 
 
-def test_compliance_can_only_read():
-    allowed = {method for (method, _), who in WHO_MAY.items() if "compliance" in who}
+def test_compliance_can_only_read_and_close_reviews():
+    writing = {
+        (method, path)
+        for (method, path), who in WHO_MAY.items()
+        if "compliance" in who and method != "GET"
+    }
 
-    assert allowed == {"GET"}
+    assert writing == {("POST", "/break-glass/{id}/review")}

@@ -19,7 +19,7 @@ def test_the_help_names_every_noun_there_is():
 
     assert shown.exit_code == 0
     for noun in NOUNS:
-        assert importlib.util.find_spec(f"gateway.cli.{noun}"), noun
+        assert importlib.util.find_spec(f"gateway.cli.{noun.replace('-', '_')}"), noun
         assert f" {noun} " in shown.stdout
 
 
