@@ -143,7 +143,9 @@ class _Copy:
             entry = read_entry(row.seq, row.event, row.body)
             when = entry.at.astimezone(zone).strftime("%d %b %Y %H:%M")
             who = ", ".join(party.name for party in entry.doers)
-            rows.append((when, who, f"{entry.event}: {entry.what}", entry.ended))
+            # Of a copy that was made, its digest and its query tell a patient nothing.
+            what = "" if entry.event == "export" else f": {entry.what}"
+            rows.append((when, who, f"{entry.event}{what}", entry.ended))
         return rows, uow.audit_log.count(wanted)
 
 

@@ -27,7 +27,9 @@ from gateway.core.page import (
     listed,
     page,
     section,
+    shortened,
     tag,
+    when,
 )
 
 #: Lines of the timeline that are printed; the evidence has every one.
@@ -187,10 +189,10 @@ class Papers:
 
     def _line(self, entry: Entry) -> tuple[str, ...]:
         who = ", ".join(party.name for party in entry.doers)
-        what = ". ".join(each for each in (entry.what, entry.reason) if each)
+        what = shortened(". ".join(each for each in (entry.what, entry.reason) if each))
         patient = tag("span", (entry.patient_key or "")[:_HASH_DIGITS], kind="hash")
         step = f"{entry.event}, {entry.ended}"
-        return self._short(entry.at, with_seconds=True), step, who, what, patient
+        return when(self._short(entry.at, with_seconds=True)), step, who, what, patient
 
     def _evidence(self) -> Markup:
         return grid(("File", "What it is"), _EVIDENCE)

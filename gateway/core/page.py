@@ -3,6 +3,7 @@
 Everything that is put into a page is escaped here; `Markup` is what went through that already.
 """
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 
@@ -13,6 +14,7 @@ class Markup(str):
     __slots__ = ()
 
 
+_HASH = re.compile(r"\b[0-9a-f]{32,}\b")
 _STYLE = """
 @page { size: A4; margin: 16mm 14mm 18mm; }
 * { box-sizing: border-box; }
@@ -41,6 +43,7 @@ code, .hash { font-family: "DejaVu Sans Mono", monospace; font-size: 8pt; overfl
 .ask { background: #fff6dd; border-left: 1mm solid #d99a00; padding: 1mm 3mm; }
 .card.soon { border-color: #d99a00; background: #fff6dd; } .card.soon b { color: #8a6100; }
 @media print { body { padding: 0; } }
+.when { white-space: nowrap; }
 .foot { color: #51606f; font-size: 8.5pt; margin-top: 8mm; border-top: .2mm solid #dde5ec;
   padding-top: 2mm; }
 svg text { font: 10px "DejaVu Sans", sans-serif; fill: #51606f; }
@@ -100,6 +103,16 @@ def card(value: str, meaning: str, *, kind: str = "") -> Markup:
 def cards(*each: Markup) -> Markup:
     """Put cards side by side."""
     return tag("div", *each, kind="cards")
+
+
+def shortened(text: str) -> str:
+    """Cut the hashes in a text to their beginning: people compare no more than that."""
+    return _HASH.sub(lambda found: f"{found[0][:12]}…", text)
+
+
+def when(text: str) -> Markup:
+    """Give a time that stays on one line."""
+    return tag("span", text, kind="when")
 
 
 def bars(counts: Sequence[tuple[str, int]]) -> Markup:

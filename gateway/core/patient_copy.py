@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, tzinfo
 
-from gateway.core.page import card, cards, facts, grid, page, section, tag
+from gateway.core.page import Markup, card, cards, facts, grid, page, section, shortened, tag, when
 from gateway.core.privacy import Privacy
 
 _FILES = (
@@ -64,10 +64,7 @@ def cover(copy: PatientCopy, zone: tzinfo) -> str:
         contact["Questions"] = copy.privacy.officer.line
         contact["Grievances"] = copy.privacy.complaints.line
     shown = f"The latest {len(copy.access)} of {copy.access_in_all}; audit.ndjson has all of them."
-    rows = [
-        (each.at.astimezone(zone).strftime("%d %b %Y %H:%M"), each.model, each.says, each.ended)
-        for each in copy.results
-    ]
+    rows = [(_short(each.at, zone), each.model, each.says, each.ended) for each in copy.results]
     return page(
         "What we hold of you",
         tag("h1", "What we hold of you"),
@@ -92,7 +89,10 @@ def cover(copy: PatientCopy, zone: tzinfo) -> str:
         section(
             "Who did what with your data",
             tag("p", shown),
-            grid(("When", "Who", "What", "Ended"), copy.access),
+            grid(
+                ("When", "Who", "What", "Ended"),
+                [(when(at), who, shortened(what), end) for at, who, what, end in copy.access],
+            ),
         ),
         section("Files of this copy", grid(("File", "What it is"), _FILES)),
         tag(
@@ -102,3 +102,7 @@ def cover(copy: PatientCopy, zone: tzinfo) -> str:
             kind="foot",
         ),
     )
+
+
+def _short(at: datetime, zone: tzinfo) -> Markup:
+    return when(at.astimezone(zone).strftime("%d %b %Y %H:%M"))
