@@ -28,6 +28,7 @@ from gateway.cli.context import (
     settings_for,
     table,
 )
+from gateway.cli.doctor_privacy import privacy_problems
 from gateway.cli.healthy import is_healthy
 from gateway.cli.machine import SLOW_FSYNC_MS, ClockState, clock_state, time_fsync
 from gateway.cli.models_installed import Installed, installed, library, matched
@@ -253,7 +254,7 @@ def _stored(settings: Settings) -> Iterator[Finding]:
         yield _guarded("audit log", lambda: _audit_log(settings, keys, store))
         yield _guarded("withdrawn results", lambda: _withdrawn(store))
         yield _guarded("break-glass", lambda: _broken_glass(store))
-        yield from _site(store)
+        yield from _site(store, settings.data_dir)
     finally:
         store.close()
 
@@ -309,7 +310,7 @@ def _withdrawn(store: Store) -> Finding:
     return Finding("withdrawn results", Verdict.WARNING if failed else Verdict.OK, says)
 
 
-def _site(store: Store) -> Iterator[Finding]:
+def _site(store: Store, data_dir: Path) -> Iterator[Finding]:
     try:
         with store.read() as uow:
             row = uow.sites.current()
@@ -326,6 +327,19 @@ def _site(store: Store) -> Iterator[Finding]:
     yield Finding("site", Verdict.OK, f"'{site.name}' version {row.version}; routes: {routes}")
     yield from _systems(site)
     yield from _witnesses(site, store)
+    yield from _privacy(site, store, data_dir)
+
+
+def _privacy(site: Site, store: Store, data_dir: Path) -> Iterator[Finding]:
+    try:
+        problems = list(privacy_problems(site, store, data_dir))
+    except GatewayError as error:
+        yield Finding("privacy", Verdict.FAILED, error.message)
+        return
+    for says, is_fault in problems:
+        yield Finding("privacy", Verdict.FAILED if is_fault else Verdict.WARNING, says)
+    if not problems:
+        yield Finding("privacy", Verdict.OK, "contacts, retention and requests are in order")
 
 
 def _witnesses(site: Site, store: Store) -> Iterator[Finding]:

@@ -23,6 +23,7 @@ NOUNS = {
     "models": "The installed models.",
     "patient": "What is held of a patient: erase it, keep it for the law.",
     "consent": "Record, import and list consents; explain decisions.",
+    "rights": "What patients ask for, and until when.",
     "privacy": "The record of what personal data is processed here.",
     "retention": "What has had its time: show it, remove it.",
     "break-glass": "Run a route in an emergency; list and review the uses.",

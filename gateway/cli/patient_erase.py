@@ -34,7 +34,9 @@ from gateway.core.errors import Erased as WasErased
 from gateway.core.retention import DAY_MS
 from gateway.store.erasing import Erased, Order, needles_of
 from gateway.store.erasing import erase as erase_patient
+from gateway.store.erasure_file import ErasedLine, ErasureFile, brought_back
 from gateway.store.erasures import LegalHold, Tombstone
+from gateway.store.patient_names import patients_named
 from gateway.store.registering import Actor
 from gateway.store.shredding import Shredding, Trace, shred
 from gateway.store.shredding import compact as compact_file
@@ -123,6 +125,34 @@ def erase(  # noqa: PLR0913 - each is an option of the command line
 
 
 @explained
+def erase_restored(
+    *,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask; for scripts.")] = False,
+    data_dir: DataDir = None,
+) -> None:
+    """Erase again whom a backup that was put back brought back."""
+    with opened(data_dir) as nadi:
+        with nadi.store.read() as uow:
+            back = brought_back(uow, ErasureFile(nadi.settings.data_dir))
+            names = patients_named(uow, [each.patient_key for each in back])
+        if back and not yes:
+            typer.confirm(f"{len(back)} patients are back. Erase them again?", abort=True)
+        for each in back:
+            _erase_again(nadi, each, names.get(each.patient_key))
+    out.print(f"[green]✓[/] {len(back)} patients were erased again.")
+
+
+def _erase_again(nadi: Opened, line: ErasedLine, reference: str | None) -> None:
+    reason = f"A backup that was put back had brought back what erasure {line.id} erased."
+    ground = (reason, "that of the first erasure")
+    patient = KnownPatient("", line.patient_key)
+    found = look(nadi, patient, reference or line.patient_key)
+    done = _erase(nadi, patient, reference or line.patient_key, found, ground, is_repeat=True)
+    if done.wrapped_key:
+        out.print(escape(shred(nadi.store.engine, done.wrapped_key).says), soft_wrap=True)
+
+
+@explained
 def compact(data_dir: DataDir = None) -> None:
     """Write the database's file anew, so that no byte of a destroyed key is left in it."""
     with opened(data_dir) as nadi:
@@ -154,16 +184,24 @@ def _needles(reference: str) -> tuple[bytes, ...]:
 
 
 def _erase(
-    nadi: Opened, patient: KnownPatient, reference: str, found: Held, ground: tuple[str, str]
+    nadi: Opened,
+    patient: KnownPatient,
+    reference: str,
+    found: Held,
+    ground: tuple[str, str],
+    *,
+    is_repeat: bool = False,
 ) -> Erased:
     reason, law = ground
     actor = Actor(nadi.source(), operator(), login())
     needles = _needles(reference)
-    order = Order(patient_key=patient.key, reason=reason, law=law)
+    order = Order(patient_key=patient.key, reason=reason, law=law, is_repeat=is_repeat)
     with nadi.store.write() as uow:
         # What came while the other Bundles were looked through.
         newer = uow.erasures.bundles_with(patient.key, needles, since_ms=found.looked_ms)
-        return erase_patient(uow, order, found.bundles | newer, actor)
+        done = erase_patient(uow, order, found.bundles | newer, actor)
+    ErasureFile(nadi.settings.data_dir).append(done.tombstone)
+    return done
 
 
 def _confirm(found: Held, *, is_sure: bool) -> None:

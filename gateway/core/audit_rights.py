@@ -15,6 +15,7 @@ from gateway.core.audit_event import RESOURCE_SYSTEM, SID, entity_details, ident
 from gateway.core.balp import AgentKind
 
 ERASURE_SYSTEM = f"{SID}/erasure"
+REQUEST_SYSTEM = f"{SID}/rights-request"
 HOLD_SYSTEM = f"{SID}/legal-hold"
 #: What is counted where something is removed; also the tables of the rows that are emptied.
 REMOVED = ("events", "submissions", "deliveries")
@@ -76,6 +77,26 @@ def rectified(
     }
     pattern = balp.ACTIVITIES["rectify"]
     return write_record("rectify", step, pattern, agents=_with_us(step, by), entities=[data])
+
+
+def request_changed(
+    step: Step, *, by: AuditAgent, request: str, details: Mapping[str, str]
+) -> AuditRecord:
+    """A patient asked for something, or was answered.
+
+    Args:
+        step: When and where, and of which patient.
+        by: Who put it on the register, or closed it.
+        request: Opaque id of the request.
+        details: `what` (received or closed), kind, due date or outcome; never a patient's value.
+    """
+    data = {
+        **balp.OTHER_ENTITY,
+        "what": identified(REQUEST_SYSTEM, request),
+        "detail": entity_details(details),
+    }
+    pattern = balp.ACTIVITIES["request"]
+    return write_record("request", step, pattern, agents=_with_us(step, by), entities=[data])
 
 
 def hold_changed(

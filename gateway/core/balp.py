@@ -196,6 +196,7 @@ ACTIVITIES = {
     "expire": _activity("D", _ACTIVITY),
     "hold": _activity("U", _ACTIVITY),
     "rectify": _activity("U", _ACTIVITY),
+    "request": _activity("U", _ACTIVITY),
     "reopen": _activity("U", _ACTIVITY),
     "verify": _activity("E", _ACTIVITY),
     "note": _activity("E", _ACTIVITY),

@@ -39,11 +39,13 @@ class Order:
         patient_key: Keyed hash.
         reason: For the record; it never names the patient.
         law: The provision that it rests on.
+        is_repeat: Whether she was erased before, so that there may be nothing of hers.
     """
 
     patient_key: str
     reason: str
     law: str
+    is_repeat: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +83,8 @@ def erase(uow: UnitOfWork, order: Order, bundles: Collection[str], actor: Actor)
     if uow.erasures.has_pending_retractions(key):
         raise OnHold(_STILL_MARKED)
     wrapped = uow.patient_keys.destroy(key)
-    if wrapped is None and not any(uow.erasures.held(key).values()):
+    is_known = wrapped is not None or any(uow.erasures.held(key).values())
+    if not is_known and not order.is_repeat:
         raise NotFound("Nothing is held of this patient.")
     stopped = _stop(uow, key, actor)
     emptied = uow.erasures.empty(key, bundles)

@@ -50,3 +50,18 @@ retention_marks = Table(
     Column("after_id", String(36), nullable=False),
     Column("ran_ms", BigInteger, nullable=False),
 )
+
+# What patients asked for, and how they were answered.
+rights_requests = Table(
+    "rights_requests",
+    metadata,
+    Column("id", String(36), primary_key=True),
+    Column("kind", String(16), nullable=False),
+    Column("patient_key", String(64), nullable=False),
+    Column("received_ms", BigInteger, nullable=False),
+    Column("due_ms", BigInteger, nullable=False),
+    Column("added_by", String(64), nullable=False),
+    Column("closed_ms", BigInteger),
+    Column("closed_by", String(64)),
+    Column("outcome", Text, nullable=False, server_default=""),
+)

@@ -34,6 +34,7 @@ from gateway.store.key_check import KeyCheck
 from gateway.store.models import Models
 from gateway.store.patient_keys import PatientKeys
 from gateway.store.retractions import Retractions
+from gateway.store.rights_requests import RightsRequests
 from gateway.store.sealing import Sealer
 from gateway.store.sites import Sites
 from gateway.store.witnesses import Witnesses
@@ -237,6 +238,11 @@ class UnitOfWork:
     def retractions(self) -> Retractions:
         """The results to be marked as entered in error."""
         return Retractions(self)
+
+    @cached_property
+    def rights_requests(self) -> RightsRequests:
+        """What patients asked for."""
+        return RightsRequests(self)
 
     @cached_property
     def sites(self) -> Sites:

@@ -9,6 +9,7 @@ import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
+from gateway.cli.doctor_privacy import privacy_problems
 from gateway.cli.main import app
 from tests.installation import Installation, consent, creatinine, installation, reopened
 
@@ -140,3 +141,47 @@ def test_a_resource_of_somebody_else_is_not_rectified(run: Run) -> None:
     refused = run("patient", *wrong, *GROUND, code=1)
 
     assert "another patient" in refused.stderr
+
+
+def test_a_backup_that_is_put_back_brings_nobody_back_unseen(
+    run: Run, nadi: Installation, tmp_path: Path
+) -> None:
+    nadi.store.close()
+    shutil.copy(nadi.folder / "nadi.db", tmp_path / "backup.db")
+    run("patient", "erase", "Patient/p1", *GROUND, "--yes")
+    for path in nadi.folder.glob("nadi.db*"):
+        path.unlink()
+    shutil.copy(tmp_path / "backup.db", nadi.folder / "nadi.db")
+    assert json.loads(run("patient", "held", "Patient/p1", "--json").stdout)["rows"]["events"] == 3
+
+    with nadi.store.read() as uow:
+        [(says, is_fault)] = [
+            each
+            for each in privacy_problems(nadi.site(), nadi.store, nadi.folder)
+            if "are back" in each[0]
+        ]
+        assert uow.erasures.mark()[0] == 0
+    done = run("patient", "erase-restored", "--yes").stdout
+
+    assert (says.partition(" ")[0], is_fault) == ("1", True)
+    assert "1 patients were erased again" in done
+    assert json.loads(run("patient", "held", "Patient/p1", "--json").stdout)["erased_at"]
+    assert "0 patients" in run("patient", "erase-restored").stdout
+
+
+def test_requests_are_due_and_closed(run: Run) -> None:
+    added = run("rights", "add", "Patient/p1", "--kind", "erasure", "--received", "2026-11-01")
+    assert "due on 2027-01-30" in added.stdout
+    run("rights", "add", "Patient/p2", "--kind", "grievance", "--received", "2026-01-01")
+
+    shown = run("rights", "list", code=1).stdout
+    told = json.loads(run("rights", "list", "--json", code=1).stdout)
+
+    assert "overdue" in shown
+    assert [each["is_overdue"] for each in told] == [True, False]
+    run("rights", "close", told[0]["id"], "--outcome", "Answered by letter.")
+    run("rights", "close", told[0]["id"], "--outcome", "Again.", code=1)
+    run("rights", "close", "no-such-id", "--outcome", "x", code=1)
+    assert len(json.loads(run("rights", "list", "--json").stdout)) == 1
+    assert "Answered by letter." in run("rights", "list", "--all").stdout
+    assert json.loads(run("audit", "verify", "--json").stdout)["findings"] == []

@@ -1,0 +1,72 @@
+"""Who was erased, kept outside the database: a backup that is put back brings nobody back unseen.
+
+`audit/erasures.log` of the data folder has a line for each erasure: time, keyed hash of the
+patient, id. It says nothing else; keep it when the database is put back from a backup.
+"""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gateway.core.errors import StoreUnavailable
+from gateway.store.erasures import Tombstone
+
+if TYPE_CHECKING:
+    from gateway.store.unit_of_work import UnitOfWork
+
+_WORDS = 3
+
+
+@dataclass(frozen=True)
+class ErasedLine:
+    """One erasure as the file has it."""
+
+    erased_ms: int
+    patient_key: str
+    id: str
+
+
+class ErasureFile:
+    """The erasures beside the database."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self._path = data_dir / "audit" / "erasures.log"
+
+    def append(self, tombstone: Tombstone) -> None:
+        """Keep an erasure; it is on disk when this returns.
+
+        Raises:
+            StoreUnavailable: The file can't be written.
+        """
+        line = f"{tombstone.erased_ms} {tombstone.patient_key} {tombstone.id}\n"
+        try:
+            self._path.parent.mkdir(mode=0o700, exist_ok=True)
+            descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+            with os.fdopen(descriptor, "a", encoding="ascii") as file:
+                file.write(line)
+                file.flush()
+                os.fsync(descriptor)
+        except OSError as error:
+            raise StoreUnavailable(f"{self._path} can't be written: {error.strerror}.") from error
+
+    def lines(self) -> dict[str, ErasedLine]:
+        """Give the last erasure of each patient, by keyed hash; what is no line is passed over."""
+        try:
+            text = self._path.read_text("ascii", errors="replace")
+        except OSError:
+            return {}
+        found = (line.split() for line in text.splitlines())
+        told = [words for words in found if len(words) == _WORDS and words[0].isdecimal()]
+        return {words[1]: ErasedLine(int(words[0]), words[1], words[2]) for words in told}
+
+
+def brought_back(uow: "UnitOfWork", file: ErasureFile) -> list[ErasedLine]:
+    """Give the erasures of the file that the database knows nothing of: it is an earlier one."""
+    lines = file.lines()
+    known = uow.erasures.find(list(lines)) if lines else {}
+    return [
+        line
+        for key, line in lines.items()
+        if key not in known or known[key].erased_ms < line.erased_ms
+    ]
