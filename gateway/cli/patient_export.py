@@ -103,10 +103,12 @@ class _Copy:
             jobs = list(_jobs(uow, self._patient.key))
             results = list(_results(uow, jobs))
             consents = list(_consents(uow, self._patient.key))
+            uses = list(_uses(uow, self._patient.key))
             accesses, in_all = self._accesses(uow)
         _write_json(folder / "jobs.json", [job_task(job) for job in jobs])
         _write_json(folder / "results.json", results)
         _write_json(folder / "consents.json", consents)
+        _write_json(folder / "break-glass.json", uses)
         site = self._nadi.site()
         copy = PatientCopy(
             made_at=utc_now(),
@@ -200,6 +202,20 @@ def _consents(uow: UnitOfWork, patient_key: str) -> Iterator[Json]:
             yield {**told, "unreadable": type(error).__name__}
             continue
         yield {**told, "acts": [{"act": each.kind, "statement": each.statement} for each in acts]}
+
+
+def _uses(uow: UnitOfWork, patient_key: str) -> Iterator[Json]:
+    """Give the uses of break-glass on her data, and why."""
+    for use in uow.break_glass.of_patient(patient_key):
+        yield {
+            "at": iso(use.used_ms),
+            "by": use.clinician,
+            "route": use.route,
+            "why": uow.break_glass.reason(use),
+            "reviewed": iso(use.reviewed_ms) if use.reviewed_ms else None,
+            "verdict": use.verdict,
+            "comment": uow.break_glass.comment(use),
+        }
 
 
 def _lines(jobs: Sequence[Job], results: Sequence[Json]) -> list[ResultLine]:

@@ -90,6 +90,11 @@ class BreakGlass:
         query = sa.select(*_COLUMNS).order_by(uses.c.id.desc()).limit(limit)
         return self._all(query.where(uses.c.reviewed_ms.is_(None)) if only_open else query)
 
+    def of_patient(self, patient_key: str) -> list[Use]:
+        """Give every use on the data of a patient, oldest first."""
+        mine = uses.c.patient_key == patient_key
+        return self._all(sa.select(*_COLUMNS).where(mine).order_by(uses.c.id))
+
     def reason(self, use: Use) -> str:
         """Open why the glass was broken.
 

@@ -1,6 +1,7 @@
 """Erase a patient: one transaction that stops her jobs, empties her rows and destroys her key.
 
-1. A legal hold refuses it, and so do results that are still to be marked in an EHR.
+1. A legal hold refuses it, and so do results that are still to be marked in an EHR and uses of
+   break-glass that are still to be reviewed.
 2. Her key is deleted first: on PostgreSQL this waits for whoever seals under it at the moment, so
    that what they wrote is seen by what follows.
 3. Open jobs and waiting results are cancelled, whoever holds them: a worker that comes back finds
@@ -27,6 +28,10 @@ _WHY = "The patient's data was erased."
 _STILL_MARKED = (
     "Results of this patient are still to be marked as entered in error in the EHR; what is erased "
     "could no longer be found there. Erase her when that is done; `nadi doctor` tells."
+)
+_STILL_REVIEWED = (
+    "Uses of break-glass on data of this patient are still to be reviewed by a second person, who "
+    "has to see why it was done. Erase her after that."
 )
 _MAYBE_SENT = "An attempt may have reached the EHR all the same."
 
@@ -74,7 +79,8 @@ def erase(uow: UnitOfWork, order: Order, bundles: Collection[str], actor: Actor)
         actor: Who does it.
 
     Raises:
-        OnHold: A legal hold is in force, or results of hers are still to be marked in an EHR.
+        OnHold: A legal hold is in force, results of hers are still to be marked in an EHR, or uses
+            of break-glass on her data still to be reviewed.
         NotFound: Nothing is held of this patient.
     """
     key = order.patient_key
@@ -82,6 +88,8 @@ def erase(uow: UnitOfWork, order: Order, bundles: Collection[str], actor: Actor)
         raise OnHold
     if uow.erasures.has_pending_retractions(key):
         raise OnHold(_STILL_MARKED)
+    if uow.erasures.has_open_reviews(key):
+        raise OnHold(_STILL_REVIEWED)
     wrapped = uow.patient_keys.destroy(key)
     is_known = wrapped is not None or any(uow.erasures.held(key).values())
     if not is_known and not order.is_repeat:

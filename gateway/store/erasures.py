@@ -15,7 +15,14 @@ from sqlalchemy.dialects import postgresql, sqlite
 from gateway.core.delivery import DeliveryState
 from gateway.core.errors import Unsealable
 from gateway.store.rights_tables import erasures, legal_holds
-from gateway.store.tables import deliveries, events, jobs, retractions, submissions
+from gateway.store.tables import (
+    break_glass_uses,
+    deliveries,
+    events,
+    jobs,
+    retractions,
+    submissions,
+)
 
 if TYPE_CHECKING:
     from gateway.store.unit_of_work import UnitOfWork
@@ -149,6 +156,14 @@ class Erasures:
         )
         return self._uow.connection.execute(query).scalar_one() > 0
 
+    def has_open_reviews(self, patient_key: str) -> bool:
+        """Say whether uses of break-glass on a patient's data are still to be reviewed."""
+        columns = break_glass_uses.c
+        query = sa.select(sa.func.count()).where(
+            columns.patient_key == patient_key, columns.reviewed_ms.is_(None)
+        )
+        return self._uow.connection.execute(query).scalar_one() > 0
+
     # -- what is held ------------------------------------------------------------------------
 
     def held(self, patient_key: str) -> dict[str, int]:
@@ -224,6 +239,9 @@ class Erasures:
 
         Results that wait for an EHR are cancelled, whoever holds them.
         """
+        mine = break_glass_uses.c.patient_key == patient_key
+        words = {"reason": EMPTY, "comment": EMPTY}
+        self._uow.connection.execute(sa.update(break_glass_uses).where(mine).values(words))
         return {
             "events": self._empty_events(patient_key),
             "submissions": self.empty_bundles(bundles),

@@ -11,8 +11,10 @@ from gateway.core.audit_rights import hold_changed
 from gateway.core.clock import new_id
 from gateway.core.errors import Erased, NotFound, OnHold
 from gateway.core.jobs import BusinessStatus, JobState
+from gateway.core.principal import Principal, Role
 from gateway.core.retention import AfterErasure, Retention
 from gateway.erasure_watch import ErasureWatch
+from gateway.store.break_glass import ReviewVerdict, Use
 from gateway.store.checkpoint_file import CheckpointFile
 from gateway.store.erasing import Order, erase, needles_of
 from gateway.store.erasures import LegalHold
@@ -131,6 +133,36 @@ def test_a_legal_hold_refuses_the_erasure(store: Store):
 
     with store.read() as uow:
         assert uow.erasures.held(key)["events"] == 1
+
+
+def test_a_use_of_break_glass_is_reviewed_before_she_is_erased(store: Store):
+    add(store, patient())
+    key = store.sealer.patient_key("ehr", "Patient/p1")
+    reviewer = Principal("r", "Ben", Role.COMPLIANCE)
+    with store.write() as uow:
+        use = Use(
+            id=new_id(),
+            job_id=new_id(),
+            patient_key=key,
+            route="toy",
+            clinician_id="c",
+            clinician="Dr. A",
+            used_ms=uow.now_ms,
+            due_ms=uow.now_ms,
+        )
+        uow.break_glass.add(use, "She was unconscious.")
+
+    with pytest.raises(OnHold, match="break-glass"):
+        erase_in(store)
+    with store.write() as uow:
+        assert uow.break_glass.review(use, reviewer, ReviewVerdict.JUSTIFIED, "Right.")
+    erase_in(store)
+
+    with store.read() as uow:
+        [kept] = uow.break_glass.of_patient(key)
+        assert kept.verdict is ReviewVerdict.JUSTIFIED
+        with pytest.raises(Erased):
+            uow.break_glass.reason(kept)
 
 
 # -- work under way --------------------------------------------------------------------------
