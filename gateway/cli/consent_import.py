@@ -32,7 +32,7 @@ from gateway.cli.patients import patient_of, record_search
 from gateway.core.consent.abdm_artefact import patient_address, read_notification
 from gateway.core.consent.importing import EXPORT, Document, documents_in
 from gateway.core.consent.statement import StatementForged, insist_on, sign
-from gateway.core.errors import ConfigurationError
+from gateway.core.errors import ConfigurationError, Erased
 from gateway.store import consenting
 from gateway.store.consent_acts import StoredConsent
 from gateway.store.consenting import Owner, PatientMismatch, Signed, Taken
@@ -233,11 +233,12 @@ def export(
         only = patient_of(nadi, patient, system).key if patient else None
         with nadi.store.read() as uow:
             found = uow.consent_acts.of([only]) if only else list(uow.consent_acts.every())
-            held = [each for each in found if _is_exported(each)]
-            consents = [_exported(uow, each) for each in held]
+            exported = [_exported(uow, each) for each in found if _is_exported(each)]
+        consents = [line for line, _ in filter(None, exported)]
+        whose = {key for _, key in filter(None, exported)}
         # On record before anything is out of the house.
         with nadi.store.write() as uow:
-            for key in {each.patient_key for each in held}:
+            for key in sorted(whose):
                 record_search(uow, nadi.source(), key, f"Consent/$export?patient={key}")
         content = orjson.dumps({"format": EXPORT, "consents": consents}, option=orjson.OPT_INDENT_2)
         _write(file, content)
@@ -249,9 +250,13 @@ def _is_exported(consent: StoredConsent) -> bool:
     return consent.form == "local" and all(row.act == "record" for row in consent.rows)
 
 
-def _exported(uow: UnitOfWork, consent: StoredConsent) -> dict[str, object]:
-    (act,) = uow.consent_acts.open(consent)
-    return {"id": consent.id, "local": act.statement["local"]}
+def _exported(uow: UnitOfWork, consent: StoredConsent) -> tuple[dict[str, object], str] | None:
+    """Give what is exported of a consent and whose it is; None of a patient who was erased."""
+    try:
+        (act,) = uow.consent_acts.open(consent)
+    except Erased:
+        return None
+    return {"id": consent.id, "local": act.statement["local"]}, str(consent.patient_key)
 
 
 def _write(path: Path, content: bytes) -> None:

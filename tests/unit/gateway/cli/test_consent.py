@@ -15,10 +15,12 @@ from gateway.core.consent.statement import sign
 from gateway.core.delivery import NewDelivery
 from gateway.core.jobs import Advance, BusinessStatus, JobState
 from gateway.store.audit_log import AuditFilter
+from gateway.store.erasing import Order, erase
 from models.signature import new_key, written_key
 from tests import abdm
 from tests.factories import consent, patient
 from tests.installation import Installation, creatinine, installation, reopened
+from tests.registered import ACTOR
 
 Run = Callable[..., Result]
 PERMIT = ("record", "permit", "--patient", "Patient/p1", "--how", "paper", "--purpose", "TREAT")
@@ -337,6 +339,21 @@ def test_what_one_site_exports_another_imports(run: Run, nadi: Installation, tmp
     assert [line["says"] for line in listed(run)] == ["permits", "permits"]
     assert len(listed(run, "p2")) == 1
     run("export", str(tmp_path / "out.json"), code=1)
+
+
+def test_of_a_patient_who_was_erased_nothing_is_exported(
+    run: Run, nadi: Installation, tmp_path: Path
+):
+    for who in ("p1", "p2"):
+        run("record", "deny", "--patient", who, "--how", "paper")
+    key = nadi.store.sealer.patient_key("ehr", "Patient/p1")
+    with nadi.store.write() as uow:
+        erase(uow, Order(patient_key=key, reason="She asked.", law="s.12"), set(), ACTOR)
+
+    run("export", str(tmp_path / "out.json"))
+
+    exported = json.loads((tmp_path / "out.json").read_bytes())["consents"]
+    assert [each["local"]["patient"] for each in exported] == ["Patient/p2"]
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b'{"resourceType": "Patient"}', b'{"a": 1}'])
