@@ -1,4 +1,4 @@
-"""Run the benchmarks: `python -m benchmarks [all|end-to-end|memory|models] [--quick]`."""
+"""Run the benchmarks: `python -m benchmarks [all|end-to-end|memory|models|audit-questions]`."""
 
 from collections.abc import Sequence
 from enum import StrEnum
@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from benchmarks import models
+from benchmarks import audit_questions, models
 from benchmarks.end_to_end import QUICK, SYSTEMS, Plan, Round, run_rounds
 from benchmarks.machine import facts
 from benchmarks.memory import measure
@@ -24,6 +24,7 @@ class Part(StrEnum):
     END_TO_END = "end-to-end"
     MEMORY = "memory"
     MODELS = "models"
+    AUDIT_QUESTIONS = "audit-questions"
 
 
 def main(
@@ -36,8 +37,22 @@ def main(
         list[str] | None,
         typer.Option(help="NAME=FILE: an fp32 network that the repository lacks; for models."),
     ] = None,
+    events: Annotated[
+        int, typer.Option(min=1000, help="Length of the log; for audit-questions.")
+    ] = 1_000_000,
+    folder: Annotated[
+        Path | None,
+        typer.Option(
+            help="Data folder of that log, filled if it is not there, kept for next time."
+        ),
+    ] = None,
 ) -> None:
-    """Measure Nadi beside the plain build; about ten minutes. `models` measures the models."""
+    """Measure Nadi beside the plain build; about ten minutes.
+
+    `models` measures the models, `audit-questions` what a compliance officer asks of a long log.
+    """
+    if part == Part.AUDIT_QUESTIONS:
+        raise typer.Exit(0 if audit_questions.run(events, folder, console) else 1)
     if part == Part.MODELS:
         twins = dict(each.split("=", 1) for each in fp32 or [])
         written = models.run({name: Path(file) for name, file in twins.items()}, console)

@@ -4,30 +4,28 @@ Source: IHE ITI-81 (Retrieve ATNA Audit Event), FHIR R4 AuditEvent search parame
 """
 
 from dataclasses import dataclass, replace
-from datetime import datetime
 
 import orjson
 from starlette.concurrency import run_in_threadpool
-from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
+from gateway.api.audit_parameters import Wanted, needles_of, safe_query, wanted_of
 from gateway.api.edge import Call, Edge
 from gateway.api.outcome import fhir_response
-from gateway.api.paging import count_of, insist_on_known, next_link, searchset, whole_number
-from gateway.core import clinical_time
-from gateway.core.clock import to_ms
-from gateway.core.errors import ContentError, NotFound
+from gateway.api.paging import next_link, searchset
+from gateway.core.errors import NotFound
 from gateway.core.receipt import ProvenEvent, receipt
 from gateway.store.audit_log import AuditFilter, AuditRow
+from gateway.store.unit_of_work import UnitOfWork
 
-_KNOWN = ("patient", "system", "date", "outcome", "subtype")
-_OUTCOMES = frozenset({"0", "4", "8", "12"})
+#: Up to here a search says how many events match in all.
+_MOST_COUNTED = 1000
 
 
 @dataclass(frozen=True)
 class _Answer:
     rows: list[AuditRow]
-    total: int
+    total: int | None
 
 
 class AuditEvents:
@@ -38,13 +36,13 @@ class AuditEvents:
         self._verifier_key = verifier_key
 
     async def search(self, call: Call) -> Response:
-        """`GET /fhir/AuditEvent?patient=&date=&outcome=&_count=`."""
-        wanted = self._filter(call.request)
+        """`GET /fhir/AuditEvent`, see `audit_parameters`."""
+        wanted = wanted_of(call.request, self._edge)
         answer = await run_in_threadpool(self._search, wanted)
-        keys = {row.patient_key for row in answer.rows} or {wanted.patient_key}
-        await self._edge.record_query(call, _safe_query(wanted), keys)
+        keys = {row.patient_key for row in answer.rows} or {wanted.filter.patient_key}
+        await self._edge.record_query(call, safe_query(wanted), keys)
         events = [orjson.loads(row.body) for row in answer.rows]
-        last = str(answer.rows[-1].seq) if len(answer.rows) == wanted.limit else None
+        last = str(answer.rows[-1].seq) if len(answer.rows) == wanted.filter.limit else None
         following = next_link("before", last)
         return fhir_response(
             searchset(call.request, events, following=following, total=answer.total)
@@ -83,72 +81,30 @@ class AuditEvents:
         with self._edge.store.read() as uow:
             return uow.audit_log.newest_checkpoint()
 
-    def _search(self, wanted: AuditFilter) -> _Answer:
+    def _search(self, wanted: Wanted) -> _Answer:
         with self._edge.store.read() as uow:
-            counted = replace(wanted, before_seq=None)
-            return _Answer(uow.audit_log.search(wanted), uow.audit_log.count(counted))
-
-    def _filter(self, request: Request) -> AuditFilter:
-        insist_on_known(request, *_KNOWN)
-        given = request.query_params
-        outcome = given.get("outcome")
-        if outcome is not None and outcome not in _OUTCOMES:
-            raise ContentError("outcome has to be 0, 4, 8 or 12.", location="outcome")
-        since, until = _period(given.getlist("date"))
-        return AuditFilter(
-            patient_key=self._edge.patient_key_of(request),
-            since_ms=since,
-            until_ms=until,
-            outcome=outcome,
-            event=given.get("subtype"),
-            before_seq=whole_number(request, "before"),
-            limit=count_of(request),
-        )
+            asked = wanted.filter
+            if wanted.resource is not None:
+                key, versions = _versions(uow, wanted)
+                if asked.patient_key not in (None, key):
+                    return _Answer([], 0)
+                needles = needles_of(wanted.resource, versions)
+                asked = replace(asked, patient_key=key, written_any=needles)
+            return _Answer(uow.audit_log.search(asked), _total(uow, asked))
 
 
-def _period(dates: list[str]) -> tuple[int | None, int | None]:
-    """Read `date=ge…&date=lt…` and whole days into a half-open span of milliseconds."""
-    since: int | None = None
-    until: int | None = None
-    for given in dates:
-        prefix, text = (given[:2], given[2:]) if given[:2].isalpha() else ("eq", given)
-        first, last = _span(text)
-        starts, ends = _bounds(prefix, first, last)
-        since = max(filter(None, (since, starts)), default=None)
-        until = min(filter(None, (until, ends)), default=None)
-    return since, until
+def _versions(uow: UnitOfWork, wanted: Wanted) -> tuple[str | None, frozenset[str]]:
+    """Give whose a resource is, and its versions; of one that was not received there are none."""
+    assert wanted.resource is not None  # noqa: S101 - the caller has seen to it
+    try:
+        return uow.audit_questions.versions(wanted.resource)
+    except NotFound:
+        return wanted.filter.patient_key, frozenset()
 
 
-def _span(text: str) -> tuple[datetime, datetime]:
-    # A `+` of a time zone arrives as a space when the caller did not encode it.
-    span = clinical_time.parse(text.replace(" ", "+"))
-    if span is None:
-        raise ContentError("date has to be a FHIR date or dateTime.", location="date")
-    return span.first, span.last
-
-
-def _bounds(prefix: str, first: datetime, last: datetime) -> tuple[int | None, int | None]:
-    lower, upper = to_ms(first), to_ms(last) + 1
-    bounds = {
-        "eq": (lower, upper),
-        "ge": (lower, None),
-        "gt": (upper, None),
-        "le": (None, upper),
-        "lt": (None, lower),
-    }
-    if prefix not in bounds:
-        raise ContentError("date takes the prefixes eq, ge, gt, le and lt.", location="date")
-    return bounds[prefix]
-
-
-def _safe_query(wanted: AuditFilter) -> str:
-    """Write the search down with the patient as a keyed hash."""
-    named = {
-        "patient-key": wanted.patient_key,
-        "since": wanted.since_ms,
-        "until": wanted.until_ms,
-        "outcome": wanted.outcome,
-        "subtype": wanted.event,
-        "_count": wanted.limit,
-    }
-    return "AuditEvent?" + "&".join(f"{k}={v}" for k, v in named.items() if v is not None)
+def _total(uow: UnitOfWork, asked: AuditFilter) -> int | None:
+    """Count what matches, as long as that is quick: few, and nothing to be read for it."""
+    if asked.written or asked.written_any or asked.agent:
+        return None
+    found = uow.audit_log.count(replace(asked, before_seq=None), most=_MOST_COUNTED + 1)
+    return found if found <= _MOST_COUNTED else None

@@ -6,6 +6,7 @@ Source: FHIR R4 CapabilityStatement (http://hl7.org/fhir/R4/capabilitystatement.
 from functools import cache
 from importlib.metadata import version
 
+from gateway.api.audit_parameters import PARAMETERS
 from gateway.core.r4_schema import resource_types
 
 _BUILT = "2026-11-23"
@@ -49,10 +50,7 @@ def _resource(name: str) -> dict[str, object]:
     if name == "AuditEvent":
         codes += ["search-type"]
         described["searchParam"] = [
-            {"name": "patient", "type": "reference"},
-            {"name": "date", "type": "date"},
-            {"name": "outcome", "type": "token"},
-            {"name": "subtype", "type": "token"},
+            {"name": name, "type": kind} for name, kind in PARAMETERS.items()
         ]
     described["interaction"] = [{"code": code} for code in codes]
     return described

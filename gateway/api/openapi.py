@@ -6,6 +6,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from gateway.api.audit_asking import QUESTIONS
+from gateway.api.audit_parameters import PARAMETERS
 from gateway.core.principal import PERMISSIONS, Permission
 
 _ASKED = ("patient", "resource", "system", "model", "since", "until", "_count", "before")
@@ -40,8 +41,7 @@ _ABOUT = (
 
 def _paths() -> dict[str, Any]:
     kind, identifier = _parameter("type", "path"), _parameter("id", "path")
-    names = ("patient", "date", "outcome", "subtype")
-    searched = [_parameter(name, "query") for name in names]
+    searched = [_parameter(name, "query") for name in (*PARAMETERS, "_sort")]
     system, count = _parameter("system", "query"), [_parameter("_count", "query")]
     return {
         "/fhir": {"post": _push("Push a Bundle", 200, "A Task per entry")},

@@ -22,7 +22,13 @@ from typing import Any
 import orjson
 
 from gateway.core import balp
-from gateway.core.audit_terms import gathered, identifiers_of, refusal_term, terms_of
+from gateway.core.audit_terms import (
+    code_terms,
+    gathered,
+    identifiers_of,
+    refusal_term,
+    terms_of,
+)
 from gateway.core.balp import AgentKind, Json, Pattern, Written
 from gateway.core.errors import ProcessingError
 
@@ -185,7 +191,7 @@ def write_record(
             ((agent.identifier, agent.purpose) for agent in agents),
             identifiers_of(entities),
             own=(step.source.process, step.source.site),
-            refusal=refusal_term(event, step.outcome, step.reason),
+            known=(refusal_term(event, step.outcome, step.reason), *_code_terms(pattern)),
         ),
     )
 
@@ -282,6 +288,15 @@ def _instant(moment: datetime) -> tuple[datetime, str]:
     moment = moment.astimezone(UTC)
     moment = moment.replace(microsecond=moment.microsecond // 1000 * 1000)
     return moment, f"{moment.isoformat(timespec='milliseconds')[:-6]}Z"
+
+
+@lru_cache(maxsize=_CACHED)
+def _code_terms(pattern: Pattern) -> frozenset[str]:
+    """Give the terms of a pattern's codes."""
+    kind, *subtypes = (
+        orjson.loads(orjson.dumps(each)) for each in (pattern.type, *pattern.subtypes)
+    )
+    return code_terms("type", [kind]) | code_terms("subtype", subtypes)
 
 
 @lru_cache(maxsize=_CACHED)

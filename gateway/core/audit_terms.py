@@ -6,6 +6,7 @@ A term is `kind:value`:
 * `purpose:<code>` for each purpose of use that an agent names;
 * `model:`, `result:`, `resource-key:`, `credential:` and `site:` for an entity of that identifier,
   and `digest:` for the SHA-256 of a model, which tells its version exactly;
+* `type:` and `subtype:` for each code of them, but for those that nearly every event has;
 * `refused:<event>:<reason>` where it did not end well, so that refusals can be counted by reason;
   without the ids of resources, since each patient's Consent would else be a reason of its own.
 
@@ -26,6 +27,11 @@ _SID = f"{balp.NADI}/sid/"
 _ENTITIES = frozenset({"model", "digest", "result", "resource-key", "credential", "site"})
 _MODEL = f"{_SID}model"
 _DIGEST = f"{_SID}digest"
+#: Codes of type and subtype that too many events have for a term to help.
+USUAL_CODES = frozenset(
+    {"rest", "110100", "110113", "create", "update", "read", "search", "AuthZ-Consent"}
+)
+
 _WELL = "0"
 _REFERENCE = re.compile(r"\b([A-Z][A-Za-z]+)/[A-Za-z0-9.-]*[A-Za-z0-9]")
 _TYPE = r"\1"
@@ -39,6 +45,20 @@ def agent_term(identifier: str) -> str:
 def purpose_term(code: str) -> str:
     """Give the term of the events that name a purpose of use."""
     return f"purpose:{code}"
+
+
+def code_terms(kind: str, codings: Iterable[Mapping[str, str]]) -> frozenset[str]:
+    """Give the terms of codings that an event is found by; our own name of it has a column.
+
+    Args:
+        kind: `type` or `subtype`.
+        codings: Those of the event.
+    """
+    return frozenset(
+        f"{kind}:{each['code']}"
+        for each in codings
+        if each["code"] not in USUAL_CODES and each["system"] != balp.EVENT_SYSTEM
+    )
 
 
 def entity_term(system: str, value: str) -> str | None:
@@ -65,7 +85,7 @@ def gathered(
     entities: Iterable[tuple[str, str]],
     *,
     own: tuple[str, str],
-    refusal: str | None,
+    known: Iterable[str | None],
 ) -> tuple[str, ...]:
     """Give the terms of an event, each once, in order.
 
@@ -73,9 +93,9 @@ def gathered(
         named: Identifier of each agent, and the purpose that it acts for.
         entities: System and value of each entity's identifier.
         own: Our own process and site, whose agents are in every event.
-        refusal: What `refusal_term` gave.
+        known: What `refusal_term` and `code_terms` gave.
     """
-    found = {refusal} if refusal else set()
+    found = {term for term in known if term}
     for identifier, purpose in named:
         if identifier not in own:
             found.add(f"agent:{identifier}")
@@ -92,7 +112,11 @@ def terms_of(event: str, body: Mapping[str, Any]) -> tuple[str, ...]:
         _agents(body["agent"]),
         identifiers_of(body.get("entity", ())),
         own=(source["observer"]["identifier"]["value"], source["site"]),
-        refusal=refusal_term(event, body["outcome"], body.get("outcomeDesc", "")),
+        known=(
+            refusal_term(event, body["outcome"], body.get("outcomeDesc", "")),
+            *code_terms("type", [body["type"]]),
+            *code_terms("subtype", body["subtype"]),
+        ),
     )
 
 

@@ -88,7 +88,7 @@ class AuditQuestions:
         if asked.resource is None:
             key, versions = asked.patient_key, None
         else:
-            key, versions = self._versions(asked.resource)
+            key, versions = self.versions(asked.resource)
         wanted = asked.filter(patient_key=key, limit=MOST_OF_A_PATIENT, before_seq=None)
         entries = _entries(self._search(wanted))
         if versions is not None:
@@ -156,7 +156,7 @@ class AuditQuestions:
         found = [
             row
             for term in terms
-            for row in self._search(asked.filter(term=term, events=("infer",)))
+            for row in self._search(asked.filter(terms=(term,), events=("infer",)))
         ]
         # A version that was registered again has two digests.
         found.sort(key=lambda row: (row.recorded_ms, row.seq), reverse=True)
@@ -222,8 +222,12 @@ class AuditQuestions:
             rows = [row for row in rows if (row.recorded_ms, row.seq) < (until - 1, last)]
         return rows[: asked.limit]
 
-    def _versions(self, resource: Named) -> tuple[str | None, frozenset[str]]:
-        """Give whose a resource is, and everything by which the log names its versions."""
+    def versions(self, resource: Named) -> tuple[str | None, frozenset[str]]:
+        """Give whose a resource is, and everything by which the log names its versions.
+
+        Raises:
+            NotFound: It was never received.
+        """
         sealer, columns = self._uow.sealer, events.c
         name = named_key(sealer, resource.system, resource.resource_type, resource.resource_id)
         plain = f"{resource.resource_type}/{resource.resource_id}"

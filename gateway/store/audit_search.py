@@ -42,8 +42,9 @@ class AuditFilter:
         event: Our own name of the event.
         events: One of these names.
         agent: Id or name of somebody who took part, to the letter.
-        term: A term of `gateway.core.audit_terms`.
+        terms: Terms of `gateway.core.audit_terms`, all of which it has.
         written: Bytes that stand in the event, all of them; there is no index on them.
+        written_any: Bytes of which one at least stands in the event.
         before_seq: The event that the page before ended with.
         is_ascending: Oldest first.
     """
@@ -57,8 +58,11 @@ class AuditFilter:
     events: tuple[str, ...] = ()
     job_id: str | None = None
     agent: str | None = None
-    term: str | None = None
+    terms: tuple[str, ...] = ()
     written: tuple[bytes, ...] = ()
+    written_any: tuple[bytes, ...] = ()
+    id: str | None = None
+    action: str | None = None
     before_seq: int | None = None
     is_ascending: bool = False
     limit: int = 50
@@ -182,10 +186,10 @@ class _Way:
 
     def _leading_term(self) -> str | None:
         wanted = self._wanted
-        if wanted.patient_key is not None or wanted.job_id is not None:
+        if wanted.patient_key is not None or wanted.job_id is not None or wanted.id is not None:
             return None
-        if wanted.term is not None:
-            return wanted.term
+        if wanted.terms:
+            return wanted.terms[0]
         found = _agent_terms(self._connection, wanted.agent)
         return found[0] if len(found) == 1 else None
 
@@ -204,6 +208,8 @@ class _Way:
             spans = _span(self._wanted, audit_terms.c.recorded_ms)
             return query.where(audit_terms.c.term == self._term, *spans)
         name, condition = self._index()
+        if not name:
+            return query
         if condition:
             query = query.where(sa.text(condition))
         return query.with_hint(audit_events, f"INDEXED BY {name}", _ON_SQLITE)
@@ -211,6 +217,9 @@ class _Way:
     def _index(self) -> tuple[str, str]:
         """Give the leading index, and its condition, which has to stand in the query."""
         wanted = self._wanted
+        if wanted.id is not None:
+            # There is one way only: it is unique.
+            return "", ""
         if wanted.patient_key is not None:
             return "ix_audit_events_patient", ""
         if wanted.job_id is not None:
@@ -250,11 +259,15 @@ def _criteria(connection: sa.Connection, wanted: AuditFilter) -> list[sa.ColumnE
         (wanted.event, columns.event == wanted.event),
         (kinds or None, columns.event.in_(kinds)),
         (wanted.job_id, columns.job_id == wanted.job_id),
-        (wanted.term, _has_term(wanted.term or "")),
+        (wanted.id, columns.id == wanted.id),
+        (wanted.action, columns.action == wanted.action),
     )
     told = [criterion for value, criterion in pairs if value is not None]
+    told += [_has_term(term) for term in wanted.terms]
     told += _span(wanted, columns.recorded_ms)
-    told += [_Contains(columns.body, sa.literal(needle)) for needle in wanted.written]
+    told += [_holds(needle) for needle in wanted.written]
+    if wanted.written_any:
+        told.append(sa.or_(*(_holds(needle) for needle in wanted.written_any)))
     return told if wanted.agent is None else [*told, _has_agent(connection, wanted.agent)]
 
 
@@ -304,7 +317,11 @@ def _names(agent: str) -> sa.ColumnElement[bool]:
         b'"system":' + system + b',"value":' + written + b"}",
         b'"who":{"display":' + written + b",",
     )
-    return sa.or_(*(_Contains(audit_events.c.body, sa.literal(needle)) for needle in needles))
+    return sa.or_(*(_holds(needle) for needle in needles))
+
+
+def _holds(needle: bytes) -> sa.ColumnElement[bool]:
+    return _Contains(audit_events.c.body, sa.literal(needle))
 
 
 class _Contains(sa.sql.functions.GenericFunction[bool]):

@@ -104,7 +104,18 @@ def test_dates_narrow_the_search(busy: Api, query: str, is_empty: bool):
         "_count=x",
         "before=x",
         "before=" + "9" * 40,
-        "_sort=date",
+        "_sort=id",
+        "action=X",
+        "colour=red",
+        "type=rest,110113",
+        "type=|rest",
+        "agent=a&agent=b",
+        "agent=a&agent.identifier=b",
+        "agent.identifier=https://nadi.health/fhir/sid/model|a",
+        "patient.identifier=https://ehr.test/mrn|1",
+        "entity=1",
+        "entity.identifier=1",
+        "source=api",
     ],
 )
 def test_a_search_that_is_not_understood_is_refused(busy: Api, query: str):
@@ -128,6 +139,88 @@ def test_pages_keep_every_parameter_and_follow_each_other(busy: Api):
         address = links.get("next")
 
     assert len(seen) == len(set(seen)) == total == 3
+
+
+SID = "https://nadi.health/fhir/sid"
+DCM = "http://dicom.nema.org/resources/ontology/DCM"
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ("action=C&type=rest", {"create", "receive"}),
+        ("agent=ehr&action=C", {"create", "receive"}),
+        ("agent=nobody", set()),
+        ("type=110113&patient=p1", {"AuthZ-Consent"}),
+        (f"type={DCM}|110113&patient=p1", {"AuthZ-Consent"}),
+        ("type=110114", {"110122", "sign-in-failure"}),
+        ("subtype=create", {"create", "receive"}),
+        ("subtype=receive", {"create", "receive"}),
+        (f"subtype={DCM}|110122", {"110122", "sign-in-failure"}),
+        ("subtype=AuthZ-Consent", {"AuthZ-Consent"}),
+        ("purpose=TREAT", {"AuthZ-Consent"}),
+        ("purpose=BTG", set()),
+        ("entity=Observation/o1&type=rest", {"create", "receive"}),
+        ("entity=Observation/nowhere", set()),
+        ("entity=Observation/o1&patient=p2", set()),
+        ("entity=Device/ckd-risk@9", set()),
+        (f"entity.identifier={SID}/model|ckd-risk@9", set()),
+        (f"entity.identifier={SID}/job|none", set()),
+    ],
+)
+def test_each_parameter_narrows_the_search(busy: Api, query: str, expected: set[str]):
+    busy.client.get("/fhir/AuditEvent", headers={"authorization": "Bearer nobody"})
+
+    assert subtypes(found(busy, query)) == expected
+
+
+def test_an_event_is_found_by_its_id_its_patients_key_its_sender_and_its_job(busy: Api):
+    [event] = [each for each in found(busy, "patient=p1") if "refuse" in subtypes([each])]
+    named = {
+        entity["what"]["identifier"].get("system"): entity["what"]["identifier"]["value"]
+        for entity in event["entity"]
+    }
+    key, job = named[f"{SID}/patient-key"], named[f"{SID}/job"]
+    [received] = found(busy, "subtype=receive&patient=p1")
+    sender = received["agent"][0]["who"]["identifier"]["value"]
+
+    assert [each["id"] for each in found(busy, f"_id={event['id']}")] == [event["id"]]
+    assert event in found(busy, f"patient.identifier={SID}/patient-key|{key}&_count=100")
+    assert event in found(busy, f"entity.identifier={SID}/patient-key|{key}&_count=100")
+    assert event in found(busy, f"entity=Task/{job}")
+    assert event in found(busy, f"entity.identifier={SID}/job|{job}")
+    assert received in found(busy, f"agent.identifier={SID}/agent|{sender}&_count=100")
+
+
+def test_events_come_oldest_first_when_asked_so_and_in_pages(busy: Api):
+    newest_first = [each["id"] for each in found(busy, "_sort=-date&subtype=receive")]
+    seen: list[str] = []
+    address = "/fhir/AuditEvent?_sort=date&subtype=receive&_count=1"
+    while address:
+        page = busy.get(address, "compliance").json()
+        seen += [entry["resource"]["id"] for entry in page.get("entry", [])]
+        address = {link["relation"]: link["url"] for link in page["link"]}.get("next")
+
+    assert seen == newest_first[::-1]
+    assert len(seen) == 2
+
+
+def test_the_capability_statement_lists_every_parameter_of_the_search(api: Api):
+    [rest] = api.get("/fhir/metadata").json()["rest"]
+    [described] = [each for each in rest["resource"] if each["type"] == "AuditEvent"]
+
+    for parameter in described["searchParam"]:
+        query = f"{parameter['name']}={_ANY.get(parameter['name'], 'x')}"
+        assert api.get(f"/fhir/AuditEvent?{query}", "compliance").status_code == 200, query
+
+
+_ANY = {
+    "date": "2026-01-01",
+    "entity": "Task/1",
+    "entity.identifier": "a|b",
+    "action": "C",
+    "outcome": "0",
+}
 
 
 @pytest.mark.parametrize("role", ["ehr", "integrator", "clinician", "operator"])

@@ -267,7 +267,7 @@ def test_disclosures_tell_to_whom_what_and_why(trail: Trail) -> None:
     ("wanted", "way"),
     [
         ({"patient_key": ANNA}, "ix_audit_events_patient (patient_key=?)"),
-        ({"term": "agent:cred-2"}, "audit_terms USING PRIMARY KEY (term=?)"),
+        ({"terms": ("agent:cred-2",)}, "audit_terms USING PRIMARY KEY (term=?)"),
         ({"agent": "Dr Rao", "event": "query"}, "ix_audit_events_rare (event=?)"),
         ({"agent": "ehr"}, "audit_terms USING PRIMARY KEY (term=?)"),
         ({"is_refused": True}, "ix_audit_events_refused"),
