@@ -24,6 +24,7 @@ import orjson
 from gateway.core import balp
 from gateway.core.audit_terms import (
     code_terms,
+    entity_term,
     gathered,
     identifiers_of,
     refusal_term,
@@ -187,12 +188,7 @@ def write_record(
         job_id=step.job_id,
         event_id=step.event_id,
         body=_canonical(content),
-        terms=gathered(
-            ((agent.identifier, agent.purpose) for agent in agents),
-            identifiers_of(entities),
-            own=(step.source.process, step.source.site),
-            known=(refusal_term(event, step.outcome, step.reason), *_code_terms(pattern)),
-        ),
+        terms=_terms(event, step, entities, _shared_terms(pattern, step.source, tuple(agents))),
     )
 
 
@@ -291,12 +287,27 @@ def _instant(moment: datetime) -> tuple[datetime, str]:
 
 
 @lru_cache(maxsize=_CACHED)
-def _code_terms(pattern: Pattern) -> frozenset[str]:
-    """Give the terms of a pattern's codes."""
-    kind, *subtypes = (
-        orjson.loads(orjson.dumps(each)) for each in (pattern.type, *pattern.subtypes)
+def _shared_terms(
+    pattern: Pattern, source: Source, agents: tuple[AuditAgent, ...]
+) -> tuple[str, ...]:
+    """Give the terms of pattern and agents, which come again with every event of the kind."""
+    kind, *subtypes = (orjson.loads(orjson.dumps(c)) for c in (pattern.type, *pattern.subtypes))
+    return gathered(
+        ((agent.identifier, agent.purpose) for agent in agents),
+        (),
+        own=(source.process, source.site),
+        known=code_terms("type", [kind]) | code_terms("subtype", subtypes),
     )
-    return code_terms("type", [kind]) | code_terms("subtype", subtypes)
+
+
+def _terms(
+    event: str, step: Step, entities: Sequence[Json], shared: tuple[str, ...]
+) -> tuple[str, ...]:
+    own = {term for pair in identifiers_of(entities) if (term := entity_term(*pair))}
+    refusal = refusal_term(event, step.outcome, step.reason)
+    if refusal:
+        own.add(refusal)
+    return tuple(sorted(own.union(shared))) if own else shared
 
 
 @lru_cache(maxsize=_CACHED)
