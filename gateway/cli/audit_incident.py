@@ -33,9 +33,7 @@ from gateway.cli.officer import opened_by_officer
 from gateway.cli.patients import patient_of
 from gateway.core.audit_answers import ACCESSES, CONFIGURING, DEEDS, row_of
 from gateway.core.audit_entry import Entry, read_entry
-from gateway.core.audit_event import MODEL_SYSTEM
 from gateway.core.audit_export import ExportFormat
-from gateway.core.audit_terms import entity_term
 from gateway.core.clock import from_ms, new_id, to_ms, utc_now
 from gateway.core.errors import StoreUnavailable
 from gateway.core.incident import Incident, Scope, Statements, by_kind, by_person, patients_of
@@ -145,7 +143,7 @@ def _asked(
         since_ms=to_ms(scope.since),
         until_ms=to_ms(scope.until),
         agent=credential,
-        term=entity_term(MODEL_SYSTEM, model) if model else None,
+        terms=(f"model:{model}",) if model else (),
         events=() if about else _TOLD,
         is_ascending=True,
         limit=_PAGE,

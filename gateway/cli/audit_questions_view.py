@@ -114,11 +114,14 @@ def _where(row: Json) -> str:
     return escape(str(row.get("why", ""))) or "[yellow]not written[/]"
 
 
-def _facts(row: Json) -> str:
-    facts = row.get("facts")
-    named = facts.items() if isinstance(facts, Mapping) else ()
-    told = ", ".join(f"{name} {value}" for name, value in named)
-    return escape("; ".join(filter(None, (str(row.get("why", "")), told))))
+def _review(row: Json) -> str:
+    review = row.get("review")
+    told = review if isinstance(review, Mapping) else {}
+    if told.get("state") == "open":
+        return "[yellow]not reviewed yet[/]"
+    if told.get("state") != "closed":
+        return escape(str(told.get("state", "")))
+    return escape(f"{told['verdict']}, by {_joined(told['by'])}")
 
 
 def _changes(row: Json) -> str:
@@ -170,10 +173,11 @@ _COLUMNS: dict[str, dict[str, Cell]] = {
     },
     "break-glass": {
         "WHEN": _when,
-        "STEP": _step,
+        "OUTCOME": _ended,
         "WHO": _who,
         "PATIENT": _patient,
-        "WHY": _facts,
+        "WHY": _why,
+        "REVIEW": _review,
     },
     "out-of-hours": {
         "WHEN": _when,

@@ -27,10 +27,12 @@ DISCLOSING = ("deliver", "read", "query", "export")
 #: What somebody outside asked for, rather than what the gateway does of itself.
 ACCESSES = (
     *("read", "query", "export", "break-glass", "verify", "forbid", "sign-in-failure"),
-    *("configure", "credential", "model"),
+    *("configure", "credential", "model", "break-glass-review", "erase", "hold", "rectify"),
+    *("consent-record", "consent-import", "consent-revoke", "request"),
 )
 CONFIGURING = ("configure", "credential", "model", "keys")
 BREAKING_GLASS = "break-glass"
+REVIEWING_GLASS = "break-glass-review"
 
 _WELL = "0"
 
@@ -125,6 +127,25 @@ def disclosure(entry: Entry, *, purposes: Mapping[str, str]) -> Json:
         purpose=entry.purpose or purposes.get(job),
         why=_why(entry, purposes.get(job, "")),
     )
+
+
+def review_of(use: Entry, review: Entry | None) -> Json:
+    """Say what a second person found of a use of break-glass.
+
+    Args:
+        use: The use.
+        review: The event that closed its review; None while it is open.
+    """
+    if use.outcome != _WELL:
+        return {"state": "not needed: nothing was run"}
+    if review is None:
+        return {"state": "open"}
+    return {
+        "state": "closed",
+        "verdict": review.facts.get("verdict", ""),
+        "by": [party.name for party in review.doers],
+        "recorded": _instant(review),
+    }
 
 
 def _why(entry: Entry, purpose: str) -> str:

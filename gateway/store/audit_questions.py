@@ -16,10 +16,12 @@ from gateway.core.audit_answers import (
     BREAKING_GLASS,
     CONFIGURING,
     DISCLOSING,
+    REVIEWING_GLASS,
     Answer,
     Json,
     counted,
     disclosure,
+    review_of,
     row_of,
     who_saw,
 )
@@ -32,7 +34,7 @@ from gateway.core.working_hours import WorkingHours
 from gateway.store.audit_search import AuditFilter, AuditRow, search, within
 from gateway.store.identity import named_key
 from gateway.store.patient_names import patients_named
-from gateway.store.tables import IS_RARE, audit_events, audit_terms, events, models
+from gateway.store.tables import audit_events, audit_terms, events, models
 
 if TYPE_CHECKING:
     from gateway.store.unit_of_work import UnitOfWork
@@ -110,9 +112,14 @@ class AuditQuestions:
         return self._answer(asked, rows, self._told(rows, written_to=where))
 
     def break_glass(self, asked: Asked) -> Answer:
-        """Tell every use of break-glass, and every step of its review, newest first."""
-        rows = self._search(asked.filter(events=self._kinds(BREAKING_GLASS)))
-        return self._answer(asked, rows, self._told(rows, with_facts=True))
+        """Tell every use of break-glass with its review, newest first."""
+        rows = self._search(asked.filter(events=(BREAKING_GLASS,)))
+        reviews = {each.job_id: each for each in self._of_jobs(rows, (REVIEWING_GLASS,))}
+        told = []
+        for entry, row in zip(_entries(rows), self._told(rows, with_facts=True), strict=True):
+            found = reviews.get(entry.job_id) if entry.job_id else None
+            told.append({**row, "review": review_of(entry, found)})
+        return self._answer(asked, rows, told)
 
     def out_of_hours(self, asked: Asked) -> Answer:
         """Tell the accesses outside working hours, newest first."""
@@ -170,23 +177,6 @@ class AuditQuestions:
             columns.job_id.in_(ids), columns.event.in_(kinds)
         )
         return [read_entry(*row) for row in self._uow.connection.execute(query.order_by("seq"))]
-
-    def _kinds(self, beginning: str) -> tuple[str, ...]:
-        """Give the names of rare kinds that begin so, as far as they are on record."""
-        column = audit_events.c.event
-        found: list[str] = []
-        last = beginning
-        while True:
-            # From one name to the next along the index, not through all of their events.
-            query = sa.select(sa.func.min(column)).where(
-                column > last if found else column >= last, sa.text(IS_RARE)
-            )
-            name = self._uow.connection.scalar(
-                query.with_hint(audit_events, "INDEXED BY ix_audit_events_rare", "sqlite")
-            )
-            if name is None or not name.startswith(beginning):
-                return tuple(found) or (beginning,)
-            found.append(last := name)
 
     def _refusals_by_reason(self, asked: Asked) -> Iterator[tuple[str, str, int, str]]:
         columns, (first, end) = audit_terms.c, _REFUSALS

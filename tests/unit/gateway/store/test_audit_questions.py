@@ -188,17 +188,21 @@ def test_every_run_of_a_model_is_told_with_what_became_of_it(trail: Trail) -> No
 
 def test_uses_of_break_glass_and_their_reviews_are_told(trail: Trail) -> None:
     glass = AuditAgent("cred-3", "Dr Iyer", AgentKind.USER, role="clinician", purpose="BTG")
-    record = audit.noted(
-        trail.step(BERTA, reason="unconscious"), "break-glass", agents=[glass], details={"a": "b"}
-    )
-    trail.add(record)
+    for job in ("j7", "j8"):
+        step = trail.step(BERTA, reason="unconscious", job_id=job)
+        trail.add(audit.noted(step, "break-glass", agents=[glass], details={"a": "b"}))
+    second = AuditAgent("cred-4", "Dr Sen", AgentKind.USER, role="clinician")
+    step, details = trail.step(BERTA, job_id="j7"), {"verdict": "justified"}
+    trail.add(audit.noted(step, "break-glass-review", agents=[second], details=details))
 
-    [row] = ask(trail, "break_glass").rows
+    waiting, reviewed = ask(trail, "break_glass").rows
 
-    assert row["who"] == ["Dr Iyer"]
-    assert row["purpose"] == "BTG"
-    assert row["why"] == "unconscious"
-    assert row["facts"] == {"a": "b"}
+    assert reviewed["who"] == ["Dr Iyer"]
+    assert reviewed["purpose"] == "BTG"
+    assert reviewed["why"] == "unconscious"
+    assert reviewed["facts"]["a"] == "b"
+    assert (reviewed["review"]["verdict"], reviewed["review"]["by"]) == ("justified", ["Dr Sen"])
+    assert waiting["review"] == {"state": "open"}
 
 
 HOURS = WorkingHours(ZoneInfo("UTC"), frozenset(range(5)), time(8), time(18))
