@@ -23,7 +23,7 @@ from gateway.core.jobs import JobState
 from gateway.core.retention import Retention, RetentionClass
 from gateway.store.erasures import EMPTY
 from gateway.store.rights_tables import retention_marks
-from gateway.store.tables import deliveries, events, jobs
+from gateway.store.tables import deliveries, events, jobs, retractions
 from gateway.store.unit_of_work import Store, UnitOfWork
 
 #: Rows that one transaction looks at.
@@ -235,12 +235,16 @@ class _Batch:
         return [row for row in rows if row.id not in kept], stays
 
     def _busy(self, rows: Sequence[sa.Row[Any]]) -> set[str]:
-        """Give the events that an open job still needs."""
-        if self._kept.table is not events or not rows:
-            return set()
-        query = sa.select(jobs.c.event_id).where(
-            jobs.c.event_id.in_([row.id for row in rows]), jobs.c.state.in_(_OPEN)
-        )
+        """Give the events that an open job needs, and the results still to be marked in an EHR."""
+        ids = [row.id for row in rows]
+        if self._kept.table is events:
+            query = sa.select(jobs.c.event_id).where(
+                jobs.c.event_id.in_(ids), jobs.c.state.in_(_OPEN)
+            )
+        else:
+            query = sa.select(retractions.c.delivery_id).where(
+                retractions.c.delivery_id.in_(ids), retractions.c.state == "pending"
+            )
         return set(self._uow.connection.scalars(query))
 
     def _remove(self, rows: Sequence[sa.Row[Any]]) -> None:

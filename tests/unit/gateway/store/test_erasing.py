@@ -18,11 +18,14 @@ from gateway.store.break_glass import ReviewVerdict, Use
 from gateway.store.checkpoint_file import CheckpointFile
 from gateway.store.erasing import Order, erase, needles_of
 from gateway.store.erasures import LegalHold
+from gateway.store.privileges import grant_service_role
 from gateway.store.registering import Actor
+from gateway.store.sealing import Sealer
 from gateway.store.shredding import Trace, compact, shred
 from gateway.store.unit_of_work import Store
 from gateway.store.verification import verify
-from tests.arriving import add
+from tests.arriving import add, arrival
+from tests.conftest import MASTER
 from tests.hospital import Hospital, consent_of, observation, patient
 from tests.installation import consent, creatinine, installation
 
@@ -370,9 +373,6 @@ def test_a_reader_that_keeps_the_log_open_is_told_of(nadi):
 
 @pytest.mark.integration
 def test_postgresql_writes_the_table_of_keys_anew(postgresql_url: str):
-    from gateway.store.sealing import Sealer
-    from tests.conftest import MASTER
-
     store = Store(postgresql_url, Sealer(MASTER))
     add(store, patient())
     done = erase_in(store)
@@ -381,6 +381,84 @@ def test_postgresql_writes_the_table_of_keys_anew(postgresql_url: str):
 
     assert shredded.was_rewritten
     assert shredded.trace is Trace.UNKNOWN
+
+
+@pytest.mark.integration
+def test_a_role_that_does_not_own_the_table_is_told_whose_turn_it_is(postgresql_url: str):
+    url = postgresql_url.replace("nadi@", f"service_{new_id()[-12:]}@")
+    grant_service_role(postgresql_url, url)
+    store = Store(url, Sealer(MASTER))
+    add(store, patient())
+
+    done = erase_in(store)
+    shredded = shred(store.engine, done.wrapped_key)
+    store.close()
+
+    assert not shredded.was_rewritten
+    assert "owner has to run VACUUM FULL" in shredded.says
+
+
+# -- at the same moment ----------------------------------------------------------------------
+
+
+def test_what_arrives_at_the_moment_of_the_erasure_is_erased_too(store: Store):
+    """On PostgreSQL both transactions run at once; on SQLite one waits for the other."""
+    add(store, patient())
+    arriving = arrival(store, observation())
+    begun, may_end, done = threading.Event(), threading.Event(), threading.Event()
+
+    def receive() -> None:
+        with store.write() as uow:
+            uow.events.add([(arriving, True)])
+            begun.set()
+            may_end.wait(10)
+
+    def erased() -> None:
+        erase_in(store)
+        done.set()
+
+    threads = [threading.Thread(target=receive), threading.Thread(target=erased)]
+    threads[0].start()
+    assert begun.wait(10)
+    threads[1].start()
+    assert not done.wait(0.3), "the erasure waits for who is sealing"
+    may_end.set()
+    for each in threads:
+        each.join(30)
+
+    with store.read() as uow:
+        assert done.is_set()
+        assert all(each.is_erased for each in uow.events.recent(principal_id=None, limit=9))
+
+
+def test_who_seals_while_she_is_erased_gets_no_new_key(store: Store):
+    add(store, patient())
+    key = store.sealer.patient_key("ehr", "Patient/p1")
+    begun, may_end, refused = threading.Event(), threading.Event(), threading.Event()
+
+    def erased() -> None:
+        with store.write() as uow:
+            erase(uow, Order(patient_key=key, reason="x", law="y"), set(), ACTOR)
+            begun.set()
+            may_end.wait(10)
+
+    def receive() -> None:
+        try:
+            with store.write() as uow:
+                uow.patient_keys.load([key], create=True)
+        except Erased:
+            refused.set()
+
+    threads = [threading.Thread(target=erased), threading.Thread(target=receive)]
+    threads[0].start()
+    assert begun.wait(10)
+    threads[1].start()
+    assert not refused.wait(0.3)
+    may_end.set()
+    for each in threads:
+        each.join(30)
+
+    assert refused.is_set()
 
 
 # -- what processes remember -----------------------------------------------------------------

@@ -141,6 +141,19 @@ def test_what_an_open_job_needs_stays(hospital: Hospital) -> None:
     assert removed(hospital) == {"payloads": 1}
 
 
+def test_a_result_that_is_still_to_be_marked_stays(hospital: Hospital) -> None:
+    delivery = hospital.delivery()
+    with hospital.store.write() as uow:
+        uow.retractions.add(delivery.id, delivery.patient_key, "Consent was withdrawn.")
+    hospital.pass_time(1100 * DAY_S)
+
+    assert removed(hospital) == {"payloads": 2}
+
+    with hospital.store.write() as uow:
+        uow.connection.execute(sa.text("update retractions set state = 'done'"))
+    assert removed(hospital) == {"results": 1}
+
+
 def test_a_transaction_looks_at_a_few_rows_only(
     hospital: Hospital, monkeypatch: pytest.MonkeyPatch
 ) -> None:
