@@ -5,6 +5,7 @@ say `--yes`. Looking (`nadi patient held`) is itself on record.
 """
 
 import sys
+import time
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -50,6 +51,7 @@ Reason = Annotated[
 ]
 Law = Annotated[str, typer.Option("--law", help="The provision it rests on.")]
 
+_LOOK_EVERY_S = 0.05
 _STAYS = (
     ("audit log", "every AuditEvent: who did what and when; patients as keyed hashes, no value"),
     ("rows", "ids, SHA-256 and times of what was received, so that the log can be verified"),
@@ -116,6 +118,7 @@ def erase(  # noqa: PLR0913 - each is an option of the command line
         if not as_json:
             _show(reference, found)
         _confirm(found, is_sure=yes)
+        _wait_for_what_flies(nadi, patient.key)
         done = _erase(nadi, patient, reference, found, (reason, law))
         shredded = shred(nadi.store.engine, done.wrapped_key) if done.wrapped_key else None
         backups_ms = done.tombstone.erased_ms + nadi.site().retention.backup_days * DAY_MS
@@ -202,6 +205,19 @@ def _erase(
         done = erase_patient(uow, order, found.bundles | newer, actor)
     ErasureFile(nadi.settings.data_dir).append(done.tombstone)
     return done
+
+
+def _wait_for_what_flies(nadi: Opened, key: str) -> None:
+    """Let a result that is being written arrive first; nothing could be said of it afterwards.
+
+    An EHR that does not answer holds nobody up for ever: the job then says that it may be there.
+    """
+    until = time.monotonic() + nadi.settings.revocation_wait_s
+    while time.monotonic() < until:
+        with nadi.store.read() as uow:
+            if not uow.deliveries.in_flight([key]):
+                return
+        time.sleep(_LOOK_EVERY_S)
 
 
 def _confirm(found: Held, *, is_sure: bool) -> None:

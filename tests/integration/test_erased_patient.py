@@ -108,3 +108,24 @@ def test_a_result_that_waits_for_the_ehr_is_never_written(nadi: RunningNadi) -> 
     [job] = nadi.jobs_of(task)
     assert (job["state"], job["business_status"]) == ("cancelled", "erased")
     assert nadi.results_of(her.reference.partition("/")[2]) == []
+
+
+def test_a_result_that_is_being_written_arrives_before_she_is_erased(nadi: RunningNadi) -> None:
+    with nadi.faulty_ehr(slow_ms=1500):
+        her, task = served(nadi)
+        wait_until(
+            lambda: bool(nadi.rows(_FLYING, id=task)), within_s=20, what="the result is on its way"
+        )
+        told = erase(nadi, her)
+
+    [job] = nadi.jobs_of(task)
+    assert (told["jobs_stopped"], job["business_status"]) == (0, "delivered")
+    assert len(nadi.results_of(her.reference.partition("/")[2])) == 1
+    verified = nadi.nadi("audit", "verify", "--json")
+    assert json.loads(verified.stdout)["findings"] == []
+
+
+_FLYING = (
+    "select 1 from deliveries where state = 'in-flight' "
+    "and job_id in (select id from jobs where event_id = :id)"
+)
