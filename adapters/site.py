@@ -38,6 +38,7 @@ from adapters.site_problems import validated
 from adapters.site_trigger import Trigger
 from adapters.site_yaml import SiteInvalid, read_yaml
 from adapters.witness.entries import WitnessEntry
+from gateway.core.consent import PLAIN, ConsentTerms
 from gateway.core.consent.abdm import AbdmPolicy
 from gateway.core.errors import ConfigurationError
 from gateway.core.privacy import Privacy
@@ -144,6 +145,7 @@ class Site:
         notices: Version of each notice in force to its languages.
         consent_signers: Whose consent documents may be imported, name to public key.
         abdm: How ABDM artefacts are taken; None where they are not.
+        consent: How its routes ask the patients' consents.
         retention: How long what is held is kept.
         privacy: Who answers for the processing; None when the file does not say.
         break_glass: Who may break the glass; None when nobody may.
@@ -162,6 +164,7 @@ class Site:
     notices: Mapping[str, frozenset[str]] = field(default_factory=dict)
     consent_signers: Mapping[str, str] = field(default_factory=dict)
     abdm: AbdmEntry | None = None
+    consent: ConsentTerms = PLAIN
     retention: Retention = field(default_factory=Retention)
     privacy: Privacy | None = None
     break_glass: BreakGlassEntry | None = None
@@ -319,7 +322,8 @@ class SiteWatch:
 
 def _site(file: SiteFile, rows: list[LocalCode], version: int) -> Site:
     systems = {name: _system(name, entry) for name, entry in file.systems.items()}
-    routes = tuple(_route(name, entry) for name, entry in file.routes.items())
+    terms = file.consent.terms() if file.consent else PLAIN
+    routes = tuple(_route(name, entry, terms) for name, entry in file.routes.items())
     rows = [*file.codes.map, *rows]
     codes = {(row.system, row.code): (_LOINC, row.loinc) for row in rows}
     return Site(
@@ -337,6 +341,7 @@ def _site(file: SiteFile, rows: list[LocalCode], version: int) -> Site:
         notices=languages(file.notices),
         consent_signers=file.consent_signers,
         abdm=file.abdm,
+        consent=terms,
         privacy=file.privacy.privacy() if file.privacy else None,
         retention=file.retention.retention() if file.retention else Retention(),
     )
@@ -360,7 +365,8 @@ def _system(name: str, entry: SystemEntry) -> System:
     )
 
 
-def _route(name: str, entry: RouteEntry) -> Route:
+def _route(name: str, entry: RouteEntry, terms: ConsentTerms) -> Route:
+    stated = terms.implicit.get(entry.consent.purpose)
     return Route(
         name=name,
         source=entry.source,
@@ -368,7 +374,8 @@ def _route(name: str, entry: RouteEntry) -> Route:
         resource_type=leading_type(entry.match),
         model=entry.model,
         purpose=entry.consent.purpose,
-        consent_default=entry.consent.default,
+        consent_default=stated.default if stated else entry.consent.default,
+        consent_terms=terms,
         sink=entry.sink.system,
         with_provenance="provenance" in entry.sink.also,
         report_refusals=entry.sink.refusals == "observation",

@@ -21,6 +21,7 @@ from pydantic import (
 
 from adapters.site_break_glass import BreakGlassEntry
 from adapters.site_consent import AbdmEntry, ConsentSigners, Notices
+from adapters.site_consent_terms import ConsentEntry
 from adapters.site_hours import HoursEntry
 from adapters.site_privacy import PrivacyEntry
 from adapters.site_retention import RetentionEntry
@@ -260,6 +261,9 @@ class SiteFile(_Part):
     )
     break_glass: BreakGlassEntry | None = Field(
         None, description="Who may break the glass in an emergency; absent: nobody."
+    )
+    consent: ConsentEntry | None = Field(
+        None, description="How the routes ask the patients' consents, and what holds without one."
     )
     revocation: RevocationEntry = Field(
         RevocationEntry(delivered="keep"),

@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from adapters.site_consent_terms import contradictions
 from adapters.site_model import PURPOSES, SiteFile
 from adapters.site_trigger import check
 from adapters.site_yaml import Document, Path, Problem, suggestion
@@ -25,6 +26,9 @@ _WORDS = {
     "float_type": "must be a number",
 }
 _PATTERNS = {
+    "devices": "must be Device/<id>",
+    "organizations": "must be Organization/<id>",
+    "groups": "must be Group/<id> or CareTeam/<id>",
     "consent_manager": "must be an id of letters, digits and . _ -",
     "path": "must be an absolute path",
     "folder": "must be an absolute path",
@@ -56,7 +60,7 @@ def _worded(document: Document, issue: ErrorDetails) -> Problem:
     if kind == "extra_forbidden":
         return document.problem(path, f"unknown key{suggestion(str(path[-1]), _siblings(path))}")
     if kind == "string_pattern_mismatch":
-        return document.problem(path, _PATTERNS.get(str(path[-1]) if path else "", _NAME))
+        return document.problem(path, _PATTERNS.get(_key_of(path), _NAME))
     if kind == "value_error":
         return document.problem(path, _value_error(issue))
     if kind in ("union_tag_not_found", "union_tag_invalid"):
@@ -65,6 +69,11 @@ def _worded(document: Document, issue: ErrorDetails) -> Problem:
     if kind == "literal_error":
         return document.problem(path, f"must be {issue.get('ctx', {}).get('expected', '')}")
     return document.problem(path, _WORDS.get(kind, issue["msg"].lower()))
+
+
+def _key_of(path: Path) -> str:
+    """Give the key that a value stands under; in a list, that of the list."""
+    return next((step for step in reversed(path) if isinstance(step, str)), "")
 
 
 def _kinds(path: Path) -> str:
@@ -103,11 +112,13 @@ def _is_free(steps: list[str | int], index: int) -> bool:
     """Say whether a step is a name that the engineer chose, or a position in a list."""
     is_named = index == 1 and steps[0] in ("systems", "routes", "witnesses", "notices")
     is_named = is_named or (index == 2 and steps[:2] == ["abdm", "purposes"])  # noqa: PLR2004
+    is_named = is_named or (index == 2 and steps[:2] == ["consent", "implicit"])  # noqa: PLR2004
     return is_named or isinstance(steps[index], int)
 
 
 def _models_by_place() -> dict[Path, type[BaseModel]]:
     from adapters import site_consent as consent  # noqa: PLC0415 - only errors need all of them
+    from adapters import site_consent_terms as terms  # noqa: PLC0415
     from adapters import site_model as model  # noqa: PLC0415
 
     return {
@@ -124,6 +135,10 @@ def _models_by_place() -> dict[Path, type[BaseModel]]:
         ("abdm",): consent.AbdmEntry,
         ("abdm", "purposes", "*"): consent.PurposeEntry,
         ("notices", "*"): consent.NoticeEntry,
+        ("consent",): terms.ConsentEntry,
+        ("consent", "actor"): terms.ActorEntry,
+        ("consent", "actor", "identifiers", "*"): terms.IdentifierEntry,
+        ("consent", "implicit", "*"): terms.ImplicitEntry,
     }
 
 
@@ -136,6 +151,9 @@ def _reference_problems(document: Document) -> Iterator[Problem]:
         yield from _unknown_system(document, systems, (name, "source"), route.get("source"))
         yield from _unknown_system(document, systems, (name, "sink", "system"), sink.get("system"))
         yield from _trigger_problems(document, name, route.get("match"))
+    implicit = _mapping(_mapping(site.get("consent")).get("implicit"))
+    for name, words in contradictions(_mapping(site.get("routes")), implicit):
+        yield document.problem(("routes", name, "consent", "default"), words)
     yield from _repeated_codes(document, _mapping(site.get("codes")).get("map"))
 
 

@@ -20,10 +20,16 @@ from adapters.site import Site
 from adapters.site_break_glass import BreakGlassEntry
 from gateway import telemetry
 from gateway.core import audit
-from gateway.core.asking import decide_for
 from gateway.core.audit import AgentKind, AuditAgent, Outcome, Source, Step
 from gateway.core.clock import from_ms, new_id, to_ms
-from gateway.core.consent import BREAK_GLASS, ConsentDecision, ConsentRequest
+from gateway.core.consent import (
+    BREAK_GLASS,
+    READ,
+    About,
+    ConsentDecision,
+    Model,
+    question,
+)
 from gateway.core.errors import (
     ConsentDenied,
     ContentError,
@@ -213,8 +219,10 @@ def _triggers(uow: UnitOfWork, route: Route, event: Event) -> bool:
 def _decided(uow: UnitOfWork, site: Site, chosen: _Chosen) -> ConsentDecision:
     key = str(chosen.event.patient_key)
     consents = uow.consents.of([key], site.abdm_policy)[key]
-    request = ConsentRequest(chosen.patient, BREAK_GLASS, uow.now, use=chosen.event.id)
-    return decide_for(chosen.route, request, consents)
+    about = About(chosen.patient, chosen.event.id, uow.now)
+    model = Model(chosen.route.model, chosen.digest)
+    asked = question(chosen.route.asks, about, consents, model, READ)
+    return asked.decide(orjson.loads(uow.events.content(chosen.event)))
 
 
 # --- what comes of it -----------------------------------------------------------------------

@@ -10,17 +10,28 @@ For whoever changes consent: a Consent that arrives, a person at the command lin
 """
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from adapters.site import Site
-from gateway.core.asking import decide_for
 from gateway.core.audit import AgentKind, AuditAgent, Source, Step, consent_decided, job_changed
 from gateway.core.clock import new_id
-from gateway.core.consent import ConsentDecision, ConsentRequest
+from gateway.core.consent import (
+    READ,
+    WRITE,
+    About,
+    ConsentDecision,
+    ConsentRecord,
+    Model,
+    Question,
+    question,
+)
 from gateway.core.delivery import Delivery, DeliveryState
-from gateway.core.errors import TransientError
+from gateway.core.errors import TransientError, Unsealable
 from gateway.core.jobs import Advance, BusinessStatus, Job, JobState
+from gateway.core.routing import Route
+from gateway.core.write_back import StoredReport
 from gateway.store.deliveries import Settlement
 from gateway.store.unit_of_work import Store, UnitOfWork
 
@@ -81,8 +92,10 @@ def retract_written(uow: UnitOfWork, site: Site, patients: Mapping[str, str]) ->
             route = site.route(written.route)
             if route is None:
                 continue
-            request = ConsentRequest(reference, route.purpose, uow.now, use=written.event_id)
-            decision = decide_for(route, request, consents[key])
+            about = About(reference, written.event_id, uow.now)
+            model = Model(written.model, written.model_digest)
+            asked = question(route.asks, about, consents[key], model, WRITE)
+            decision = _about_result(asked, partial(uow.retractions.body, written))
             if not decision.is_permitted:
                 uow.retractions.add(written.delivery_id, key, " ".join(decision.reasons))
 
@@ -94,10 +107,35 @@ def _denied(uow: UnitOfWork, site: Site, patients: Mapping[str, str]) -> Iterato
             route = site.route(job.route)
             if route is None:
                 continue  # a worker stops what has no route
-            request = ConsentRequest(reference, route.purpose, uow.now, use=job.event_id)
-            decision = decide_for(route, request, consents[key])
+            about = About(reference, job.event_id, uow.now)
+            decision = _decide(uow, route, about, consents[key], job)
             if not decision.is_permitted:
                 yield _Denied(job, decision)
+
+
+def _decide(
+    uow: UnitOfWork, route: Route, about: About, consents: Sequence[ConsentRecord], job: Job
+) -> ConsentDecision:
+    """Ask what is to be asked next for an open job: to read for it, or to send its result."""
+    model = Model(job.model, job.model_digest)
+    result = uow.deliveries.of_jobs([job.id]).get(job.id)
+    if result is not None:
+        asked = question(route.asks, about, consents, model, WRITE)
+        return _about_result(asked, partial(uow.deliveries.body, result))
+    # What it would read is asked for by whoever unseals it.
+    return question(route.asks, about, consents, model, READ).foresee()
+
+
+def _about_result(asked: Question, body: Callable[[], bytes]) -> ConsentDecision:
+    """Ask about a result, which is opened only where a consent speaks of some data only."""
+    foreseen = asked.foresee()
+    if not foreseen.is_permitted or not asked.is_limited:
+        return foreseen
+    try:
+        content = StoredReport.read(body()).opened().result
+    except Unsealable:
+        return foreseen  # what can't be opened can't be sent either
+    return asked.decide(content)
 
 
 def _cancel(

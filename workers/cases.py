@@ -4,7 +4,7 @@ Every ending carries the job's change of state and the AuditEvents that belong t
 story of inference can write a whole micro-batch in one transaction.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cached_property
@@ -13,7 +13,7 @@ from typing import Any
 from gateway.core import audit, clinical_time
 from gateway.core.audit import AgentKind, AuditAgent, AuditRecord, JobEvent, Outcome, Step
 from gateway.core.clock import from_ms, new_id
-from gateway.core.consent import ConsentDecision
+from gateway.core.consent import ConsentDecision, Question
 from gateway.core.delivery import NewDelivery
 from gateway.core.errors import ConfigurationError, ProcessingError, TransientError
 from gateway.core.event import effective_element, encounter_of, reference_of
@@ -24,6 +24,8 @@ from gateway.store.events import Event
 from workers.ports import LoadedModel, Ports, Round
 
 Json = Mapping[str, Any]
+#: Security labels, as Codings.
+Labels = tuple[dict[str, Any], ...]
 
 #: Attempts after which an error that nobody expected is final.
 MOST_ATTEMPTS = 3
@@ -41,6 +43,8 @@ class Case:
         attached: What was received and the event's resource points at, by the reference it uses.
         chart: What the EHR added.
         fetches: AuditEvents of asking the EHR.
+        question: What is asked of the patient's consents about each resource.
+        masked: What they do not permit, out of what was received or fetched; for no model.
     """
 
     job: Job
@@ -54,6 +58,8 @@ class Case:
     attached: Mapping[str, Json] = field(default_factory=dict)
     chart: tuple[Json, ...] = ()
     fetches: tuple[AuditRecord, ...] = ()
+    question: Question
+    masked: tuple[Json, ...] = ()
 
     @cached_property
     def at(self) -> datetime:
@@ -73,9 +79,9 @@ class Case:
         patients = [r for r in self.resources if r.get("resourceType") == "Patient"]
         return patients[-1] if patients else None
 
-    def with_chart(self, found: Sequence[Json], fetched: AuditRecord) -> "Case":
-        """Give the case with what the EHR added."""
-        return replace(self, chart=tuple(found), fetches=(*self.fetches, fetched))
+    def after(self, fetched: AuditRecord) -> "Case":
+        """Give the case after the EHR was asked."""
+        return replace(self, fetches=(*self.fetches, fetched))
 
 
 @dataclass(frozen=True)
@@ -87,8 +93,8 @@ class Ending:
     delivery: NewDelivery | None = None
 
 
-def context_of(case: Case, now: datetime) -> ResultContext:
-    """Give whom the result is about and what caused it."""
+def context_of(case: Case, now: datetime, labels: Labels) -> ResultContext:
+    """Give whom the result is about, what caused it, and how confidential that was."""
     content, event = case.content, case.event
     return ResultContext(
         identifier=result_identifier(
@@ -100,6 +106,7 @@ def context_of(case: Case, now: datetime) -> ResultContext:
         issued=now,
         trigger=reference_of(content) or None,
         with_provenance=case.route.with_provenance,
+        labels=labels,
     )
 
 

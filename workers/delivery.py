@@ -16,10 +16,11 @@ from dataclasses import dataclass, field, replace
 from gateway import telemetry
 from gateway.core import audit
 from gateway.core.audit import AgentKind, AuditRecord, JobEvent
-from gateway.core.consent import ConsentDecision, ConsentRecord
+from gateway.core.consent import WRITE, ConsentDecision, ConsentRecord
 from gateway.core.delivery import Delivery, DeliveryState, Passage
 from gateway.core.errors import Erased, GatewayError
 from gateway.core.jobs import Advance, BusinessStatus, Job, JobState
+from gateway.core.routing import Route
 from gateway.core.write_back import AS_OBSERVATION, StoredReport
 from gateway.store.deliveries import Settlement
 from gateway.store.events import Event
@@ -167,7 +168,7 @@ class _Known:
 
 def _open_one(uow: UnitOfWork, batch: _Batch, parcel: _Parcel, known: _Known) -> _Parcel | None:
     """Give the parcel with its report; None when it ends here."""
-    delivery, job = parcel.delivery, parcel.job
+    job = parcel.job
     route = batch.round.site.route(job.route)
     if route is None:
         _stop(batch, parcel, _End("cancel", BusinessStatus.STOPPED, "Its route was removed."))
@@ -181,18 +182,36 @@ def _open_one(uow: UnitOfWork, batch: _Batch, parcel: _Parcel, known: _Known) ->
         _stop(batch, parcel, _End(verdict.event, verdict.status, verdict.reason))
         return None
     try:
-        decision = consents.ask_again(uow, parcel.event, route, known.consents)
-        if not decision.is_permitted:
-            withdrawn = _Parcel(delivery, job, parcel.event, decision)
-            reason = " ".join(decision.reasons)
-            _stop(batch, withdrawn, _End("cancel", BusinessStatus.CONSENT_WITHDRAWN, reason))
-            return None
-        batch.patients[delivery.patient_key] = uow.events.patient(parcel.event) or ""
-        report = StoredReport.read(uow.deliveries.body(delivery))
+        return _open_permitted(uow, batch, parcel, (route, known.consents))
     except GatewayError as error:
         _stop(batch, parcel, _unopened(error))
         return None
-    return _Parcel(delivery, job, parcel.event, decision, report)
+
+
+def _open_permitted(
+    uow: UnitOfWork, batch: _Batch, parcel: _Parcel, known: tuple[Route, consents.OnRecord]
+) -> _Parcel | None:
+    """Open what consent permits to be written: nothing before it is foreseen that it may be."""
+    route, on_record = known
+    asked = consents.question_of(uow, parcel.event, route, parcel.job, (on_record, WRITE))
+    decision = asked.foresee() if asked else consents.unknown_patient(route)
+    if asked is None or not decision.is_permitted:
+        _stop_denied(batch, parcel, decision)
+        return None
+    batch.patients[parcel.delivery.patient_key] = uow.events.patient(parcel.event) or ""
+    report = StoredReport.read(uow.deliveries.body(parcel.delivery))
+    decision = consents.about_result(asked, report)
+    if not decision.is_permitted:
+        _stop_denied(batch, parcel, decision)
+        return None
+    return replace(parcel, decision=decision, report=report)
+
+
+def _stop_denied(batch: _Batch, parcel: _Parcel, decision: ConsentDecision) -> None:
+    """End a delivery that consent does not permit."""
+    denied = replace(parcel, decision=decision)
+    reason = " ".join(decision.reasons)
+    _stop(batch, denied, _End("cancel", BusinessStatus.CONSENT_WITHDRAWN, reason))
 
 
 def _unopened(error: GatewayError) -> _End:

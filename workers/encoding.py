@@ -22,7 +22,8 @@ from workers.cases import MOST_ATTEMPTS, Case, Ending, failed, postponed, step_o
 from workers.chart import Gap, described, search_chart
 from workers.documents import DocumentRefused, kind_of, read_document, refusal_of
 from workers.features import Features, Record, Refusal, read_record
-from workers.fetching import CircuitOpen, Fetcher
+from workers.fetching import CircuitOpen, Fetcher, Masked
+from workers.masking import MASKED, refusal_for, with_chart
 from workers.opening import Batch
 from workers.ports import system_agent
 from workers.shelf import Shelf
@@ -79,6 +80,8 @@ def _system(asking: _Asking) -> str:
 
 def _first(batch: Batch, case: Case) -> Read | _Asking:
     """Read what was received; where something is missing, say what the EHR has to be asked for."""
+    if hidden := refusal_for(case, batch.round.site.local_codes):
+        return hidden
     record = _record(batch, case)
     read = record.features(case.at)
     if isinstance(read, Features) and _is_complete(case.model.manifest, read):
@@ -89,6 +92,8 @@ def _first(batch: Batch, case: Case) -> Read | _Asking:
 
 def _again(batch: Batch, case: Case, known: Read) -> Read:
     """Read once more, if the EHR had anything to add."""
+    if hidden := refusal_for(case, batch.round.site.local_codes):
+        return hidden
     return _record(batch, case).features(case.at) if case.chart else known
 
 
@@ -134,7 +139,8 @@ def _ask_chart(batch: Batch, system: str, asking: Sequence[_Asking]) -> list[Cas
         return []
     batch.answered.add(system)
     return [
-        each.case.with_chart(found[each.gap.patient], _fetched(batch, each, "")) for each in asking
+        with_chart(each.case, found[each.gap.patient]).after(_fetched(batch, each, ""))
+        for each in asking
     ]
 
 
@@ -186,7 +192,8 @@ def _with_document(batch: Batch, case: Case, read: Read) -> tuple[Case, Read] | 
         return None
     if found is None:
         return None
-    return replace(case, fetches=(*case.fetches, *fetcher.records)), found
+    whole = replace(case, chart=(*case.chart, *fetcher.given))
+    return replace(whole, fetches=(*case.fetches, *fetcher.records)), found
 
 
 def _read_document(batch: Batch, case: Case, read: Features, fetcher: Fetcher) -> Read | None:
@@ -194,6 +201,8 @@ def _read_document(batch: Batch, case: Case, read: Features, fetcher: Fetcher) -
     shelf = Shelf(case.patient, fetcher.base_url, case.attached, fetcher)
     try:
         document = read_document(manifest, case.model.encoder, case.content, shelf)
+    except Masked:
+        return MASKED
     except DocumentRefused as refused:
         if not refused.is_there and case.job.attempt < MOST_ATTEMPTS:
             # What is pointed at is often pushed or stored a moment after what points at it.

@@ -50,6 +50,7 @@ from workers.readings import (
 
 Status = Literal["present", "missing", "stale", "imputed"]
 Reason = Literal[
+    "masked",
     "patient-unknown",
     "unit-unknown",
     "unit-not-convertible",
@@ -76,6 +77,7 @@ Reason = Literal[
 
 REASONS: Mapping[Reason, str] = MappingProxyType(
     {
+        "masked": "the patient's consent does not permit all data that the model would read",
         "patient-unknown": "the Patient resource or its birth date or gender is not known",
         "unit-unknown": "the unit is absent, is not UCUM, or contradicts itself",
         "unit-not-convertible": "the unit can't be converted to the one the model needs",

@@ -13,6 +13,7 @@ from gateway.core.attachments import Instance
 from gateway.core.audit import AgentKind, AuditRecord
 from gateway.core.errors import ConfigurationError, ProcessingError, TransientError
 from workers.cases import Case, step_of
+from workers.masking import may_read
 from workers.opening import Batch
 from workers.ports import Connection, system_agent
 
@@ -30,6 +31,10 @@ class CircuitOpen(TransientError):
         self.circuit = circuit
 
 
+class Masked(Exception):
+    """The patient's consents do not permit what a resource points at."""
+
+
 def archive_circuit(system: str) -> str:
     """Name the circuit of a system's image archive: it may be away when the EHR is not."""
     return f"{system[:_LONGEST_NAME]}/dicomweb"
@@ -40,12 +45,14 @@ class Fetcher:
 
     Attributes:
         records: AuditEvents of what was asked.
+        given: What it read.
     """
 
     def __init__(self, batch: Batch, case: Case) -> None:
         self._batch = batch
         self._case = case
         self.records: list[AuditRecord] = []
+        self.given: list[Json] = []
 
     @property
     def base_url(self) -> str:
@@ -62,9 +69,14 @@ class Fetcher:
         Raises:
             TransientError: It is away.
             ProcessingError: It refuses.
+            Masked: The patient's consents do not permit it.
         """
         client = self._connection().client
-        return self._ask(self._case.event.system, reference, lambda: client.read(reference))
+        found = self._ask(self._case.event.system, reference, lambda: client.read(reference))
+        if found is not None and not may_read(self._case, found):
+            raise Masked
+        self.given += [] if found is None else [found]
+        return found
 
     def content(self, address: str, *, max_bytes: int) -> Content | None:
         """Fetch what an attachment points at; None when the EHR does not have it.

@@ -40,6 +40,7 @@ from workers.documents import DocumentKind, kind_of
 from workers.encoding import encode
 from workers.explaining import Answered, answer_and_explain_all
 from workers.features import OUTSIDE_USE, Features, Refusal
+from workers.masking import labels_for
 from workers.opening import Batch, open_cases
 from workers.persistence import until_written
 from workers.ports import Ports, audited, new_round
@@ -138,7 +139,7 @@ def _refuse(batch: Batch, pair: tuple[Case, Refusal]) -> Ending:
             reason=refused.text,
             sources=refused.sources,
             is_outside_use=refused.reason in OUTSIDE_USE,
-            context=context_of(case, batch.round.now),
+            context=context_of(case, batch.round.now, labels_for(case, refused.sources)),
             runtime=case.model.facts,
         )
     inferred = _inferred(batch, case, refused.sources, refused.text)
@@ -203,7 +204,7 @@ def _report(batch: Batch, case: Case, features: Features, answered: Answered) ->
             case.model.manifest,
             answered.row,
             inputs=features.used,
-            context=context_of(case, batch.round.now),
+            context=context_of(case, batch.round.now, labels_for(case, features.sources)),
             runtime=case.model.facts,
             explained=answered.explained,
         )

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from adapters.site import Site
 from gateway import telemetry
-from gateway.core.consent import ConsentDecision
+from gateway.core.consent import WRITE, ConsentDecision
 from gateway.core.delivery import Delivery
 from gateway.core.errors import GatewayError
 from gateway.core.jobs import Job
@@ -73,10 +73,11 @@ class LastLook:
         """Give the identifiers of those that may be sent now."""
         held = [self._held[report.identifier] for report in reports]
         try:
-            permitted = self._look(held)
+            by_id = {report.identifier: report for report in reports}
+            permitted = self._look(held, by_id)
             if permitted is None:
                 self._renew(held)
-                permitted = self._look(held)
+                permitted = self._look(held, by_id)
         except GatewayError as error:  # nothing goes unasked; a later attempt asks again
             log.warning("last-look-failed", error=type(error).__name__)
             return set()
@@ -86,15 +87,18 @@ class LastLook:
         with self._ports.store.write(is_durable=False) as uow:
             uow.deliveries.renew([each.delivery for each in held], lease_ms=self._lease_ms)
 
-    def _look(self, held: Sequence[Held]) -> set[str] | None:
+    def _look(self, held: Sequence[Held], reports: Mapping[str, StoredReport]) -> set[str] | None:
         """Ask for consent again; None where a lease might end before the request does."""
         with self._ports.store.read() as uow:
             leases = uow.deliveries.leases([each.delivery for each in held])
             if any(until < uow.now_ms + self._lease_ms // 2 for until in leases.values()):
                 return None
-            return self._permitted(uow, [each for each in held if each.delivery.id in leases])
+            still = [each for each in held if each.delivery.id in leases]
+            return self._permitted(uow, still, reports)
 
-    def _permitted(self, uow: UnitOfWork, held: Sequence[Held]) -> set[str]:
+    def _permitted(
+        self, uow: UnitOfWork, held: Sequence[Held], reports: Mapping[str, StoredReport]
+    ) -> set[str]:
         asked = new_round(uow, self._ports)
         patients = {each.delivery.patient_key for each in held}
         known = uow.consents.of(patients, asked.site.abdm_policy)
@@ -103,7 +107,13 @@ class LastLook:
             route = asked.site.route(each.job.route)
             if route is None:
                 continue  # the next attempt finds that it was removed
-            decision = consents.ask_again(uow, each.event, route, known)
+            question = consents.question_of(uow, each.event, route, each.job, (known, WRITE))
+            report = reports[each.delivery.identifier]
+            decision = (
+                consents.about_result(question, report)
+                if question
+                else consents.unknown_patient(route)
+            )
             if decision.is_permitted:
                 permitted.add(each.delivery.identifier)
             else:

@@ -15,7 +15,7 @@ import orjson
 from gateway import telemetry
 from gateway.core.audit import JobEvent
 from gateway.core.clock import to_ms
-from gateway.core.consent import ConsentDecision
+from gateway.core.consent import READ, ConsentDecision, Question
 from gateway.core.errors import GatewayError, NotFound, TransientError
 from gateway.core.jobs import BusinessStatus, Job
 from gateway.core.routing import Route
@@ -26,6 +26,7 @@ from workers import consents, standing
 from workers.attached import Received, Whose
 from workers.cases import MOST_ATTEMPTS, Case, Ending, Json, denied, ended, failed, postponed
 from workers.documents import kind_of
+from workers.masking import without_masked
 from workers.ports import LoadedModel, Ports, Round, new_round
 from workers.readings import LocalCodes
 from workers.standing import Verdict
@@ -89,8 +90,8 @@ def open_cases(claimed: Sequence[Job], ports: Ports) -> tuple[Batch, list[Case]]
         opening = _Opening(uow, batch, claimed)
         passing = [each for each in batch.each(claimed, _itself, opening.ask) if each is not None]
         records = opening.records(passing)
-        cases = batch.each(passing, _job_of, lambda each: opening.unseal(each, records))
-    return batch, cases
+        opened = batch.each(passing, _job_of, lambda each: opening.unseal(each, records))
+    return batch, [case for case in opened if case is not None]
 
 
 @dataclass(frozen=True)
@@ -102,6 +103,7 @@ class _Passing:
     route: Route
     model: LoadedModel
     decision: ConsentDecision
+    question: Question
 
     @property
     def since_ms(self) -> int:
@@ -145,12 +147,14 @@ class _Opening:
         if verdict is not None:
             self._end(job, verdict.event, verdict.status, verdict.reason)
             return None
-        decision = consents.ask_again(self._uow, event, route, self._consents)
-        if not decision.is_permitted:
+        asked = consents.question_of(self._uow, event, route, job, (self._consents, READ))
+        decision = asked.foresee() if asked else consents.unknown_patient(route)
+        if asked is None or not decision.is_permitted:
             self._batch.endings.append(denied(job, round_, decision))
             return None
         try:
-            return _Passing(job, event, route, ports.models.get(job.model_digest), decision)
+            model = ports.models.get(job.model_digest)
+            return _Passing(job, event, route, model, decision, asked)
         except NotFound:
             self._batch.endings.append(_without_model(job, round_))
             return None
@@ -169,20 +173,29 @@ class _Opening:
             codes=frozenset().union(*wanted),
         )
 
-    def unseal(self, passing: _Passing, records: Mapping[str, list[Event]]) -> Case:
-        """Open the event and the record of its patient."""
+    def unseal(self, passing: _Passing, records: Mapping[str, list[Event]]) -> Case | None:
+        """Open the event and the record of its patient; None where she hides the event itself."""
         event = passing.event
-        return Case(
+        content = self._content(event)
+        decision = passing.question.decide(content)
+        if not decision.is_permitted:
+            self._batch.endings.append(denied(passing.job, self._batch.round, decision))
+            return None
+        record = [self._content(each) for each in records[event.patient_key or ""]]
+        attached = self._attached(passing)
+        case = Case(
             job=passing.job,
             event=event,
             route=passing.route,
             model=passing.model,
             patient=self._uow.events.patient(event) or "",
-            decision=passing.decision,
-            content=self._content(event),
-            attached=self._attached(passing),
-            record=tuple([self._content(each) for each in records[event.patient_key or ""]]),
+            decision=decision,
+            content=content,
+            attached=attached,
+            record=tuple(record),
+            question=passing.question,
         )
+        return without_masked(case)
 
     def _attached(self, passing: _Passing) -> dict[str, Json]:
         """Open what the event's resource points at, where its model reads images or text."""

@@ -20,10 +20,12 @@ from gateway.cli.sample_documents import SampleShelf, WouldAsk
 from gateway.core import clinical_time
 from gateway.core.clock import utc_now
 from gateway.core.consent import (
+    READ,
+    About,
     ConsentDecision,
     ConsentRecord,
-    ConsentRequest,
-    decide,
+    Model,
+    question,
     read_consent,
 )
 from gateway.core.errors import ConfigurationError
@@ -95,7 +97,7 @@ class Explainer:
         if made.patient is None:
             made.notes.append("It names no patient: the job would be refused (patient-unknown).")
             return made
-        made.consent = self._decide(made.patient, sample)
+        made.consent = self._decide(made.patient, each, sample)
         if self._model is None:
             made.notes.append(f"Model {self._route.model} is not in service (model-unavailable).")
             return made
@@ -110,15 +112,17 @@ class Explainer:
             return route.trigger.explain(each.resource.content)
         return None if route.trigger(each.resource.content) else "the expression gives nothing"
 
-    def _decide(self, patient: str, sample: Sample) -> ConsentDecision:
+    def _decide(self, patient: str, each: Sampled, sample: Sample) -> ConsentDecision:
         in_sample = [
-            read_consent(each.resource.content, f"{each.name} (sample)", patient=each.facts.patient)
-            for each in sample.resources
-            if each.resource.type == "Consent"
+            read_consent(one.resource.content, f"{one.name} (sample)", patient=one.facts.patient)
+            for one in sample.resources
+            if one.resource.type == "Consent"
         ]
-        request = ConsentRequest(patient, self._route.purpose, utc_now())
         records = [*in_sample, *self._consents_on_record(patient)]
-        return decide(request, records, default=self._route.consent_default)
+        digest = self._model.digest if self._model else ""
+        about = About(patient, None, utc_now())
+        asked = question(self._route.asks, about, records, Model(self._route.model, digest), READ)
+        return asked.decide(each.resource.content)
 
     def _consents_on_record(self, patient: str) -> Sequence[ConsentRecord]:
         if self._store is None:

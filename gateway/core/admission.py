@@ -18,7 +18,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from gateway.core.consent import ConsentDecision, ConsentRecord, ConsentRequest, decide
+from gateway.core.consent import (
+    READ,
+    About,
+    ConsentDecision,
+    ConsentRecord,
+    Model,
+    question,
+)
 from gateway.core.event import Facts, is_made_by_ai, is_unsettled
 from gateway.core.jobs import BusinessStatus, EventId, JobState, NewJob
 from gateway.core.routing import Route, matching_routes
@@ -111,8 +118,8 @@ def _admit(
         reason = f"Model {route.model} is not in service."
         return _refused(arrival, route, models, BusinessStatus.MODEL_UNAVAILABLE, reason)
     # (2.6) does the patient permit it
-    request = ConsentRequest(patient, route.purpose, now, use=arrival.id)
-    decision = decide(request, consents, default=route.consent_default)
+    about, model = About(patient, arrival.id, now), Model(route.model, models[route.model])
+    decision = question(route.asks, about, consents, model, READ).decide(arrival.content)
     status = BusinessStatus.QUEUED if decision.is_permitted else BusinessStatus.CONSENT_DENIED
     reason = "" if decision.is_permitted else " ".join(decision.reasons)
     decided = (decision.as_json("admit", now),)

@@ -71,6 +71,7 @@ class BusinessStatus(StrEnum):
     TEXT_FOREIGN = "text-foreign"
     TEXT_TOO_LONG = "text-too-long"
     ATTACHMENT_ALTERED = "attachment-altered"
+    MASKED = "masked"
     INFERENCE_FAILED = "inference-failed"
     DELIVERY_FAILED = "delivery-failed"
     STOPPED = "stopped-by-operator"

@@ -53,6 +53,7 @@ class ResultContext:
         issued: When the result was made.
         trigger: Versioned reference of the resource that caused it, when it has an id.
         with_provenance: Whether the route wants a Provenance beside the result.
+        labels: Security labels that the result takes over from what it was made from, as Codings.
     """
 
     identifier: str
@@ -62,6 +63,7 @@ class ResultContext:
     issued: datetime
     trigger: str | None
     with_provenance: bool = True
+    labels: tuple[Json, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,7 +113,7 @@ def head_of(frame: Frame, resource_type: str) -> Json:
     """Give the elements that both forms have, as far as their order goes."""
     return {
         "resourceType": resource_type,
-        "meta": {"security": [AIAST]},
+        "meta": {"security": [AIAST, *frame.context.labels]},
         "identifier": [{"system": RESULT_SYSTEM, "value": frame.context.identifier}],
         "status": "preliminary",
     }

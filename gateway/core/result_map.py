@@ -42,7 +42,7 @@ def occlusion_map_of(frame: Frame, drawing: Drawing) -> Json:
     own = attachment_identifier(context.identifier, OCCLUSION_MAP)
     made: Json = {
         "resourceType": "Media",
-        "meta": {"security": [AIAST]},
+        "meta": {"security": [AIAST, *context.labels]},
         "identifier": [{"system": RESULT_SYSTEM, "value": own}],
         "partOf": [{"reference": result_urn(context.identifier)}],
         "status": "completed",

@@ -57,10 +57,11 @@ def provenance_of_run(frame: Frame, runtime: RuntimeFacts) -> Json:
     model = f"{frame.manifest.name} {frame.manifest.version}"
     entities = [{"role": "source", "what": {"reference": source}} for source in frame.sources]
     entities.append({"role": "derivation", "what": _named(DIGEST_SYSTEM, runtime.model_digest)})
+    labels = {"security": list(context.labels)} if context.labels else {}
     return {
         "resourceType": "Provenance",
         # R4 gives a Provenance no identifier: the tag is what a repeat is recognised by.
-        "meta": {"tag": [{"system": RESULT_SYSTEM, "code": context.identifier}]},
+        "meta": {**labels, "tag": [{"system": RESULT_SYSTEM, "code": context.identifier}]},
         "target": [{"reference": result_urn(context.identifier)}],
         "occurredDateTime": instant(context.issued),
         "recorded": instant(context.issued),

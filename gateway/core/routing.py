@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from gateway.core.consent import PLAIN, Asks, ConsentTerms
+
 #: Ends the name of a route where the glass was broken; no route of a site can be named so.
 BROKEN = "+btg"
 
@@ -41,7 +43,19 @@ class Route:
     explain: bool = False
     #: Whether a clinician broke the glass for it, see `gateway.core.consent.breaking`.
     breaks_glass: bool = False
+    #: How the site wants consents to be asked.
+    consent_terms: ConsentTerms = PLAIN
     trigger: Trigger = field(compare=False)
+
+    @property
+    def asks(self) -> Asks:
+        """What it asks of a patient's consents."""
+        return Asks(
+            self.purpose,
+            self.consent_default,
+            self.consent_terms,
+            breaks_glass=self.breaks_glass,
+        )
 
 
 def broken(route: Route) -> Route:

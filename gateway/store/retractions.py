@@ -5,7 +5,7 @@ is followed by somebody else; the attempt fences the settlement.
 """
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from gateway.core.delivery import DeliveryState
+from gateway.store.sealing import Place
 from gateway.store.tables import deliveries, jobs, retractions
 
 if TYPE_CHECKING:
@@ -53,7 +54,15 @@ _MAY_BE_WRITTEN = sa.or_(
     ),
 )
 _WRITTEN = (
-    sa.select(deliveries.c.id, deliveries.c.patient_key, jobs.c.route, jobs.c.event_id)
+    sa.select(
+        deliveries.c.id,
+        deliveries.c.patient_key,
+        deliveries.c.body,
+        jobs.c.route,
+        jobs.c.event_id,
+        jobs.c.model,
+        jobs.c.model_digest,
+    )
     .join(jobs, jobs.c.id == deliveries.c.job_id)
     .where(
         jobs.c.patient_key == sa.bindparam("patient"),
@@ -99,6 +108,9 @@ class WrittenResult:
     patient_key: str
     route: str
     event_id: str
+    model: str
+    model_digest: str
+    sealed: bytes = field(repr=False)
 
 
 class Retractions:
@@ -110,7 +122,27 @@ class Retractions:
     def written(self, patient_key: str) -> list[WrittenResult]:
         """Give the results of a patient that are in an EHR, or may be, and were not retracted."""
         rows = self._uow.connection.execute(_WRITTEN, {"patient": patient_key})
-        return [WrittenResult(row.id, row.patient_key, row.route, row.event_id) for row in rows]
+        return [
+            WrittenResult(
+                row.id,
+                row.patient_key,
+                row.route,
+                row.event_id,
+                row.model,
+                row.model_digest,
+                row.body,
+            )
+            for row in rows
+        ]
+
+    def body(self, written: WrittenResult) -> bytes:
+        """Open the report that was written.
+
+        Raises:
+            Unsealable: The row was changed or the patient's key is gone.
+        """
+        place = Place("deliveries", "body", written.delivery_id)
+        return self._uow.patient_keys.unseal(written.patient_key, place, written.sealed)
 
     def add(self, delivery_id: str, patient_key: str, reason: str, *, delay_ms: int = 0) -> None:
         """Have a result marked; one that is on the list already stays as it is.

@@ -30,10 +30,23 @@ from gateway.core.consent.decision import (
     decide,
 )
 from gateway.core.consent.explaining import Explanation, RuleVerdict, explain
+from gateway.core.consent.labels import high_water_mark
 from gateway.core.consent.reading import read_consent
 from gateway.core.consent.record import ConsentRecord, unreadable_consent
 from gateway.core.consent.request import Actor, ConsentRequest, ResourceFacts
 from gateway.core.consent.resource import resource_facts
+from gateway.core.consent.use import (
+    PLAIN,
+    READ,
+    WRITE,
+    About,
+    Asks,
+    ConsentTerms,
+    Implicit,
+    Model,
+    Question,
+    question,
+)
 from gateway.core.consent.vocabulary import ACT_CODE, ACT_REASON, BREAK_GLASS, CONSENT_SCOPE
 
 __all__ = [
@@ -41,19 +54,30 @@ __all__ = [
     "ACT_REASON",
     "BREAK_GLASS",
     "CONSENT_SCOPE",
+    "PLAIN",
+    "READ",
     "STRICT",
+    "WRITE",
+    "About",
     "Actor",
+    "Asks",
     "ConsentDecision",
     "ConsentRecord",
     "ConsentRequest",
     "ConsentSettings",
+    "ConsentTerms",
     "Explanation",
+    "Implicit",
+    "Model",
     "Obligation",
+    "Question",
     "ResourceFacts",
     "RuleVerdict",
     "decide",
     "decide_broken",
     "explain",
+    "high_water_mark",
+    "question",
     "read_consent",
     "resource_facts",
     "unreadable_consent",

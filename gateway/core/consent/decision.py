@@ -72,6 +72,8 @@ class ConsentDecision:
         rules: The paths of the rules that decided, as `Consent/x provision.provision[1]`.
         obligations: What the permit comes with; those that made it a denial, if one did.
         is_ai_refused: Whether the patient refuses all AI: then nothing permits, not even BTG.
+        basis: The ground that a permit rests on: `consent`, what the site states for the purpose,
+            or `route-default`; empty for a denial, and where nobody asked as a route.
     """
 
     is_permitted: bool
@@ -81,6 +83,7 @@ class ConsentDecision:
     rules: tuple[str, ...] = ()
     obligations: tuple[Obligation, ...] = ()
     is_ai_refused: bool = False
+    basis: str = ""
 
     def as_json(self, stage: str, at: datetime) -> dict[str, object]:
         """Give the decision as it is kept with the job; `stage` is the verb that asked."""
@@ -94,6 +97,8 @@ class ConsentDecision:
         }
         if self.obligations:
             kept["obligations"] = [each.as_json() for each in self.obligations]
+        if self.basis:
+            kept["basis"] = self.basis
         if self.is_ai_refused:
             kept["ai_refused"] = True
         return kept

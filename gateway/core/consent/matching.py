@@ -143,7 +143,8 @@ class Party:
         if self.identifier and found is not YES:
             known = actor.identifiers
             is_same = known is not None and self.identifier in known
-            found = YES if is_same else max(found, UNKNOWN if known is None else NO)
+            is_told = known is not None and not actor.may_have_others
+            found = YES if is_same else max(found, NO if is_told else UNKNOWN)
         return found
 
 
@@ -274,7 +275,7 @@ class Labelled:
             return UNKNOWN
         if not labels.isdisjoint(self.others):
             return YES
-        level, sensitive, is_clear = _weigh(labels)
+        level, sensitive, is_clear = weigh(labels)
         return (
             self._denied(level, sensitive, is_clear=is_clear)
             if self.is_denial
@@ -397,7 +398,7 @@ class OfData:
 OF_RESOURCE = frozenset({"class", "code", "securityLabel", "dataPeriod", "data"})
 
 
-def _weigh(labels: frozenset[str]) -> tuple[int | None, frozenset[str], bool]:
+def weigh(labels: frozenset[str]) -> tuple[int | None, frozenset[str], bool]:
     """Give how confidential data is, what makes it sensitive, and whether that is all told.
 
     Without a level of its own, sensitive data is restricted, and all other unknown.

@@ -25,6 +25,7 @@ class Actor:
         groups: The Groups and CareTeams it is a member of.
         organizations: The Organizations it works for, and those they are part of.
         roles: Its security roles.
+        may_have_others: Whether it may have other identifiers than these.
     """
 
     references: Names = None
@@ -32,6 +33,7 @@ class Actor:
     groups: Names = None
     organizations: Names = None
     roles: Names = None
+    may_have_others: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

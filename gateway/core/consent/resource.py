@@ -47,14 +47,14 @@ def resource_facts(
     """
     kind = str(content["resourceType"])
     meta = content.get("meta") or {}
-    labels = frozenset(_labels(meta))
+    labels = labels_of(content)
     return ResourceFacts(
         type=kind,
         reference=f"{kind}/{content['id']}" if "id" in content else None,
         profiles=frozenset(meta.get("profile") or ()),
         codes=_codes(content),
         all_codes=frozenset(_all_codes(content)),
-        labels=labels | {_NORMAL} if unlabelled_is_normal and _is_unlabelled(labels) else labels,
+        labels=labels | {_NORMAL} if unlabelled_is_normal and _is_unlabelled(content) else labels,
         time=_time(content),
         authors=_named(content, _AUTHORS, base_url),
         encounters=_named(content, _ENCOUNTERS, base_url),
@@ -62,11 +62,18 @@ def resource_facts(
     )
 
 
-def _labels(meta: Json) -> Iterator[str]:
-    yield from (label(*pair) for each in meta.get("security") or () if (pair := coding(each)))
+def labels_of(content: Json) -> frozenset[str]:
+    """Give the security labels of a resource, as `system|code`."""
+    security = (content.get("meta") or {}).get("security") or ()
+    return frozenset(label(*pair) for each in security if (pair := coding(each)))
 
 
-def _is_unlabelled(labels: frozenset[str]) -> bool:
+def _is_unlabelled(content: Json) -> bool:
+    """Say whether nobody has said anything of confidentiality; what can't be read may say it."""
+    security = (content.get("meta") or {}).get("security") or ()
+    if any(coding(each) is None or not each.get("system") for each in security):
+        return False
+    labels = labels_of(content)
     return not any(each.rpartition("|")[0] in (CONFIDENTIALITY, ACT_CODE) for each in labels)
 
 

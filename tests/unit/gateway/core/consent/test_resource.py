@@ -143,3 +143,12 @@ def test_a_day_is_a_day_on_the_calendar_of_where_it_was_written():
     assert late is not None
     assert position(late, day) == "inside"
     assert position(late, instant) == "outside"
+
+
+@pytest.mark.parametrize("written", [{"code": "R"}, {"system": "urn:x", "display": "secret"}])
+def test_what_bears_a_label_that_can_not_be_read_is_not_taken_for_normal(written: Json):
+    content = {**RESOURCES["unlabelled"], "meta": {"security": [written]}}
+
+    normal = labels("N")[0]
+    found = resource_facts(content, unlabelled_is_normal=True).labels or frozenset()
+    assert f"{normal['system']}|N" not in found
