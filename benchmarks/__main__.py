@@ -1,4 +1,4 @@
-"""Run the benchmarks: `python -m benchmarks [all|end-to-end|memory|models|audit-questions]`."""
+"""Run the benchmarks: `python -m benchmarks [all|consent|models|…] [--quick]`."""
 
 from collections.abc import Sequence
 from enum import StrEnum
@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from benchmarks import audit_questions, models
+from benchmarks import audit_questions, consent, models
 from benchmarks.end_to_end import QUICK, SYSTEMS, Plan, Round, run_rounds
 from benchmarks.machine import facts
 from benchmarks.memory import measure
@@ -25,6 +25,7 @@ class Part(StrEnum):
     MEMORY = "memory"
     MODELS = "models"
     AUDIT_QUESTIONS = "audit-questions"
+    CONSENT = "consent"
 
 
 def main(
@@ -57,6 +58,9 @@ def main(
         twins = dict(each.split("=", 1) for each in fp32 or [])
         written = models.run({name: Path(file) for name, file in twins.items()}, console)
         console.print(f"Written: {written}", soft_wrap=True)
+        return
+    if part == Part.CONSENT:
+        consent.run(console)
         return
     about = facts()
     rounds = _rounds(QUICK if quick else Plan()) if part != Part.MEMORY else []

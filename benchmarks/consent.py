@@ -1,0 +1,129 @@
+"""How long a consent decision takes: compiled, and read from JSON.
+
+What a decision is made from is read once per Consent and kept (`gateway.store.consents`), so
+"compiled" is what every point of a job's life pays. Nothing that depends on the time is kept: a
+decision is made anew each time, and no consent outlives its period in a cache.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from statistics import median
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from gateway.core.consent import (
+    READ,
+    About,
+    Asks,
+    ConsentRecord,
+    ConsentTerms,
+    Model,
+    Question,
+    question,
+    read_consent,
+)
+
+_NOW = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)
+_PATIENT = "Patient/p1"
+_TERMINOLOGY = "http://terminology.hl7.org/CodeSystem"
+_ROUNDS, _CALLS = 9, 2000
+
+Json = dict[str, Any]
+
+
+def _consent(*exceptions: Json, **limits: Any) -> Json:  # noqa: ANN401 - elements of a provision
+    purpose = [{"system": f"{_TERMINOLOGY}/v3-ActReason", "code": "TREAT"}]
+    provision = {"type": "permit", "purpose": purpose, **limits}
+    if exceptions:
+        provision["provision"] = list(exceptions)
+    return {
+        "resourceType": "Consent",
+        "status": "active",
+        "scope": {
+            "coding": [{"system": f"{_TERMINOLOGY}/consentscope", "code": "patient-privacy"}]
+        },
+        "category": [{"coding": [{"system": "http://loinc.org", "code": "59284-0"}]}],
+        "patient": {"reference": _PATIENT},
+        "dateTime": "2026-01-01",
+        "policyRule": {"text": "as agreed at admission"},
+        "provision": provision,
+    }
+
+
+def _labels(code: str) -> list[Json]:
+    return [{"system": f"{_TERMINOLOGY}/v3-Confidentiality", "code": code}]
+
+
+_ACTOR = {
+    "role": {"coding": [{"system": f"{_TERMINOLOGY}/v3-ParticipationType", "code": "IRCP"}]},
+    "reference": {"reference": "Practitioner/1"},
+}
+#: What is on record: one plain permit; one that limits data and has an exception; three of both.
+_CASES: dict[str, Sequence[Json]] = {
+    "one Consent: treatment": [_consent(period={"end": "2027-01-01"})],
+    "one Consent: normal data, an exception": [
+        _consent(
+            {"type": "permit", "securityLabel": _labels("R"), "actor": [_ACTOR]},
+            securityLabel=_labels("N"),
+        )
+    ],
+    "three Consents": [
+        _consent(period={"end": "2027-01-01"}),
+        _consent(securityLabel=_labels("N")),
+        _consent(
+            {"type": "deny", "code": [{"coding": [{"system": "http://loinc.org", "code": "1-8"}]}]}
+        ),
+    ],
+}
+_DATA: Json = {
+    "resourceType": "Observation",
+    "id": "o1",
+    "meta": {"security": _labels("N")},
+    "status": "final",
+    "code": {"coding": [{"system": "http://loinc.org", "code": "2160-0"}]},
+    "subject": {"reference": _PATIENT},
+    "encounter": {"reference": "Encounter/1"},
+    "effectiveDateTime": "2026-11-25T08:00:00Z",
+}
+_ASKS = Asks("TREAT", "deny", ConsentTerms(unlabelled_is_normal=True))
+
+
+def run(console: Console) -> None:
+    """Measure, and show microseconds per decision."""
+    table = Table("on record", "before unsealing", "of a resource, compiled", "read from JSON")
+    for name, contents in _CASES.items():
+        records = _read(contents)
+        asked = _question(records)
+        times = (
+            lambda records=records: _question(records).foresee(),
+            lambda asked=asked: asked.decide(_DATA),
+            lambda contents=contents: _question(_read(contents)).decide(_DATA),
+        )
+        table.add_row(name, *(f"{_us(each):.1f} µs" for each in times))
+    console.print(table)
+
+
+def _read(contents: Sequence[Json]) -> list[ConsentRecord]:
+    return [
+        read_consent(content, f"Consent/{number}", patient=_PATIENT)
+        for number, content in enumerate(contents)
+    ]
+
+
+def _question(records: Sequence[ConsentRecord]) -> Question:
+    about, model = About(_PATIENT, "event-1", _NOW), Model("ckd-risk@1", "d" * 64)
+    return question(_ASKS, about, records, model, READ)
+
+
+def _us(call: Callable[[], object]) -> float:
+    """Give the median of some rounds, in microseconds per call."""
+    taken = []
+    for _ in range(_ROUNDS):
+        begun = time.perf_counter()
+        for _ in range(_CALLS):
+            call()
+        taken.append((time.perf_counter() - begun) / _CALLS * 1e6)
+    return median(taken)
