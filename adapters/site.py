@@ -56,6 +56,7 @@ __all__ = [
     "SiteWatch",
     "System",
     "load_site",
+    "name_of",
     "self_contained",
     "site_schema",
 ]
@@ -382,6 +383,19 @@ def _route(name: str, entry: RouteEntry, terms: ConsentTerms) -> Route:
         explain=entry.explain,
         trigger=Trigger(entry.match),
     )
+
+
+def name_of(current: Callable[[], Site], default: str) -> str:
+    """Give the name of the site in force; the default where there is none, or none that is usable.
+
+    Args:
+        current: Gives the site, as `SiteWatch.current` does.
+        default: What to say instead.
+    """
+    try:
+        return current().name or default
+    except ConfigurationError:
+        return default
 
 
 def trigger_failures(site: Site) -> Iterator[tuple[str, int]]:

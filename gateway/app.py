@@ -13,7 +13,7 @@ from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Re
 from starlette.routing import Route as Path
 from starlette.types import Receive, Scope, Send
 
-from adapters.site import SiteWatch, site_schema
+from adapters.site import SiteWatch, name_of, site_schema
 from gateway import heap
 from gateway.api.audit_event import AuditEvents
 from gateway.api.audit_questions import Questions
@@ -83,7 +83,7 @@ def build(settings: Settings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        source = Source(watch.current().name or "unconfigured", PROCESS)
+        source = Source(name_of(watch.current, "unconfigured"), PROCESS)
         with store.write() as uow:
             record_start(uow, source, MASTER)
         with ErasureWatch(store):

@@ -11,7 +11,7 @@ from functools import lru_cache
 
 from celery.signals import worker_init, worker_ready, worker_shutdown
 
-from adapters.site import SiteWatch
+from adapters.site import SiteWatch, name_of
 from gateway import heap, telemetry
 from gateway.core.audit import Source
 from gateway.core.delivery import Backoff
@@ -115,7 +115,7 @@ def _prepare(**_: object) -> None:
 
 
 def _source(mine: Ports) -> Source:
-    return Source(mine.site().name or "site", mine.owner)
+    return Source(name_of(mine.site, "site"), mine.owner)
 
 
 def _settle(**_: object) -> None:

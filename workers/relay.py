@@ -25,7 +25,7 @@ from typing import Protocol
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from adapters.site import SiteWatch
+from adapters.site import SiteWatch, name_of
 from gateway import heap, queue, telemetry
 from gateway.core.audit import Source
 from gateway.core.delivery import Backoff, Circuit, Passage
@@ -383,7 +383,7 @@ def main() -> None:
         signal.signal(number, lambda *_: stopped.set())
     opened = open_installation(settings)
     site = SiteWatch(opened.store).current
-    source = Source(site().name or "site", settings.worker_name or PROCESS)
+    source = Source(name_of(site, "site"), settings.worker_name or PROCESS)
     with opened.store.write() as uow:
         record_start(uow, source, MASTER, SIGNING)
     publisher = WitnessPublisher(opened.store, site, opened.keys.origin)
