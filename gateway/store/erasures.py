@@ -14,7 +14,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from gateway.core.delivery import DeliveryState
 from gateway.core.errors import Unsealable
-from gateway.store.rights_tables import erasures, legal_holds
+from gateway.store.rights_tables import erasures, legal_holds, retention_marks
 from gateway.store.tables import (
     break_glass_uses,
     deliveries,
@@ -148,6 +148,8 @@ class Erasures:
             .where(legal_holds.c.id == hold_id)
             .values(lifted_ms=self._uow.now_ms, lifted_by=by)
         )
+        # Retention has passed what the hold kept.
+        self._uow.connection.execute(sa.delete(retention_marks))
 
     def has_pending_retractions(self, patient_key: str) -> bool:
         """Say whether results of a patient are still to be marked in an EHR."""

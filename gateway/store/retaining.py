@@ -2,8 +2,8 @@
 
 * A batch is one short transaction, so that what arrives meanwhile waits for no more than one.
 * Rows are walked in the order in which they came; how far is remembered for each class, so that a
-  run does not look again at what earlier runs removed. A row that has to stay, for a legal hold or
-  a job that is still open, is looked at again by every run.
+  run does not look again at what earlier runs removed. A row that a job still needs is looked at
+  again by every run, one that a legal hold keeps when the hold is lifted.
 * One AuditEvent for each patient in a batch says of which class, how many rows and up to which
   time; `nadi audit verify` adds them up. A row keeps its ids, SHA-256 and times.
 """
@@ -23,7 +23,7 @@ from gateway.core.jobs import JobState
 from gateway.core.retention import Retention, RetentionClass
 from gateway.store.erasures import EMPTY
 from gateway.store.rights_tables import retention_marks
-from gateway.store.tables import deliveries, events, jobs, retractions
+from gateway.store.tables import REPLACED_CONSENT, deliveries, events, jobs, retractions
 from gateway.store.unit_of_work import Store, UnitOfWork
 
 #: Rows that one transaction looks at.
@@ -42,46 +42,60 @@ _RENAME = (
     .values(dedupe_key=sa.bindparam("dedupe"))
 )
 _OPEN = (JobState.REQUESTED, JobState.READY, JobState.IN_PROGRESS)
+_WAITING = (DeliveryState.PENDING, DeliveryState.IN_FLIGHT)
 _GIVEN_UP = (DeliveryState.FAILED, DeliveryState.CANCELLED)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class _Kept:
     """Where a class lies.
 
     Attributes:
         belongs: Which rows of the table are of this class.
+        may_yet: Which rows may come to belong to it later.
         sealed: What is emptied.
         at: When a row came to be.
+        is_walked: Whether its rows are walked in the order of time; else an index finds them.
     """
 
     table: sa.Table
     belongs: sa.ColumnElement[bool]
+    may_yet: sa.ColumnElement[bool]
     sealed: sa.ColumnElement[Any]
     at: sa.ColumnElement[int]
+    is_walked: bool = True
 
 
-_IS_CONSENT = events.c.resource_type == "Consent"
+def _received(belongs: sa.ColumnElement[bool], *, is_walked: bool = True) -> _Kept:
+    return _Kept(
+        table=events,
+        belongs=belongs,
+        may_yet=sa.false(),
+        sealed=events.c.payload,
+        at=events.c.received_ms,
+        is_walked=is_walked,
+    )
+
+
+def _results(belonging: Sequence[DeliveryState], may_yet: Sequence[DeliveryState]) -> _Kept:
+    return _Kept(
+        table=deliveries,
+        belongs=deliveries.c.state.in_(belonging),
+        may_yet=deliveries.c.state.in_(may_yet),
+        sealed=deliveries.c.body,
+        at=deliveries.c.created_ms,
+    )
+
+
 _CLASSES = {
-    RetentionClass.PAYLOADS: _Kept(events, ~_IS_CONSENT, events.c.payload, events.c.received_ms),
-    RetentionClass.CONSENTS: _Kept(
-        events,
-        sa.and_(_IS_CONSENT, events.c.is_current.is_(False)),
-        events.c.payload,
-        events.c.received_ms,
+    RetentionClass.PAYLOADS: _received(events.c.resource_type != "Consent"),
+    # A consent may be replaced years after it came. Both databases use the partial index only where
+    # its condition stands literally.
+    RetentionClass.CONSENTS: _received(
+        sa.literal_column(REPLACED_CONSENT, sa.Boolean()), is_walked=False
     ),
-    RetentionClass.RESULTS: _Kept(
-        deliveries,
-        deliveries.c.state == DeliveryState.DELIVERED,
-        deliveries.c.body,
-        deliveries.c.created_ms,
-    ),
-    RetentionClass.UNDELIVERED: _Kept(
-        deliveries,
-        deliveries.c.state.in_(_GIVEN_UP),
-        deliveries.c.body,
-        deliveries.c.created_ms,
-    ),
+    RetentionClass.RESULTS: _results((DeliveryState.DELIVERED,), (*_WAITING, DeliveryState.FAILED)),
+    RetentionClass.UNDELIVERED: _results(_GIVEN_UP, _WAITING),
 }
 
 
@@ -194,45 +208,55 @@ class _Batch:
         Returns:
             The last row looked at, and whether there may be more.
         """
-        rows = self._rows(max(walked, self._mark()))
+        is_walked = self._kept.is_walked
+        rows = self._rows(max(walked, self._mark()) if is_walked else walked)
         if not rows:
             return walked, False
-        going, staying = self._sorted([row for row in rows if row.is_due])
+        going, busy = self._sorted([row for row in rows if row.is_due])
         self._remove(going)
-        # What stays is looked at again, and so is all that follows the first of it; ids are in the
-        # order of time, so that nothing behind what is too young can be due.
-        staying += [row for row in rows if row.at_ms >= self._before_ms]
-        first = min((row.id for row in staying), default=None)
+        if is_walked:
+            self._remember_walk(rows, busy)
+        is_young = rows[-1].at_ms >= self._before_ms
+        return rows[-1].id, len(rows) == AT_ONCE and not is_young
+
+    def _remember_walk(self, rows: Sequence[Any], busy: Sequence[Any]) -> None:
+        """Keep how far nothing has to be looked at again.
+
+        Ids are in the order of time, so nothing behind what is too young can be due. What a hold
+        keeps is passed: lifting it begins the walk anew.
+        """
+        staying = {row.id for row in busy}
+        staying |= {row.id for row in rows if row.at_ms >= self._before_ms or row.may_yet}
+        first = min(staying, default=None)
         seen = [row.id for row in rows if first is None or row.id < first]
         if seen:
             self._remember(seen[-1])
-        return rows[-1].id, len(rows) == AT_ONCE and rows[-1].at_ms < self._before_ms
 
     def _rows(self, after: str) -> list[Any]:
         kept, table = self._kept, self._kept.table
         is_due = sa.and_(kept.belongs, sa.func.length(kept.sealed) > 0, kept.at < self._before_ms)
         more = table.c.submission_id if table is events else table.c.job_id
-        query = (
-            sa.select(
-                table.c.id,
-                table.c.patient_key,
-                kept.at.label("at_ms"),
-                is_due.label("is_due"),
-                more.label("belongs_to"),
-            )
-            .where(table.c.id > after)
-            .order_by(table.c.id)
-            .limit(AT_ONCE)
-        )
-        return list(self._uow.connection.execute(query))
+        query = sa.select(
+            table.c.id,
+            table.c.patient_key,
+            kept.at.label("at_ms"),
+            is_due.label("is_due"),
+            kept.may_yet.label("may_yet"),
+            more.label("belongs_to"),
+        ).where(table.c.id > after)
+        if not kept.is_walked:
+            query = query.where(is_due)
+        return list(self._uow.connection.execute(query.order_by(table.c.id).limit(AT_ONCE)))
 
     def _sorted(self, rows: Sequence[sa.Row[Any]]) -> tuple[list[sa.Row[Any]], list[sa.Row[Any]]]:
-        """Part what may go from what has to stay."""
+        """Give what may go, and what has to stay for a while; what a hold keeps is neither."""
         held = self._uow.erasures.holds({row.patient_key for row in rows if row.patient_key})
-        busy = self._busy(rows)
-        stays = [row for row in rows if row.patient_key in held or row.id in busy]
-        kept = {row.id for row in stays}
-        return [row for row in rows if row.id not in kept], stays
+        free = [row for row in rows if row.patient_key not in held]
+        busy = self._busy(free)
+        return (
+            [row for row in free if row.id not in busy],
+            [row for row in free if row.id in busy],
+        )
 
     def _busy(self, rows: Sequence[sa.Row[Any]]) -> set[str]:
         """Give the events that an open job needs, and the results still to be marked in an EHR."""

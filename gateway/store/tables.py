@@ -45,6 +45,10 @@ submissions = Table(
     Column("received_ms", BigInteger, nullable=False),
 )
 
+# Consents that a newer version replaced are few among all that is received.
+REPLACED_CONSENT = "events.resource_type = 'Consent' and not events.is_current"
+_REPLACED_CONSENT = REPLACED_CONSENT.replace("events.", "")
+
 events = Table(
     "events",
     metadata,
@@ -81,6 +85,12 @@ events = Table(
         postgresql_where=text("is_current"),
     ),
     Index("ix_events_principal", "principal_id", "id"),
+    Index(
+        "ix_events_replaced_consents",
+        "id",
+        sqlite_where=text(_REPLACED_CONSENT),
+        postgresql_where=text(_REPLACED_CONSENT),
+    ),
 )
 
 jobs = Table(

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from sqlalchemy.dialects import sqlite
 
 from gateway.core.audit import AgentKind, AuditAgent, Source, Step
 from gateway.core.audit_rights import hold_changed
@@ -18,7 +19,10 @@ from gateway.store.erasing import Order, erase
 from gateway.store.erasures import LegalHold
 from gateway.store.registering import Actor
 from gateway.store.retaining import Run, due, expire
+from gateway.store.tables import REPLACED_CONSENT, events
+from gateway.store.unit_of_work import Store
 from gateway.store.verification import verify
+from tests.arriving import add, arrival
 from tests.hospital import Hospital, consent_of, observation
 from tests.installation import Installation, consent, creatinine, installation
 
@@ -77,6 +81,40 @@ def test_the_consent_in_force_is_never_removed(hospital: Hospital) -> None:
     with hospital.store.read() as uow:
         kinds = uow.erasures.by_type(hospital.store.sealer.patient_key("ehr", "Patient/p1"))
     assert kinds == {"Consent": 1}
+
+
+def test_a_consent_that_is_replaced_years_later_is_removed_then(hospital: Hospital) -> None:
+    hospital.pass_time(1500 * DAY_S)
+    assert "consents" not in removed(hospital)
+
+    hospital.push(consent_of(version="2"))
+
+    assert removed(hospital) == {"consents": 1}
+
+
+def test_a_result_that_was_given_up_after_its_time_is_removed_then(hospital: Hospital) -> None:
+    statement = "update deliveries set state = '{}'"
+    with hospital.store.write() as uow:
+        uow.connection.execute(sa.text(statement.format("pending")))
+    hospital.pass_time(400 * DAY_S)
+    assert removed(hospital) == {"payloads": 2}
+    with hospital.store.write() as uow:
+        uow.connection.execute(sa.text(statement.format("failed")))
+
+    assert removed(hospital) == {"undelivered": 1}
+
+
+def test_replaced_consents_are_found_by_their_index(hospital: Hospital) -> None:
+    with hospital.store.read() as uow:
+        query = str(
+            sa.select(events.c.id)
+            .where(sa.text(REPLACED_CONSENT), events.c.id > "")
+            .order_by(events.c.id)
+            .limit(5)
+            .compile(dialect=sqlite.dialect(), compile_kwargs={"literal_binds": True})
+        )
+        plan = uow.connection.exec_driver_sql(f"explain query plan {query}").all()
+    assert "ix_events_replaced_consents" in str(plan)
 
 
 def test_what_was_removed_says_so_and_what_comes_later_works(hospital: Hospital) -> None:
@@ -235,3 +273,19 @@ def test_a_row_emptied_before_its_time_is_found(nadi: Installation) -> None:
         uow.connection.execute(emptied, {"id": name})
 
     assert any("events" in each and "on record" in each for each in findings(nadi))
+
+
+def test_both_databases_remove_the_same(store: Store) -> None:
+    add(store, observation(), consent_of(kind="deny"))
+    with store.write() as uow:
+        first = consent_of(version="9")
+        uow.events.add([(arrival(store, first), False)])
+    store._clock = lambda: utc_now() + timedelta(days=1100)
+
+    with store.read() as uow:
+        counts = {each.name.value: each.count for each in due(uow, RULES)}
+    done = expire(store, RULES, run())
+
+    assert counts == {"payloads": 1, "consents": 1, "results": 0, "undelivered": 0}
+    assert {name.value: count for name, count in done.items()} == counts
+    assert sum(expire(store, RULES, run()).values()) == 0
