@@ -38,6 +38,13 @@ from models.manifest import Manifest
 
 app = noun("Personal data: the record of what is processed here, why and for whom.")
 
+_GROUNDS = {
+    "consent": "consent given elsewhere (DPDP Act 2023, s.6)",
+    "dpdp-7-emergency": "medical emergency (DPDP Act 2023, s.7(f))",
+    "dpdp-7-public-health": "epidemic or public health (DPDP Act 2023, s.7(g))",
+    "dpdp-7-disaster": "disaster (DPDP Act 2023, s.7(h))",
+    "legal-obligation": "a legal obligation",
+}
 _ENDED = (JobState.REJECTED, JobState.CANCELLED, JobState.FAILED)
 _FORMS = {".html": html, ".md": markdown}
 
@@ -121,11 +128,15 @@ def _activity(route: Route, models: Installed, counts: dict[str, int]) -> Activi
 
 
 def _basis(route: Route) -> str:
+    """Say on which ground a route's purpose rests, and where that is written."""
     if route.consent_default == "deny":
         return "Consent of the patient (DPDP Act 2023, s.6); without one nothing is processed."
+    stated = route.consent_terms.implicit.get(route.purpose)
+    ground = _GROUNDS.get(stated.basis if stated else "", "no ground is stated in the site file")
+    evidence = f"; written in: {stated.evidence}" if stated and stated.evidence else ""
     return (
-        "The site's policy permits it where the patient has not decided; her consent or refusal "
-        "goes before it (DPDP Act 2023, s.6 and s.7)."
+        f"Permitted where the patient has not decided: {ground}{evidence}. Her own consent or "
+        "refusal goes before it."
     )
 
 

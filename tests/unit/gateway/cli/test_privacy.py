@@ -1,6 +1,7 @@
 """The record of processing says what runs, and what the site file leaves open."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -90,6 +91,24 @@ def test_contacts_measures_and_transfers_come_from_the_site_file(
     assert "Disks are encrypted" in told["measures"]
     assert "Dr. K, dpo@h.example" in page
     assert "1095 days" in page
+
+
+def test_what_holds_without_a_consent_is_told_with_its_ground_and_evidence(
+    run: Run, nadi: Installation
+) -> None:
+    stated = """
+consent:
+  implicit:
+    TREAT: {decision: permit, basis: legal-obligation, evidence: Order 7/2026 of the State}
+"""
+    with nadi.store.read() as uow:
+        yaml = uow.sites.current().yaml
+    with nadi.store.write() as uow:
+        uow.sites.apply(re.sub(r",? *default: *deny", "", yaml) + stated, "test")
+
+    [activity, *_] = json.loads(run("--json").stdout)["activities"]
+
+    assert "a legal obligation; written in: Order 7/2026 of the State" in activity["basis"]
 
 
 @pytest.mark.parametrize("name", ["r.html", "r.md", "r.json"])
