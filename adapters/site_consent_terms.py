@@ -34,6 +34,7 @@ DeviceName = Annotated[str, StringConstraints(pattern=r"^(https?://\S+/)?Device/
 GroupName = Annotated[
     str, StringConstraints(pattern=r"^(https?://\S+/)?(Group|CareTeam)/[A-Za-z0-9.-]+$")
 ]
+PolicyUri = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9+.-]*:\S+$")]
 OrganizationName = Annotated[
     str, StringConstraints(pattern=r"^(https?://\S+/)?Organization/[A-Za-z0-9.-]+$")
 ]
@@ -109,6 +110,9 @@ class ConsentEntry(_Part):
     implicit: dict[ForPurpose, ImplicitEntry] = Field(
         {}, description="By purpose: what holds where no consent on record applies."
     )
+    policies: dict[PolicyUri, Literal["permit", "deny"]] = Field(
+        {}, description="By `policy.uri`: what it says where a Consent under it states no rule."
+    )
 
     @model_validator(mode="after")
     def _emergencies_only(self) -> Self:
@@ -125,6 +129,7 @@ class ConsentEntry(_Part):
             newer_supersedes=self.newer_supersedes,
             unlabelled_is_normal=self.unlabelled_is_normal,
             implicit={purpose: entry.implicit() for purpose, entry in self.implicit.items()},
+            policies={uri: rule == "permit" for uri, rule in self.policies.items()},
             **more,
         )
 

@@ -3,6 +3,8 @@
 What a decision is made from is read once per Consent and kept (`gateway.store.consents`), so
 "compiled" is what every point of a job's life pays. Nothing that depends on the time is kept: a
 decision is made anew each time, and no consent outlives its period in a cache.
+
+It is the time of the processor that is measured, so that what else runs here counts little.
 """
 
 import time
@@ -29,7 +31,7 @@ from gateway.core.consent import (
 _NOW = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)
 _PATIENT = "Patient/p1"
 _TERMINOLOGY = "http://terminology.hl7.org/CodeSystem"
-_ROUNDS, _CALLS = 9, 2000
+_ROUNDS, _CALLS = 5, 500
 
 Json = dict[str, Any]
 
@@ -61,7 +63,8 @@ _ACTOR = {
     "role": {"coding": [{"system": f"{_TERMINOLOGY}/v3-ParticipationType", "code": "IRCP"}]},
     "reference": {"reference": "Practitioner/1"},
 }
-#: What is on record: one plain permit; one that limits data and has an exception; three of both.
+#: What is on record: one plain permit; one that limits data and has an exception; three of both;
+#: and many that a patient has collected.
 _CASES: dict[str, Sequence[Json]] = {
     "one Consent: treatment": [_consent(period={"end": "2027-01-01"})],
     "one Consent: normal data, an exception": [
@@ -76,6 +79,12 @@ _CASES: dict[str, Sequence[Json]] = {
         _consent(
             {"type": "deny", "code": [{"coding": [{"system": "http://loinc.org", "code": "1-8"}]}]}
         ),
+    ],
+    "ten Consents": [_consent(period={"end": f"2027-01-{day:02}"}) for day in range(1, 11)],
+    "a hundred Consents": [
+        _consent(period={"end": f"2027-{month:02}-{day:02}"})
+        for month in range(1, 11)
+        for day in range(1, 11)
     ],
 }
 _DATA: Json = {
@@ -122,8 +131,8 @@ def _us(call: Callable[[], object]) -> float:
     """Give the median of some rounds, in microseconds per call."""
     taken = []
     for _ in range(_ROUNDS):
-        begun = time.perf_counter()
+        begun = time.thread_time()
         for _ in range(_CALLS):
             call()
-        taken.append((time.perf_counter() - begun) / _CALLS * 1e6)
+        taken.append((time.thread_time() - begun) / _CALLS * 1e6)
     return median(taken)

@@ -18,6 +18,7 @@ from gateway.cli.patients import patient_of, record_search
 from gateway.core.clock import to_ms
 from gateway.core.consent import ConsentRecord
 from gateway.core.consent.abdm import TERMINAL, AbdmPolicy
+from gateway.core.consent.record import under_policies
 from gateway.core.consent.summary import Covered, Summary, coverage, summary
 from gateway.store.unit_of_work import UnitOfWork
 
@@ -37,10 +38,10 @@ def list_consents(
 ) -> None:
     """List everything on record about a patient's consent, from every source."""
     with opened(data_dir) as nadi:
-        known, policy = patient_of(nadi, patient, system), nadi.site().abdm_policy
+        known, site = patient_of(nadi, patient, system), nadi.site()
         with nadi.store.read() as uow:
             now = uow.now
-            records = uow.consents.of([known.key], policy)[known.key]
+            records = _as_taken(uow.consents.of([known.key], site.abdm_policy)[known.key], site)
             forms = {f"Consent/{each.id}": each.form for each in uow.consent_acts.of([known.key])}
         with nadi.store.write() as uow:
             record_search(uow, nadi.source(), known.key, f"Consent?patient={known.key}")
@@ -113,7 +114,7 @@ def _counted(uow: UnitOfWork, site: Site, soon: timedelta) -> _Counts:
     purposes = sorted({route.purpose for route in site.routes}) or ["TREAT"]
     forms = {f"Consent/{each.id}": each.form for each in uow.consent_acts.every()}
     counts = _Counts(0, {each: Counter() for each in purposes}, {}, [])
-    for records in _of_everybody(uow, site.abdm_policy):
+    for records in _of_everybody(uow, site):
         counts.patients += 1
         for purpose in purposes:
             counts.by_purpose[purpose][coverage(records, purpose, uow.now)] += 1
@@ -128,10 +129,16 @@ def _counted(uow: UnitOfWork, site: Site, soon: timedelta) -> _Counts:
     return counts
 
 
-def _of_everybody(uow: UnitOfWork, policy: AbdmPolicy | None) -> Iterator[Sequence[ConsentRecord]]:
+def _of_everybody(uow: UnitOfWork, site: Site) -> Iterator[Sequence[ConsentRecord]]:
     keys = uow.consents.patients()
     for first in range(0, len(keys), _AT_ONCE):
-        yield from uow.consents.of(keys[first : first + _AT_ONCE], policy).values()
+        found = uow.consents.of(keys[first : first + _AT_ONCE], site.abdm_policy)
+        yield from (_as_taken(records, site) for records in found.values())
+
+
+def _as_taken(records: Sequence[ConsentRecord], site: Site) -> list[ConsentRecord]:
+    """Give consents as the site takes their policies."""
+    return [under_policies(each, site.consent.policies) for each in records]
 
 
 def _as_json(counts: _Counts) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from gateway.core.consent.abdm import AbdmPolicy, read_artefact
 from gateway.core.consent.abdm_artefact import Notification, read_notification
 from gateway.core.consent.local import local_record, read_local, with_terms
 from gateway.core.consent.reading import read_consent
-from gateway.core.consent.record import ConsentRecord, unreadable_consent
+from gateway.core.consent.record import ConsentRecord, as_policies_permit, unreadable_consent
 from gateway.core.errors import GatewayError
 
 Form = Literal["local", "fhir", "abdm"]
@@ -80,6 +80,9 @@ def _of_fhir(acts: Sequence[Act], ref: str) -> ConsentRecord:
     imported = [act.document for act in acts if act.document is not None]
     content = orjson.loads(imported[-1])
     record = read_consent(content, ref, patient=patient_of(acts))
+    if is_taken_back(acts):
+        # Whatever the site states of its policies: a permit that was taken back permits nothing.
+        record = as_policies_permit(record)
     if is_taken_back(acts) and not record.rule.is_permit:
         return read_consent({**content, "status": "inactive"}, ref, patient=record.patient)
     return with_terms(record, refuses_ai=False, is_withdrawn=is_taken_back(acts))

@@ -224,7 +224,8 @@ def local_record(consent: LocalConsent, ref: str, *, is_withdrawn: bool = False)
         content = _as_fhir(consent, "inactive" if is_silent else "active")
     except (TypeError, ValueError):
         return unreadable_consent(ref, may_refuse_ai=refuses_ai)
-    record = read_consent(content, ref, patient=consent.patient)
+    # What staff recorded says itself whether it permits: no policy may make a permit of it.
+    record = replace(read_consent(content, ref, patient=consent.patient), under_policy=None)
     return with_terms(record, refuses_ai=refuses_ai, is_withdrawn=is_withdrawn and is_permit)
 
 

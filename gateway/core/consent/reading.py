@@ -1,10 +1,10 @@
 """Read a Consent resource into its compiled form. Nothing here fails: what can't be read denies.
 
 The base rule is `provision.type` in the root, as IHE PCF and most systems write it, else that of
-`policyRule` (OPTIN of v3-ActCode permits, OPTOUT denies), else that of a `policy.uri` whose rule
-the site has stated. Without a type of its own the root provision may narrow the rule of its policy
-or be an exception to it, R4 does not tell; so it may then state only purpose and period, or the
-Consent denies.
+`policyRule` (OPTIN of v3-ActCode permits, OPTOUT denies), else that of its `policy.uri`, which
+denies unless the site states that it permits: both are read (`under_policy`). Without a type of its
+own the root provision may narrow the rule of its policy or be an exception to it, R4 does not tell;
+so it may then state only purpose and period, or the Consent denies.
 
 Source: FHIR R4 Consent (http://hl7.org/fhir/R4/consent.html); IHE PCF 3:5.
 """
@@ -16,7 +16,7 @@ from gateway.core.consent.elements import Json, coding, codings, named_by, not_u
 from gateway.core.consent.limits import read_limits
 from gateway.core.consent.matching import OF_RESOURCE, Condition, HoldsDuring, Labelled
 from gateway.core.consent.periods import data_time
-from gateway.core.consent.record import ConsentRecord, Rule, Scope, unreadable_consent
+from gateway.core.consent.record import ConsentRecord, Rule, Scope, UnderPolicy, unreadable_consent
 from gateway.core.consent.vocabulary import (
     ACT_CODE,
     CONSENT_SCOPE,
@@ -31,7 +31,6 @@ _DENYING_RULES = frozenset({(ACT_CODE, "OPTOUT"), (ACT_CODE, "OPTOUTE")})
 _OTHER_SCOPES = frozenset({(CONSENT_SCOPE, "adr"), (CONSENT_SCOPE, "research")})
 _PLAIN = frozenset({"period", "purpose"})
 _PERMITS = {"permit": True, "deny": False}
-_NO_POLICIES: Mapping[str, bool] = {}
 
 
 def read_consent(
@@ -39,7 +38,6 @@ def read_consent(
     ref: str,
     *,
     patient: str | None,
-    policies: Mapping[str, bool] = _NO_POLICIES,
 ) -> ConsentRecord:
     """Read a Consent resource into a record.
 
@@ -47,19 +45,16 @@ def read_consent(
         content: The resource as decoded JSON.
         ref: How decisions shall name it.
         patient: Whom it is about, as the receiving step resolved the reference.
-        policies: `policy.uri` to whether it permits where a Consent under it states no rule.
     """
     try:
-        return _read(content, ref, patient, policies)
+        return _read(content, ref, patient)
     except (AttributeError, KeyError, TypeError, ValueError, RecursionError):
         return unreadable_consent(ref)
 
 
-def _read(
-    content: Json, ref: str, patient: str | None, policies: Mapping[str, bool]
-) -> ConsentRecord:
+def _read(content: Json, ref: str, patient: str | None) -> ConsentRecord:
     provision = content.get("provision") or {}
-    root = _root(content, provision, policies)
+    root = _root(content, provision)
     performers = [named_by(each) for each in content.get("performer", ())]
     return ConsentRecord(
         ref=ref,
@@ -74,6 +69,7 @@ def _read(
         issued=data_time(content.get("dateTime"), content.get("dateTime")),
         performers=frozenset(name for each in performers for name in each if name),
         policies=frozenset(_policies(content)),
+        under_policy=_under_policy(content, provision),
     )
 
 
@@ -99,14 +95,25 @@ def _policies(content: Json) -> Iterator[str]:
     yield from (f"{system}|{code}" for system, code in codings(content.get("policyRule")))
 
 
-def _base_rule(content: Json, policies: Mapping[str, bool]) -> bool:
-    """Say whether the policy of a Consent permits."""
+def _base_rule(content: Json) -> bool:
+    """Say whether the `policyRule` of a Consent permits."""
     rules = set(codings(content.get("policyRule")))
-    if rules or content.get("policyRule"):
-        is_coded = len((content["policyRule"]).get("coding", ())) == len(rules)
-        return rules == {_PERMITTING_RULE} and is_coded
-    found = [policies.get(each.get("uri", ""), False) for each in content.get("policy", ())]
-    return bool(found) and all(found)
+    if not rules:
+        return False
+    is_coded = len((content["policyRule"]).get("coding", ())) == len(rules)
+    return rules == {_PERMITTING_RULE} and is_coded
+
+
+def _under_policy(content: Json, provision: Json) -> UnderPolicy | None:
+    """Read what a Consent says where its policies permit; None where they have no say."""
+    policies = content.get("policy", ())
+    if provision.get("type") is not None or content.get("policyRule") or not policies:
+        return None
+    if not all(each.get("uri") for each in policies):
+        return None
+    root = _rule(provision, "provision", is_permit=True, inherited=())
+    doubts = tuple(_doubts(content, provision, root))
+    return UnderPolicy(root, doubts, tuple(_limiting(root)))
 
 
 def _silence(content: Json, provision: Json) -> str:
@@ -139,9 +146,9 @@ def _doubts_of_rules(provision: Json, path: str, *, is_root: bool) -> Iterator[s
 # -- its rules -------------------------------------------------------------------------------
 
 
-def _root(content: Json, provision: Json, policies: Mapping[str, bool]) -> Rule:
+def _root(content: Json, provision: Json) -> Rule:
     written = provision.get("type")
-    is_permit = _base_rule(content, policies) if written is None else written == "permit"
+    is_permit = _base_rule(content) if written is None else written == "permit"
     return _rule(provision, "provision", is_permit, ())
 
 

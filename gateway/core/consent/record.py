@@ -3,12 +3,14 @@
 Source: FHIR R4 Consent.provision (http://hl7.org/fhir/R4/consent.html).
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from gateway.core.consent.matching import Condition
 from gateway.core.consent.periods import DataTime
 from gateway.core.consent.terms import NO_TERMS, Terms
+from gateway.core.remembered import once_per_object
 
 Scope = Literal["privacy", "other", "unclear"]
 
@@ -33,6 +35,21 @@ class Rule:
     rules: tuple["Rule", ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class UnderPolicy:
+    """What a Consent says that leaves its base rule to policies, where these permit.
+
+    Attributes:
+        rule: Its base rule then, which permits.
+        doubts: As in `ConsentRecord`.
+        limiting: As in `ConsentRecord`.
+    """
+
+    rule: Rule
+    doubts: tuple[str, ...]
+    limiting: tuple[Rule, ...]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConsentRecord:
     """A consent of any source, read once into what a decision needs.
@@ -49,6 +66,8 @@ class ConsentRecord:
         issued: When it was issued.
         performers: Who gave it.
         policies: The policies it was given under.
+        under_policy: What it says where the site states that these permit; None where it states
+            its base rule itself.
         is_readable: Whether it could be read at all; if not, it denies whatever is asked.
         refuses_ai: Whether it is a refusal of all AI, which nothing sets aside.
         terms: What holds its permits back beyond its rules.
@@ -66,9 +85,38 @@ class ConsentRecord:
     issued: DataTime | None = None
     performers: frozenset[str] = frozenset()
     policies: frozenset[str] = frozenset()
+    under_policy: UnderPolicy | None = None
     is_readable: bool = True
     refuses_ai: bool = False
     terms: Terms = NO_TERMS
+
+
+@once_per_object
+def as_policies_permit(record: ConsentRecord) -> ConsentRecord:
+    """Give a consent as it stands where the policies permit that its base rule is left to."""
+    found = record.under_policy
+    if found is None:
+        return record
+    return replace(
+        record,
+        rule=found.rule,
+        doubts=found.doubts,
+        limiting=found.limiting,
+        silence="",
+        under_policy=None,
+    )
+
+
+def under_policies(record: ConsentRecord, policies: Mapping[str, bool]) -> ConsentRecord:
+    """Give a consent as it stands at a site that states what these policies say.
+
+    Args:
+        record: Of a policy that the site does not name, it is taken to deny.
+        policies: `policy.uri` to whether it permits where a Consent under it states no rule.
+    """
+    if record.under_policy is None or not all(policies.get(each) for each in record.policies):
+        return record
+    return as_policies_permit(record)
 
 
 def unreadable_consent(ref: str, *, may_refuse_ai: bool = False) -> ConsentRecord:

@@ -22,7 +22,7 @@ from gateway.core.consent.breaking import decide_broken
 from gateway.core.consent.decision import ConsentDecision, ConsentSettings, Default, decide
 from gateway.core.consent.explaining import Explanation, explain
 from gateway.core.consent.matching import NO, OF_RESOURCE, Condition, Match
-from gateway.core.consent.record import ConsentRecord, Rule
+from gateway.core.consent.record import ConsentRecord, Rule, under_policies
 from gateway.core.consent.request import SOMETHING, Actor, ConsentRequest, ResourceFacts
 from gateway.core.consent.resource import resource_facts
 from gateway.core.consent.vocabulary import REDACT
@@ -68,12 +68,14 @@ class ConsentTerms:
         newer_supersedes: See `ConsentSettings`.
         unlabelled_is_normal: See `resource_facts`.
         implicit: By purpose.
+        policies: `policy.uri` to whether it permits where a Consent under it states no rule.
     """
 
     actor: Actor = _UNTOLD
     newer_supersedes: bool = False
     unlabelled_is_normal: bool = False
     implicit: Mapping[str, Implicit] = field(default_factory=dict)
+    policies: Mapping[str, bool] = field(default_factory=dict)
 
 
 PLAIN = ConsentTerms()
@@ -224,6 +226,9 @@ def question(
         use=about.event,
     )
     implicit = asked.terms.implicit.get(asked.purpose) or Implicit(asked.default)
+    policies = asked.terms.policies
+    if policies:
+        consents = [under_policies(each, policies) for each in consents]
     return Question(request, consents, asked.terms, implicit, asked.breaks_glass)
 
 

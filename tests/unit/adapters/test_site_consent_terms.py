@@ -49,6 +49,16 @@ def test_a_site_says_what_its_models_are_known_as():
     assert terms.actor.groups == {"CareTeam/ai"}
 
 
+def test_a_site_states_what_policies_say():
+    stated = "  policies: {'https://ehr.test/policies/1': permit, 'urn:oid:1.2': deny}"
+
+    terms = load_site(SITE % ("", stated)).consent
+
+    assert terms.policies == {"https://ehr.test/policies/1": True, "urn:oid:1.2": False}
+    assert "consent.policies" in problem("  policies: {'no uri': permit}")
+    assert "consent.policies" in problem("  policies: {'urn:x:1': perhaps}")
+
+
 def test_where_a_site_says_nothing_its_models_may_be_known_as_anything():
     actor = load_site(SITE % ("", "  newer_supersedes: false")).consent.actor
 

@@ -258,6 +258,26 @@ def test_a_decision_names_the_basis_it_rests_on(tmp_path: Path):
     assert "Order 12 of 2026" in job.decisions[0]["reasons"][-1]
 
 
+@pytest.mark.parametrize("stated", ["permit", "deny"])
+def test_a_consent_that_leaves_its_rule_to_a_policy_is_taken_as_the_site_states_it(
+    tmp_path: Path, stated: str
+):
+    terms = f"\nconsent: {{policies: {{'http://ehr.test/policies/1': {stated}}}}}\n"
+    hospital = Hospital(tmp_path, site=site(terms))
+    bare = {key: value for key, value in consent_of().items() if key != "policyRule"}
+    said = {
+        **bare,
+        "policy": [{"uri": "http://ehr.test/policies/1"}],
+        "provision": {"purpose": TREAT},
+    }
+
+    job = run(hospital, said, observation())
+    hospital.close()
+
+    expected = BusinessStatus.DELIVERED if stated == "permit" else BusinessStatus.CONSENT_DENIED
+    assert job.business_status == expected
+
+
 # -- the published examples ------------------------------------------------------------------
 
 

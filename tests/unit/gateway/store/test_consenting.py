@@ -16,6 +16,7 @@ from gateway.core.consent import (
 from gateway.core.consent.abdm import AbdmPolicy
 from gateway.core.consent.importing import Document, documents_in
 from gateway.core.consent.local import LocalConsent, Notice
+from gateway.core.consent.record import under_policies
 from gateway.core.errors import ConfigurationError, ContentError, NotFound, StoreConflict
 from gateway.store.audit_log import AuditFilter
 from gateway.store.consent_acts import NewAct
@@ -37,6 +38,7 @@ from tests.arriving import add
 from tests.conftest import MASTER
 from tests.consenting import CONSENT_KEY
 from tests.factories import consent, creatinine, patient, raw
+from tests.pcf import purposes
 from tests.registered import ACTOR
 
 ANA, BEN = "Patient/p1", "Patient/p2"
@@ -365,6 +367,33 @@ def test_a_denial_in_a_fhir_consent_that_was_taken_back_is_silent_and_a_permit_w
     with store.write() as uow:
         revoke(uow, permit, "x", ACTOR)
     assert not decided(store).is_permitted
+
+
+def test_an_imported_permit_of_a_policy_that_was_taken_back_withholds_whatever_the_site_states(
+    store: Store,
+):
+    bare = {name: each for name, each in consent(1).items() if name != "policyRule"}
+    content = {**bare, "policy": [{"uri": "urn:p:1"}], "provision": {"purpose": purposes("TREAT")}}
+    consent_id = imported(store, content)
+    assert states(store, {"urn:p:1": True}) == (True, True)
+    assert states(store, {}) == (False, False)
+
+    with store.write() as uow:
+        revoke(uow, consent_id, "x", ACTOR)
+
+    assert states(store, {"urn:p:1": True}) == (False, False)
+
+
+def states(store: Store, policies: dict[str, bool]) -> tuple[bool, bool]:
+    """Say what is permitted under policies, where the default is to deny and to permit."""
+    with store.read() as uow:
+        records = uow.consents.of([key_of(store)])[key_of(store)]
+    found = [under_policies(each, policies) for each in records]
+    asked = ConsentRequest(ANA, "TREAT", NOW)
+    denying, permitting = (
+        decide(asked, found, default=default).is_permitted for default in ("deny", "permit")
+    )
+    return denying, permitting
 
 
 # -- 8: frequency, counted -------------------------------------------------------------------

@@ -15,6 +15,7 @@ from gateway.core.consent import (
     read_consent,
     resource_facts,
 )
+from gateway.core.consent.record import under_policies
 from tests.pcf import (
     ACTORS,
     PATIENT,
@@ -646,9 +647,32 @@ def test_a_policy_whose_rule_the_site_has_stated_is_the_base_rule(
     policies: dict[str, bool], expected: bool
 ):
     content = {**pcf_consent(purpose=purposes("TREAT")), "policy": [{"uri": "http://p/1"}]}
-    record = read_consent(content, "Consent/1", patient=PATIENT, policies=policies)
+    record = under_policies(read_consent(content, "Consent/1", patient=PATIENT), policies)
     bare = {key: value for key, value in content.items() if key != "provision"}
-    unruled = read_consent(bare, "Consent/1", patient=PATIENT, policies=policies)
+    unruled = under_policies(read_consent(bare, "Consent/1", patient=PATIENT), policies)
 
     assert decide(asked(), [record]).is_permitted == expected
     assert decide(asked(), [unruled]).is_permitted == expected
+
+
+@pytest.mark.parametrize(
+    ("changed", "why"),
+    [
+        ({"policy": [{"uri": "http://p/1"}, {"uri": "http://p/2"}]}, "one of two is not named"),
+        ({"policy": [{"uri": "http://p/1"}, {"authority": "http://p"}]}, "one has no uri"),
+        ({"policyRule": {"text": "as agreed"}}, "the policy rule goes before it"),
+        ({"provision": {"type": "deny"}}, "it states its rule itself"),
+        (
+            {"provision": {"securityLabel": labels("N")}},
+            "it may be an exception to its policy or narrow it",
+        ),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_policy_that_permits_is_no_rule_where(changed: dict[str, Any], why: str):
+    content = {**pcf_consent(), "policy": [{"uri": "http://p/1"}], **changed}
+    record = under_policies(
+        read_consent(content, "Consent/1", patient=PATIENT), {"http://p/1": True}
+    )
+
+    assert not decide(asked(), [record]).is_permitted, why

@@ -17,6 +17,7 @@ from gateway.core.consent.local import (
     local_record,
     read_local,
 )
+from gateway.core.consent.record import under_policies
 from gateway.core.consent.statement import canonical
 from tests.factories import consent
 
@@ -65,6 +66,16 @@ def test_a_permit_permits_its_purposes_and_no_others():
 
     assert is_permitted(local())
     assert not is_permitted(local(), purpose="HRESCH")
+
+
+def test_no_policy_makes_a_permit_of_what_staff_recorded():
+    content = {**consent(), "policy": [{"uri": "urn:p:1"}], "provision": {}}
+    content.pop("policyRule", None)
+    record = local_record(local(decision="deny", purposes=(), content=content), "Consent/1")
+
+    settled = under_policies(record, {"urn:p:1": True})
+
+    assert not decide(ConsentRequest(ANA, "TREAT", NOW), [settled], default="permit").is_permitted
 
 
 def test_a_permit_ends_with_its_last_day():
