@@ -73,7 +73,7 @@ class Fetcher:
         """
         client = self._connection().client
         found = self._ask(self._case.event.system, reference, lambda: client.read(reference))
-        if found is not None and not may_read(self._case, found):
+        if found is not None and not may_read(self._case.question, found):
             raise Masked
         self.given += [] if found is None else [found]
         return found

@@ -25,6 +25,7 @@ from gateway.core.consent import (
     ConsentDecision,
     ConsentRecord,
     Model,
+    Question,
     question,
     read_consent,
 )
@@ -35,13 +36,16 @@ from gateway.core.routing import Route
 from gateway.store.identity import dedupe_key
 from gateway.store.unit_of_work import Store, UnitOfWork
 from models.explained import Explained, NotExplained
+from models.manifest import Manifest
 from models.registry import InstalledModel
 from models.runtime import Runtime
 from models.tensors import stack
 from workers.documents import DocumentRefused, kind_of, read_document, refusal_of
 from workers.explaining import Answered, answer_and_explain_all
 from workers.features import FeatureInput, Features, Refusal, extract, still_missing
+from workers.masking import attached_parted, labels_of_made, parted, refusal_of_hidden
 from workers.models_loaded import OpenModel
+from workers.shelf import Shelf
 
 Json = Mapping[str, Any]
 
@@ -56,7 +60,9 @@ class Explanation:
 
     Attributes:
         why_not: Why it does not match; None when it does.
+        question: What is asked of the patient's consents about each resource.
         not_here: `system|code` that the EHR would be asked for.
+        known: What the model may read.
         result: What would be written; None when there is nothing.
         explained: What moved it, where the route asks for it.
     """
@@ -64,12 +70,14 @@ class Explanation:
     name: str
     why_not: str | None
     patient: str | None = None
+    question: Question | None = None
     consent: ConsentDecision | None = None
     inputs: tuple[FeatureInput, ...] = ()
     refusal: Refusal | None = None
     not_here: tuple[str, ...] = ()
     result: Json | None = None
     explained: Explained | NotExplained | None = None
+    known: list[Json] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
 
@@ -97,7 +105,8 @@ class Explainer:
         if made.patient is None:
             made.notes.append("It names no patient: the job would be refused (patient-unknown).")
             return made
-        made.consent = self._decide(made.patient, each, sample)
+        made.question = self._question(made.patient, sample)
+        made.consent = made.question.decide(each.resource.content)
         if self._model is None:
             made.notes.append(f"Model {self._route.model} is not in service (model-unavailable).")
             return made
@@ -112,7 +121,7 @@ class Explainer:
             return route.trigger.explain(each.resource.content)
         return None if route.trigger(each.resource.content) else "the expression gives nothing"
 
-    def _decide(self, patient: str, each: Sampled, sample: Sample) -> ConsentDecision:
+    def _question(self, patient: str, sample: Sample) -> Question:
         in_sample = [
             read_consent(one.resource.content, f"{one.name} (sample)", patient=one.facts.patient)
             for one in sample.resources
@@ -121,8 +130,7 @@ class Explainer:
         records = [*in_sample, *self._consents_on_record(patient)]
         digest = self._model.digest if self._model else ""
         about = About(patient, None, utc_now())
-        asked = question(self._route.asks, about, records, Model(self._route.model, digest), READ)
-        return asked.decide(each.resource.content)
+        return question(self._route.asks, about, records, Model(self._route.model, digest), READ)
 
     def _consents_on_record(self, patient: str) -> Sequence[ConsentRecord]:
         if self._store is None:
@@ -134,14 +142,20 @@ class Explainer:
     def _infer(
         self, made: Explanation, each: Sampled, sample: Sample, model: InstalledModel
     ) -> None:
-        resources = self._resources(made, sample)
+        asked = self._limits(made)
+        resources: Sequence[Json] = self._resources(made, sample)
+        resources, hidden = parted(asked, resources) if asked else (resources, ())
         patients = [found for found in resources if found.get("resourceType") == "Patient"]
-        at = clinical_time.clinical_time(each.resource.content) or each.facts.effective or utc_now()
+        made.known.extend(resources)
+        at = _time_of(each)
         known: dict[str, Any] = {
             "patient": patients[-1] if patients else None,
             "at": at,
             "local_codes": self._site.local_codes,
         }
+        made.refusal = refusal_of_hidden(model.manifest, hidden, at, self._site.local_codes)
+        if made.refusal is not None:
+            return
         wanted = still_missing(model.manifest, resources, **known)
         made.not_here = tuple(dict.fromkeys(f"{c.system}|{c.code}" for c in wanted))
         read = extract(model.manifest, resources, **known)
@@ -152,7 +166,7 @@ class Explainer:
         whole = self._with_document(made, each, sample, read)
         if whole is not None:
             made.inputs = whole.used
-            made.result = self._result(each, made, whole, at)
+            made.result = self._result(each, made, whole)
 
     def _with_document(
         self, made: Explanation, each: Sampled, sample: Sample, read: Features
@@ -164,7 +178,9 @@ class Explainer:
         content = each.resource.content
         shelves = SampleShelf(self._site, self._route, sample, self._readable(made))
         try:
-            shelf = shelves.of(str(made.patient), content)
+            shelf = self._shown(made, shelves.of(str(made.patient), content), model.manifest)
+            if shelf is None:
+                return None
             document = read_document(model.manifest, model.encoder, content, shelf)
         except WouldAsk as asked:
             made.not_here = (*made.not_here, str(asked))
@@ -175,6 +191,27 @@ class Explainer:
             return None
         tensors = {**read.tensors, **document.tensors}
         return replace(read, tensors=tensors, documents=(document.input,))
+
+    def _limits(self, made: Explanation) -> Question | None:
+        """Give what each resource is asked by; None where all is permitted or nothing is.
+
+        Where nothing is permitted, it is told what would be if the patient consented.
+        """
+        is_permitted = made.consent is not None and made.consent.is_permitted
+        asked = made.question
+        return asked if is_permitted and asked is not None and asked.is_limited else None
+
+    def _shown(self, made: Explanation, shelf: Shelf, manifest: Manifest) -> Shelf | None:
+        """Take what consent hides from a shelf; None, with the refusal, if the model reads that."""
+        asked = self._limits(made)
+        if asked is None:
+            made.known.extend(shelf.received.values())
+            return shelf
+        shown, hidden = attached_parted(asked, shelf.received)
+        made.known.extend(shown.values())
+        # An image or a text counts whatever its time.
+        made.refusal = refusal_of_hidden(manifest, hidden, utc_now(), self._site.local_codes)
+        return replace(shelf, received=shown) if made.refusal is None else None
 
     def _readable(self, made: Explanation) -> Store | None:
         """Give the store where what is on record may be read."""
@@ -195,9 +232,7 @@ class Explainer:
         with store.read() as uow:
             return [*_record(uow, key), *mine]
 
-    def _result(
-        self, each: Sampled, made: Explanation, read: Features, at: datetime
-    ) -> Json | None:
+    def _result(self, each: Sampled, made: Explanation, read: Features) -> Json | None:
         model = self._loaded()
         answered = self._answered(model, read)
         made.explained = answered.explained
@@ -206,10 +241,12 @@ class Explainer:
             identifier=self._identifier(each),
             subject=str(made.patient),
             encounter=encounter_of(content),
-            effective=effective_element(content) or {"effectiveDateTime": at.isoformat()},
+            effective=effective_element(content)
+            or {"effectiveDateTime": _time_of(each).isoformat()},
             issued=utc_now(),
             trigger=each.versioned,
             with_provenance=self._route.with_provenance,
+            labels=labels_of_made(content, made.known, read.sources, self._route),
         )
         made_report = report(
             model.manifest,
@@ -242,6 +279,10 @@ class Explainer:
                 raise ConfigurationError(f"Model {self._route.model} is not in service.")
             self._open = OpenModel(Runtime(self._model))
         return self._open
+
+
+def _time_of(each: Sampled) -> datetime:
+    return clinical_time.clinical_time(each.resource.content) or each.facts.effective or utc_now()
 
 
 def _record(uow: UnitOfWork, key: str) -> list[Json]:

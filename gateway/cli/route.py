@@ -170,6 +170,7 @@ def _as_json(each: Explanation) -> dict[str, object]:
         else {
             "permitted": consent.is_permitted,
             "purpose": consent.purpose,
+            "basis": consent.basis,
             "reasons": list(consent.reasons),
         },
         "features": [

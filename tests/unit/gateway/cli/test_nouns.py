@@ -14,6 +14,7 @@ from gateway.core.jobs import Advance, BusinessStatus, JobState
 from gateway.store.audit_log import AuditFilter
 from gateway.store.deliveries import Settlement
 from tests.installation import consent, creatinine, installation, reopened
+from tests.pcf import labels
 
 BAD = "site: Bad\n"
 
@@ -563,6 +564,44 @@ def test_what_is_on_record_counts_in_an_explanation(run, nadi, tmp_path):
     [explained] = json.loads(found.stdout)["resources"]
     assert not explained["consent"]["permitted"]
     assert explained["refusal"]["reason"] == "patient-unknown"
+
+
+@pytest.mark.parametrize(
+    ("hidden", "refused"),
+    [((), None), (("3094-0",), "masked"), (("8310-5",), None)],
+    ids=["nothing", "an input", "what the model does not read"],
+)
+def test_a_dry_run_reads_nothing_that_the_consent_of_the_patient_hides(
+    run, sample, tmp_path, hidden, refused
+):
+    resources = [each["resource"] for each in json.loads(sample.read_bytes())["entry"][:-1]]
+    resources.append(result("p9", "8310-5", 37.1, "Cel"))
+    for each in resources:
+        if each["resourceType"] == "Consent":
+            each["provision"]["securityLabel"] = labels("N")
+        else:
+            code = each.get("code", {}).get("coding", [{}])[0].get("code")
+            each["meta"] = {
+                **each.get("meta", {}),
+                "security": labels("R" if code in hidden else "N"),
+            }
+    entries = [{"resource": each} for each in resources]
+    path = tmp_path / "labelled.json"
+    path.write_bytes(
+        orjson.dumps({"resourceType": "Bundle", "type": "collection", "entry": entries})
+    )
+
+    found = run("route", "explain", "--route", "ckd-risk", "--sample", str(path), "--json")
+
+    told = [each for each in json.loads(found.stdout)["resources"] if each["matches"]]
+    [match] = [each for each in told if each["resource"] == "Observation/p9-creatinine-1"]
+    assert (match["consent"]["permitted"], match["consent"]["basis"]) == (True, "consent")
+    assert (match["refusal"] or {}).get("reason") == refused
+    if refused is None:
+        assert labels("N")[0] in match["result"]["meta"]["security"]
+    else:
+        assert match["result"] is None
+        assert match["features"] == []
 
 
 def test_a_sample_that_starts_nothing_says_why(run, tmp_path):

@@ -12,6 +12,7 @@ from models.registry import InstalledModel, load_installed
 from tests.factories import bundle
 from tests.hospital import Hospital, Json, consent_of
 from tests.notes import NOTE
+from tests.pcf import labels
 from tests.pictures import dicom, gradient
 from tests.toy_documents import (
     ToyPictureModel,
@@ -20,6 +21,7 @@ from tests.toy_documents import (
     document,
     imaging_study,
     media,
+    report,
     site_of,
 )
 from tests.toy_folders import write_models
@@ -151,3 +153,25 @@ def test_a_binary_of_another_patient_is_never_used(
     found = explain(tmp_path, models["toy-picture"], media(POINTER), "Media", hospital)
 
     assert found.not_here == ("Binary/b1",)
+
+
+@pytest.mark.parametrize(("code", "refused"), [("N", None), ("R", "masked")])
+def test_an_image_that_the_consent_hides_is_not_read(
+    tmp_path: Path, models: dict[str, InstalledModel], code: str, refused: str | None
+) -> None:
+    given = consent_of()
+    limited = {**given, "provision": {**given["provision"], "securityLabel": labels("N")}}
+    about = report(media=[{"link": {"reference": "Media/m1"}}])
+    image = media(attachment(XRAY, "application/dicom"))
+    sample = bundle(limited, labelled(about, "N"), labelled(image, code))
+
+    found = explain(tmp_path, models["toy-picture"], sample, "DiagnosticReport")
+
+    assert found.consent is not None
+    assert found.consent.is_permitted
+    assert (found.refusal.reason if found.refusal else None) == refused
+    assert (found.result is None) == (refused is not None)
+
+
+def labelled(content: Json, code: str) -> Json:
+    return {**content, "meta": {**content.get("meta", {}), "security": labels(code)}}
