@@ -26,6 +26,7 @@ from gateway.api.health import Health
 from gateway.api.intake import Intake
 from gateway.api.openapi import describe
 from gateway.api.outcome import NotOffered, fhir_response, refuse
+from gateway.api.patient_report import Reports
 from gateway.api.receive import Receiver
 from gateway.api.results import Results
 from gateway.api.security import Authenticator
@@ -128,6 +129,7 @@ def _read_routes(edge: Edge, audit: AuditEvents) -> list[Path]:
         ("/audit/checkpoint", Permission.READ_AUDIT, audit.checkpoint),
         ("/audit/proof/{id}", Permission.READ_AUDIT, audit.proof),
         ("/audit/questions/{name}", Permission.READ_AUDIT, Questions(edge).ask),
+        ("/audit/report", Permission.READ_AUDIT, Reports(edge).report),
     )
     return [
         Path("/fhir/metadata", metadata, methods=["GET"]),

@@ -94,6 +94,17 @@ def _audit(parameters: list[dict[str, Any]], identifier: dict[str, Any]) -> dict
                 needs=Permission.READ_AUDIT,
             )
         },
+        "/audit/report": {
+            "get": _call(
+                "A patient's own report, to be handed to her",
+                "HTML, or with format=pdf PDF",
+                [
+                    _parameter("X-Nadi-Patient", "header"),
+                    *(_parameter(name, "query") for name in ("patient", "system", "format")),
+                ],
+                needs=Permission.READ_AUDIT,
+            )
+        },
         "/audit/questions/{name}": {
             "get": _call(
                 f"Ask one of: {', '.join(QUESTIONS)}",

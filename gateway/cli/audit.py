@@ -10,7 +10,14 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from gateway.cli import audit_incident, audit_prove, audit_questions, audit_search, audit_witnesses
+from gateway.cli import (
+    audit_incident,
+    audit_prove,
+    audit_questions,
+    audit_report,
+    audit_search,
+    audit_witnesses,
+)
 from gateway.cli.audit_view import progress_bar
 from gateway.cli.context import (
     EXIT_NOT_SO,
@@ -46,6 +53,7 @@ for question in (
     audit_questions.out_of_hours,
     audit_questions.configuration,
     audit_questions.disclosures,
+    audit_report.report,
 ):
     app.command()(question)
 app.command()(audit_witnesses.witnesses)

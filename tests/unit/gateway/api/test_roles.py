@@ -37,6 +37,7 @@ WHO_MAY: dict[tuple[str, str], str] = {
     ("GET", "/audit/checkpoint"): "compliance",
     ("GET", "/audit/proof/{id}"): "compliance",
     ("GET", "/audit/questions/{name}"): "compliance",
+    ("GET", "/audit/report"): "compliance",
     ("POST", "/break-glass"): "clinician",
     ("GET", "/break-glass"): "compliance",
     ("POST", "/break-glass/{id}/review"): "compliance",

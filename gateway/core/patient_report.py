@@ -1,0 +1,285 @@
+"""A patient's own report: in plain words, what was done with her data, by whom, and what to do.
+
+It is made from the audit log and from the results that are kept; as HTML here, as PDF in
+`gateway.api.patient_report_pdf`. Both say the same, from the same `Sheet`s.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, tzinfo
+
+from gateway.core.audit_answers import Json
+from gateway.core.page import Markup, card, cards, facts, grid, page, section, tag, when
+from gateway.core.privacy import Privacy
+
+TITLE = "How your data was used"
+INTRODUCTION = (
+    "The hospital runs computer models (AI) that read results from your record and suggest a "
+    "finding to your doctors. This report says which data came in, what the models said, when "
+    "they were not allowed to run, who looked, and what you can do. A model's finding is a "
+    "suggestion: your doctor decides."
+)
+_PURPOSES = {
+    "TREAT": "your treatment",
+    "ETREAT": "treatment in an emergency",
+    "BTG": "an emergency, without asking",
+    "HRESCH": "research",
+    "HPAYMT": "billing",
+    "HOPERAT": "running the hospital",
+    "PUBHLTH": "public health",
+}
+_REFERENCE = re.compile(r"\bConsent/[A-Za-z0-9.-]*[A-Za-z0-9]")
+_TREATMENT = re.compile(r"\bTREAT\b")
+
+
+@dataclass(frozen=True)
+class Sent:
+    """What one system sent."""
+
+    system: str
+    what: str
+    first: datetime
+    last: datetime
+
+
+@dataclass(frozen=True)
+class Run:
+    """One time that a model ran, or was not allowed to.
+
+    Attributes:
+        says: What it said, in words; empty when it said nothing.
+        became: What became of that.
+        why_not: Why there is no result; empty when there is one.
+    """
+
+    at: datetime
+    model: str
+    says: str
+    became: str
+    why_not: str
+
+
+@dataclass(frozen=True)
+class Decided:
+    """What a rule decided how often."""
+
+    verdict: str
+    purpose: str
+    why: str
+    times: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class PatientReport:
+    """Everything that the report tells.
+
+    Attributes:
+        reference: How the record system names the patient.
+        seen: Who had to do with the data, as `audit_answers.who_saw` gives it.
+        zone: Time zone in which times are shown.
+    """
+
+    made_at: datetime
+    reference: str
+    site: str
+    zone: tzinfo
+    privacy: Privacy | None
+    sent: Sequence[Sent]
+    runs: Sequence[Run]
+    decided: Sequence[Decided]
+    seen: Sequence[Json]
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """One part of the report: a heading, a sentence, a table.
+
+    Attributes:
+        widths: Of the columns, relative.
+        otherwise: What stands there when there are no rows.
+    """
+
+    title: str
+    about: str
+    columns: tuple[str, ...] = ()
+    widths: tuple[int, ...] = ()
+    rows: Sequence[Sequence[str]] = field(default_factory=tuple)
+    otherwise: str = ""
+
+
+def purpose_in_words(code: str | None) -> str:
+    """Say what a v3-ActReason code means."""
+    return _PURPOSES.get(code or "", code or "a use that is not named")
+
+
+def without_ids(text: str) -> str:
+    """Take ids and codes out of a reason: a patient knows her consent, not its number."""
+    return _TREATMENT.sub("treatment", _REFERENCE.sub("your consent", text))
+
+
+def head(report: PatientReport) -> str:
+    """Give the line under the title."""
+    name = report.privacy.fiduciary if report.privacy else report.site
+    made = report.made_at.astimezone(report.zone).strftime("%-d %B %Y, %H:%M")
+    return f"{name} · {report.reference} · drawn up {made}"
+
+
+def numbers(report: PatientReport) -> list[tuple[str, str]]:
+    """Give the numbers to be seen from afar."""
+    said = sum(1 for run in report.runs if not run.why_not)
+    return [
+        (str(len(report.sent)), "sent data"),
+        (str(said), "AI findings"),
+        (str(len(report.runs) - said), "refused"),
+        (str(len(_lookers(report))), "had to do with it"),
+    ]
+
+
+def sheets(report: PatientReport) -> list[Sheet]:
+    """Give the parts of the report, in order."""
+    return [_sent(report), _said(report), _refused(report), _consents(report), _seen(report)]
+
+
+_OBJECT = (
+    "You may refuse that AI uses your data, or take a consent back, at any time and without a "
+    "reason. Tell the hospital; it takes effect at once for every model."
+)
+_CORRECT = (
+    "If something is wrong, ask for it to be corrected. You may also ask for the data kept by this "
+    "system to be erased; your medical record stays with the hospital."
+)
+_CHECK = (
+    "Everything here is in a log that nobody can change unnoticed. Ask the hospital for the "
+    "receipts (nadi audit prove) and its public key: anybody can check them with the program "
+    "verify_receipt.py, without trusting the hospital."
+)
+
+
+def advice(report: PatientReport) -> list[tuple[str, str]]:
+    """Give what the patient can do: what it is about, and how."""
+    told = [("Object", _OBJECT), ("Correct or erase", _CORRECT)]
+    if report.privacy:
+        told.append(("Ask", report.privacy.officer.line))
+        told.append(("Complain", report.privacy.complaints.line))
+    return [*told, ("Check", _CHECK)]
+
+
+def as_html(report: PatientReport) -> str:
+    """Give the report as a page."""
+    return page(
+        TITLE,
+        tag("h1", TITLE),
+        tag("p", head(report), kind="lead"),
+        tag("p", INTRODUCTION),
+        cards(*(card(number, meaning) for number, meaning in numbers(report))),
+        *(_part(each) for each in sheets(report)),
+        section("What you can do", facts(dict(advice(report)))),
+        tag("p", "The making of this report is itself on record.", kind="foot"),
+    )
+
+
+def _part(sheet: Sheet) -> Markup:
+    if not sheet.rows:
+        return section(sheet.title, tag("p", sheet.otherwise))
+    return section(sheet.title, tag("p", sheet.about), grid(sheet.columns, _unbroken(sheet)))
+
+
+def _unbroken(sheet: Sheet) -> list[list[str]]:
+    """Keep times on one line."""
+    times = {number for number, name in enumerate(sheet.columns) if name in ("When", "Last")}
+    return [
+        [when(cell) if number in times else cell for number, cell in enumerate(row)]
+        for row in sheet.rows
+    ]
+
+
+def _sent(report: PatientReport) -> Sheet:
+    rows = [(each.system, each.what, _span(report, each.first, each.last)) for each in report.sent]
+    return Sheet(
+        "Where the data came from",
+        "These systems of the hospital sent data about you.",
+        ("System", "What it sent", "When"),
+        (3, 6, 4),
+        rows,
+        "No system sent data about you.",
+    )
+
+
+def _said(report: PatientReport) -> Sheet:
+    rows = [
+        (_when(report, each.at), each.model, each.says, each.became)
+        for each in report.runs
+        if not each.why_not
+    ]
+    return Sheet(
+        "What AI said",
+        "Each time that a model ran on your data, what it said, and where that went.",
+        ("When", "Model", "What it said", "What became of it"),
+        (3, 3, 7, 3),
+        rows,
+        "No model has computed anything from your data.",
+    )
+
+
+def _refused(report: PatientReport) -> Sheet:
+    rows = [
+        (_when(report, each.at), each.model, each.why_not) for each in report.runs if each.why_not
+    ]
+    return Sheet(
+        "What was refused, and why",
+        "Each time that a model was not allowed to run, or could not.",
+        ("When", "Model", "Why"),
+        (3, 3, 10),
+        rows,
+        "Nothing was refused.",
+    )
+
+
+def _consents(report: PatientReport) -> Sheet:
+    rows = [(each.verdict, each.purpose, each.why, str(each.times)) for each in report.decided]
+    return Sheet(
+        "What your consent decided",
+        "Before a model runs, and again before its finding is written, your consent is asked.",
+        ("Answer", "Use for", "Because", "Times"),
+        (2, 3, 9, 2),
+        rows,
+        "Your consent was never asked, since nothing was to be used.",
+    )
+
+
+def _seen(report: PatientReport) -> Sheet:
+    rows = [
+        (str(line["who"]), _joined(line.get("did")), str(line["times"]), _last(report, line))
+        for line in _lookers(report)
+    ]
+    return Sheet(
+        "Who saw your data",
+        "People, systems and models that had to do with it, the latest first.",
+        ("Who", "What they did", "Times", "Last"),
+        (5, 6, 2, 3),
+        rows,
+        "Nobody but the systems that sent it.",
+    )
+
+
+def _lookers(report: PatientReport) -> list[Json]:
+    """Leave out who only sent data, and attempts that were refused."""
+    return [line for line in report.seen if line.get("did") not in (None, ["sent it"])]
+
+
+def _last(report: PatientReport, line: Json) -> str:
+    return _when(report, datetime.fromisoformat(str(line["last"])))
+
+
+def _joined(values: object) -> str:
+    return ", ".join(map(str, values)) if isinstance(values, Iterable) else ""
+
+
+def _span(report: PatientReport, first: datetime, last: datetime) -> str:
+    begins, ends = (each.astimezone(report.zone).strftime("%-d %b %Y") for each in (first, last))
+    return begins if begins == ends else f"{begins} to {ends}"
+
+
+def _when(report: PatientReport, at: datetime) -> str:
+    return at.astimezone(report.zone).strftime("%-d %b %Y %H:%M")
