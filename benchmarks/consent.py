@@ -1,4 +1,4 @@
-"""How long a consent decision takes: compiled, and read from JSON.
+"""How long a consent decision takes: compiled, with all that belongs to it, and read from JSON.
 
 What a decision is made from is read once per Consent and kept (`gateway.store.consents`), so
 "compiled" is what every point of a job's life pays. Nothing that depends on the time is kept: a
@@ -102,13 +102,15 @@ _ASKS = Asks("TREAT", "deny", ConsentTerms(unlabelled_is_normal=True))
 
 def run(console: Console) -> None:
     """Measure, and show microseconds per decision."""
-    table = Table("on record", "before unsealing", "of a resource, compiled", "read from JSON")
+    table = Table("on record", "a decision", "with the question", "and the data", "and from JSON")
     for name, contents in _CASES.items():
         records = _read(contents)
         asked = _question(records)
+        facts = asked.facts(_DATA)
         times = (
-            lambda records=records: _question(records).foresee(),
-            lambda asked=asked: asked.decide(_DATA),
+            lambda asked=asked, facts=facts: asked.of(facts),
+            lambda records=records, facts=facts: _question(records).of(facts),
+            lambda records=records: _question(records).decide(_DATA),
             lambda contents=contents: _question(_read(contents)).decide(_DATA),
         )
         table.add_row(name, *(f"{_us(each):.1f} µs" for each in times))

@@ -19,6 +19,7 @@ from gateway.api.audit_event import AuditEvents
 from gateway.api.audit_questions import Questions
 from gateway.api.break_glass import BreakGlassCalls
 from gateway.api.capability import capability_statement
+from gateway.api.consents import ConsentCalls
 from gateway.api.docs_page import CONTENT_SECURITY_POLICY, docs_page
 from gateway.api.edge import Edge
 from gateway.api.front import Front, Serve
@@ -137,6 +138,7 @@ def _read_routes(edge: Edge, audit: AuditEvents) -> list[Path]:
             Path(path, edge.endpoint(permission, handler), methods=["GET"])
             for path, permission, handler in guarded
         ),
+        *_consent_routes(edge),
     ]
 
 
@@ -151,6 +153,19 @@ def _push_routes(pushes: dict[str, Serve]) -> list[Path]:
         Path("/fhir/", pushes["base"], methods=["POST"]),
         Path("/fhir/{type}", pushes["create"], methods=["POST"]),
         Path("/fhir/{type}/{id}", pushes["update"], methods=["PUT"]),
+    ]
+
+
+def _consent_routes(edge: Edge) -> list[Path]:
+    calls = ConsentCalls(edge)
+    search, read, decide = (
+        edge.endpoint(Permission.READ_CONSENT, each)
+        for each in (calls.search, calls.read, calls.decide)
+    )
+    return [
+        Path("/fhir/Consent", search, methods=["GET"]),
+        Path("/fhir/Consent/{id}", read, methods=["GET"]),
+        Path("/consent/$decide", decide, methods=["POST"]),
     ]
 
 

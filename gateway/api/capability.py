@@ -47,6 +47,9 @@ def _resource(name: str) -> dict[str, object]:
     if name in {"Observation", "RiskAssessment"}:
         codes += ["search-type"]
         described["searchParam"] = [{"name": "patient", "type": "reference"}]
+    if name == "Consent":
+        codes += ["read", "search-type"]
+        described["searchParam"] = [{"name": "patient", "type": "reference"}]
     if name == "AuditEvent":
         codes += ["search-type"]
         described["searchParam"] = [

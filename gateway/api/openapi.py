@@ -65,6 +65,7 @@ def _paths() -> dict[str, Any]:
         **_results([system, *count]),
         **_audit([*searched, system, *count], identifier),
         **_break_glass(identifier),
+        **_consents(system, identifier),
         "/fhir/metadata": {"get": _call("CapabilityStatement", "What this gateway can do")},
         "/health/ready": {"get": _call("Readiness", "Ready to accept events")},
         "/metrics": {"get": _call("Prometheus metrics", "Counts and times")},
@@ -120,6 +121,33 @@ def _audit(parameters: list[dict[str, Any]], identifier: dict[str, Any]) -> dict
         "/witness/checkpoints": {
             "get": _call("The newest checkpoint kept of another log", "Signed note", [origin]),
             "post": _call("Have a checkpoint of another log kept", "Its size"),
+        },
+    }
+
+
+def _consents(system: dict[str, Any], identifier: dict[str, Any]) -> dict[str, Any]:
+    patient, header = _parameter("patient", "query"), _parameter("X-Nadi-Patient", "header")
+    may = Permission.READ_CONSENT
+    decide = _call(
+        "Ask what consent says now: patient, route or purpose, action, actor, resource",
+        "decision, basis, obligations, rules, what would change it; Parameters for Parameters",
+        needs=may,
+    )
+    asked = {"application/json": {"schema": {"type": "object"}}, **_RESOURCE}
+    return {
+        "/fhir/Consent": {
+            "get": _call(
+                "A patient's Consents as the EHR sent them",
+                "Bundle of Consents",
+                [patient, header, system],
+                needs=may,
+            )
+        },
+        "/fhir/Consent/{id}": {
+            "get": _call("One Consent as it was received", "Consent", [identifier], needs=may)
+        },
+        "/consent/$decide": {
+            "post": {**decide, "requestBody": {"required": True, "content": asked}}
         },
     }
 

@@ -1,7 +1,6 @@
 """`nadi consent`: what patients permit, and why a use of data was permitted or not."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict
 from typing import Annotated
 
 import typer
@@ -24,11 +23,12 @@ from gateway.cli.context import (
 )
 from gateway.cli.jobs import coloured
 from gateway.cli.patients import patient_of, record_search
-from gateway.core.consent import ConsentRequest, Explanation
-from gateway.core.consent import explain as explain_decision
-from gateway.core.consent.abdm import AbdmPolicy
+from gateway.core.consent import READ
+from gateway.core.consent.vocabulary import ACTIONS
 from gateway.core.errors import NotFound
 from gateway.core.jobs import Job
+from gateway.deciding import Answer, Wanted, answered
+from gateway.deciding import as_json as answer_as_json
 from gateway.store.unit_of_work import UnitOfWork
 
 app = noun("The patients' consent: recorded, imported, taken back; what was decided, and why.")
@@ -48,7 +48,7 @@ app.command()(explained(due))
 
 @app.command()
 @explained
-def explain(
+def explain(  # noqa: PLR0913, PLR0917 - each is an option of the command line
     task_or_job: Annotated[
         str | None, typer.Argument(metavar="[ID]", help="Id of a Task or of a job.")
     ] = None,
@@ -56,8 +56,16 @@ def explain(
         str | None, typer.Option("--patient", help="Decide now for this patient: Patient/<id>.")
     ] = None,
     purpose: Annotated[
-        str, typer.Option("--purpose", help="With --patient: v3-ActReason code.")
-    ] = "TREAT",
+        str | None,
+        typer.Option("--purpose", help="With --patient: v3-ActReason code; the route's, or TREAT."),
+    ] = None,
+    route: Annotated[
+        str | None, typer.Option("--route", help="With --patient: ask as this route does.")
+    ] = None,
+    action: Annotated[
+        list[str] | None,
+        typer.Option("--action", help="With --patient: what would be done; access and use."),
+    ] = None,
     system: Annotated[
         str | None, typer.Option("--system", help="With --patient: whose patient, if not clear.")
     ] = None,
@@ -67,16 +75,25 @@ def explain(
     """Show the decisions kept with a Task or job, or decide now for a patient."""
     if (task_or_job is None) == (patient is None):
         fail("Give either the id of a Task or job, or --patient.", code=EXIT_USAGE)
-    if purpose not in PURPOSES:
+    if purpose is not None and purpose not in PURPOSES:
         fail(f"'{purpose}' is not a purpose of use of v3-ActReason.", code=EXIT_USAGE)
+    actions = frozenset(action or ()) or READ
+    if not actions <= ACTIONS:
+        fail(f"Known actions: {', '.join(sorted(ACTIONS))}.", code=EXIT_USAGE)
     with opened(data_dir) as nadi:
         if patient is not None:
             known = patient_of(nadi, patient, system)
-            policy = nadi.site().abdm_policy
+            wanted = Wanted(
+                key=known.key,
+                patient=f"Patient/{patient.removeprefix('Patient/')}",
+                route=route,
+                purpose=purpose if route or purpose else "TREAT",
+                actions=actions,
+            )
             with nadi.store.write() as uow:
-                explanation = _explain_now(uow, known.key, patient, purpose, policy)
+                answer = answered(uow, nadi.site(), wanted)
                 record_search(uow, nadi.source(), known.key, f"Consent?patient={known.key}")
-            _show_now(explanation, patient, as_json=as_json)
+            _show_now(answer, patient, as_json=as_json)
         else:
             with nadi.store.read() as uow:
                 jobs = _jobs(uow, str(task_or_job))
@@ -94,37 +111,34 @@ def _jobs(uow: UnitOfWork, task_or_job: str) -> list[Job]:
     return [job for jobs in uow.jobs.of_events([task_id]).values() for job in jobs]
 
 
-def _explain_now(
-    uow: UnitOfWork, key: str, patient: str, purpose: str, policy: AbdmPolicy | None
-) -> Explanation:
-    records = uow.consents.of([key], policy)[key]
-    return explain_decision(ConsentRequest(patient, purpose, uow.now), records)
-
-
-def _show_now(explanation: Explanation, patient: str, *, as_json: bool) -> None:
-    decision = explanation.decision
+def _show_now(answer: Answer, patient: str, *, as_json: bool) -> None:
     if as_json:
-        word = "permit" if decision.is_permitted else "deny"
-        print_json(
-            {
-                "decision": word,
-                "purpose": decision.purpose,
-                "reasons": list(decision.reasons),
-                "consents": list(decision.consents),
-                "rules": [asdict(rule) for rule in explanation.rules],
-                "changes": list(explanation.changes),
-            }
-        )
+        print_json(answer_as_json(answer))
         return
+    decision, rules = answer.decision, answer.explanation.rules
     verdict = "[green]permitted[/]" if decision.is_permitted else "[red]not permitted[/]"
     out.print(f"{escape(decision.purpose)} for {escape(patient)} is {verdict} now:")
+    if answer.foreseen.is_permitted and not decision.is_permitted:
+        out.print("Some data may be used all the same: each resource is asked for by itself.")
+    basis = f" Basis: {decision.basis}." if decision.basis else ""
+    out.print(f"Without a consent the answer would be: {answer.asks.default}.{escape(basis)}")
     _show_list(decision.reasons)
-    if explanation.rules:
-        out.print("Each rule on record, with its exceptions:")
-        _show_list(f"{each.rule}: {each.verdict}. {each.why}" for each in explanation.rules)
-    if explanation.changes:
-        out.print("What would change it:")
-        _show_list(explanation.changes)
+    _show_titled(
+        "What comes with it:",
+        (f"{each.code} ({each.consent} {each.path})" for each in decision.obligations),
+    )
+    _show_titled(
+        "Each rule on record, with its exceptions:",
+        (f"{each.rule}: {each.verdict}. {each.why}" for each in rules),
+    )
+    _show_titled("What would change it:", answer.explanation.changes)
+
+
+def _show_titled(title: str, lines: Iterable[str]) -> None:
+    found = list(lines)
+    if found:
+        out.print(title)
+        _show_list(found)
 
 
 def _show_list(lines: Iterable[str]) -> None:

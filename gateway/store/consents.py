@@ -111,6 +111,12 @@ class Consents:
                 by_patient[consent.patient_key].append(self.record_of(consent, policy))
         return by_patient
 
+    def received(self, patient_key: str) -> list["Event"]:
+        """Give the Consents of a patient that a system pushed and that are its newest versions."""
+        found = self._uow.connection.execute(_RECEIVED, {"patients": [patient_key]}).all()
+        events = self._uow.events.get_many([event_id for event_id, _ in found])
+        return [events[event_id] for event_id, _ in found]
+
     def patients(self) -> list[str]:
         """Give the keys of all patients of whom anything was received or said."""
         return list(self._uow.connection.scalars(_PATIENTS))

@@ -85,6 +85,19 @@ class ConsentDecision:
     is_ai_refused: bool = False
     basis: str = ""
 
+    def resting_on(self, basis: str, *reasons: str) -> "ConsentDecision":
+        """Give it with its basis, and what else is to be said of that."""
+        return ConsentDecision(  # several times as fast as `replace`
+            is_permitted=self.is_permitted,
+            purpose=self.purpose,
+            reasons=(*self.reasons, *reasons),
+            consents=self.consents,
+            rules=self.rules,
+            obligations=self.obligations,
+            is_ai_refused=self.is_ai_refused,
+            basis=basis,
+        )
+
     def as_json(self, stage: str, at: datetime) -> dict[str, object]:
         """Give the decision as it is kept with the job; `stage` is the verb that asked."""
         kept: dict[str, object] = {

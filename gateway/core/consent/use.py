@@ -185,14 +185,14 @@ class Question:
         if not decision.is_permitted:
             return decision
         if decision.consents:
-            return replace(decision, basis="consent")
+            return decision.resting_on("consent")
         implicit = self.implicit
         if not implicit.basis:
             name = "break-glass" if self.breaks_glass else "route-default"
-            return replace(decision, basis=name)
+            return decision.resting_on(name)
         said = f"The site states its basis: {implicit.basis}"
         said = f"{said} ({implicit.evidence})." if implicit.evidence else f"{said}."
-        return replace(decision, basis=implicit.basis, reasons=(*decision.reasons, said))
+        return decision.resting_on(implicit.basis, said)
 
 
 _SETTINGS = {

@@ -25,6 +25,7 @@ def test_every_resource_type_can_be_pushed_and_searches_are_told():
     assert all({"create", "update"} <= found for found in codes.values())
     assert {name for name, found in codes.items() if "search-type" in found} == {
         "Task",
+        "Consent",
         "AuditEvent",
         "Observation",
         "RiskAssessment",

@@ -38,6 +38,10 @@ WHO_MAY: dict[tuple[str, str], str] = {
     ("GET", "/audit/proof/{id}"): "compliance",
     ("GET", "/audit/questions/{name}"): "compliance",
     ("GET", "/audit/report"): "compliance",
+    ("GET", "/fhir/Consent"): "compliance",
+    ("GET", "/fhir/Consent/{id}"): "compliance",
+    # It asks and changes nothing; the patient is named in its body.
+    ("POST", "/consent/$decide"): "compliance",
     ("POST", "/break-glass"): "clinician",
     ("GET", "/break-glass"): "compliance",
     ("POST", "/break-glass/{id}/review"): "compliance",
@@ -84,4 +88,4 @@ def test_compliance_can_only_read_and_close_reviews():
         if "compliance" in who and method != "GET"
     }
 
-    assert writing == {("POST", "/break-glass/{id}/review")}
+    assert writing == {("POST", "/break-glass/{id}/review"), ("POST", "/consent/$decide")}

@@ -404,3 +404,47 @@ def test_an_empty_installation_has_nothing_to_tell(run: Run):
     assert "No consent is in force" in run("coverage").stdout
     assert "Nothing is due" in run("due").stdout
     assert "Nothing is on record" in run("list", "--patient", "p1").stdout
+
+
+# -- explain ---------------------------------------------------------------------------------
+
+
+def explain_now(run: Run, *more: str) -> dict[str, Any]:
+    told = run("explain", "--patient", "Patient/p1", *more, "--json").stdout
+    found: dict[str, Any] = json.loads(told)
+    return found
+
+
+def test_a_route_is_explained_with_its_purpose_default_and_basis(run: Run, nadi: Installation):
+    nadi.receive(consent("p1"))
+    (route, *_) = nadi.site().routes
+
+    told = explain_now(run, "--route", route.name)
+    assert (told["purpose"], told["default"]) == (route.purpose, route.consent_default)
+    assert (told["decision"], told["basis"]) == ("permit", "consent")
+
+    shown = run("explain", "--patient", "p1", "--route", route.name).stdout
+    assert "Basis: consent." in shown
+    assert "What would change it:" in shown
+    run("explain", "--patient", "p1", "--route", "nothing", code=1)
+
+
+def test_a_consent_to_some_data_is_told_from_one_to_none(run: Run, nadi: Installation):
+    normal = [{"system": "http://terminology.hl7.org/CodeSystem/v3-Confidentiality", "code": "N"}]
+    provision = {**consent("p1")["provision"], "securityLabel": normal}
+    nadi.receive(consent("p1", provision=provision))
+
+    told = explain_now(run)
+    assert (told["decision"], told["foreseen"]) == ("deny", "permit")
+    assert "Some data may be used" in run("explain", "--patient", "p1").stdout
+    assert explain_now(run, "--purpose", "HRESCH")["foreseen"] == "deny"
+
+
+def test_what_is_done_is_part_of_what_is_explained(run: Run, nadi: Installation):
+    action = {"system": "http://terminology.hl7.org/CodeSystem/consentaction", "code": "use"}
+    provision = {**consent("p1")["provision"], "action": [{"coding": [action]}]}
+    nadi.receive(consent("p1", provision=provision))
+
+    assert explain_now(run, "--action", "use")["decision"] == "permit"
+    assert explain_now(run, "--action", "disclose")["decision"] == "deny"
+    run("explain", "--patient", "p1", "--action", "steal", code=2)

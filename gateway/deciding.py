@@ -1,0 +1,146 @@
+"""Ask now what a route would be told of a patient's consents, and why; nothing is used by it.
+
+For the command line and the API alike. The question is the one that a route asks
+(`gateway.core.consent.use`); what is given otherwise is asked in its place.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from adapters.site import Site
+from gateway.core.consent import (
+    READ,
+    About,
+    Actor,
+    Asks,
+    ConsentDecision,
+    Explanation,
+    Model,
+    Question,
+    question,
+)
+from gateway.core.errors import ContentError
+from gateway.store.unit_of_work import UnitOfWork
+from models.versions import routable
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """What is asked.
+
+    Attributes:
+        key: Keyed hash of the patient.
+        patient: `Patient/<id>`.
+        route: Gives purpose, default, actor and model; None asks for a purpose alone.
+        purpose: In place of the route's.
+        actions: What would be done; reading if empty.
+        actor: In place of the model.
+        resource: The data: a FHIR resource, which need not be whole; None asks of no data.
+    """
+
+    key: str
+    patient: str
+    route: str | None = None
+    purpose: str | None = None
+    actions: frozenset[str] = READ
+    actor: Actor | None = None
+    resource: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A decision with its reasons, and under what it was asked."""
+
+    explanation: Explanation
+    foreseen: ConsentDecision
+    asks: Asks
+
+    @property
+    def decision(self) -> ConsentDecision:
+        """The decision; of no data in particular, what is foreseen before data is unsealed."""
+        return self.explanation.decision
+
+
+def answered(uow: UnitOfWork, site: Site, wanted: Wanted) -> Answer:
+    """Decide now, and tell how every rule took part.
+
+    Raises:
+        ContentError: No such route, neither route nor purpose, or the resource can't be read.
+    """
+    asks, model = _asks(uow, site, wanted)
+    consents = uow.consents.of([wanted.key], site.abdm_policy)[wanted.key]
+    about = About(wanted.patient, None, uow.now)
+    asked = question(asks, about, consents, model, wanted.actions)
+    if wanted.actor is not None:
+        asked = replace(asked, request=replace(asked.request, actor=wanted.actor))
+    return Answer(_explained(asked, wanted.resource), asked.foresee(), asks)
+
+
+def _asks(uow: UnitOfWork, site: Site, wanted: Wanted) -> tuple[Asks, Model]:
+    if wanted.route is None:
+        if wanted.purpose is None:
+            raise ContentError("Give a route or a purpose.", location="purpose")
+        return Asks(wanted.purpose, terms=site.consent), Model("unnamed")
+    route = site.route(wanted.route)
+    if route is None:
+        known = ", ".join(each.name for each in site.routes) or "none"
+        raise ContentError(
+            f"The site in force has no such route; known: {known}.", location="route"
+        )
+    asks = route.asks
+    digest = routable(uow.models.in_service()).get(route.model, "")
+    purpose = wanted.purpose or asks.purpose
+    return replace(asks, purpose=purpose), Model(route.model, digest)
+
+
+def _explained(asked: Question, resource: Mapping[str, Any] | None) -> Explanation:
+    if resource is None:
+        return asked.explain()
+    try:
+        facts = asked.facts(resource)
+    except (AttributeError, KeyError, TypeError, ValueError):
+        raise ContentError(
+            "The resource can't be read: it needs resourceType, and elements as R4 has them.",
+            location="resource",
+        ) from None
+    return asked.explain(facts)
+
+
+def as_json(answer: Answer) -> dict[str, Any]:
+    """Give an answer for a program."""
+    decision = answer.decision
+    return {
+        "decision": _word(decision),
+        "foreseen": _word(answer.foreseen),
+        "purpose": decision.purpose,
+        "default": answer.asks.default,
+        "basis": decision.basis,
+        "obligations": [asdict(each) for each in decision.obligations],
+        "reasons": list(decision.reasons),
+        "consents": list(decision.consents),
+        "rules": [asdict(rule) for rule in answer.explanation.rules],
+        "changes": list(answer.explanation.changes),
+    }
+
+
+def _word(decision: ConsentDecision) -> str:
+    return "permit" if decision.is_permitted else "deny"
+
+
+def as_parameters(answer: Answer) -> dict[str, Any]:
+    """Give an answer as a FHIR Parameters resource."""
+    told = as_json(answer)
+    parts = [{"name": name, "valueString": told[name]} for name in _WORDS if told[name]]
+    for name, each in (("reason", "reasons"), ("consent", "consents"), ("change", "changes")):
+        parts += [{"name": name, "valueString": line} for line in told[each]]
+    for name, each in (("obligation", "obligations"), ("rule", "rules")):
+        parts += [{"name": name, "part": _parts(line)} for line in told[each]]
+    return {"resourceType": "Parameters", "parameter": parts}
+
+
+_WORDS: Sequence[str] = ("decision", "foreseen", "purpose", "default", "basis")
+
+
+def _parts(line: Mapping[str, str]) -> list[dict[str, str]]:
+    return [{"name": name, "valueString": value} for name, value in line.items() if value]
