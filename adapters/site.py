@@ -38,6 +38,7 @@ from adapters.site_problems import validated
 from adapters.site_trigger import Trigger
 from adapters.site_yaml import SiteInvalid, read_yaml
 from adapters.witness.entries import WitnessEntry
+from gateway.core.canary import CANARY_SYSTEM, canary_route, canary_routes, split_name
 from gateway.core.consent import PLAIN, ConsentTerms
 from gateway.core.consent.abdm import AbdmPolicy
 from gateway.core.errors import ConfigurationError
@@ -177,12 +178,24 @@ class Site:
         return self.abdm.policy() if self.abdm else None
 
     def route(self, name: str) -> Route | None:
-        """Give a route by its name, or as it is run when the glass is broken."""
-        plain = name.removesuffix(BROKEN)
+        """Give a route by its name, or as it is run for the canary or when the glass is broken."""
+        hers = split_name(name)
+        plain = hers[0] if hers else name.removesuffix(BROKEN)
         found = next((route for route in self.routes if route.name == plain), None)
         if found is None or plain == name:
             return found
+        if hers:
+            return canary_route(found, hers[1])
         return broken(found) if self.break_glass else None
+
+    @cached_property
+    def canary_routes(self) -> tuple[Route, ...]:
+        """The canary's routes, one for each of the site's."""
+        return canary_routes(self.routes)
+
+    def routes_for(self, system: str) -> tuple[Route, ...]:
+        """Give the routes that what a system sends may trigger."""
+        return self.canary_routes if system == CANARY_SYSTEM else self.routes
 
     def system(self, name: str) -> System | None:
         """Give a system by its name."""

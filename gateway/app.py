@@ -18,6 +18,7 @@ from gateway import heap
 from gateway.api.audit_event import AuditEvents
 from gateway.api.audit_questions import Questions
 from gateway.api.break_glass import BreakGlassCalls
+from gateway.api.canary import CanaryRunner
 from gateway.api.capability import capability_statement
 from gateway.api.consents import ConsentCalls
 from gateway.api.docs_page import CONTENT_SECURITY_POLICY, docs_page
@@ -34,6 +35,7 @@ from gateway.api.security import Authenticator
 from gateway.api.tasks import Tasks
 from gateway.api.witness_log import WitnessedLogs
 from gateway.core.audit import Source
+from gateway.core.canary import CANARY_SYSTEM
 from gateway.core.errors import NotFound
 from gateway.core.principal import Permission
 from gateway.core.r4_schema import prepare_for
@@ -54,6 +56,8 @@ _USUAL = ("Patient", "Consent", "Observation")
 class _Gateway(FastAPI):
     """The application, with the short way in before it."""
 
+    canary: CanaryRunner
+
     def open_front(self, pushes: dict[str, Serve]) -> None:
         self._front = Front(super().__call__, **pushes)
 
@@ -61,7 +65,7 @@ class _Gateway(FastAPI):
         await self._front(scope, receive, send)
 
 
-def build(settings: Settings) -> FastAPI:
+def build(settings: Settings) -> _Gateway:
     """Put the API process together."""
     installation = open_installation(settings)
     store = installation.store
@@ -98,6 +102,7 @@ def build(settings: Settings) -> FastAPI:
     pushes = _pushes(edge, Receiver(settings, committer, edge))
     app = _Gateway(title="Nadi", lifespan=lifespan, docs_url=None, redoc_url=None)
     app.open_front(pushes)
+    app.canary = _canary(app, edge, settings)
     app.router.routes.extend(
         [
             *_read_routes(edge, AuditEvents(edge, installation.keys.verifier)),
@@ -109,9 +114,13 @@ def build(settings: Settings) -> FastAPI:
             Path("/", RedirectResponse("/docs"), methods=["GET"]),
         ]
     )
-    _explain_unknown(app)
-    describe(app)
+    _explain(app)
     return app
+
+
+def _canary(app: FastAPI, edge: Edge, settings: Settings) -> CanaryRunner:
+    token = edge.own_token(CANARY_SYSTEM, CANARY_SYSTEM)
+    return CanaryRunner(app, edge.store, edge.site, token=token, every_s=settings.canary_every_s)
 
 
 def _read_routes(edge: Edge, audit: AuditEvents) -> list[Path]:
@@ -213,8 +222,9 @@ def _docs(app: FastAPI, settings: Settings) -> Path:
     return Path("/docs", docs, methods=["GET"])
 
 
-def _explain_unknown(app: FastAPI) -> None:
-    """Answer unknown addresses and methods with an OperationOutcome too."""
+def _explain(app: FastAPI) -> None:
+    """Describe the app, and answer unknown addresses and methods with an OperationOutcome too."""
+    describe(app)
 
     async def not_found(_request: Request, _error: Exception) -> Response:
         return refuse(NotFound("There is nothing at this address."))
@@ -235,6 +245,7 @@ def main() -> None:
     app = build(settings)
     prepare_for(_USUAL)
     heap.settle()
+    app.canary.start()
     uvicorn.run(
         app,
         host=settings.host,

@@ -112,6 +112,7 @@ def break_glass(store: Store, site: Site, source: Source, wanted: Emergency) -> 
     """
     rules = _permitted(site, wanted)
     with store.write() as uow:
+        uow.canary.insist()
         chosen = _chosen(uow, site, wanted)
         decision = _decided(uow, site, chosen)
         scene = _Scene(source, wanted, chosen, decision)

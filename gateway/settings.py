@@ -90,6 +90,9 @@ class Settings(BaseSettings):
     retry_base_s: float = Field(1, description="First delay of a delivery's back-off.")
     retry_max_s: float = Field(300, description="Longest delay of a delivery's back-off.")
     retry_budget_s: float = Field(3 * 86400, description="Age at which a delivery is given up.")
+    canary_every_s: float = Field(
+        300, ge=0, description="How often the canary is run, from the start on; 0: never."
+    )
     revocation_wait_s: float = Field(
         20,
         ge=0,

@@ -24,6 +24,7 @@ from gateway.core.delivery import Backoff, Circuit
 from gateway.core.findings import RESULT_SYSTEM
 from gateway.core.jobs import Job
 from gateway.settings import Settings
+from gateway.store.consents import ConsentCache
 from gateway.store.jobs import JobFilter
 from gateway.store.keys import load_or_create
 from gateway.store.sealing import Sealer
@@ -185,9 +186,15 @@ class Ward:
         self.api, self.ehr, self.ports, self.hooks = api, ehr, ports, hooks
         self.journal = ehr.journal
         self.settings = Settings()
+        self.app: Any = None
         self.patient = person("revokes")
         self.acknowledgement = Acknowledgement()
         self._posting: threading.Thread | None = None
+
+    def forget_consents(self) -> None:
+        """Begin as processes do: with no consent read yet."""
+        self.api.store._consents = ConsentCache()
+        self.ports.store._consents = ConsentCache()
 
     # -- what the EHR pushes -----------------------------------------------------------------
 
@@ -368,7 +375,7 @@ def ward(
     with AsgiClient(app) as client, _client(ehr) as fhir:
         ports = _ports(working, fhir, hooks, ehr, lease_ms)
         made = Ward(Api(client, store, credentials(store)), ehr, ports, hooks)
-        made.settings = settings
+        made.settings, made.app = settings, app
         yield made
     working.close()
     store.close()

@@ -246,6 +246,8 @@ class Relay:
         if not (ports.infer.room or ports.deliver.room):
             return
         with ports.store.read() as uow:
+            if uow.canary.is_tripped():
+                return  # consent does not hold here: what is queued waits for a person
             batches = [(ports.infer, ids) for ids in self._jobs(uow)]
             batches += [(ports.deliver, ids) for ids in self._deliveries(uow)]
         for line, ids in batches:

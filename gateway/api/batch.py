@@ -199,10 +199,7 @@ class Batch:
     # -- (2) admit ---------------------------------------------------------------------------
 
     def _admit(self, current: Sequence[Arrival]) -> None:
-        triggering = {r.resource_type for r in self._site.routes}
-        candidates = [
-            a for a in current if None in triggering or a.facts.resource_type in triggering
-        ]
+        candidates = [a for a in current if self._may_trigger(a)]
         keys = {a.patient_key for a in candidates if a.patient_key}
         consents = self._uow.consents.of(keys, self._site.abdm_policy) if keys else {}
         admitted: list[tuple[Arrival, Admission]] = []
@@ -210,7 +207,7 @@ class Batch:
             key = arrival.patient_key or ""
             admissions = admit(
                 arrival,
-                routes=self._site.routes,
+                routes=self._site.routes_for(arrival.system),
                 models=self._models,
                 consents=consents.get(key, ()),
                 now=self._uow.now,
@@ -229,6 +226,11 @@ class Batch:
             line = JobLine(job.id, job.route, job.state, job.business_status)
             self._jobs.setdefault(arrival.id, []).append(line)
             self.has_ready |= job.state is JobState.READY
+
+    def _may_trigger(self, arrival: Arrival) -> bool:
+        kind = arrival.facts.resource_type
+        routes = self._site.routes_for(arrival.system)
+        return any(route.resource_type in (None, kind) for route in routes)
 
     def _withdraw(self, patients: Mapping[str, str]) -> None:
         """Stop what the consents that arrived no longer permit."""

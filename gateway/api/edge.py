@@ -124,6 +124,10 @@ class Edge:
             )
         return systems[0]
 
+    def own_token(self, name: str, system: str) -> str:
+        """Make a token for what this process itself pushes, see `Authenticator.own_token`."""
+        return self._authenticator.own_token(name, system)
+
     def close(self) -> None:
         """Write the audit events that wait."""
         self._audit.close()

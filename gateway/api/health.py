@@ -13,6 +13,7 @@ from gateway.store.engine import is_at_head
 from gateway.store.unit_of_work import Store
 from gateway.telemetry import Levels, render_metrics
 
+_PERMITTED = "permitted: nothing is admitted"
 _PROMETHEUS = "text/plain; version=1.0.0; charset=utf-8"
 
 
@@ -34,6 +35,7 @@ class Health:
         """
         checks = await run_in_threadpool(self._checks)
         is_ready = checks["database"] == "up" and checks["schema"] == "current"
+        is_ready = is_ready and checks["canary"] != _PERMITTED
         status = "ready" if is_ready else "not ready"
         return JSONResponse(
             {"status": status, "checks": checks}, status_code=200 if is_ready else 503
@@ -49,9 +51,19 @@ class Health:
             with self._store.read() as uow:
                 site = f"version {uow.sites.version()}"
             schema = "current" if is_at_head(self._store.engine) else "migration needed"
+            canary = self._canary() if schema == "current" else "unknown"
         except GatewayError:
-            return {"database": "away", "schema": "unknown", "broker": broker, "site": "unknown"}
-        return {"database": "up", "schema": schema, "broker": broker, "site": site}
+            unknown = dict.fromkeys(("schema", "site", "canary"), "unknown")
+            return {"database": "away", "broker": broker, **unknown}
+        known = {"database": "up", "schema": schema, "broker": broker, "site": site}
+        return {**known, "canary": canary}
+
+    def _canary(self) -> str:
+        with self._store.read() as uow:
+            state = uow.canary.state()
+        if state.tripped_ms is not None:
+            return _PERMITTED
+        return "refused" if state.is_proven else "not run"
 
     def levels(self) -> Levels:
         """Read the depths of the queues, for a scrape.

@@ -9,6 +9,8 @@
 (2.7) a consent that arrived stops the open jobs it no longer permits, and the results of theirs
       that wait for the EHR.
 
+While the canary was permitted (`gateway.canary`) nothing is received but consents and herself.
+
 The answer to a request is given after the commit that holds all of this.
 """
 
@@ -18,6 +20,7 @@ from adapters.site import Site
 from gateway.api.arrivals import Posting, gather
 from gateway.api.batch import Batch, Receipt
 from gateway.api.witness import Witness
+from gateway.core.canary import CANARY_SYSTEM
 from gateway.core.errors import ConfigurationError, StoreUnavailable
 from gateway.store.unit_of_work import Store
 from gateway.telemetry import step
@@ -64,6 +67,8 @@ class Intake:
             # (1.1) identity, worked out before the transaction so that it stays short
             gathered = gather(postings, self._store.sealer, site)
             with self._store.write() as uow:
+                if not all(map(_is_always_received, postings)):
+                    uow.canary.insist()
                 witness = Witness(uow, site.name, self._process_name)
                 batch = Batch(uow, site, self._models(), witness)
                 receipts = batch.take(gathered)
@@ -81,3 +86,10 @@ class Intake:
                 "The site configuration can't be used; its engineer has to apply another.",
                 retry_after_s=60,
             ) from error
+
+
+def _is_always_received(posting: Posting) -> bool:
+    """Say whether it is a Consent, which may be a refusal, or the canary's."""
+    resource = posting.resource
+    is_consent = resource is not None and resource.type == "Consent"
+    return is_consent or posting.system == CANARY_SYSTEM

@@ -2,12 +2,16 @@
 
 from collections import Counter
 
+from gateway.core.canary import CANARY_SYSTEM, is_canary
 from gateway.core.jobs import JobState
 from gateway.telemetry import count_admitted, count_job, count_received, count_refusal
 
 
 class Tally:
-    """The counts of one batch; a batch that rolls back is never published."""
+    """The counts of one batch; a batch that rolls back is never published.
+
+    The canary is nobody: she is not counted.
+    """
 
     def __init__(self) -> None:
         self._received: Counter[tuple[str, str]] = Counter()
@@ -17,10 +21,14 @@ class Tally:
 
     def received(self, system: str, outcome: str) -> None:
         """Count a resource: `accepted`, `repeat` or the issue type it was refused with."""
+        if system == CANARY_SYSTEM:
+            return
         self._received[system, outcome] += 1
 
     def admitted(self, route: str, state: JobState, business_status: str) -> None:
         """Count an admission decision and the job that it made."""
+        if is_canary(route):
+            return
         self._admitted[route, "job" if state is JobState.READY else business_status] += 1
         self.changed(route, state, business_status)
 

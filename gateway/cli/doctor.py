@@ -1,6 +1,7 @@
 """`nadi doctor`: is this installation sound, and does what it needs answer?
 
-Changes nothing, except that it writes and deletes one small file to measure the disk. Ends with 0
+Changes nothing, except that it writes and deletes one small file to measure the disk, and runs the
+canary (`gateway.canary`), which leaves her events and their trail. Ends with 0
 when nothing has failed; a warning is no failure.
 """
 
@@ -18,10 +19,12 @@ import typer
 
 from adapters.site import Site, load_site
 from gateway.cli.audit_witnesses import NO_WITNESS, Standing, witnessing
+from gateway.cli.canary import run_now
 from gateway.cli.context import (
     EXIT_NOT_SO,
     AsJson,
     DataDir,
+    Opened,
     explained,
     out,
     print_json,
@@ -55,6 +58,7 @@ _GIB = 2**30
 _ENOUGH_DISK_BYTES = 5 * _GIB
 _LEAST_DISK_BYTES = _GIB // 2
 _EHR_WITHIN_S = 5.0
+_CANARY_WITHIN_S = 3.0
 _REWRITABLE = (
     "this role could rewrite {}: let `nadi prepare` come as another, owning role "
     "(NADI_DATABASE_OWNER_URL, docs/audit.md)"
@@ -254,6 +258,7 @@ def _stored(settings: Settings) -> Iterator[Finding]:
         yield _guarded("audit log", lambda: _audit_log(settings, keys, store))
         yield _guarded("withdrawn results", lambda: _withdrawn(store))
         yield _guarded("break-glass", lambda: _broken_glass(store))
+        yield _guarded("canary", lambda: _canary(Opened(settings, keys, store)))
         yield from _site(store, settings.data_dir)
     finally:
         store.close()
@@ -284,6 +289,16 @@ def _database(store: Store) -> Finding:
     if tables:
         says = f"{says}; {_REWRITABLE.format(', '.join(tables))}"
     return Finding("database", Verdict.WARNING if tables else Verdict.OK, says)
+
+
+def _canary(nadi: Opened) -> Finding:
+    """Run the built-in patient who refuses everything."""
+    report = run_now(nadi, wait_s=_CANARY_WITHIN_S)
+    says = str(report["says"])
+    if report["is_permitted"]:
+        says = f"Nothing is admitted. {says} Then: nadi canary clear"
+        return Finding("canary", Verdict.FAILED, says)
+    return Finding("canary", Verdict.OK if report["is_proven"] else Verdict.WARNING, says)
 
 
 def _broken_glass(store: Store) -> Finding:

@@ -74,7 +74,15 @@ _CACHED = 1024
 
 JobEvent = Literal["admit", "refuse", "supersede", "cancel", "fail", "complete", "retry", "rescue"]
 OtherEvent = Literal[
-    "start", "stop", "keys", "break-glass", "break-glass-review", "export", "verify", "note"
+    "start",
+    "stop",
+    "keys",
+    "break-glass",
+    "break-glass-review",
+    "canary",
+    "export",
+    "verify",
+    "note",
 ]
 
 

@@ -191,6 +191,7 @@ ACTIVITIES = {
     "break-glass-review": _activity(
         "E", _ALERT, coding(DCM, "110138", "Emergency Override Stopped")
     ),
+    "canary": _activity("E", _ALERT),
     "export": _activity("R", coding(DCM, "110106", "Export")),
     "erase": _activity("D", _ACTIVITY),
     "expire": _activity("D", _ACTIVITY),

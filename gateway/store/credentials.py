@@ -61,6 +61,21 @@ def split_token(token: str) -> tuple[str, str] | None:
     return (found.group(1), found.group(2)) if found else None
 
 
+def own_credential(name: str, system: str) -> tuple[Credential, str]:
+    """Make a credential that is kept nowhere, for what a process itself pushes, and its token."""
+    secret = secrets.token_urlsafe(32)
+    made = Credential(
+        id=new_id(),
+        name=name,
+        role=Role.EHR,
+        system=system,
+        secret_sha256=sha256(secret.encode()).hexdigest(),
+        created_ms=0,
+        revoked_ms=None,
+    )
+    return made, f"nadi_{made.id}_{secret}"
+
+
 class Credentials:
     """The credentials of a site."""
 

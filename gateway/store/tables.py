@@ -162,7 +162,6 @@ retractions = Table(
     metadata,
     Column("delivery_id", String(36), primary_key=True),
     Column("patient_key", String(64), nullable=False),
-    # as decided; never a patient's value
     Column("reason", Text, nullable=False),
     Column("state", String(16), nullable=False),
     Column("attempt", Integer, nullable=False, server_default="0"),
@@ -173,7 +172,6 @@ retractions = Table(
     Index("ix_retractions_state", "state", "next_attempt_ms"),
 )
 
-# Uses of break-glass, each to be reviewed by a second person; why is sealed.
 break_glass_uses = Table(
     "break_glass_uses",
     metadata,
@@ -192,6 +190,19 @@ break_glass_uses = Table(
     Column("verdict", String(16)),
     Column("comment", LargeBinary),
     Index("ix_break_glass_uses_reviewed_ms", "reviewed_ms"),
+)
+
+# One row: how the canary stands, a built-in patient who refuses everything.
+canary_state = Table(
+    "canary_state",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("enrolled_ms", BigInteger),
+    Column("last_run_ms", BigInteger),
+    Column("is_proven", Boolean, nullable=False, server_default=false()),
+    Column("checked_seq", BigInteger, nullable=False, server_default="0"),
+    Column("tripped_ms", BigInteger),
+    Column("why", Text, nullable=False, server_default=""),
 )
 
 patient_keys = Table(

@@ -22,6 +22,7 @@ from gateway.store.audit_log import AuditLog
 from gateway.store.audit_proofs import AuditProofs
 from gateway.store.audit_questions import AuditQuestions
 from gateway.store.break_glass import BreakGlass
+from gateway.store.canary import Canaries
 from gateway.store.consent_acts import ConsentActs
 from gateway.store.consents import ConsentCache, Consents
 from gateway.store.credentials import Credentials
@@ -193,6 +194,11 @@ class UnitOfWork:
     def break_glass(self) -> BreakGlass:
         """The uses of break-glass and their reviews."""
         return BreakGlass(self)
+
+    @cached_property
+    def canary(self) -> Canaries:
+        """How the canary stands."""
+        return Canaries(self)
 
     @cached_property
     def credentials(self) -> Credentials:
