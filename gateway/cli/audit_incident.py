@@ -39,7 +39,7 @@ from gateway.core.errors import StoreUnavailable
 from gateway.core.incident import Incident, Scope, Statements, by_kind, by_person, patients_of
 from gateway.core.incident_pages import Papers
 from gateway.store.audit_search import AuditFilter, AuditRow
-from gateway.store.patient_names import patients_named
+from gateway.store.patient_names import on_record, patients_named
 
 #: Most steps that one incident tells of; the evidence holds every one.
 MOST = 50_000
@@ -101,6 +101,10 @@ def incident(  # noqa: PLR0913 - each is an option of the command line
         asked = _asked(nadi, scope, patients or [], (credential, model), system)
         asked = replace(asked, stated=statements.read_text("utf-8") if statements else "")
         entries, is_cut = _entries(nadi, asked)
+        affected = patients_of(entries)
+        with nadi.store.read() as uow:
+            # Who was only asked for, and never was here, is not affected.
+            known = on_record(uow, list(affected))
         made = Incident(
             id=stated.incident if stated else new_id(),
             made_at=utc_now(),
@@ -110,7 +114,7 @@ def incident(  # noqa: PLR0913 - each is an option of the command line
             privacy=nadi.site().privacy,
             entries=entries,
             is_cut=is_cut,
-            patients=patients_of(entries),
+            patients={key: count for key, count in affected.items() if key in known},
         )
         names = _write(nadi, made, asked, to)
     _tell(made, to, names, as_json=as_json)

@@ -17,16 +17,17 @@ from gateway.cli.context import (
     explained,
     fail,
     noun,
-    opened,
     out,
     print_json,
 )
 from gateway.cli.jobs import coloured
-from gateway.cli.patients import patient_of, record_search
+from gateway.cli.officer import opened_by_officer
+from gateway.cli.patients import patient_of, record_search, tell_of
 from gateway.core.consent import READ
 from gateway.core.consent.vocabulary import ACTIONS
 from gateway.core.errors import NotFound
 from gateway.core.jobs import Job
+from gateway.core.principal import Permission
 from gateway.deciding import Answer, Wanted, answered
 from gateway.deciding import as_json as answer_as_json
 from gateway.store.unit_of_work import UnitOfWork
@@ -80,9 +81,10 @@ def explain(  # noqa: PLR0913, PLR0917 - each is an option of the command line
     actions = frozenset(action or ()) or READ
     if not actions <= ACTIONS:
         fail(f"Known actions: {', '.join(sorted(ACTIONS))}.", code=EXIT_USAGE)
-    with opened(data_dir) as nadi:
+    with opened_by_officer(data_dir, Permission.READ_CONSENT) as nadi:
         if patient is not None:
             known = patient_of(nadi, patient, system)
+            tell_of(nadi, known)
             wanted = Wanted(
                 key=known.key,
                 patient=f"Patient/{patient.removeprefix('Patient/')}",

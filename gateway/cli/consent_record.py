@@ -32,6 +32,7 @@ from gateway.core.consent.local import (
     Notice,
     insist_on_recordable,
 )
+from gateway.core.errors import Erased
 from gateway.store import consenting
 from gateway.store.registering import Actor
 from gateway.store.unit_of_work import UnitOfWork
@@ -156,6 +157,8 @@ def _recorded(
     actor = Actor(nadi.source(), operator(), login())
     site = nadi.site()
     with nadi.store.write() as uow:
+        if uow.erasures.closed([known.key]):
+            raise Erased
         at = uow.now.isoformat(timespec="milliseconds").replace("+00:00", "Z")
         consent = LocalConsent(**given, recorded_at=at, recorded_by=actor.by.identifier)
         born = _born(uow, consent, birth_date)

@@ -14,12 +14,14 @@ from rich.markup import escape
 
 from adapters.site import Site
 from gateway.cli.context import AsJson, DataDir, opened, out, print_json, table
-from gateway.cli.patients import patient_of, record_search
+from gateway.cli.officer import opened_by_officer
+from gateway.cli.patients import patient_of, record_search, tell_of
 from gateway.core.clock import to_ms
 from gateway.core.consent import ConsentRecord
 from gateway.core.consent.abdm import TERMINAL, AbdmPolicy
 from gateway.core.consent.record import under_policies
 from gateway.core.consent.summary import Covered, Summary, coverage, summary
+from gateway.core.principal import Permission
 from gateway.store.unit_of_work import UnitOfWork
 
 _AT_ONCE = 500
@@ -37,8 +39,9 @@ def list_consents(
     as_json: AsJson = False,
 ) -> None:
     """List everything on record about a patient's consent, from every source."""
-    with opened(data_dir) as nadi:
+    with opened_by_officer(data_dir, Permission.READ_CONSENT) as nadi:
         known, site = patient_of(nadi, patient, system), nadi.site()
+        tell_of(nadi, known)
         with nadi.store.read() as uow:
             now = uow.now
             records = _as_taken(uow.consents.of([known.key], site.abdm_policy)[known.key], site)
@@ -96,7 +99,7 @@ def show_coverage(
     as_json: AsJson = False,
 ) -> None:
     """Say how many patients have decided what, by purpose and source, and what ends soon."""
-    with opened(data_dir) as nadi:
+    with opened_by_officer(data_dir, Permission.READ_CONSENT) as nadi:
         site = nadi.site()
         with nadi.store.read() as uow:
             counts = _counted(uow, site, timedelta(days=days))

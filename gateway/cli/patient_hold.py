@@ -22,7 +22,7 @@ from gateway.cli.patients import patient_of
 from gateway.core.audit import Step
 from gateway.core.audit_rights import hold_changed
 from gateway.core.clock import new_id
-from gateway.core.errors import NotFound, OnHold
+from gateway.core.errors import Erased, NotFound, OnHold
 from gateway.store.erasures import LegalHold
 from gateway.store.evidence import PLACED
 from gateway.store.patient_names import patients_named
@@ -49,6 +49,8 @@ def hold(
     with opened(data_dir) as nadi:
         patient, source = patient_of(nadi, reference, system), nadi.source()
         with nadi.store.write() as uow:
+            if uow.erasures.closed([patient.key]):
+                raise Erased
             if uow.erasures.holds([patient.key]):
                 raise OnHold("A legal hold is in force on this patient already.")
             placed = LegalHold(

@@ -2,9 +2,10 @@
 
 from dataclasses import dataclass
 
-from gateway.cli.context import EXIT_USAGE, Opened, fail, operator
+from gateway.cli.context import EXIT_USAGE, Opened, err, fail, moment, operator
 from gateway.core import audit
 from gateway.core.clock import new_id
+from gateway.store.patient_names import on_record
 from gateway.store.unit_of_work import UnitOfWork
 
 
@@ -30,6 +31,22 @@ def patient_of(nadi: Opened, reference: str, system: str | None) -> KnownPatient
     if chosen is None:
         fail(f"Say with --system whose patient: {', '.join(systems) or 'none'}.", code=EXIT_USAGE)
     return KnownPatient(chosen, nadi.store.sealer.patient_key(chosen, f"Patient/{number}"))
+
+
+def tell_of(nadi: Opened, known: KnownPatient) -> None:
+    """Warn, on standard error, of a patient who was erased or of whom nothing is on record."""
+    with nadi.store.read() as uow:
+        erased = uow.erasures.closed([known.key]).get(known.key)
+        is_known = known.key in on_record(uow, [known.key])
+    if erased is not None:
+        when = moment(erased.erased_ms)
+        err.print(f"[yellow]![/] What was held of this patient was erased on {when}.")
+    elif not is_known:
+        err.print(
+            f"[yellow]![/] Nothing was ever received of this patient from system '{known.system}': "
+            "is the id right?",
+            soft_wrap=True,
+        )
 
 
 def record_search(

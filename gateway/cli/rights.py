@@ -9,9 +9,11 @@ from rich.markup import escape
 from gateway.cli.audit_search import moment_of
 from gateway.cli.context import (
     EXIT_NOT_SO,
+    EXIT_USAGE,
     AsJson,
     DataDir,
     explained,
+    fail,
     iso,
     login,
     noun,
@@ -24,7 +26,7 @@ from gateway.cli.context import (
     words_of,
 )
 from gateway.cli.patient_erase import Reference, System
-from gateway.cli.patients import patient_of
+from gateway.cli.patients import patient_of, tell_of
 from gateway.core.audit import Step
 from gateway.core.audit_rights import request_changed
 from gateway.core.clock import from_ms, new_id, to_ms, utc_now
@@ -58,8 +60,12 @@ def add(
     """Put a request on the register; it says until when it has to be answered."""
     with opened(data_dir) as nadi:
         patient, source = patient_of(nadi, reference, system), nadi.source()
+        tell_of(nadi, patient)
         with nadi.store.write() as uow:
             asked_ms = moment_of(received, "--received") or uow.now_ms
+            if asked_ms > uow.now_ms:
+                says = "--received is in the future; name the day on which she asked."
+                fail(says, code=EXIT_USAGE)
             request = RightsRequest(
                 id=new_id(),
                 kind=kind,

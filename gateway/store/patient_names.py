@@ -7,16 +7,29 @@ import sqlalchemy as sa
 
 from gateway.core.errors import Unsealable
 from gateway.store.sealing import Place
-from gateway.store.tables import events
+from gateway.store.tables import consent_acts, events
 
 if TYPE_CHECKING:
     from gateway.store.unit_of_work import UnitOfWork
 
+_MOST_ASKED = 500
 _ONE = (
     sa.select(events.c.id, events.c.patient_ref)
     .where(events.c.patient_key == sa.bindparam("key"), events.c.patient_ref.is_not(None))
     .limit(1)
 )
+
+
+def on_record(uow: "UnitOfWork", keys: Collection[str]) -> set[str]:
+    """Give those of whom anything was ever received or recorded, the erased included."""
+    found = set(uow.erasures.find(keys))
+    for table in (events, consent_acts):
+        wanted = sorted(set(keys) - found)
+        for start in range(0, len(wanted), _MOST_ASKED):
+            part = wanted[start : start + _MOST_ASKED]
+            asked = sa.select(table.c.patient_key).where(table.c.patient_key.in_(part)).distinct()
+            found |= set(uow.connection.scalars(asked))
+    return found
 
 
 def patients_named(uow: "UnitOfWork", keys: Collection[str | None]) -> dict[str, str]:
