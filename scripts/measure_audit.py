@@ -13,12 +13,13 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from datetime import datetime
 from pathlib import Path
 
 from gateway.cli.prepare import prepare_data
-from gateway.core.audit import AuditRecord, Source, Step, job_changed
+from gateway.core.audit import AuditRecord, Source, Step, job_changed, noted
 from gateway.core.clock import new_id, to_ms, utc_now
 from gateway.core.ledger import leaf_hash, read_verifier_key, verify_checkpoint, verify_inclusion
 from gateway.settings import Settings
@@ -29,6 +30,7 @@ from gateway.store.tables import jobs
 
 _BATCH = 10_000
 _PROOFS = 200
+_APPEND_FOR_S = 5.0
 
 
 def main() -> None:
@@ -49,6 +51,11 @@ def main() -> None:
     nadi.store.close()
     _verify(folder, "--log-only")
     _verify(folder)
+    nadi = open_installation(Settings(data_dir=folder))
+    for per_transaction in (1, 16, 64):
+        for writers in (1, 8):
+            _append(nadi, writers, per_transaction)
+    nadi.store.close()
 
 
 def _prepare(folder: Path, events: int) -> None:
@@ -121,6 +128,34 @@ def _jobs(
         )
         del rows[-1]["job_id"]
     return records, rows
+
+
+def _append(nadi: Installation, writers: int, per_transaction: int) -> None:
+    """Let threads append for a few seconds, each event durable when its transaction ends."""
+    until, source = time.monotonic() + _APPEND_FOR_S, Source("site", "measure")
+    counts = [0] * writers
+
+    def work(number: int) -> None:
+        while time.monotonic() < until:
+            steps = [
+                Step(id=new_id(), recorded=utc_now(), source=source) for _ in range(per_transaction)
+            ]
+            records = [noted(step, "note", details={"what": "measure"}) for step in steps]
+            with nadi.store.write() as uow:
+                uow.audit(*records)
+            counts[number] += per_transaction
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(writers)]
+    began = time.process_time()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    cpu_us = 1e6 * (time.process_time() - began) / sum(counts)
+    print(
+        f"append, {writers} writers, {per_transaction} a transaction: "
+        f"{sum(counts) / _APPEND_FOR_S:,.0f} events/s, {cpu_us:.0f} µs of CPU an event"
+    )
 
 
 def _prove(nadi: Installation) -> None:
