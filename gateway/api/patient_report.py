@@ -102,6 +102,7 @@ def gather(uow: UnitOfWork, site: Site, patient: Patient) -> PatientReport:
     entries = [read_entry(row.seq, row.event, row.body) for row in rows]
     if not entries:
         raise NotFound("Nothing is on record of this patient.")
+    erased = uow.erasures.closed([patient.key]).get(patient.key)
     return PatientReport(
         made_at=uow.now,
         reference=patient.reference,
@@ -112,6 +113,7 @@ def gather(uow: UnitOfWork, site: Site, patient: Patient) -> PatientReport:
         runs=list(_runs(uow, patient.key)),
         decided=_decided(entries),
         seen=who_saw(entries),
+        erased_at=from_ms(erased.erased_ms) if erased else None,
     )
 
 

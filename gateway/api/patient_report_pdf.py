@@ -10,12 +10,12 @@ from fpdf import FPDF, FontFace
 from fpdf.enums import TableBordersLayout, VAlign, XPos, YPos
 
 from gateway.core.patient_report import (
-    INTRODUCTION,
     TITLE,
     PatientReport,
     Sheet,
     advice,
     head,
+    introduction,
     numbers,
     sheets,
 )
@@ -81,7 +81,7 @@ def _title(page: FPDF, report: PatientReport) -> None:
     _text(page, TITLE, size=20, style="B", colour=_BLUE, line_mm=9)
     _text(page, head(report), size=9.5, colour=_GREY)
     page.ln(2)
-    _text(page, INTRODUCTION, size=10)
+    _text(page, introduction(report), size=10)
     page.ln(3)
 
 

@@ -78,6 +78,7 @@ class PatientReport:
         reference: How the record system names the patient.
         seen: Who had to do with the data, as `audit_answers.who_saw` gives it.
         zone: Time zone in which times are shown.
+        erased_at: When what was held of her was erased; None where it is held.
     """
 
     made_at: datetime
@@ -89,6 +90,7 @@ class PatientReport:
     runs: Sequence[Run]
     decided: Sequence[Decided]
     seen: Sequence[Json]
+    erased_at: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -116,6 +118,17 @@ def purpose_in_words(code: str | None) -> str:
 def without_ids(text: str) -> str:
     """Take ids and codes out of a reason: a patient knows her consent, not its number."""
     return _TREATMENT.sub("treatment", _REFERENCE.sub("your consent", text))
+
+
+def introduction(report: PatientReport) -> str:
+    """Say what the report is, and that the data is gone where it is."""
+    if report.erased_at is None:
+        return INTRODUCTION
+    day = report.erased_at.astimezone(report.zone).strftime("%-d %B %Y")
+    return (
+        f"Your data was erased from this system on {day}. What is left is the log of what was done "
+        f"with it before, which names you by a code only. {INTRODUCTION}"
+    )
 
 
 def head(report: PatientReport) -> str:
@@ -158,7 +171,9 @@ _CHECK = (
 
 def advice(report: PatientReport) -> list[tuple[str, str]]:
     """Give what the patient can do: what it is about, and how."""
-    told = [("Object", _OBJECT), ("Correct or erase", _CORRECT)]
+    told = [("Object", _OBJECT)]
+    if report.erased_at is None:
+        told.append(("Correct or erase", _CORRECT))
     if report.privacy:
         told.append(("Ask", report.privacy.officer.line))
         told.append(("Complain", report.privacy.complaints.line))
@@ -171,7 +186,7 @@ def as_html(report: PatientReport) -> str:
         TITLE,
         tag("h1", TITLE),
         tag("p", head(report), kind="lead"),
-        tag("p", INTRODUCTION),
+        tag("p", introduction(report)),
         cards(*(card(number, meaning) for number, meaning in numbers(report))),
         *(_part(each) for each in sheets(report)),
         section("What you can do", facts(dict(advice(report)))),

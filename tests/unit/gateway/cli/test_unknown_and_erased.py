@@ -99,3 +99,19 @@ def test_consents_are_read_with_the_officers_credential(
 
     assert done.exit_code == 1
     assert "NADI_CREDENTIAL_FILE" in done.stderr
+
+
+def test_the_report_of_an_erased_patient_says_so_first(nadi: Installation, tmp_path: Path) -> None:
+    page = tmp_path / "report.html"
+    before = run(nadi, "audit", "report", "Patient/p1", "--html", str(page))
+    assert before.exit_code == 0, before.output
+    assert "was erased from this system" not in page.read_text()
+    page.unlink()
+    erase(nadi)
+
+    after = run(nadi, "audit", "report", "Patient/p1", "--html", str(page))
+
+    assert after.exit_code == 0, after.output
+    text = page.read_text()
+    assert "Your data was erased from this system on" in text
+    assert "ask for the data kept by this system to be erased" not in text
