@@ -14,14 +14,13 @@ What becomes of the key's bytes in the files of the database is `shredding`'s bu
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from gateway.core import audit
 from gateway.core.audit import AuditRecord, Step
 from gateway.core.audit_rights import removed
 from gateway.core.clock import new_id
 from gateway.core.errors import NotFound, OnHold
 from gateway.core.jobs import Advance, BusinessStatus, Job, JobState
 from gateway.store.erasures import Tombstone, counted
-from gateway.store.registering import Actor
+from gateway.store.registering import Actor, stopped
 from gateway.store.unit_of_work import UnitOfWork
 
 _WHY = "The patient's data was erased."
@@ -118,7 +117,7 @@ def _stop(uow: UnitOfWork, patient_key: str, actor: Actor) -> int:
         sent = {job_id for job_id, each in results.items() if each.attempt}
         changes = [_cancelled(job, was_sent=job.id in sent) for job in still]
         uow.jobs.advance(changes)
-        uow.audit(*(_told(uow, change, actor) for change in changes))
+        uow.audit(*(stopped(uow, change, actor) for change in changes))
         count += len(changes)
     return count
 
@@ -129,28 +128,6 @@ def _cancelled(job: Job, *, was_sent: bool) -> Advance:
         state=JobState.CANCELLED,
         business_status=BusinessStatus.ERASED,
         reason=f"{_WHY} {_MAYBE_SENT}" if was_sent else _WHY,
-    )
-
-
-def _told(uow: UnitOfWork, change: Advance, actor: Actor) -> AuditRecord:
-    job = change.job
-    step = Step(
-        id=new_id(),
-        recorded=uow.now,
-        source=actor.source,
-        patient_key=job.patient_key,
-        job_id=job.id,
-        event_id=job.event_id,
-        outcome=audit.Outcome.MINOR_FAILURE,
-        reason=change.reason,
-    )
-    return audit.job_changed(
-        step,
-        "cancel",
-        state=change.state,
-        business_status=change.business_status,
-        details={"route": job.route, "model": job.model},
-        by=actor.by,
     )
 
 

@@ -171,7 +171,7 @@ def _stop(uow: UnitOfWork, jobs: Sequence[Job], reason: str, actor: Actor) -> in
             if job_id in still
         ]
     )
-    uow.audit(*(_stopped(uow, change, actor) for change in changes))
+    uow.audit(*(stopped(uow, change, actor) for change in changes))
     return len(changes)
 
 
@@ -180,7 +180,8 @@ def _why(job: Job, reason: str, result: Delivery | None) -> str:
     return f"{said} {_MAYBE_SENT}" if result and result.attempt else said
 
 
-def _stopped(uow: UnitOfWork, change: Advance, actor: Actor) -> AuditRecord:
+def stopped(uow: UnitOfWork, change: Advance, actor: Actor) -> AuditRecord:
+    """Put on record that somebody's act stopped a job: a model retired, a patient erased."""
     job = change.job
     step = Step(
         id=new_id(),
