@@ -180,6 +180,12 @@ RESOURCES: dict[str, Json] = {
         "class": {"system": ACT_CODE, "code": "HH"},
         "subject": {"reference": PATIENT},
     },
+    "the patient": {
+        "resourceType": "Patient",
+        "id": PATIENT.removeprefix("Patient/"),
+        "meta": {"security": labels("N")},
+        "birthDate": "1950-01-01",
+    },
 }
 
 

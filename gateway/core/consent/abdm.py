@@ -199,7 +199,7 @@ def _limits(scope: Scope, rule: PurposeRule | None) -> Sequence[Condition]:
     return (
         *purposes,
         OfHiTypes(scope.hi_types),
-        OnDays(_days(scope)),
+        OnDays(_days(scope), is_denial=False),
         OfCareContexts((*contexts,)),
     )
 

@@ -52,8 +52,8 @@ def _period(period: Json, _: bool) -> Condition:
     return HoldsDuring(_read_or_none(read_period, period))
 
 
-def _data_period(period: Json, _: bool) -> Condition:
-    return FromTime(_read_or_none(read_data_period, period))
+def _data_period(period: Json, is_denial: bool) -> Condition:
+    return FromTime(_read_or_none(read_data_period, period), is_denial=is_denial)
 
 
 def _read_or_none(read: Callable[[Json], Period], period: Json) -> Period | None:

@@ -314,15 +314,27 @@ class Labelled:
 
 @dataclass(frozen=True, slots=True)
 class FromTime:
-    """`dataPeriod`: when the data was true of the patient; None when it can't be read."""
+    """`dataPeriod`: when the data was true of the patient.
+
+    Who the patient is has no time: a permit of some time is no reason to keep her own Patient
+    from whoever may read that time. A denial of some time may mean it all the same.
+
+    Attributes:
+        period: None when it can't be read.
+    """
 
     element: ClassVar[str] = "dataPeriod"
     period: Period | None
+    is_denial: bool
 
     def match(self, request: ConsentRequest) -> Match:
         """Say whether the data is from that time."""
         time = request.resource.time
-        if time is None or self.period is None:
+        if self.period is None:
+            return UNKNOWN
+        if not self.is_denial and _is_patient_herself(request):
+            return YES
+        if time is None:
             return UNKNOWN
         return {"inside": YES, "outside": NO, "unclear": UNKNOWN}[position(time, self.period)]
 
@@ -331,6 +343,11 @@ class FromTime:
         if self.period is None:
             return "a period that can't be read"
         return _span_in_words(self.period)
+
+
+def _is_patient_herself(request: ConsentRequest) -> bool:
+    resource = request.resource
+    return resource.type == "Patient" and resource.reference == request.patient
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from gateway.core.jobs import BusinessStatus, Job
 from gateway.store.consenting import Owner, Signed, take
 from gateway.withdrawal import withdraw
 from tests import abdm
-from tests.hospital import NOW, Hospital, observation
+from tests.hospital import NOW, UREA, Hospital, observation
 from tests.registered import ACTOR
 
 PATIENT = "Patient/p1"
@@ -41,12 +41,11 @@ def artefact(
     repeats: int = 0,
     erase_at: str = NEVER,
     hi_types: tuple[str, ...] = BOTH,
+    days: tuple[int, int] = (-30, 30),
 ) -> abdm.Json:
+    first, last = ((NOW + timedelta(days=each)).isoformat() for each in days)
     limits = abdm.permission(
-        dateRange={
-            "from": (NOW - timedelta(days=30)).isoformat(),
-            "to": (NOW + timedelta(days=30)).isoformat(),
-        },
+        dateRange={"from": first, "to": last},
         dataEraseAt=erase_at,
         frequency={"unit": "HOUR", "value": 1, "repeats": repeats},
     )
@@ -86,6 +85,28 @@ def test_what_an_artefact_grants_reaches_the_ehr(hospital: Hospital):
     work(hospital)
 
     assert status(hospital.job()) == BusinessStatus.DELIVERED, hospital.job().reason
+
+
+@pytest.mark.parametrize(
+    ("days", "ends"),
+    [
+        # The model reads the patient's age as well: who she is has no date.
+        pytest.param((-2, 0), BusinessStatus.DELIVERED, id="both"),
+        pytest.param((0, 0), BusinessStatus.MASKED, id="creatinine but not urea"),
+        pytest.param((-30, -1), BusinessStatus.CONSENT_DENIED, id="not what sets the model going"),
+    ],
+)
+def test_the_dates_of_an_artefact_say_which_values_a_model_may_read(
+    hospital: Hospital, days: tuple[int, int], ends: BusinessStatus
+):
+    receive(hospital, artefact(days=days))
+
+    yesterday = observation(40, name="urea", code=UREA, at=NOW - timedelta(hours=24))
+    hospital.push(yesterday, observation())
+    work(hospital)
+
+    assert status(hospital.job()) == ends, hospital.job().reason
+    assert len(hospital.models.model.batches) == (ends is BusinessStatus.DELIVERED)
 
 
 def test_data_of_another_care_context_is_refused(hospital: Hospital):

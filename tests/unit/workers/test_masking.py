@@ -163,6 +163,23 @@ def test_data_of_a_time_that_is_not_agreed_to_is_not_read(hospital: Hospital):
     assert job.business_status == BusinessStatus.MASKED
 
 
+def test_a_consent_to_data_of_some_time_lets_a_model_know_how_old_the_patient_is(
+    hospital: Hospital,
+):
+    said = consent(dataPeriod={"start": "2026-11-01", "end": "2026-11-30"})
+    job = run(hospital, said, urea(at=NOW - timedelta(hours=24)), observation())
+
+    assert job.business_status == BusinessStatus.DELIVERED, job.reason
+    assert len(results(hospital)) == 1
+
+
+def test_a_denial_of_data_of_some_time_may_be_about_who_the_patient_is(hospital: Hospital):
+    said = consent(but("deny", dataPeriod={"end": "2020"}))
+    job = run(hospital, said, observation())
+
+    assert job.business_status == BusinessStatus.MASKED
+
+
 def test_a_consent_that_arrives_while_the_job_waits_hides_the_trigger(hospital: Hospital):
     hospital.push(patient(), consent(), labelled(observation(), "R"))
     hospital.push({**consent(securityLabel=labels("N")), "meta": {"versionId": "2"}})

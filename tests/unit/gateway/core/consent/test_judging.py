@@ -588,6 +588,43 @@ def test_when_data_is_from(period: Json, permits: bool, denies: bool):
     assert is_permitted(request, agreed(but("deny", dataPeriod=period))) != denies
 
 
+def test_a_permit_of_some_time_does_not_keep_back_who_the_patient_is():
+    herself = asked(resource=RESOURCES["the patient"])
+    period = {"start": "2022", "end": "2022"}
+    widening = but("permit", dataPeriod=period, securityLabel=labels("N"))
+
+    assert is_permitted(herself, agreed(dataPeriod=period))
+    assert is_permitted(herself, agreed(widening, securityLabel=labels("U")))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param(agreed(but("deny", dataPeriod={"start": "2022"})), id="denied within"),
+        pytest.param(
+            pcf_consent(type="deny", dataPeriod={"start": "2022"}, provision=[but("permit")]),
+            id="a permit in a denial of some time",
+        ),
+        pytest.param(agreed(dataPeriod={"start": "some day"}), id="time that can't be read"),
+        pytest.param(
+            agreed(dataPeriod={"start": "2022"}, data=data("instance", "Observation/1")),
+            id="limited in another way too",
+        ),
+    ],
+)
+def test_in_any_other_limit_of_time_a_doubt_keeps_the_patient_back(content: Json):
+    assert not is_permitted(asked(resource=RESOURCES["the patient"]), content)
+
+
+@pytest.mark.parametrize("gone", ["id", "other"])
+def test_another_patient_is_data_like_any_other(gone: str):
+    other = {**RESOURCES["the patient"], "id": "ex-mother"}
+    if gone == "id":
+        del other["id"]
+
+    assert not is_permitted(asked(resource=other), agreed(dataPeriod={"start": "2022"}))
+
+
 # -- purposes and categories -----------------------------------------------------------------
 
 
