@@ -180,6 +180,7 @@ _WHO = {
     Covered.PERMITTED: "permit it",
     Covered.LIMITED: "permit it for some data",
     Covered.ENDED: "no longer permit it",
+    Covered.NOT_IN_FORCE: "have only consents that are over, inactive or yet to begin",
     Covered.NOTHING: "have said nothing of it",
 }
 _COLOURS = {Covered.PERMITTED: "green", Covered.DENIED: "red", Covered.REFUSES_AI: "red"}

@@ -4,13 +4,13 @@ For people and for counting; what may be done with data is never decided by thes
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 
 from gateway.core.consent.judging import judge
-from gateway.core.consent.matching import OF_RESOURCE, ForPurpose, HoldsDuring
-from gateway.core.consent.record import ConsentRecord
+from gateway.core.consent.matching import OF_RESOURCE, Condition, ForPurpose, HoldsDuring
+from gateway.core.consent.record import ConsentRecord, Rule
 from gateway.core.consent.request import ConsentRequest
 
 
@@ -31,6 +31,7 @@ class Covered(StrEnum):
     PERMITTED = "permitted"
     LIMITED = "some data"
     ENDED = "ended"
+    NOT_IN_FORCE = "not in force"
     NOTHING = "nothing said"
 
 
@@ -122,9 +123,39 @@ def coverage(records: Sequence[ConsentRecord], purpose: str, now: datetime) -> C
     if "permit" in verdicts:
         return Covered.PERMITTED
     held = [each.record for each in found if each.verdict == "withhold"]
-    return _of_held(held, request) if held else Covered.NOTHING
+    if held:
+        return _of_held(held, request)
+    is_elsewhen = any(_would_speak(record, request) for record in records)
+    return Covered.NOT_IN_FORCE if is_elsewhen else Covered.NOTHING
 
 
 def _of_held(records: Iterable[ConsentRecord], request: ConsentRequest) -> Covered:
     is_ended = all(record.terms.why_not(request) for record in records)
     return Covered.ENDED if is_ended else Covered.LIMITED
+
+
+def _would_speak(record: ConsentRecord, request: ConsentRequest) -> bool:
+    """Say whether a consent that says nothing now would, were it in force.
+
+    A draft and one that was entered in error never said anything.
+    """
+    if record.status not in _SAID:
+        return False
+    always = replace(record, status="active", rule=_timeless(record.rule))
+    return judge(always, request).verdict != "silent"
+
+
+_SAID = frozenset({"active", "inactive", "rejected"})
+
+
+def _timeless(rule: Rule) -> Rule:
+    return replace(
+        rule,
+        stated=_without_periods(rule.stated),
+        conditions=_without_periods(rule.conditions),
+        rules=tuple(map(_timeless, rule.rules)),
+    )
+
+
+def _without_periods(conditions: Sequence[Condition]) -> tuple[Condition, ...]:
+    return tuple(each for each in conditions if not isinstance(each, HoldsDuring))

@@ -379,7 +379,8 @@ def test_coverage_counts_patients_by_what_they_decided(run: Run, nadi: Installat
         "permitted": 1,
         "some data": 0,
         "ended": 0,
-        "nothing said": 2,
+        "not in force": 1,
+        "nothing said": 1,
     }
     assert found["sources"] == {"EHR": {"permits": 2}, "staff": {"denies": 1, "refuses AI": 1}}
     text = run("coverage").stdout

@@ -9,7 +9,7 @@ from gateway.core.consent.abdm_artefact import read_notification
 from gateway.core.consent.local import LocalConsent, local_record
 from gateway.core.consent.summary import Covered, Says, coverage, summary
 from tests import abdm
-from tests.factories import consent
+from tests.factories import ACT_REASON, consent
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 ANA = "Patient/p1"
@@ -81,6 +81,13 @@ def test_the_earliest_end_is_told_and_whether_it_is_about_some_data_only():
     assert not summary(PERMIT, NOW).is_limited
 
 
+TREAT = [{"system": ACT_REASON, "code": "TREAT"}]
+LIMITED_IN_TIME = {
+    "type": "permit",
+    "period": {"end": "2026-11-01"},
+    "purpose": [{"system": ACT_REASON, "code": "HRESCH"}],
+    "provision": [{"type": "permit", "purpose": TREAT}],
+}
 COVERED = {
     "none": ([], Covered.NOTHING),
     "other purpose": ([local("permit", purposes=("HRESCH",))], Covered.NOTHING),
@@ -90,6 +97,21 @@ COVERED = {
     "some data": ([artefact(abdm.notification())], Covered.LIMITED),
     "ended": ([artefact(abdm.notification(), abdm.ended())], Covered.ENDED),
     "ended beside a permit": ([artefact(abdm.ended()), PERMIT], Covered.PERMITTED),
+    "over": ([local("permit", purposes=("TREAT",), ends="2026-11-01")], Covered.NOT_IN_FORCE),
+    "yet to begin": ([local("deny", starts="2027-01-01")], Covered.NOT_IN_FORCE),
+    "inactive": ([fhir(status="inactive")], Covered.NOT_IN_FORCE),
+    "taken back": ([local("ai-opt-out", is_withdrawn=True)], Covered.NOT_IN_FORCE),
+    "over, of another purpose": (
+        [local("permit", purposes=("HRESCH",), ends="2026-11-01")],
+        Covered.NOTHING,
+    ),
+    "over, its exception too": (
+        [fhir(provision=LIMITED_IN_TIME)],
+        Covered.NOT_IN_FORCE,
+    ),
+    "over beside a permit": ([local("deny", ends="2026-11-01"), PERMIT], Covered.PERMITTED),
+    "entered in error": ([fhir(status="entered-in-error")], Covered.NOTHING),
+    "draft": ([fhir(status="draft")], Covered.NOTHING),
     "unreadable alone": ([unreadable_consent("Consent/4")], Covered.DENIED),
 }
 
