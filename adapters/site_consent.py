@@ -7,34 +7,16 @@ artefacts are taken.
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
+from adapters.site_words import PublicKey, Purpose
 from gateway.core.consent.abdm import AbdmPolicy, PurposeRule, default_purposes
-from gateway.core.consent.vocabulary import PERMITTED_BY
-from models.signature import KeyUnusable, public_key
-
-
-def _check_purpose(code: str) -> str:
-    if code not in PERMITTED_BY:
-        raise ValueError(f"unknown purpose of use '{code}'")
-    return code
-
-
-def _check_key(written: str) -> str:
-    try:
-        public_key(written)
-    except KeyUnusable as error:
-        raise ValueError(str(error)) from error
-    return written
-
 
 Version = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,31}$")]
 Language = Annotated[str, StringConstraints(pattern=r"^[a-z]{2,3}(-[A-Za-z0-9]{2,8})*$")]
 SignerName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,63}$")]
 FacilityId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
 AbdmCode = Annotated[str, StringConstraints(pattern=r"^[A-Z][A-Z0-9_]{0,31}$")]
-PublicKey = Annotated[str, AfterValidator(_check_key)]
-StandsFor = Annotated[str, AfterValidator(_check_purpose)]
 AccessMode = Literal["VIEW", "STORE", "QUERY", "STREAM"]
 
 
@@ -53,7 +35,7 @@ class NoticeEntry(_Part):
 class PurposeEntry(_Part):
     """What a purpose of ABDM means here."""
 
-    stands_for: list[StandsFor] = Field(
+    stands_for: list[Purpose] = Field(
         min_length=1, description="Codes of v3-ActReason that an artefact for it speaks of."
     )
     inference: Literal["allow", "deny"] = Field(

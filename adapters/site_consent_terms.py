@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from typing import Annotated, Literal, Self
 
 from pydantic import (
-    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -15,21 +14,15 @@ from pydantic import (
     model_validator,
 )
 
+from adapters.site_words import Purpose
 from gateway.core.consent import Actor, ConsentTerms, Implicit
 from gateway.core.consent.use import Basis
-from gateway.core.consent.vocabulary import BREAK_GLASS, PERMITTED_BY
+from gateway.core.consent.vocabulary import BREAK_GLASS
 
 #: Purposes of an emergency: section 7 (f) is about no other.
 _EMERGENCIES = frozenset({"ETREAT", "ERTREAT", BREAK_GLASS})
 
 
-def _check_purpose(code: str) -> str:
-    if code not in PERMITTED_BY:
-        raise ValueError(f"unknown purpose of use '{code}'")
-    return code
-
-
-ForPurpose = Annotated[str, AfterValidator(_check_purpose)]
 DeviceName = Annotated[str, StringConstraints(pattern=r"^(https?://\S+/)?Device/[A-Za-z0-9.-]+$")]
 GroupName = Annotated[
     str, StringConstraints(pattern=r"^(https?://\S+/)?(Group|CareTeam)/[A-Za-z0-9.-]+$")
@@ -107,7 +100,7 @@ class ConsentEntry(_Part):
     newer_supersedes: bool = Field(
         False, description="A newer consent of the same performers and policies sets older aside."
     )
-    implicit: dict[ForPurpose, ImplicitEntry] = Field(
+    implicit: dict[Purpose, ImplicitEntry] = Field(
         {}, description="By purpose: what holds where no consent on record applies."
     )
     policies: dict[PolicyUri, Literal["permit", "deny"]] = Field(

@@ -2,9 +2,6 @@
 
 These models say what may be written; `adapters.site` turns a valid file into what the processes
 use. An unknown key is an error: a misspelt consent rule must not be a rule that is not there.
-
-Source: purposes are the codes of HL7 v3 value set PurposeOfUse, except BTG's parents: break-glass
-is asked for by name or not at all.
 """
 
 import re
@@ -26,22 +23,11 @@ from adapters.site_hours import HoursEntry
 from adapters.site_privacy import PrivacyEntry
 from adapters.site_retention import RetentionEntry
 from adapters.site_revocation import RevocationEntry
+from adapters.site_words import PublicKey, Purpose
 from adapters.witness.entries import VerifierKey, WitnessEntry
 from gateway.core.model_register import BUILT_IN
-from models.signature import KeyUnusable, public_key
 
 SCHEMA_ID = "https://nadi.health/schema/site.schema.json"
-
-PURPOSES = (
-    *("TREAT", "ETREAT", "BTG", "ERTREAT", "CAREMGT", "CLINTRL", "COC", "POPHLTH"),
-    *("HOPERAT", "DONAT", "FRAUD", "GOV", "HACCRED", "HCOMPL", "HDECD", "HDIRECT", "HDM"),
-    *("HLEGAL", "HOUTCOMS", "HPRGRP", "HQUALIMP", "HSYSADMIN", "LABELING", "METAMGT"),
-    *("MEMADMIN", "MILCDM", "PATADMIN", "PATSFTY", "PERFMSR", "RECORDMGT", "SYSDEV"),
-    *("HTEST", "TRAIN", "HPAYMT", "CLMATTCH", "COVAUTH", "COVERAGE", "ELIGDTRM", "ELIGVER"),
-    *("ENROLLM", "MILDCRG", "REMITADV", "HMARKT", "HRESCH", "BIORCH", "CLINTRCH"),
-    *("CLINTRCHNPC", "CLINTRCHPC", "PRECLINTRCH", "DSRCH", "POARCH", "TRANSRCH"),
-    *("PATRQT", "FAMRQT", "PWATRNY", "SUPNWK", "PUBHLTH", "DISASTER", "THREAT"),
-)
 
 _VARIABLE = re.compile(r"\$\{([A-Z_][A-Z0-9_]*)(?::-([^}]*))?\}")
 _ADDRESS = re.compile(r"^https?://[^\s/?#@$]+(/[^\s?#$]*)?$")
@@ -67,20 +53,11 @@ def _check_address(address: str) -> str:
     return address.rstrip("/")
 
 
-def _check_purpose(code: str) -> str:
-    if code not in PURPOSES:
-        raise ValueError(f"unknown purpose of use '{code}'")
-    return code
-
-
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,63}$")]
 SecretReference = Annotated[
     str, StringConstraints(pattern=r"^(env:[A-Za-z_][A-Za-z0-9_]*|file:[^\s].*)$")
 ]
 Address = Annotated[str, AfterValidator(_check_address)]
-Purpose = Annotated[
-    str, AfterValidator(_check_purpose), Field(json_schema_extra={"enum": list(PURPOSES)})
-]
 ModelReference = Annotated[
     str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,63}@[0-9]+(\.[0-9]+){0,2}$")
 ]
@@ -192,14 +169,6 @@ class CodeMap(_Part):
     map: list[LocalCode] = Field([], description="The same, written out.")
 
 
-def _check_key(written: str) -> str:
-    try:
-        public_key(written)
-    except KeyUnusable as error:
-        raise ValueError(str(error)) from error
-    return written
-
-
 def _check_signer(name: str) -> str:
     if name == BUILT_IN:
         raise ValueError(f"'{BUILT_IN}' is the name of what comes with Nadi; choose another")
@@ -212,7 +181,7 @@ class SignerEntry(_Part):
     name: Annotated[Name, AfterValidator(_check_signer)] = Field(
         description="What the register calls the signer."
     )
-    key: Annotated[str, AfterValidator(_check_key)] = Field(
+    key: PublicKey = Field(
         description="The signer's public key, as `nadi models key new` prints it."
     )
 

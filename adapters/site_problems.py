@@ -12,9 +12,10 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from adapters.site_consent_terms import contradictions
-from adapters.site_model import PURPOSES, SiteFile
+from adapters.site_model import SiteFile
 from adapters.site_trigger import check
 from adapters.site_yaml import Document, Path, Problem, suggestion
+from gateway.core.consent.vocabulary import PURPOSES
 
 _WORDS = {
     "missing": "is missing",

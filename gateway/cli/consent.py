@@ -6,7 +6,6 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from adapters.site_model import PURPOSES
 from gateway.cli.consent_import import export, import_file, sign_file
 from gateway.cli.consent_record import record, revoke
 from gateway.cli.consent_view import due, list_consents, show_coverage
@@ -14,6 +13,7 @@ from gateway.cli.context import (
     EXIT_USAGE,
     AsJson,
     DataDir,
+    Opened,
     explained,
     fail,
     noun,
@@ -24,7 +24,7 @@ from gateway.cli.jobs import coloured
 from gateway.cli.officer import opened_by_officer
 from gateway.cli.patients import patient_of, record_search, tell_of
 from gateway.core.consent import READ
-from gateway.core.consent.vocabulary import ACTIONS
+from gateway.core.consent.vocabulary import ACTIONS, PURPOSES
 from gateway.core.errors import NotFound
 from gateway.core.jobs import Job
 from gateway.core.principal import Permission
@@ -92,14 +92,19 @@ def explain(  # noqa: PLR0913, PLR0917 - each is an option of the command line
                 purpose=purpose if route or purpose else "TREAT",
                 actions=actions,
             )
-            with nadi.store.write() as uow:
-                answer = answered(uow, nadi.site(), wanted)
-                record_search(uow, nadi.source(), known.key, f"Consent?patient={known.key}")
-            _show_now(answer, patient, as_json=as_json)
+            _show_now(_answer(nadi, wanted), patient, as_json=as_json)
         else:
             with nadi.store.read() as uow:
                 jobs = _jobs(uow, str(task_or_job))
             _show_kept(jobs, as_json=as_json)
+
+
+def _answer(nadi: Opened, wanted: Wanted) -> Answer:
+    """Decide now, and put on record that somebody looked."""
+    with nadi.store.write() as uow:
+        answer = answered(uow, nadi.site(), wanted)
+        record_search(uow, nadi.source(), wanted.key, f"Consent?patient={wanted.key}")
+    return answer
 
 
 def _jobs(uow: UnitOfWork, task_or_job: str) -> list[Job]:

@@ -18,6 +18,7 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Any, ClassVar, Literal
 
+from gateway.core.audit_event import MODEL_SYSTEM
 from gateway.core.consent.breaking import decide_broken
 from gateway.core.consent.decision import ConsentDecision, ConsentSettings, Default, decide
 from gateway.core.consent.explaining import Explanation, explain
@@ -27,15 +28,12 @@ from gateway.core.consent.request import SOMETHING, Actor, ConsentRequest, Resou
 from gateway.core.consent.resource import resource_facts
 from gateway.core.consent.vocabulary import REDACT
 from gateway.core.remembered import once_per_object
+from gateway.core.result_terms import DIGEST_SYSTEM
 
 Json = Mapping[str, Any]
 Basis = Literal[
     "consent", "dpdp-7-emergency", "dpdp-7-public-health", "dpdp-7-disaster", "legal-obligation"
 ]
-
-SID = "https://nadi.health/fhir/sid"
-DIGEST_SYSTEM = f"{SID}/model-digest"
-MODEL_SYSTEM = f"{SID}/model"
 
 READ = frozenset({"access", "use"})
 WRITE = frozenset({"disclose"})

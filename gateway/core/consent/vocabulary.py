@@ -149,6 +149,8 @@ _ALONE = {BREAK_GLASS: frozenset({BREAK_GLASS})}
 #: Purpose to the purposes whose permit covers it, and to those whose denial does.
 PERMITTED_BY = _covering(_PURPOSES) | _ALONE
 DENIED_BY = _covering(_PURPOSES, _PURPOSES_ONCE) | _ALONE
-#: The same of sensitivities.
+#: What data can be used for; break-glass by its name alone, and not whatever there is.
+PURPOSES = tuple(sorted(PERMITTED_BY.keys() - {"PurposeOfUse"}))
+#: Sensitivity to those whose permit covers it, and to those whose denial does.
 SENSITIVITY_PERMITTED_BY = _covering(_SENSITIVITIES)
 SENSITIVITY_DENIED_BY = _covering(_SENSITIVITIES, _SENSITIVITIES_ONCE)

@@ -1,15 +1,17 @@
-from adapters.site_model import PURPOSES
 from gateway.core.consent.vocabulary import (
     DENIED_BY,
     PERMITTED_BY,
+    PURPOSES,
     SENSITIVITY_DENIED_BY,
     SENSITIVITY_PERMITTED_BY,
     system_of,
 )
 
 
-def test_every_purpose_that_a_site_can_name_has_its_place_in_the_tree():
-    assert set(PURPOSES) <= PERMITTED_BY.keys()
+def test_a_site_can_name_every_purpose_but_not_all_of_them_at_once():
+    assert {"TREAT", "TREATDS", "BTG", "MLTRAINING"} <= set(PURPOSES)
+    assert "PurposeOfUse" not in PURPOSES
+    assert all(PERMITTED_BY[code] for code in PURPOSES)
 
 
 def test_nothing_but_break_glass_covers_break_glass():
