@@ -1,4 +1,4 @@
-"""Who reads the audit log at this machine: a compliance officer, by their credential.
+"""Who reads the audit log and answers patients at this machine: an officer, by their credential.
 
 The database and the keys are open to whoever runs Nadi, so no command can keep them from reading
 with tools of their own. What it does: the log is read through Nadi only with a credential of the
@@ -38,6 +38,17 @@ def opened_by_officer(
         name = f"{who.name} (as {login()} on this machine)"
         with acting(AuditAgent(who.id, name, AgentKind.USER, role=who.role.value)):
             yield nadi
+
+
+@contextmanager
+def opened_for_rights(data_dir: Path | None) -> Iterator[Opened]:
+    """Open the installation for who answers patients: erases, holds, rectifies, keeps the register.
+
+    Raises:
+        GatewayError: Database or keys can't be used.
+    """
+    with opened_by_officer(data_dir, Permission.ANSWER_RIGHTS) as nadi:
+        yield nadi
 
 
 def _officer(nadi: Opened, permission: Permission) -> Principal:

@@ -21,7 +21,6 @@ from gateway.cli.context import (
     explained,
     fail,
     iso,
-    login,
     moment,
     opened,
     operator,
@@ -29,6 +28,7 @@ from gateway.cli.context import (
     print_json,
     table,
 )
+from gateway.cli.officer import opened_for_rights
 from gateway.cli.patients import KnownPatient, patient_of, record_search
 from gateway.core.clock import from_ms, to_ms, utc_now
 from gateway.core.errors import Erased as WasErased
@@ -84,7 +84,7 @@ def held(
     reference: Reference, system: System = None, data_dir: DataDir = None, as_json: AsJson = False
 ) -> None:
     """Count what is held of a patient, and say whether she was erased or is on hold."""
-    with opened(data_dir) as nadi:
+    with opened_for_rights(data_dir) as nadi:
         patient = patient_of(nadi, reference, system)
         found = look(nadi, patient, reference)
         with nadi.store.write() as uow:
@@ -110,7 +110,7 @@ def erase(  # noqa: PLR0913 - each is an option of the command line
     as_json: AsJson = False,
 ) -> None:
     """Destroy the patient's key and everything sealed under it, in one transaction."""
-    with opened(data_dir) as nadi:
+    with opened_for_rights(data_dir) as nadi:
         patient = patient_of(nadi, reference, system)
         found = look(nadi, patient, reference)
         if found.tombstone is not None and found.tombstone.reopened_ms is None and not again:
@@ -134,7 +134,7 @@ def erase_restored(
     data_dir: DataDir = None,
 ) -> None:
     """Erase again whom a backup that was put back brought back."""
-    with opened(data_dir) as nadi:
+    with opened_for_rights(data_dir) as nadi:
         with nadi.store.read() as uow:
             back = brought_back(uow, ErasureFile(nadi.settings.data_dir))
             names = patients_named(uow, [each.patient_key for each in back])
@@ -196,7 +196,7 @@ def _erase(
     is_repeat: bool = False,
 ) -> Erased:
     reason, law = ground
-    actor = Actor(nadi.source(), operator(), login())
+    actor = Actor(nadi.source(), operator(), operator().identifier)
     needles = _needles(reference)
     order = Order(patient_key=patient.key, reason=reason, law=law, is_repeat=is_repeat)
     with nadi.store.write() as uow:
@@ -261,6 +261,7 @@ def _tell(done: Erased, shredded: Shredding | None, backups_ms: int, *, as_json:
                 "erased_at": iso(done.tombstone.erased_ms),
                 "removed": done.removed,
                 "jobs_stopped": done.stopped,
+                "requests_closed": list(done.answered),
                 "key_trace": shredded.trace.value if shredded else "no-key",
                 "file_rewritten": bool(shredded and shredded.was_rewritten),
                 "backups_expire_on": day,
@@ -269,6 +270,8 @@ def _tell(done: Erased, shredded: Shredding | None, backups_ms: int, *, as_json:
         return
     counts = ", ".join(f"{count} {name}" for name, count in done.removed.items())
     out.print(f"[green]✓[/] Erased ({done.tombstone.id}): {counts}; {done.stopped} jobs stopped.")
+    for each in done.answered:
+        out.print(f"[green]✓[/] Her request {each} is closed; tell her so.")
     if shredded is not None:
         sign = "[red]✗[/]" if shredded.trace is Trace.FOUND else "[green]✓[/]"
         out.print(f"{sign} {escape(shredded.says)}", soft_wrap=True)

@@ -11,14 +11,13 @@ from gateway.cli.context import (
     DataDir,
     explained,
     fail,
-    login,
     moment,
-    opened,
     operator,
     out,
     print_json,
     table,
 )
+from gateway.cli.officer import opened_for_rights
 from gateway.cli.patient_erase import Law, Reason, Reference, System
 from gateway.cli.patients import patient_of
 from gateway.core.errors import NotFound
@@ -52,7 +51,7 @@ def rectify(  # noqa: PLR0913 - each is an option of the command line
     if not name:
         fail("Name the resource as the EHR does: Observation/<id>.", code=EXIT_USAGE)
     marked = stopped = 0
-    with opened(data_dir) as nadi:
+    with opened_for_rights(data_dir) as nadi:
         patient, source = patient_of(nadi, reference, system), nadi.source()
         with nadi.store.write() as uow:
             wrong = wrong_versions(uow, patient.system, (kind, name), version)
@@ -60,7 +59,7 @@ def rectify(  # noqa: PLR0913 - each is an option of the command line
                 raise NotFound("This resource is another patient's.")
             found = affected(uow, wrong)
             if not dry_run:
-                actor = Actor(source, operator(), login())
+                actor = Actor(source, operator(), operator().identifier)
                 marked, stopped = rectify_all(uow, found, (reason, law), actor)
     if as_json:
         print_json(_as_json(found, marked, stopped))

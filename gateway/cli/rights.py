@@ -15,30 +15,31 @@ from gateway.cli.context import (
     explained,
     fail,
     iso,
-    login,
     noun,
     one_of,
-    opened,
     operator,
     out,
     print_json,
     table,
     words_of,
 )
+from gateway.cli.officer import opened_for_rights
 from gateway.cli.patient_erase import Reference, System
 from gateway.cli.patients import patient_of, tell_of
 from gateway.core.audit import Step
-from gateway.core.audit_rights import request_changed
+from gateway.core.audit_rights import changed
 from gateway.core.clock import from_ms, new_id, to_ms, utc_now
 from gateway.core.rights import TERMS, RequestKind, RightsRequest, due_ms
 from gateway.store.patient_names import patients_named
+from gateway.store.registering import Actor
+from gateway.store.rights_answers import answer
 
 app = noun("What patients ask for: access, correction, erasure, grievances; with due dates.")
 
 _NEXT = {
-    RequestKind.ACCESS: "nadi patient export",
-    RequestKind.CORRECTION: "nadi patient rectify",
-    RequestKind.ERASURE: "nadi patient erase",
+    RequestKind.ACCESS: "nadi patient export {who} --out copy.zip",
+    RequestKind.CORRECTION: "nadi patient rectify {who} --resource TYPE/ID --reason … --law …",
+    RequestKind.ERASURE: "nadi patient erase {who} --reason … --law …",
 }
 
 
@@ -58,7 +59,7 @@ def add(
     data_dir: DataDir = None,
 ) -> None:
     """Put a request on the register; it says until when it has to be answered."""
-    with opened(data_dir) as nadi:
+    with opened_for_rights(data_dir) as nadi:
         patient, source = patient_of(nadi, reference, system), nadi.source()
         tell_of(nadi, patient)
         with nadi.store.write() as uow:
@@ -72,16 +73,27 @@ def add(
                 patient_key=patient.key,
                 received_ms=asked_ms,
                 due_ms=due_ms(kind, asked_ms),
-                added_by=login(),
+                added_by=operator().identifier,
             )
             uow.rights_requests.add(request)
             step = Step(id=new_id(), recorded=uow.now, source=source, patient_key=patient.key)
             details = {"what": "received", "kind": kind.value, "due": iso(request.due_ms)}
-            uow.audit(request_changed(step, by=operator(), request=request.id, details=details))
+            uow.audit(changed(step, "request", by=operator(), about=request.id, details=details))
     out.print(
         f"[green]✓[/] {request.id}: {kind.value}, due on {_day(request.due_ms)} "
-        f"({TERMS[kind].source}). Next: {_NEXT.get(kind, 'answer her')}"
+        f"({TERMS[kind].source}).",
+        soft_wrap=True,
     )
+    _tell_what_is_next(request, reference)
+
+
+def _tell_what_is_next(request: RightsRequest, reference: str) -> None:
+    kind = request.kind
+    if kind in _NEXT:
+        out.print(f"  Do it: {escape(_NEXT[kind].format(who=reference))}", soft_wrap=True)
+    # An erasure closes what asked for it; of everything else a person knows when it is done.
+    if kind is not RequestKind.ERASURE:
+        out.print(f"  Then close it: nadi rights close {request.id} --outcome …", soft_wrap=True)
 
 
 @app.command()
@@ -95,14 +107,10 @@ def close(
     data_dir: DataDir = None,
 ) -> None:
     """Close a request with its outcome."""
-    with opened(data_dir) as nadi:
-        source = nadi.source()
+    with opened_for_rights(data_dir) as nadi:
+        actor = Actor(nadi.source(), operator(), operator().identifier)
         with nadi.store.write() as uow:
-            request = uow.rights_requests.close(request_id, login(), outcome)
-            key = request.patient_key
-            step = Step(id=new_id(), recorded=uow.now, source=source, patient_key=key)
-            details = {"what": "closed", "kind": request.kind.value, "outcome": outcome}
-            uow.audit(request_changed(step, by=operator(), request=request.id, details=details))
+            request = answer(uow, request_id, outcome, actor)
     out.print(f"[green]✓[/] {request.id} is closed.")
 
 
@@ -116,7 +124,7 @@ def list_requests(
 ) -> None:
     """List the open requests, the one that is due first on top; ends with 1 if one is overdue."""
     now_ms = to_ms(utc_now())
-    with opened(data_dir) as nadi, nadi.store.read() as uow:
+    with opened_for_rights(data_dir) as nadi, nadi.store.read() as uow:
         found = uow.rights_requests.list(only_open=not every)
         names = patients_named(uow, [each.patient_key for each in found])
     if as_json:

@@ -20,6 +20,12 @@ HOLD_SYSTEM = f"{SID}/legal-hold"
 #: What is counted where something is removed; also the tables of the rows that are emptied.
 REMOVED = ("events", "submissions", "deliveries")
 
+#: By what an act names what it is about, and what kind of thing that is.
+_ABOUT = {
+    "hold": (HOLD_SYSTEM, balp.DATA_ENTITY),
+    "rectify": (RESOURCE_SYSTEM, balp.DATA_ENTITY),
+    "request": (REQUEST_SYSTEM, balp.OTHER_ENTITY),
+}
 _LIFECYCLE = "http://terminology.hl7.org/CodeSystem/dicom-audit-lifecycle"
 _ERASURE = balp.coding(_LIFECYCLE, "15", "Permanent erasure / Physical destruction")
 
@@ -59,64 +65,30 @@ def reopened(step: Step, *, erasure_id: str) -> AuditRecord:
     return write_record("reopen", step, pattern, agents=_with_us(step, None), entities=[data])
 
 
-def rectified(
-    step: Step, *, by: AuditAgent, resource: str, details: Mapping[str, str]
+def changed(
+    step: Step,
+    event: Literal["hold", "rectify", "request"],
+    *,
+    by: AuditAgent,
+    about: str,
+    details: Mapping[str, str],
 ) -> AuditRecord:
-    """Data of a patient was wrong, and what was computed from it is dealt with.
+    """Somebody acted for a patient, or for the law, on what is held of her.
+
+    A legal hold was placed or lifted (`hold`), what came of wrong data was dealt with (`rectify`),
+    or she asked for something or was answered (`request`).
 
     Args:
         step: When and where, and of which patient.
-        by: Who ordered it.
-        resource: Keyed hash of the resource that was wrong.
-        details: How many results and jobs; reason, law; never a patient's value.
-    """
-    data = {
-        **balp.DATA_ENTITY,
-        "what": identified(RESOURCE_SYSTEM, resource),
-        "detail": entity_details(details),
-    }
-    pattern = balp.ACTIVITIES["rectify"]
-    return write_record("rectify", step, pattern, agents=_with_us(step, by), entities=[data])
-
-
-def request_changed(
-    step: Step, *, by: AuditAgent, request: str, details: Mapping[str, str]
-) -> AuditRecord:
-    """A patient asked for something, or was answered.
-
-    Args:
-        step: When and where, and of which patient.
-        by: Who put it on the register, or closed it.
-        request: Opaque id of the request.
-        details: `what` (received or closed), kind, due date or outcome; never a patient's value.
-    """
-    data = {
-        **balp.OTHER_ENTITY,
-        "what": identified(REQUEST_SYSTEM, request),
-        "detail": entity_details(details),
-    }
-    pattern = balp.ACTIVITIES["request"]
-    return write_record("request", step, pattern, agents=_with_us(step, by), entities=[data])
-
-
-def hold_changed(
-    step: Step, *, by: AuditAgent, hold_id: str, details: Mapping[str, str]
-) -> AuditRecord:
-    """A legal hold was placed on what is held of a patient, or lifted.
-
-    Args:
-        step: When and where, and of which patient.
+        event: What kind of act.
         by: Who did it.
-        hold_id: Opaque id of the hold.
-        details: `what` (placed or lifted), reason, law; never a patient's value.
+        about: Opaque id of the hold or request; keyed hash of the resource that was wrong.
+        details: Which act, counts, dates, reason, law; never a patient's value.
     """
-    data = {
-        **balp.DATA_ENTITY,
-        "what": identified(HOLD_SYSTEM, hold_id),
-        "detail": entity_details(details),
-    }
-    pattern = balp.ACTIVITIES["hold"]
-    return write_record("hold", step, pattern, agents=_with_us(step, by), entities=[data])
+    system, entity = _ABOUT[event]
+    data = {**entity, "what": identified(system, about), "detail": entity_details(details)}
+    pattern = balp.ACTIVITIES[event]
+    return write_record(event, step, pattern, agents=_with_us(step, by), entities=[data])
 
 
 def _with_us(step: Step, by: AuditAgent | None) -> list[AuditAgent]:

@@ -30,6 +30,7 @@ class Permission(StrEnum):
     READ_CONSENT = "read-consent"
     BREAK_GLASS = "break-glass"
     REVIEW_BREAK_GLASS = "review-break-glass"
+    ANSWER_RIGHTS = "answer-rights"
     CONFIGURE = "configure"
     OPERATE = "operate"
 
@@ -41,7 +42,12 @@ PERMISSIONS: dict[Role, frozenset[Permission]] = {
     ),
     Role.CLINICIAN: frozenset({Permission.READ_RESULTS, Permission.BREAK_GLASS}),
     Role.COMPLIANCE: frozenset(
-        {Permission.READ_AUDIT, Permission.READ_CONSENT, Permission.REVIEW_BREAK_GLASS}
+        {
+            Permission.READ_AUDIT,
+            Permission.READ_CONSENT,
+            Permission.REVIEW_BREAK_GLASS,
+            Permission.ANSWER_RIGHTS,
+        }
     ),
     Role.OPERATOR: frozenset({Permission.OPERATE}),
 }

@@ -7,6 +7,7 @@
 3. Open jobs and waiting results are cancelled, whoever holds them: a worker that comes back finds
    that its job moved, and writes nothing.
 4. Her rows are emptied, the tombstone is kept, and all of it is one AuditEvent.
+5. Her open requests for erasure are closed: they have been answered by this.
 
 What becomes of the key's bytes in the files of the database is `shredding`'s business.
 """
@@ -19,8 +20,10 @@ from gateway.core.audit_rights import removed
 from gateway.core.clock import new_id
 from gateway.core.errors import NotFound, OnHold
 from gateway.core.jobs import Advance, BusinessStatus, Job, JobState
+from gateway.core.rights import RequestKind
 from gateway.store.erasures import Tombstone, counted
 from gateway.store.registering import Actor, stopped
+from gateway.store.rights_answers import answer
 from gateway.store.unit_of_work import UnitOfWork
 
 _WHY = "The patient's data was erased."
@@ -59,12 +62,14 @@ class Erased:
     Attributes:
         removed: Emptied rows by table.
         stopped: Jobs that were cancelled.
+        answered: Ids of the requests for erasure that this closed.
         wrapped_key: The deleted key as it was stored; None when there was none.
     """
 
     tombstone: Tombstone
     removed: dict[str, int]
     stopped: int
+    answered: tuple[str, ...]
     wrapped_key: bytes | None
 
 
@@ -105,7 +110,21 @@ def erase(uow: UnitOfWork, order: Order, bundles: Collection[str], actor: Actor)
     )
     uow.erasures.bury(tombstone)
     uow.audit(_recorded(uow, tombstone, {**emptied, "jobs-stopped": stopped}, actor))
-    return Erased(tombstone=tombstone, removed=emptied, stopped=stopped, wrapped_key=wrapped)
+    return Erased(
+        tombstone=tombstone,
+        removed=emptied,
+        stopped=stopped,
+        answered=_answer(uow, tombstone, actor),
+        wrapped_key=wrapped,
+    )
+
+
+def _answer(uow: UnitOfWork, tombstone: Tombstone, actor: Actor) -> tuple[str, ...]:
+    """Close what she had asked for; give the ids of these requests."""
+    asked = uow.rights_requests.open_of(tombstone.patient_key, RequestKind.ERASURE)
+    for each in asked:
+        answer(uow, each.id, f"Erased: {tombstone.id}.", actor)
+    return tuple(each.id for each in asked)
 
 
 def _stop(uow: UnitOfWork, patient_key: str, actor: Actor) -> int:

@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from gateway.core import audit
 from gateway.core.audit import Outcome, Step
 from gateway.core.audit_entry import read_entry
-from gateway.core.audit_rights import rectified
+from gateway.core.audit_rights import changed
 from gateway.core.clock import new_id
 from gateway.core.delivery import DeliveryState
 from gateway.core.errors import NotFound
@@ -159,7 +159,7 @@ def rectify(
     )
     counts = {"results-to-be-marked": str(len(found.written)), "jobs-stopped": str(stopped)}
     details = {**counts, "why": reason, "law": law}
-    uow.audit(rectified(step, by=actor.by, resource=found.wrong.key, details=details))
+    uow.audit(changed(step, "rectify", by=actor.by, about=found.wrong.key, details=details))
     return len(found.written), stopped
 
 

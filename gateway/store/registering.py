@@ -36,7 +36,7 @@ class Actor:
     Attributes:
         source: The process, for the audit log.
         by: The person, for the audit log.
-        name: The person's login, for the register.
+        name: The person's login, or the id of their credential, for the rows.
     """
 
     source: Source

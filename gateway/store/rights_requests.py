@@ -22,6 +22,16 @@ class RightsRequests:
         """Keep a request."""
         self._uow.connection.execute(sa.insert(rights_requests), vars(request))
 
+    def open_of(self, patient_key: str, kind: RequestKind) -> list[RightsRequest]:
+        """Give a patient's requests of one kind that are not answered yet."""
+        columns = rights_requests.c
+        query = sa.select(rights_requests).where(
+            columns.patient_key == patient_key,
+            columns.kind == kind.value,
+            columns.closed_ms.is_(None),
+        )
+        return [_request(row) for row in self._uow.connection.execute(query)]
+
     def list(self, *, only_open: bool = False) -> list[RightsRequest]:
         """Give the requests, the one that is due first before the others."""
         query = sa.select(rights_requests).order_by(rights_requests.c.due_ms)

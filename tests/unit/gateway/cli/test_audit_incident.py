@@ -3,23 +3,19 @@
 import base64
 import hashlib
 import json
-import shutil
 import stat
 import subprocess
 import sys
 import zipfile
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from click.testing import Result
-from typer.testing import CliRunner
 
-from gateway.cli.main import app
 from gateway.core.ledger import read_verifier_key
-from tests.installation import Installation, consent, creatinine, installation, reopened
+from tests.commands import Run
+from tests.installation import Installation, consent, creatinine, installation
 
-Run = Callable[..., Result]
+COMMAND = ("audit", "incident")
 SINCE = ("--since", "2026-01-01", "--detected-at", "2026-01-02")
 STATED = """
 incident: 2026-004
@@ -35,24 +31,6 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
         nadi.receive(consent("p1"), creatinine("p1"), creatinine("p2"))
         nadi.integrate()
     return folder
-
-
-@pytest.fixture
-def nadi(template: Path, tmp_path: Path) -> Iterator[Installation]:
-    shutil.copytree(template, tmp_path / "nadi")
-    with reopened(tmp_path / "nadi") as copy:
-        yield copy
-
-
-@pytest.fixture
-def run(nadi: Installation) -> Run:
-    def invoke(*arguments: str, code: int = 0) -> Result:
-        environment = {"NADI_DATA_DIR": str(nadi.folder), "COLUMNS": "300"}
-        done = CliRunner().invoke(app, ["audit", "incident", *arguments], env=environment)
-        assert done.exit_code == code, (done.output, done.stderr, done.exception)
-        return done
-
-    return invoke
 
 
 def test_every_file_is_there_and_the_manifest_is_signed(

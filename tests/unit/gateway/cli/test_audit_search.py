@@ -6,20 +6,17 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from click.testing import Result
-from typer.testing import CliRunner
 
 from gateway.cli import verify_receipt
-from gateway.cli.main import app
 from gateway.core.fhir import parse_resource
 from gateway.store.audit_log import AuditFilter
-from tests.installation import Installation, consent, creatinine, installation, reopened
+from tests.commands import Run
+from tests.installation import Installation, consent, creatinine, installation
 
-Run = Callable[..., Result]
+COMMAND = ("audit",)
 FORMATS = ("ndjson", "csv", "fhir-bundle")
 
 
@@ -30,24 +27,6 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
         nadi.receive(consent("p1"), creatinine("p1"), creatinine("p2"))
         nadi.integrate()
     return folder
-
-
-@pytest.fixture
-def nadi(template: Path, tmp_path: Path) -> Iterator[Installation]:
-    shutil.copytree(template, tmp_path / "nadi")
-    with reopened(tmp_path / "nadi") as copy:
-        yield copy
-
-
-@pytest.fixture
-def run(nadi: Installation) -> Run:
-    def invoke(*arguments: str, code: int = 0) -> Result:
-        environment = {"NADI_DATA_DIR": str(nadi.folder), "COLUMNS": "300"}
-        done = CliRunner().invoke(app, ["audit", *arguments], env=environment)
-        assert done.exit_code == code, (done.output, done.stderr, done.exception)
-        return done
-
-    return invoke
 
 
 def count(nadi: Installation, **wanted: str) -> int:

@@ -1,21 +1,17 @@
 """`nadi audit witnesses`, `publish` and `verify --witness`; without a witness it is said loudly."""
 
 import json
-import shutil
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from click.testing import Result
-from typer.testing import CliRunner
 
 from gateway.cli.doctor import Verdict, examine
-from gateway.cli.main import app
-from tests.installation import Installation, creatinine, installation, reopened
+from tests.commands import Run
+from tests.installation import Installation, creatinine, installation
 from tests.unit.gateway.store.test_log_tampering import a_note, invent, own_key, rewrite
 from tests.witnessing import newest, put_site
 
-Run = Callable[..., Result]
+COMMAND = ("audit",)
 
 
 @pytest.fixture(scope="module")
@@ -27,24 +23,6 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
             uow.audit(a_note(uow.now_ms))
         nadi.integrate()
     return folder
-
-
-@pytest.fixture
-def nadi(template: Path, tmp_path: Path) -> Iterator[Installation]:
-    shutil.copytree(template, tmp_path / "nadi")
-    with reopened(tmp_path / "nadi") as copy:
-        yield copy
-
-
-@pytest.fixture
-def run(nadi: Installation) -> Run:
-    def invoke(*arguments: str, code: int = 0) -> Result:
-        environment = {"NADI_DATA_DIR": str(nadi.folder), "COLUMNS": "300"}
-        done = CliRunner().invoke(app, ["audit", *arguments], env=environment)
-        assert done.exit_code == code, (done.output, done.stderr, done.exception)
-        return done
-
-    return invoke
 
 
 @pytest.fixture

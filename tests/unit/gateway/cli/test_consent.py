@@ -1,13 +1,10 @@
 """`nadi consent` on an installation without processes: recorded, imported, listed, taken back."""
 
 import json
-import shutil
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import Result
 from typer.testing import CliRunner
 
 from gateway.cli.main import app
@@ -18,11 +15,12 @@ from gateway.store.audit_log import AuditFilter
 from gateway.store.erasing import Order, erase
 from models.signature import new_key, written_key
 from tests import abdm
+from tests.commands import Run
 from tests.factories import consent, patient
-from tests.installation import Installation, creatinine, installation, reopened
+from tests.installation import Installation, creatinine
 from tests.registered import ACTOR
 
-Run = Callable[..., Result]
+COMMAND = ("consent",)
 PERMIT = ("record", "permit", "--patient", "Patient/p1", "--how", "paper", "--purpose", "TREAT")
 NOTICE = ("--notice", "2026-1", "--language", "hi")
 ADULT = ("--birth-date", "1961-05-01")
@@ -30,33 +28,6 @@ ABDM = """
 consent_signers: {{hie: "{key}"}}
 abdm: {{consent_manager: sbx, facilities: [IN0000000002]}}
 """
-
-
-@pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("template") / "nadi"
-    with installation(folder):
-        pass
-    return folder
-
-
-@pytest.fixture
-def nadi(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Installation]:
-    monkeypatch.setenv("COLUMNS", "200")
-    shutil.copytree(template, tmp_path / "nadi")
-    with reopened(tmp_path / "nadi") as made:
-        yield made
-
-
-@pytest.fixture
-def run(nadi: Installation) -> Run:
-    def invoke(*arguments: str, code: int = 0) -> Result:
-        environment = {"NADI_DATA_DIR": str(nadi.folder)}
-        done = CliRunner().invoke(app, ["consent", *arguments], env=environment)
-        assert done.exit_code == code, (done.output, done.stderr, done.exception)
-        return done
-
-    return invoke
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -19,11 +18,12 @@ from gateway.core.jobs import BusinessStatus, JobState
 from gateway.settings import Settings
 from gateway.store.jobs import JobFilter
 from models.registry import REFERENCE_MODELS, load
-from tests.installation import Installation, consent, creatinine, installation, reopened
+from tests.commands import Run
+from tests.installation import Installation, consent, creatinine, installation
 from tests.odd_networks import external_networks
 from tests.packages import PUBLIC_KEY, STRANGER, files, folder_of, sealed, with_weights
 
-Run = Callable[..., Result]
+COMMAND = ("models",)
 
 
 @pytest.fixture(scope="module")
@@ -41,24 +41,6 @@ def trust_the_makers(made: Installation) -> None:
     assert current is not None
     rules = f'models:\n  signers:\n    - {{name: the-makers, key: "{PUBLIC_KEY}"}}\n'
     put_in_force(Opened(made.settings, made.keys, made.store), current.yaml + rules, "sandbox")
-
-
-@pytest.fixture
-def nadi(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Installation]:
-    monkeypatch.setenv("COLUMNS", "200")
-    shutil.copytree(template, tmp_path / "nadi")
-    with reopened(tmp_path / "nadi") as made:
-        yield made
-
-
-@pytest.fixture
-def run(nadi: Installation) -> Run:
-    def invoke(*arguments: str, code: int = 0) -> Result:
-        done = CliRunner().invoke(app, ["models", *arguments, "--data-dir", str(nadi.folder)])
-        assert done.exit_code == code, (done.output, done.stderr, done.exception)
-        return done
-
-    return invoke
 
 
 @pytest.fixture

@@ -1,48 +1,17 @@
 """What a newcomer tries first: wrong files, other ports, names instead of ids, misspelt words."""
 
 import json
-import shutil
 
 import orjson
 import pytest
-from typer.testing import CliRunner
 
 from adapters.site_trigger import check, names_no_criterion
 from gateway.cli.context import remember_addresses, settings_for, starting_settings
-from gateway.cli.main import app
 from gateway.settings import Settings
-from tests.installation import consent, creatinine, installation, reopened
+from tests.installation import consent, creatinine
 from tests.packages import PUBLIC_KEY
 
 ADDRESSES = ("NADI_HOST", "NADI_PORT", "NADI_SANDBOX_PORT")
-
-
-@pytest.fixture(scope="module")
-def template(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("template") / "nadi"
-    with installation(folder):
-        pass
-    return folder
-
-
-@pytest.fixture
-def nadi(template, tmp_path, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "200")
-    shutil.copytree(template, tmp_path / "nadi")
-    with reopened(tmp_path / "nadi") as made:
-        yield made
-
-
-@pytest.fixture
-def run(nadi):
-    """Run a command on the installation; give its exit code, output and errors."""
-
-    def invoke(*arguments, code=0):
-        done = CliRunner().invoke(app, arguments, env={"NADI_DATA_DIR": str(nadi.folder)})
-        assert done.exit_code == code, (done.output, done.stderr, done.exception)
-        return done
-
-    return invoke
 
 
 @pytest.fixture

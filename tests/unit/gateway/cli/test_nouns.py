@@ -2,7 +2,6 @@
 
 import itertools
 import json
-import shutil
 
 import orjson
 import pytest
@@ -13,39 +12,10 @@ from gateway.core.delivery import DeliveryState, NewDelivery
 from gateway.core.jobs import Advance, BusinessStatus, JobState
 from gateway.store.audit_log import AuditFilter
 from gateway.store.deliveries import Settlement
-from tests.installation import consent, creatinine, installation, reopened
+from tests.installation import consent, creatinine
 from tests.pcf import labels
 
 BAD = "site: Bad\n"
-
-
-@pytest.fixture(scope="module")
-def template(tmp_path_factory):
-    """A folder as it is after the first start; making one takes longer than copying it."""
-    folder = tmp_path_factory.mktemp("template") / "nadi"
-    with installation(folder):
-        pass
-    return folder
-
-
-@pytest.fixture
-def nadi(template, tmp_path, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "200")
-    shutil.copytree(template, tmp_path / "nadi")
-    with reopened(tmp_path / "nadi") as made:
-        yield made
-
-
-@pytest.fixture
-def run(nadi):
-    """Run a command on the installation; give its exit code, output and errors."""
-
-    def invoke(*arguments, code=0):
-        done = CliRunner().invoke(app, arguments, env={"NADI_DATA_DIR": str(nadi.folder)})
-        assert done.exit_code == code, (done.output, done.stderr, done.exception)
-        return done
-
-    return invoke
 
 
 @pytest.fixture

@@ -2,18 +2,14 @@
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from click.testing import Result
-from typer.testing import CliRunner
 
 from gateway.cli.doctor_privacy import privacy_problems
-from gateway.cli.main import app
-from tests.installation import Installation, consent, creatinine, installation, reopened
+from tests.commands import Run
+from tests.installation import Installation, consent, creatinine, installation
 
-Run = Callable[..., Result]
 GROUND = ("--reason", "She asked for it.", "--law", "DPDP Act 2023, s.12(3)")
 
 
@@ -25,24 +21,6 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
         nadi.receive_bundle(creatinine("p1", 2), creatinine("p2", 2))
         nadi.integrate()
     return folder
-
-
-@pytest.fixture
-def nadi(template: Path, tmp_path: Path) -> Iterator[Installation]:
-    shutil.copytree(template, tmp_path / "nadi")
-    with reopened(tmp_path / "nadi") as copy:
-        yield copy
-
-
-@pytest.fixture
-def run(nadi: Installation) -> Run:
-    def invoke(*arguments: str, code: int = 0) -> Result:
-        environment = {"NADI_DATA_DIR": str(nadi.folder), "COLUMNS": "300"}
-        done = CliRunner().invoke(app, list(arguments), env=environment)
-        assert done.exit_code == code, (done.output, done.stderr, done.exception)
-        return done
-
-    return invoke
 
 
 def test_what_is_held_is_counted_and_the_look_is_on_record(run: Run) -> None:

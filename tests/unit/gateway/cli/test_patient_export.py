@@ -2,26 +2,22 @@
 
 import hashlib
 import json
-import shutil
 import subprocess
 import sys
 import zipfile
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import orjson
 import pytest
-from click.testing import Result
-from typer.testing import CliRunner
 
-from gateway.cli.main import app
 from gateway.core.delivery import NewDelivery
 from gateway.store.audit_log import AuditFilter
 from gateway.store.jobs import JobFilter
+from tests.commands import Run
 from tests.hospital import Hospital, observation
-from tests.installation import Installation, consent, creatinine, installation, reopened
+from tests.installation import Installation, consent, creatinine, installation
 
-Run = Callable[..., Result]
+COMMAND = ("patient",)
 
 
 def report_of_a_model(folder: Path) -> tuple[str, bytes]:
@@ -53,24 +49,6 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
             uow.deliveries.add([new])
         nadi.integrate()
     return folder / "nadi"
-
-
-@pytest.fixture
-def nadi(template: Path, tmp_path: Path) -> Iterator[Installation]:
-    shutil.copytree(template, tmp_path / "nadi")
-    with reopened(tmp_path / "nadi") as copy:
-        yield copy
-
-
-@pytest.fixture
-def run(nadi: Installation) -> Run:
-    def invoke(*arguments: str, code: int = 0) -> Result:
-        environment = {"NADI_DATA_DIR": str(nadi.folder), "COLUMNS": "300"}
-        done = CliRunner().invoke(app, ["patient", *arguments], env=environment)
-        assert done.exit_code == code, (done.output, done.stderr, done.exception)
-        return done
-
-    return invoke
 
 
 @pytest.fixture

@@ -9,11 +9,9 @@ from fhir.resources.R4B.auditevent import AuditEvent
 from gateway.core.audit import AgentKind, AuditAgent, AuditRecord, Source, Step, read_record
 from gateway.core.audit_rights import (
     ERASURE_SYSTEM,
-    hold_changed,
-    rectified,
+    changed,
     removed,
     reopened,
-    request_changed,
 )
 from tests import balp
 
@@ -29,9 +27,9 @@ RECORDS = {
     "erase": removed(STEP, "erase", by=STAFF, erasure_id="e-1", details=TOLD),
     "expire": removed(STEP, "expire", by=None, erasure_id="e-2", details=TOLD),
     "reopen": reopened(STEP, erasure_id="e-1"),
-    "hold": hold_changed(STEP, by=STAFF, hold_id="h-1", details={"what": "placed", **TOLD}),
-    "rectify": rectified(STEP, by=STAFF, resource="b" * 64, details=TOLD),
-    "request": request_changed(STEP, by=STAFF, request="r-1", details={"what": "received"}),
+    "hold": changed(STEP, "hold", by=STAFF, about="h-1", details={"what": "placed", **TOLD}),
+    "rectify": changed(STEP, "rectify", by=STAFF, about="b" * 64, details=TOLD),
+    "request": changed(STEP, "request", by=STAFF, about="r-1", details={"what": "received"}),
 }
 
 

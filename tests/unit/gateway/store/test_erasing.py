@@ -7,7 +7,7 @@ import pytest
 import sqlalchemy as sa
 
 from gateway.core.audit import AgentKind, AuditAgent, Source, Step
-from gateway.core.audit_rights import hold_changed
+from gateway.core.audit_rights import changed
 from gateway.core.clock import new_id
 from gateway.core.errors import Erased, NotFound, OnHold
 from gateway.core.jobs import BusinessStatus, JobState
@@ -129,7 +129,7 @@ def test_a_legal_hold_refuses_the_erasure(store: Store):
         )
         uow.erasures.place(hold)
         step = Step(id=new_id(), recorded=uow.now, source=ACTOR.source, patient_key=key)
-        uow.audit(hold_changed(step, by=BY, hold_id=hold.id, details={"what": "placed"}))
+        uow.audit(changed(step, "hold", by=BY, about=hold.id, details={"what": "placed"}))
 
     with pytest.raises(OnHold):
         erase_in(store)

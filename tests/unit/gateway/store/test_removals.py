@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gateway.core.audit import AgentKind, AuditAgent, Source, Step
-from gateway.core.audit_rights import hold_changed
+from gateway.core.audit_rights import changed
 from gateway.core.clock import new_id, utc_now
 from gateway.core.errors import GatewayError
 from gateway.core.retention import Retention
@@ -119,7 +119,7 @@ class World:
 
     def told(self, uow: object, hold: LegalHold, what: str) -> None:
         step = Step(id=new_id(), recorded=uow.now, source=SOURCE, patient_key=hold.patient_key)
-        uow.audit(hold_changed(step, by=BY, hold_id=hold.id, details={"what": what}))
+        uow.audit(changed(step, "hold", by=BY, about=hold.id, details={"what": what}))
 
     def findings(self) -> list[str]:
         self.nadi.integrate()

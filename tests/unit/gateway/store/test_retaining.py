@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import sqlite
 
 from gateway.core.audit import AgentKind, AuditAgent, Source, Step
-from gateway.core.audit_rights import hold_changed
+from gateway.core.audit_rights import changed
 from gateway.core.clock import new_id, utc_now
 from gateway.core.errors import Erased
 from gateway.core.retention import DAY_MS, Retention, RetentionClass
@@ -164,7 +164,7 @@ def place_hold(hospital: Hospital, key: str) -> LegalHold:
         )
         uow.erasures.place(hold)
         step = Step(id=new_id(), recorded=uow.now, source=SOURCE, patient_key=key)
-        uow.audit(hold_changed(step, by=BY, hold_id=hold.id, details={"what": "placed"}))
+        uow.audit(changed(step, "hold", by=BY, about=hold.id, details={"what": "placed"}))
     return hold
 
 
