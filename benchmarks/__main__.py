@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from benchmarks import audit_questions, consent, models
+from benchmarks import audit_questions, consent, models, recovery
 from benchmarks.end_to_end import QUICK, SYSTEMS, Plan, Round, run_rounds
 from benchmarks.machine import facts
 from benchmarks.memory import measure
@@ -26,6 +26,7 @@ class Part(StrEnum):
     MODELS = "models"
     AUDIT_QUESTIONS = "audit-questions"
     CONSENT = "consent"
+    RECOVERY = "recovery"
 
 
 def main(
@@ -39,13 +40,14 @@ def main(
         typer.Option(help="NAME=FILE: an fp32 network that the repository lacks; for models."),
     ] = None,
     events: Annotated[
-        int, typer.Option(min=1000, help="Length of the log; for audit-questions.")
+        int,
+        typer.Option(
+            min=1000, help="Length of the log, or stored events; for audit-questions, recovery."
+        ),
     ] = 1_000_000,
     folder: Annotated[
         Path | None,
-        typer.Option(
-            help="Data folder of that log, filled if it is not there, kept for next time."
-        ),
+        typer.Option(help="Data folder of that, filled if it is not there, kept for next time."),
     ] = None,
 ) -> None:
     """Measure Nadi beside the plain build; about ten minutes.
@@ -54,6 +56,8 @@ def main(
     """
     if part == Part.AUDIT_QUESTIONS:
         raise typer.Exit(0 if audit_questions.run(events, folder, console) else 1)
+    if part == Part.RECOVERY:
+        raise typer.Exit(0 if recovery.run(events, folder, console) else 1)
     if part == Part.MODELS:
         twins = dict(each.split("=", 1) for each in fp32 or [])
         written = models.run({name: Path(file) for name, file in twins.items()}, console)

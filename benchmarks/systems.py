@@ -65,20 +65,20 @@ System = Callable[[Endpoint], AbstractContextManager[Running]]
 @contextmanager
 def sandbox_ehr() -> Iterator[Endpoint]:
     """Run the stand-in EHR, in memory, in a process of its own."""
-    endpoint = Endpoint(_free_port())
+    endpoint = Endpoint(free_port())
     command = (sys.executable, "-m", "adapters.sandbox", "--port", str(endpoint.port))
     with (
         tempfile.TemporaryDirectory(prefix="bench-ehr-") as folder,
         _process(command, {}, Path(folder) / "ehr.log"),
     ):
-        _await_ok(endpoint, "/fhir/metadata")
+        await_ok(endpoint, "/fhir/metadata")
         yield endpoint
 
 
 @contextmanager
 def nadi(ehr: Endpoint) -> Iterator[Running]:
     """Run Nadi as `nadi up` does, with everything at its defaults."""
-    port = _free_port()
+    port = free_port()
     with tempfile.TemporaryDirectory(prefix="bench-nadi-") as name:
         folder = Path(name) / "data"
         environment = {"NADI_DATA_DIR": str(folder), "NADI_PORT": str(port)}
@@ -90,7 +90,7 @@ def nadi(ehr: Endpoint) -> Iterator[Running]:
         endpoint = Endpoint(port, token)
         began = time.monotonic()
         with _process((*_NADI, "up", "--port", str(port)), environment, Path(name) / "log") as pid:
-            _await_ok(endpoint, "/health/ready")
+            await_ok(endpoint, "/health/ready")
             yield Running(endpoint, (pid,), time.monotonic() - began)
 
 
@@ -121,7 +121,7 @@ def _write_site(path: Path, ehr: Endpoint) -> None:
 @contextmanager
 def plain(ehr: Endpoint) -> Iterator[Running]:
     """Run the plain build: broker, API and a Celery worker with two processes."""
-    endpoint = Endpoint(_free_port(), secrets.token_urlsafe(24))
+    endpoint = Endpoint(free_port(), secrets.token_urlsafe(24))
     with tempfile.TemporaryDirectory(prefix="bench-plain-") as name, ExitStack() as stack:
         folder = Path(name)
         environment = {
@@ -135,7 +135,7 @@ def plain(ehr: Endpoint) -> Iterator[Running]:
             stack.enter_context(_process(command, environment, folder / f"{number}.log"))
             for number, command in enumerate(_plain_commands(folder, endpoint.port))
         )
-        _await_ok(endpoint, "/health/ready")
+        await_ok(endpoint, "/health/ready")
         yield Running(endpoint, pids, time.monotonic() - began)
 
 
@@ -188,13 +188,15 @@ def _run(command: Sequence[str], environment: Mapping[str, str]) -> None:
     )
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Find a port that nobody listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
-def _await_ok(endpoint: Endpoint, path: str) -> None:
+def await_ok(endpoint: Endpoint, path: str) -> None:
+    """Wait for a 200."""
     limit = time.monotonic() + _START_WITHIN_S
     while time.monotonic() < limit:
         connection = endpoint.connect()
@@ -203,7 +205,8 @@ def _await_ok(endpoint: Endpoint, path: str) -> None:
             if connection.getresponse().status == http.client.OK:
                 return
         except OSError:
-            time.sleep(0.02)
+            pass
         finally:
             connection.close()
+        time.sleep(0.02)
     raise TimeoutError(f"nothing answers at {path} of port {endpoint.port}")

@@ -5,16 +5,18 @@ PostgreSQL with `synchronous_commit=on`. A write transaction on SQLite begins IM
 it waits for the other writer at once instead of failing when it first writes.
 """
 
+import importlib.metadata
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import orjson
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
-from gateway.core.errors import StoreUnavailable
+from gateway.core.errors import ConfigurationError, StoreUnavailable
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -25,6 +27,10 @@ WRITES = "nadi_writes"
 RELAXED = "nadi_relaxed"
 _BUSY_TIMEOUT_MS = 15_000
 _MIGRATIONS = Path(__file__).resolve().parents[2] / "migrations"
+
+
+class SchemaTooNew(ConfigurationError):
+    """The database was made by a newer version of Nadi."""
 
 
 def open_engine(url: str) -> sa.Engine:
@@ -124,10 +130,12 @@ def migrate(url: str) -> None:
     """Bring the database to the newest schema. Safe to repeat and to run from several processes.
 
     Raises:
+        SchemaTooNew: Its schema is one that this version of Nadi does not know.
         StoreUnavailable: The database is away or locked; nothing was changed.
     """
     from alembic import command  # noqa: PLC0415
 
+    insist_on_known_schema(url)
     try:
         command.upgrade(_alembic(url), "head")
     except DBAPIError as error:
@@ -140,16 +148,84 @@ def is_at_head(engine: sa.Engine) -> bool:
     """Say whether the database has the schema that this version of Nadi needs.
 
     Raises:
+        SchemaTooNew: It is one that this version of Nadi does not know.
+        StoreUnavailable: The database is away, or is none any more.
+    """
+    present = schema_of(engine)
+    if not present <= known_schemas():
+        raise SchemaTooNew(_too_new(engine, present))
+    return present == _heads()
+
+
+def insist_on_known_schema(url: str) -> None:
+    """Insist that no newer Nadi made this database; one that is not there yet is none.
+
+    Raises:
+        SchemaTooNew: A newer one did. Nothing was changed.
+        StoreUnavailable: The database is away, or is none any more.
+    """
+    address = sa.make_url(url)
+    if address.get_backend_name() == "sqlite" and not Path(address.database or "").exists():
+        return
+    engine = open_engine(url)
+    try:
+        is_at_head(engine)
+    finally:
+        engine.dispose()
+
+
+def schema_of(engine: sa.Engine) -> frozenset[str]:
+    """Give the revision of a database's schema; none where there are no tables yet.
+
+    Raises:
         StoreUnavailable: The database is away, or is none any more.
     """
     from alembic.migration import MigrationContext  # noqa: PLC0415
 
     try:
         with engine.connect() as connection:
-            return set(MigrationContext.configure(connection).get_current_heads()) == _heads()
+            return frozenset(MigrationContext.configure(connection).get_current_heads())
     except DBAPIError as error:
         message = f"The database can't be read ({type(error).__name__})."
         raise StoreUnavailable(message) from error
+
+
+@lru_cache(maxsize=1)
+def known_schemas() -> frozenset[str]:
+    """Give every revision that this version of Nadi knows."""
+    from alembic.script import ScriptDirectory  # noqa: PLC0415
+
+    script = ScriptDirectory.from_config(_alembic(""))
+    return frozenset(each.revision for each in script.walk_revisions())
+
+
+def newest_schema() -> str:
+    """Give the revision that this version of Nadi works with."""
+    return max(_heads())
+
+
+def _too_new(engine: sa.Engine, present: frozenset[str]) -> str:
+    mine, made_by = importlib.metadata.version("nadi"), _last_version(engine)
+    by = f", last used by Nadi {made_by}" if made_by else ""
+    wanted = f"Nadi {made_by} or newer" if made_by else "the Nadi that made it, or a newer one,"
+    return (
+        f"A newer Nadi made this database: its schema is {', '.join(sorted(present))}{by}. This "
+        f"is Nadi {mine}, which knows schemas up to {newest_schema()}. Nothing was changed. Start "
+        f"{wanted} on it; to stay with this version, restore the backup from before the upgrade "
+        "(docs/recovery.md)."
+    )
+
+
+def _last_version(engine: sa.Engine) -> str:
+    """Read which Nadi last started on a database; its tables may be others by now."""
+    newest = "select body from audit_events where event = 'start' order by seq desc limit 1"
+    try:
+        with engine.connect() as connection:
+            body = orjson.loads(bytes(connection.exec_driver_sql(newest).scalar_one()))
+        told = [each for entity in body["entity"] for each in entity["detail"]]
+        return next(str(each["valueString"]) for each in told if each["type"] == "version")
+    except (DBAPIError, sa.exc.NoResultFound, ValueError, TypeError, KeyError, StopIteration):
+        return ""
 
 
 @lru_cache(maxsize=1)

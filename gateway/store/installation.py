@@ -13,7 +13,7 @@ from gateway.core.audit import OtherEvent, Source, Step, noted
 from gateway.core.clock import new_id
 from gateway.core.errors import GatewayError
 from gateway.settings import Settings
-from gateway.store.engine import migrate
+from gateway.store.engine import insist_on_known_schema, migrate
 from gateway.store.keys import Keys, load_or_create
 from gateway.store.sealing import Sealer
 from gateway.store.unit_of_work import Store, UnitOfWork
@@ -34,9 +34,11 @@ def open_installation(settings: Settings) -> Installation:
     """Load or make the keys, bring the schema up to date and open the database.
 
     Raises:
-        ConfigurationError: A key file can't be used, or it is not the key of this data.
+        ConfigurationError: A key file can't be used, it is not the key of this data, or a newer
+            Nadi made the database.
         StoreUnavailable: The database is away.
     """
+    insist_on_known_schema(settings.resolved_database_url)
     is_new = not (settings.data_dir / "keys" / "audit.pub").exists()
     keys = load_or_create(
         settings.data_dir,

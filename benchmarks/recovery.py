@@ -1,0 +1,308 @@
+"""Start-up after an unclean stop: how long until a Nadi that was killed is ready again, by size.
+
+A data folder is filled with stored events through the gateway's own intake, in batches: mostly
+results that start no route, one in ten a trigger whose patient never consented, so that a refused
+job stands there too. Then `nadi up` runs, takes events from several clients at once, and is ended
+in the midst of them with SIGKILL, all its processes; what is timed is the next start, from the
+command to the first 200 of `/health/ready`, and how long until no job is open any more.
+
+Before each round an empty Nadi is started and timed beside it: what is more than that is due to the
+size and to the kill, the rest to the machine and what else runs there.
+"""
+
+import contextlib
+import itertools
+import json
+import os
+import random
+import signal
+import sqlite3
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import orjson
+import psutil
+from rich.console import Console
+from rich.table import Table
+
+from adapters.site import SiteWatch
+from benchmarks.load import push_all
+from benchmarks.systems import Endpoint, await_ok, free_port
+from benchmarks.workload import make_workload
+from gateway.api.arrivals import Posting
+from gateway.api.intake import Intake
+from gateway.cli.prepare import prepare_data
+from gateway.core.clock import new_id
+from gateway.core.fhir import parse_resource
+from gateway.core.principal import Principal, Role
+from gateway.settings import Settings
+from gateway.store.checkpoint_file import CheckpointFile
+from gateway.store.installation import Installation, open_installation
+from gateway.store.model_watch import ModelWatch
+
+AIM_S = 10.0
+_BATCH = 512
+_EVENTS_OF_A_PATIENT = 100
+_TRIGGERS = 0.1
+_ROUNDS = 3
+_LOAD_S = 4.0
+_LOAD_EVENTS = 400
+_LOAD_CLIENTS = 8
+_SETTLE_S = 60.0
+_NADI = (sys.executable, "-m", "gateway.cli.main")
+_OTHERS = ("718-7", "2951-2", "2823-3", "6690-2", "789-8")
+
+
+@dataclass
+class Recovered:
+    """The rounds at one size.
+
+    Attributes:
+        events: Stored events, before the first round.
+        size_bytes: Of the database's files, as the last kill left them.
+        wal_bytes: Of the write-ahead log alone.
+        ready_s: From the command until ready, after a kill, by round.
+        ready_cpu_s: CPU seconds of all its processes until then.
+        empty_s: From the command until ready, of an empty Nadi, by round.
+        empty_cpu_s: CPU seconds of all its processes until then.
+        settled_s: From ready until no job was open, by round.
+    """
+
+    events: int
+    size_bytes: int = 0
+    wal_bytes: int = 0
+    ready_s: list[float] = field(default_factory=list)
+    ready_cpu_s: list[float] = field(default_factory=list)
+    empty_s: list[float] = field(default_factory=list)
+    empty_cpu_s: list[float] = field(default_factory=list)
+    settled_s: list[float] = field(default_factory=list)
+
+
+def run(events: int, folder: Path | None, console: Console) -> bool:
+    """Fill, kill and start; show it, and say whether every start stayed within the aim."""
+    folder = folder or Path(tempfile.mkdtemp(prefix="bench-recovery-")) / f"events-{events}"
+    with console.status("Filling …") as status:
+        filled(folder, events, lambda made: status.update(f"{made:,} events stored …"))
+    with console.status("Killing and starting …"):
+        found = _measure(folder, events)
+    _show(found, folder, console)
+    return max(found.ready_s) <= AIM_S
+
+
+def filled(folder: Path, wanted: int, tell: Callable[[int], None]) -> None:
+    """Fill a data folder up to so many stored events; what is there already counts."""
+    settings = Settings(data_dir=folder)
+    prepare_data(settings, sandbox=True)
+    nadi = open_installation(settings)
+    try:
+        there = _stored(folder)
+        site, models = SiteWatch(nadi.store).current, ModelWatch(nadi.store).current
+        intake = Intake(nadi.store, site, models, process_name="api", after_commit=_nobody)
+        draws = _postings(random.Random(there))  # noqa: S311 - nothing secret
+        for made in range(there, wanted, _BATCH):
+            intake(list(itertools.islice(draws, min(_BATCH, wanted - made))))
+            _integrate(nadi, settings)
+            tell(made)
+    finally:
+        nadi.store.close()
+
+
+def _nobody() -> None:
+    """Ring nobody: nothing runs while the folder is filled."""
+
+
+def _stored(folder: Path) -> int:
+    with sqlite3.connect(folder / "nadi.db") as connection:
+        (count,) = connection.execute("select count(*) from events").fetchone()
+    connection.close()
+    return int(count)
+
+
+def _integrate(nadi: Installation, settings: Settings) -> None:
+    with nadi.store.write() as uow:
+        uow.audit_log.integrate(nadi.keys.signing, nadi.keys.origin)
+        note = uow.audit_log.newest_checkpoint()
+    CheckpointFile(settings.data_dir).append(note or "")
+
+
+def _postings(draw: random.Random) -> Iterator[Posting]:
+    """Give results of ever new patients, without end."""
+    principal = Principal(new_id(), "the EHR", Role.EHR, "ehr")
+    while True:
+        patient = f"fill-{draw.getrandbits(64):x}"
+        for number in range(_EVENTS_OF_A_PATIENT):
+            code = "2160-0" if draw.random() < _TRIGGERS else draw.choice(_OTHERS)
+            body = orjson.dumps(_result(patient, number, code, round(draw.uniform(0.5, 9.0), 2)))
+            resource = parse_resource(body)
+            yield Posting(
+                principal=principal,
+                system="ehr",
+                request_id=new_id(),
+                address=None,
+                resource=resource,
+            )
+
+
+def _result(patient: str, number: int, code: str, value: float) -> dict[str, Any]:
+    return {
+        "resourceType": "Observation",
+        "id": f"{patient}-{number}",
+        "meta": {"versionId": "1"},
+        "status": "final",
+        "code": {"coding": [{"system": "http://loinc.org", "code": code}]},
+        "subject": {"reference": f"Patient/{patient}"},
+        "effectiveDateTime": "2026-11-20T08:00:00Z",
+        "valueQuantity": {
+            "value": value,
+            "unit": "mg/dL",
+            "system": "http://unitsofmeasure.org",
+            "code": "mg/dL",
+        },
+    }
+
+
+class _Running:
+    """One `nadi up --sandbox` on the folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._ports = (free_port(), free_port())
+        self._began = time.monotonic()
+        command = (*_NADI, "up", "--data-dir", str(folder), "--sandbox")
+        command += ("--port", str(self._ports[0]), "--sandbox-port", str(self._ports[1]))
+        self._log = (folder.parent / "nadi-up.log").open("ab")
+        # The canary leaves events of her own every few minutes.
+        self._process = subprocess.Popen(
+            command,
+            env={**os.environ, "NADI_CANARY_EVERY_S": "0"},
+            stdout=self._log,
+            stderr=self._log,
+            start_new_session=True,
+        )
+        token = folder / "credentials" / "ehr.token"
+        self.endpoint = Endpoint(self._ports[0], token.read_text("ascii").strip())
+
+    def ready(self) -> tuple[float, float]:
+        """Wait until it is ready; give the seconds since it was called, and those of CPU."""
+        await_ok(self.endpoint, "/health/ready")
+        return time.monotonic() - self._began, self._cpu_s()
+
+    def _cpu_s(self) -> float:
+        """Add up what its processes used, also those that have ended."""
+        total, root = 0.0, psutil.Process(self._process.pid)
+        for process in (root, *root.children(recursive=True)):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                used = process.cpu_times()
+                total += used.user + used.system + used.children_user + used.children_system
+        return total
+
+    def kill(self) -> None:
+        """End every process of it at once, as a power cut would."""
+        os.killpg(self._process.pid, signal.SIGKILL)
+        self._end()
+
+    def stop(self) -> None:
+        """Let it drain."""
+        self._process.terminate()
+        self._end()
+
+    def _end(self) -> None:
+        self._process.wait(60)
+        self._log.close()
+
+
+def _measure(folder: Path, events: int) -> Recovered:
+    found = Recovered(events)
+    with tempfile.TemporaryDirectory(prefix="bench-empty-") as name:
+        empty = Path(name) / "empty"
+        prepare_data(Settings(data_dir=empty), sandbox=True)
+        for turn in range(_ROUNDS):
+            _start_empty(empty, found)
+            running = _Running(folder)
+            running.ready()
+            _kill_in_the_midst(running, turn)
+            found.size_bytes, found.wal_bytes = _sizes(folder)
+            _start_again(folder, found)
+    return found
+
+
+def _start_empty(folder: Path, found: Recovered) -> None:
+    running = _Running(folder)
+    wall_s, cpu_s = running.ready()
+    found.empty_s.append(wall_s)
+    found.empty_cpu_s.append(cpu_s)
+    running.stop()
+
+
+def _start_again(folder: Path, found: Recovered) -> None:
+    running = _Running(folder)
+    wall_s, cpu_s = running.ready()
+    found.ready_s.append(wall_s)
+    found.ready_cpu_s.append(cpu_s)
+    began = time.monotonic()
+    _await_settled(folder)
+    found.settled_s.append(time.monotonic() - began)
+    running.stop()
+
+
+def _kill_in_the_midst(running: _Running, turn: int) -> None:
+    """Kill it while clients push."""
+    load = make_workload(_LOAD_EVENTS, seed=turn, now=datetime.now(UTC).replace(microsecond=0))
+
+    def push() -> None:
+        for posts in (load.records, load.triggers):
+            try:
+                push_all(running.endpoint, posts, clients=_LOAD_CLIENTS)
+            except (OSError, RuntimeError, json.JSONDecodeError):
+                return  # it was killed, as it should be
+
+    pushing = threading.Thread(target=push)
+    pushing.start()
+    time.sleep(_LOAD_S)
+    running.kill()
+    pushing.join()
+
+
+def _await_settled(folder: Path) -> None:
+    """Wait until no job is open."""
+    asked = "select count(*) from jobs where state in ('ready', 'in-progress')"
+    limit = time.monotonic() + _SETTLE_S
+    connection = sqlite3.connect(folder / "nadi.db")
+    try:
+        while connection.execute(asked).fetchone()[0]:
+            if time.monotonic() > limit:
+                raise TimeoutError(f"jobs are open {_SETTLE_S:g} s after the start")
+            time.sleep(0.1)
+    finally:
+        connection.close()
+
+
+def _sizes(folder: Path) -> tuple[int, int]:
+    sizes = {path.name: path.stat().st_size for path in folder.glob("nadi.db*")}
+    return sum(sizes.values()), sizes.get("nadi.db-wal", 0)
+
+
+def _show(found: Recovered, folder: Path, console: Console) -> None:
+    sizes = f"{found.size_bytes / 1e9:.2f} GB, write-ahead log {found.wal_bytes / 1e6:.1f} MB"
+    console.print(f"{found.events:,} stored events; files as the last kill left them: {sizes}")
+    console.print(f"{folder}; load average {os.getloadavg()[0]:.1f}", soft_wrap=True)
+    listing = Table(box=None, header_style="bold")
+    for column in ("", "wall, median (range)", "CPU, median (range)"):
+        listing.add_column(column, no_wrap=True)
+    listing.add_row("empty, ready", _spread(found.empty_s), _spread(found.empty_cpu_s))
+    listing.add_row("killed, ready", _spread(found.ready_s), _spread(found.ready_cpu_s))
+    listing.add_row("killed, nothing open", _spread(found.settled_s))
+    console.print(listing)
+    console.print(f"Aim: ready within {AIM_S:g} s after a kill.")
+
+
+def _spread(times: list[float]) -> str:
+    return f"{statistics.median(times):.1f} s ({min(times):.1f} to {max(times):.1f})"
