@@ -13,7 +13,7 @@ from alembic.script import ScriptDirectory
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from gateway.core.audit import Source, Step, noted
-from gateway.core.audit_rights import hold_changed
+from gateway.core.audit_rights import changed
 from gateway.core.clock import new_id
 from gateway.core.errors import ConfigurationError
 from gateway.core.ledger import verifier_key
@@ -100,7 +100,7 @@ def keep_and_erase(hospital: Hospital) -> None:
         )
         uow.erasures.place(hold)
         step = Step(id=new_id(), recorded=uow.now, source=ACTOR.source, patient_key=kept)
-        uow.audit(hold_changed(step, by=ACTOR.by, hold_id=hold.id, details={"what": "placed"}))
+        uow.audit(changed(step, "hold", by=ACTOR.by, about=hold.id, details={"what": "placed"}))
         erase(uow, Order(patient_key=erased, reason="She asked.", law="s.12"), frozenset(), ACTOR)
 
 
