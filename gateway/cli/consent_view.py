@@ -28,6 +28,7 @@ _AT_ONCE = 500
 _BAR = 24
 _SOURCES = {"local": "staff", "fhir": "imported", "abdm": "ABDM"}
 _EHR = "EHR"
+_ERASURE = "kept at erasure"
 
 
 def list_consents(
@@ -48,7 +49,7 @@ def list_consents(
             forms = {f"Consent/{each.id}": each.form for each in uow.consent_acts.of([known.key])}
         with nadi.store.write() as uow:
             record_search(uow, nadi.source(), known.key, f"Consent?patient={known.key}")
-    lines = [_line(summary(each, now), forms) for each in records]
+    lines = [_line(each, now, forms) for each in records]
     if as_json:
         print_json(lines)
         return
@@ -63,17 +64,24 @@ def list_consents(
     out.print(listing if lines else "Nothing is on record of this patient's consent.")
 
 
-def _line(found: Summary, forms: Mapping[str, str]) -> dict[str, Any]:
-    form = forms.get(found.ref)
+def _line(record: ConsentRecord, now: datetime, forms: Mapping[str, str]) -> dict[str, Any]:
+    found = summary(record, now)
     return {
         "id": found.ref.removeprefix("Consent/"),
-        "source": _SOURCES[form] if form else _EHR,
+        "source": _source(record, forms),
         "says": found.says,
         "limited": found.is_limited,
         "purposes": list(found.purposes),
         "until": _day(found.ends),
         "state": found.state,
     }
+
+
+def _source(record: ConsentRecord, forms: Mapping[str, str]) -> str:
+    if record.is_of_key:
+        return _ERASURE
+    form = forms.get(record.ref)
+    return _SOURCES[form] if form else _EHR
 
 
 def _day(moment: datetime | None) -> str | None:
@@ -122,8 +130,7 @@ def _counted(uow: UnitOfWork, site: Site, soon: timedelta) -> _Counts:
         for purpose in purposes:
             counts.by_purpose[purpose][coverage(records, purpose, uow.now)] += 1
         for record in records:
-            line, form = summary(record, uow.now), forms.get(record.ref)
-            source = _SOURCES[form] if form else _EHR
+            line, source = summary(record, uow.now), _source(record, forms)
             if line.is_in_force:
                 counts.by_source.setdefault(source, Counter())[line.says] += 1
                 if line.ends is not None and line.ends <= uow.now + soon:

@@ -56,7 +56,10 @@ _STAYS = (
     ("audit log", "every AuditEvent: who did what and when; patients as keyed hashes, no value"),
     ("rows", "ids, SHA-256 and times of what was received, so that the log can be verified"),
     ("jobs", "which model ran, how it ended, and the consent decisions that let it"),
-    ("tombstone", "that this patient was erased, when, by whom and on which ground"),
+    (
+        "tombstone",
+        "that this patient was erased, when, by whom, on which ground; if she refused AI",
+    ),
     ("the EHR", "results that were delivered: they are the hospital's record and are kept there"),
 )
 
@@ -150,7 +153,7 @@ def _erase_again(nadi: Opened, line: ErasedLine, reference: str | None) -> None:
     ground = (reason, "that of the first erasure")
     patient = KnownPatient("", line.patient_key)
     found = look(nadi, patient, reference or line.patient_key)
-    done = _erase(nadi, patient, reference or line.patient_key, found, ground, is_repeat=True)
+    done = _erase(nadi, patient, reference or line.patient_key, found, ground, line=line)
     if done.wrapped_key:
         out.print(escape(shred(nadi.store.engine, done.wrapped_key).says), soft_wrap=True)
 
@@ -193,12 +196,18 @@ def _erase(
     found: Held,
     ground: tuple[str, str],
     *,
-    is_repeat: bool = False,
+    line: ErasedLine | None = None,
 ) -> Erased:
     reason, law = ground
     actor = Actor(nadi.source(), operator(), operator().identifier)
     needles = _needles(reference)
-    order = Order(patient_key=patient.key, reason=reason, law=law, is_repeat=is_repeat)
+    order = Order(
+        patient_key=patient.key,
+        reason=reason,
+        law=law,
+        is_repeat=line is not None,
+        refused_ai=line is not None and line.refused_ai,
+    )
     with nadi.store.write() as uow:
         # What came while the other Bundles were looked through.
         newer = uow.erasures.bundles_with(patient.key, needles, since_ms=found.looked_ms)

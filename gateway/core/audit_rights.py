@@ -17,6 +17,8 @@ from gateway.core.balp import AgentKind
 ERASURE_SYSTEM = f"{SID}/erasure"
 REQUEST_SYSTEM = f"{SID}/rights-request"
 HOLD_SYSTEM = f"{SID}/legal-hold"
+#: What an erasure says of a patient who refused all AI.
+REFUSED_AI = "refused-ai"
 #: What is counted where something is removed; also the tables of the rows that are emptied.
 REMOVED = ("events", "submissions", "deliveries")
 

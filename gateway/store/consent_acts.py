@@ -76,6 +76,7 @@ class StoredConsent:
     Attributes:
         patient_key: Whom it is about; None while nobody has said.
         seal: SHA-256 over all that is stored of it.
+        rows: None of a refusal that an erasure left over: staff had recorded it.
     """
 
     id: str
@@ -86,7 +87,7 @@ class StoredConsent:
     @property
     def form(self) -> Form:
         """Where it comes from."""
-        return cast("Form", self.rows[0].form)
+        return cast("Form", self.rows[0].form) if self.rows else "local"
 
     @property
     def recorded_ms(self) -> int:

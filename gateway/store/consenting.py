@@ -148,15 +148,20 @@ def take(
 def revoke(uow: UnitOfWork, consent_id: str, reason: str, actor: Actor) -> StoredConsent:
     """Take a consent back; it never holds again.
 
+    Args:
+        uow: Writes.
+        consent_id: Of the consent; of her erasure for the refusal that it left over.
+        reason: For the record, sealed.
+        actor: Who takes it back.
+
     Raises:
+        Erased: She was erased, and has not begun anew.
         NotFound: There is no such consent.
         ContentError: It is a system's own.
         TakenBackBefore: It was.
     """
     consent_id = consent_id.removeprefix("Consent/")
-    found = uow.consent_acts.get(consent_id)
-    if found is None:
-        raise _unknown(uow, consent_id)
+    found = uow.consent_acts.get(consent_id) or _kept(uow, consent_id)
     if any(row.act == "revoke" for row in found.rows):
         raise TakenBackBefore
     new = NewAct(
@@ -168,6 +173,19 @@ def revoke(uow: UnitOfWork, consent_id: str, reason: str, actor: Actor) -> Store
     )
     _add(uow, new, actor, {"form": found.form})
     return found
+
+
+def _kept(uow: UnitOfWork, consent_id: str) -> StoredConsent:
+    """Give the refusal of all AI that a patient's erasure left over.
+
+    Raises:
+        NotFound: There is no such consent.
+        ContentError: It is a system's own.
+    """
+    tombstone = uow.erasures.get(consent_id)
+    if tombstone is None or not tombstone.refused_ai:
+        raise _unknown(uow, consent_id)
+    return StoredConsent(tombstone.id, tombstone.patient_key, seal="", rows=())
 
 
 def whose(uow: UnitOfWork, consent: StoredConsent) -> dict[str, str]:

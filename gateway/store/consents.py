@@ -4,6 +4,7 @@ A source keeps what it was given in its own form, sealed; here it becomes a `Con
 can't be opened or read is given as one that denies everything.
 
 * Consent resources that a system pushed are events (`gateway.store.events`).
+* Of an erased patient nothing from before counts, but that she refused all AI.
 * What staff recorded or imported are acts (`gateway.store.consent_acts`), read and verified again
   at every use unless exactly the same bytes were found good before.
 * Where a consent counts its uses, the use is put down in the transaction that it stands for.
@@ -19,13 +20,15 @@ import sqlalchemy as sa
 
 from gateway.core.consent import ConsentRecord, read_consent, unreadable_consent
 from gateway.core.consent.abdm import AbdmPolicy
-from gateway.core.consent.acts import consent_of
+from gateway.core.consent.acts import consent_of, is_taken_back
+from gateway.core.consent.local import kept_refusal
 from gateway.core.consent.statement import StatementForged
 from gateway.core.errors import Unsealable
 from gateway.store.consent_acts import StoredConsent
 from gateway.store.tables import consent_acts, consent_uses, events
 
 if TYPE_CHECKING:
+    from gateway.store.erasures import Tombstone
     from gateway.store.events import Event
     from gateway.store.unit_of_work import UnitOfWork
 
@@ -103,13 +106,25 @@ class Consents:
             by_patient[patient_key].append(records[event_id])
         acts = [each for each in self._uow.consent_acts.of(by_patient) if each.patient_key]
         self._load_keys(acts, policy)
-        begun_ms = self._uow.erasures.begun_ms({str(each.patient_key) for each in acts})
+        erased = self._uow.erasures.find(by_patient)
         for consent in acts:
-            # What was recorded before a patient was erased is of no effect when she comes again.
-            is_hers = consent.recorded_ms > begun_ms.get(str(consent.patient_key), -1)
-            if consent.patient_key in by_patient and is_hers:
-                by_patient[consent.patient_key].append(self.record_of(consent, policy))
+            key = str(consent.patient_key)
+            if key in by_patient and _is_hers(consent, erased.get(key)):
+                by_patient[key].append(self.record_of(consent, policy))
+        for key, tombstone in erased.items():
+            if tombstone.refused_ai:
+                about_it = next((each for each in acts if each.id == tombstone.id), None)
+                by_patient[key].append(self._kept(tombstone, about_it))
         return by_patient
+
+    def _kept(self, tombstone: "Tombstone", acts: StoredConsent | None) -> ConsentRecord:
+        """Give the refusal that a patient's erasure left over, and whether it was taken back."""
+        try:
+            found = self._uow.consent_acts.open(acts) if acts else []
+        except (Unsealable, StatementForged):
+            found = []  # it says nothing that could be relied on: the refusal holds
+        ref = f"Consent/{tombstone.id}"
+        return kept_refusal(ref, is_taken_back=is_taken_back(found))
 
     def received(self, patient_key: str) -> list["Event"]:
         """Give the Consents of a patient that a system pushed and that are its newest versions."""
@@ -207,6 +222,16 @@ class Consents:
         }
         self._uow.connection.execute(sa.insert(consent_uses), row)
         return replace(record, terms=terms.with_uses(terms.used_by | {event_id}))
+
+
+def _is_hers(consent: StoredConsent, tombstone: "Tombstone | None") -> bool:
+    """Say whether a consent counts: nothing does that was recorded before she was erased.
+
+    An act under the id of her erasure is about the refusal that it left over.
+    """
+    if tombstone is None:
+        return True
+    return consent.recorded_ms > tombstone.erased_ms and consent.id != tombstone.id
 
 
 def _cached_under(consent: StoredConsent, policy: AbdmPolicy | None) -> str:

@@ -2,8 +2,9 @@
 
 1. A legal hold refuses it, and so do results that are still to be marked in an EHR and uses of
    break-glass that are still to be reviewed.
-2. Her key is deleted first: on PostgreSQL this waits for whoever seals under it at the moment, so
-   that what they wrote is seen by what follows.
+2. Her key is locked first: on PostgreSQL this waits for whoever seals under it at the moment, so
+   that what they wrote is seen by what follows. Whether she refuses all AI is read with it, for the
+   tombstone to keep; then it is deleted.
 3. Open jobs and waiting results are cancelled, whoever holds them: a worker that comes back finds
    that its job moved, and writes nothing.
 4. Her rows are emptied, the tombstone is kept, and all of it is one AuditEvent.
@@ -16,8 +17,9 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from gateway.core.audit import AuditRecord, Step
-from gateway.core.audit_rights import removed
+from gateway.core.audit_rights import REFUSED_AI, removed
 from gateway.core.clock import new_id
+from gateway.core.consent.local import refuses_ai_still
 from gateway.core.errors import NotFound, OnHold
 from gateway.core.jobs import Advance, BusinessStatus, Job, JobState
 from gateway.core.rights import RequestKind
@@ -47,12 +49,14 @@ class Order:
         reason: For the record; it never names the patient.
         law: The provision that it rests on.
         is_repeat: Whether she was erased before, so that there may be nothing of hers.
+        refused_ai: Whether it is known from elsewhere that she refused all AI.
     """
 
     patient_key: str
     reason: str
     law: str
     is_repeat: bool = False
+    refused_ai: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +98,8 @@ def erase(uow: UnitOfWork, order: Order, bundles: Collection[str], actor: Actor)
         raise OnHold(_STILL_MARKED)
     if uow.erasures.has_open_reviews(key):
         raise OnHold(_STILL_REVIEWED)
+    uow.patient_keys.lock(key)
+    refused_ai = order.refused_ai or refuses_ai_still(uow.consents.of([key])[key], uow.now)
     wrapped = uow.patient_keys.destroy(key)
     is_known = wrapped is not None or any(uow.erasures.held(key).values())
     if not is_known and not order.is_repeat:
@@ -107,6 +113,7 @@ def erase(uow: UnitOfWork, order: Order, bundles: Collection[str], actor: Actor)
         erased_by=actor.name,
         reason=order.reason,
         law=order.law,
+        refused_ai=refused_ai,
     )
     uow.erasures.bury(tombstone)
     uow.audit(_recorded(uow, tombstone, {**emptied, "jobs-stopped": stopped}, actor))
@@ -157,6 +164,8 @@ def _recorded(
         id=new_id(), recorded=uow.now, source=actor.source, patient_key=tombstone.patient_key
     )
     details = {**counted(counts), "why": tombstone.reason, "law": tombstone.law}
+    if tombstone.refused_ai:
+        details[REFUSED_AI] = "yes"
     return removed(step, "erase", by=actor.by, erasure_id=tombstone.id, details=details)
 
 

@@ -1,7 +1,8 @@
 """Who was erased, kept outside the database: a backup that is put back brings nobody back unseen.
 
 `audit/erasures.log` of the data folder has a line for each erasure: time, keyed hash of the
-patient, id. It says nothing else; keep it when the database is put back from a backup.
+patient, id, and `refused-ai` where she refused all AI. It says nothing else; keep it when the
+database is put back from a backup.
 """
 
 import os
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gateway.core.audit_rights import REFUSED_AI
 from gateway.core.errors import StoreUnavailable
 from gateway.store.erasures import Tombstone
 
@@ -25,6 +27,7 @@ class ErasedLine:
     erased_ms: int
     patient_key: str
     id: str
+    refused_ai: bool
 
 
 class ErasureFile:
@@ -39,7 +42,8 @@ class ErasureFile:
         Raises:
             StoreUnavailable: The file can't be written.
         """
-        line = f"{tombstone.erased_ms} {tombstone.patient_key} {tombstone.id}\n"
+        line = f"{tombstone.erased_ms} {tombstone.patient_key} {tombstone.id}"
+        line = f"{line} {REFUSED_AI}\n" if tombstone.refused_ai else f"{line}\n"
         try:
             self._path.parent.mkdir(mode=0o700, exist_ok=True)
             descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
@@ -56,9 +60,15 @@ class ErasureFile:
             text = self._path.read_text("ascii", errors="replace")
         except OSError:
             return {}
-        found = (line.split() for line in text.splitlines())
-        told = [words for words in found if len(words) == _WORDS and words[0].isdecimal()]
-        return {words[1]: ErasedLine(int(words[0]), words[1], words[2]) for words in told}
+        lines = filter(None, map(_line, text.splitlines()))
+        return {line.patient_key: line for line in lines}
+
+
+def _line(text: str) -> ErasedLine | None:
+    words = text.split()
+    if len(words) < _WORDS or not words[0].isdecimal() or words[_WORDS:] not in ([], [REFUSED_AI]):
+        return None
+    return ErasedLine(int(words[0]), words[1], words[2], refused_ai=len(words) > _WORDS)
 
 
 def brought_back(uow: "UnitOfWork", file: ErasureFile) -> list[ErasedLine]:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 EMPTY = b""
 
 _FOUND = sa.select(erasures).where(erasures.c.patient_key.in_(sa.bindparam("keys", expanding=True)))
+_BY_ID = sa.select(erasures).where(erasures.c.id == sa.bindparam("id"))
 _HOLDS = sa.select(legal_holds).where(
     legal_holds.c.patient_key.in_(sa.bindparam("keys", expanding=True)),
     legal_holds.c.lifted_ms.is_(None),
@@ -45,7 +46,12 @@ _MARK = sa.select(sa.func.count(), sa.func.max(erasures.c.erased_ms))
 
 @dataclass(frozen=True, kw_only=True)
 class Tombstone:
-    """What is left of a patient who was erased."""
+    """What is left of a patient who was erased.
+
+    Attributes:
+        reopened_ms: When she began anew; None while she has not.
+        refused_ai: Whether she refused all AI, see `gateway.core.consent.local.kept_refusal`.
+    """
 
     patient_key: str
     id: str
@@ -54,6 +60,7 @@ class Tombstone:
     reason: str
     law: str
     reopened_ms: int | None = None
+    refused_ai: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,11 +95,10 @@ class Erasures:
         found = self.find(patient_keys)
         return {key: each for key, each in found.items() if each.reopened_ms is None}
 
-    def begun_ms(self, patient_keys: Collection[str]) -> dict[str, int]:
-        """Say when each of those who were erased was; nothing from before is of effect."""
-        if not patient_keys:
-            return {}
-        return {key: each.erased_ms for key, each in self.find(patient_keys).items()}
+    def get(self, erasure_id: str) -> Tombstone | None:
+        """Give a tombstone by its own id; None when there is none, or a later one of her."""
+        row = self._uow.connection.execute(_BY_ID, {"id": erasure_id}).one_or_none()
+        return None if row is None else Tombstone(**row._mapping)  # noqa: SLF001 - its public name
 
     def bury(self, tombstone: Tombstone) -> None:
         """Keep a tombstone; one from an earlier time is replaced."""

@@ -25,6 +25,7 @@ _WRAPPED = sa.select(patient_keys.c.patient_key, patient_keys.c.wrapped_key).whe
     patient_keys.c.patient_key.in_(sa.bindparam("keys", expanding=True))
 )
 _WRAPPED_HELD = _WRAPPED.with_for_update(read=True, key_share=True)
+_WRAPPED_LOCKED = _WRAPPED.with_for_update()
 
 
 class PatientKeys:
@@ -102,6 +103,15 @@ class PatientKeys:
         if self._uow.erasures.find([key]):
             raise Erased
         raise Unsealable("The data key of this patient is not here, and no erasure is on record.")
+
+    def lock(self, patient_key: str) -> None:
+        """Fetch a key that is about to be destroyed, and hold off whoever would seal under it.
+
+        On PostgreSQL this waits for whoever does so at the moment: what they wrote is seen by what
+        follows.
+        """
+        rows = self._uow.connection.execute(_WRAPPED_LOCKED, {"keys": [patient_key]})
+        self._found.update({row[0]: row[1] for row in rows})
 
     def destroy(self, patient_key: str) -> bytes | None:
         """Delete a patient's key; what is left of its bytes is `shredding`'s business.

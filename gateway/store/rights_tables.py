@@ -3,7 +3,7 @@
 As in `tables`: no patient's value stands in the clear, and reasons name none.
 """
 
-from sqlalchemy import BigInteger, Column, Index, String, Table, Text, text
+from sqlalchemy import BigInteger, Boolean, Column, Index, String, Table, Text, false, text
 
 from gateway.store.tables import metadata
 
@@ -19,6 +19,8 @@ erasures = Table(
     Column("law", Text, nullable=False),
     # the site lets an erased patient who comes again begin anew
     Column("reopened_ms", BigInteger),
+    # whether she refused all AI: the one thing of her consent that outlives her key
+    Column("refused_ai", Boolean, nullable=False, server_default=false()),
 )
 
 # What is held of a patient must not be removed while a hold is in force.

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from gateway.core.audit_event import RESULT_SYSTEM
-from gateway.core.audit_rights import ERASURE_SYSTEM, REMOVED
+from gateway.core.audit_rights import ERASURE_SYSTEM, REFUSED_AI, REMOVED
 from gateway.core.delivery import DeliveryState
 from gateway.store.evidence import Claim, RemovalEvidence
 from gateway.store.verification_report import Kind, Verification, as_bytes, rows
@@ -123,6 +123,8 @@ class RemovalVerifier:
             "reopened_ms": again.recorded_ms if again else None,
         }
         is_same = all(row[name] == value for name, value in recorded.items())
+        refused = claim.facts.get(REFUSED_AI) == "yes"
+        is_same = is_same and bool(row["refused_ai"]) == refused
         return is_same and any(agent.endswith(row["erased_by"]) for agent in claim.agents)
 
     def _check_holds(self) -> None:

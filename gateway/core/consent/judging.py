@@ -71,8 +71,11 @@ def judge(record: ConsentRecord, request: ConsentRequest) -> Finding:
         return held_back
     why = _WORDS[verdict](rule, condition, request)
     if verdict == "deny" and record.refuses_ai:
-        why = "refuses all AI."
+        why = _REFUSED_BEFORE if record.is_of_key else "refuses all AI."
     return Finding(record, verdict, why, rule, condition)
+
+
+_REFUSED_BEFORE = "refused all AI before her data was erased, and that was not taken back."
 
 
 def _held_back(record: ConsentRecord, request: ConsentRequest, rule: Rule) -> Finding | None:
@@ -88,7 +91,7 @@ def _why_silent(record: ConsentRecord, request: ConsentRequest) -> str:
     """Say why a Consent says nothing at all here; empty when it does."""
     if record.status != "active":
         return f"is not in force (status {record.status})."
-    if request.patient != record.patient:
+    if request.patient != record.patient and not record.is_of_key:
         return "is about another patient."
     is_research = RESEARCH in PERMITTED_BY.get(request.purpose, ())
     return _OTHER_USE if record.scope == "other" and not is_research else ""

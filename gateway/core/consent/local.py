@@ -13,14 +13,14 @@ It is kept as a signed statement (`statement`); what can't be read back exactly 
 Source: DPDP Act 2023 sections 5, 6 and 9, DPDP Rules 2025 rules 3 and 10 to 12.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
-from datetime import date
+from datetime import date, datetime
 from typing import Any, Literal
 
 from gateway.core.consent.matching import HoldsDuring
 from gateway.core.consent.reading import read_consent
-from gateway.core.consent.record import ConsentRecord, unreadable_consent
+from gateway.core.consent.record import ConsentRecord, Rule, unreadable_consent
 from gateway.core.consent.terms import Terms
 from gateway.core.consent.vocabulary import ACT_REASON, CONSENT_SCOPE, PERMITTED_BY
 from gateway.core.errors import ContentError
@@ -227,6 +227,37 @@ def local_record(consent: LocalConsent, ref: str, *, is_withdrawn: bool = False)
     # What staff recorded says itself whether it permits: no policy may make a permit of it.
     record = replace(read_consent(content, ref, patient=consent.patient), under_policy=None)
     return with_terms(record, refuses_ai=refuses_ai, is_withdrawn=is_withdrawn and is_permit)
+
+
+def kept_refusal(ref: str, *, is_taken_back: bool) -> ConsentRecord:
+    """Give what is left of a refusal of all AI after the patient was erased: that she refused.
+
+    When it was recorded, by whom, and for how long went with her key. Nothing names her in it: it
+    was found by the keyed hash of her name.
+    """
+    return ConsentRecord(
+        ref=ref,
+        status="inactive" if is_taken_back else "active",
+        patient=None,
+        is_of_key=True,
+        scope="privacy",
+        rule=Rule("provision", is_permit=False),
+        refuses_ai=True,
+    )
+
+
+def refuses_ai_still(consents: Iterable[ConsentRecord], now: datetime) -> bool:
+    """Say whether a patient refuses all AI, now or from a later day on.
+
+    What can't be read counts as a refusal where it may be one.
+    """
+    return any(each.refuses_ai and not _is_over(each, now) for each in consents)
+
+
+def _is_over(record: ConsentRecord, now: datetime) -> bool:
+    periods = [each.period for each in record.rule.conditions if isinstance(each, HoldsDuring)]
+    ends = [period.ends for period in periods if period and period.ends]
+    return record.status == "inactive" or any(now >= each for each in ends)
 
 
 def with_terms(record: ConsentRecord, *, refuses_ai: bool, is_withdrawn: bool) -> ConsentRecord:

@@ -69,6 +69,7 @@ class ConsentRecord:
         under_policy: What it says where the site states that these permit; None where it states
             its base rule itself.
         is_readable: Whether it could be read at all; if not, it denies whatever is asked.
+        is_of_key: Whether it was found by the keyed hash of her name alone, and so names nobody.
         refuses_ai: Whether it is a refusal of all AI, which nothing sets aside.
         terms: What holds its permits back beyond its rules.
     """
@@ -87,6 +88,7 @@ class ConsentRecord:
     policies: frozenset[str] = frozenset()
     under_policy: UnderPolicy | None = None
     is_readable: bool = True
+    is_of_key: bool = False
     refuses_ai: bool = False
     terms: Terms = NO_TERMS
 

@@ -420,3 +420,22 @@ def test_what_is_done_is_part_of_what_is_explained(run: Run, nadi: Installation)
     assert explain_now(run, "--action", "use")["decision"] == "permit"
     assert explain_now(run, "--action", "disclose")["decision"] == "deny"
     run("explain", "--patient", "p1", "--action", "steal", code=2)
+
+
+def test_a_refusal_that_an_erasure_left_over_is_listed_and_taken_back(run: Run, nadi: Installation):
+    run("record", "ai-opt-out", "--patient", "Patient/p1", "--how", "verbal")
+    key = nadi.store.sealer.patient_key("ehr", "Patient/p1")
+    with nadi.store.write() as uow:
+        erase(uow, Order(patient_key=key, reason="She asked.", law="s.12"), set(), ACTOR)
+    with nadi.store.write() as uow:
+        uow.erasures.reopen([key])
+        uow.patient_keys.load([key], create=True)
+
+    (kept,) = listed(run)
+    run("revoke", kept["id"], "--reason", "She thought about it.")
+    (after,) = listed(run)
+
+    assert (kept["source"], kept["says"], kept["state"]) == (
+        *("kept at erasure", "refuses AI", "in force"),
+    )
+    assert after == {**kept, "state": "not in force (status inactive)"}

@@ -126,6 +126,7 @@ def test_a_backup_that_is_put_back_brings_nobody_back_unseen(
 ) -> None:
     nadi.store.close()
     shutil.copy(nadi.folder / "nadi.db", tmp_path / "backup.db")
+    run("consent", "record", "ai-opt-out", "--patient", "Patient/p1", "--how", "verbal")
     run("patient", "erase", "Patient/p1", *GROUND, "--yes")
     for path in nadi.folder.glob("nadi.db*"):
         path.unlink()
@@ -145,6 +146,11 @@ def test_a_backup_that_is_put_back_brings_nobody_back_unseen(
     assert "1 patients were erased again" in done
     assert json.loads(run("patient", "held", "Patient/p1", "--json").stdout)["erased_at"]
     assert "0 patients" in run("patient", "erase-restored").stdout
+    with nadi.store.read() as uow:
+        [tombstone] = uow.erasures.find(
+            [nadi.store.sealer.patient_key("ehr", "Patient/p1")]
+        ).values()
+    assert tombstone.refused_ai, "she refused after the backup was made"
 
 
 def test_requests_are_due_and_closed(run: Run) -> None:

@@ -13,9 +13,11 @@ from hypothesis import strategies as st
 from gateway.core.audit import AgentKind, AuditAgent, Source, Step
 from gateway.core.audit_rights import changed
 from gateway.core.clock import new_id, utc_now
-from gateway.core.errors import GatewayError
+from gateway.core.consent.local import LocalConsent
+from gateway.core.errors import Erased, GatewayError
 from gateway.core.retention import Retention
 from gateway.store.checkpoint_file import CheckpointFile
+from gateway.store.consenting import record
 from gateway.store.erasing import Order, erase, needles_of
 from gateway.store.erasures import LegalHold
 from gateway.store.evidence import PLACED
@@ -36,7 +38,18 @@ Act = tuple[str, str, int]
 acts = st.lists(
     st.tuples(
         st.sampled_from(
-            ("receive", "bundle", "both", "consent", "erase", "hold", "lift", "expire", "later")
+            (
+                "receive",
+                "bundle",
+                "both",
+                "consent",
+                "refuse",
+                "erase",
+                "hold",
+                "lift",
+                "expire",
+                "later",
+            )
         ),
         st.sampled_from(PATIENTS),
         st.integers(1, 4),
@@ -69,6 +82,7 @@ class World:
             "bundle": lambda: self.nadi.receive_bundle(creatinine(patient, number)),
             "both": lambda: self.nadi.receive_bundle(*(creatinine(p, number) for p in PATIENTS)),
             "consent": lambda: self.nadi.receive(consent(patient, version=str(number))),
+            "refuse": lambda: self.refuse(patient),
             "erase": lambda: self.erase(patient),
             "hold": lambda: self.hold(patient),
             "lift": lambda: self.lift(patient),
@@ -84,6 +98,21 @@ class World:
 
     def key(self, patient: str) -> str:
         return self.nadi.store.sealer.patient_key("ehr", f"Patient/{patient}")
+
+    def refuse(self, patient: str) -> None:
+        said = LocalConsent(
+            patient=f"Patient/{patient}",
+            system="ehr",
+            decision="ai-opt-out",
+            means="verbal",
+            recorded_at="2026-11-20T08:00:00Z",
+            recorded_by="os-user:ada",
+        )
+        try:
+            with self.nadi.store.write() as uow:
+                record(uow, said, self.key(patient), Actor(SOURCE, BY, "ada"))
+        except Erased:
+            pass  # she has not begun anew
 
     def erase(self, patient: str) -> None:
         order = Order(patient_key=self.key(patient), reason="She asked.", law="s.12")

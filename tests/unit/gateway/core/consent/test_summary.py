@@ -6,7 +6,7 @@ import pytest
 from gateway.core.consent import ConsentRecord, read_consent, unreadable_consent
 from gateway.core.consent.abdm import read_artefact
 from gateway.core.consent.abdm_artefact import read_notification
-from gateway.core.consent.local import LocalConsent, local_record
+from gateway.core.consent.local import LocalConsent, kept_refusal, local_record
 from gateway.core.consent.summary import Covered, Says, coverage, summary
 from tests import abdm
 from tests.factories import ACT_REASON, consent
@@ -119,3 +119,13 @@ COVERED = {
 @pytest.mark.parametrize(("records", "expected"), COVERED.values(), ids=COVERED.keys())
 def test_what_all_consents_of_a_patient_come_to(records: list[ConsentRecord], expected: Covered):
     assert coverage(records, "TREAT", NOW) == expected
+
+
+def test_a_refusal_that_an_erasure_left_over_is_counted_as_one():
+    kept, over = (kept_refusal("Consent/4", is_taken_back=each) for each in (False, True))
+
+    assert coverage([kept], "TREAT", NOW) is Covered.REFUSES_AI
+    assert coverage([kept, PERMIT], "TREAT", NOW) is Covered.REFUSES_AI
+    assert coverage([over], "TREAT", NOW) is Covered.NOT_IN_FORCE
+    assert coverage([over, PERMIT], "TREAT", NOW) is Covered.PERMITTED
+    assert summary(kept, NOW).says is Says.REFUSES_AI
