@@ -104,6 +104,13 @@ def _result(row: Json) -> str:
     return f"result {str(result)[:16]}" if result else ""
 
 
+def _references(row: Json) -> str:
+    """Give what `nadi jobs show` and `nadi audit prove` take."""
+    told = {"job": row.get("job"), "decision": row.get("decision"), "event": row.get("id")}
+    wanted = ("job", "decision") if told["job"] else ("event",)
+    return "\n".join(f"{name} {told[name]}" for name in wanted if told[name])
+
+
 def _patient(row: Json) -> str:
     return escape(str(row.get("patient", "")))
 
@@ -163,7 +170,14 @@ _TRAIL: dict[str, Cell] = {
 }
 _COLUMNS: dict[str, dict[str, Cell]] = {
     "patient": _TRAIL,
-    "refusals": {"WHEN": _when, "STEP": _step, "WHO": _who, "PATIENT": _patient, "WHY": _why},
+    "refusals": {
+        "WHEN": _when,
+        "STEP": _step,
+        "WHO": _who,
+        "PATIENT": _patient,
+        "WHY": _why,
+        "REFERENCES": _references,
+    },
     "results": {
         "WHEN": _when,
         "PATIENT": _patient,

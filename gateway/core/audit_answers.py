@@ -30,6 +30,8 @@ ACCESSES = (
     *("configure", "credential", "model", "break-glass-review", "erase", "hold", "rectify"),
     *("consent-record", "consent-import", "consent-revoke", "request"),
 )
+#: How a job ends that something was refused to; the denial has an event of its own.
+ENDING = ("refuse", "cancel")
 CONFIGURING = ("configure", "credential", "model", "keys")
 BREAKING_GLASS = "break-glass"
 REVIEWING_GLASS = "break-glass-review"

@@ -5,7 +5,7 @@ asked of the tables beside the log, but how an EHR names a patient and which ver
 had. Whoever asks puts it on record, for each patient in the answer.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ from gateway.core.audit_answers import (
     BREAKING_GLASS,
     CONFIGURING,
     DISCLOSING,
+    ENDING,
     REVIEWING_GLASS,
     Answer,
     Json,
@@ -98,11 +99,29 @@ class AuditQuestions:
         return Answer(groups=who_saw(entries), patients=frozenset({key}))
 
     def refusals(self, asked: Asked) -> Answer:
-        """Tell what was refused or failed, by reason, and the newest one by one."""
-        rows = self._search(asked.filter(is_refused=True))
-        told = self._told(rows)
+        """Tell what was refused or failed, by reason, and the newest one by one.
+
+        A denial and the job that ended by it are one refusal, told where the job ended.
+        """
+        # Enough for a page even where each of them left two events.
+        most = 2 * asked.limit
+        rows = self._search(asked.filter(is_refused=True, limit=most))
+        ended = {each.job_id for each in self._of_jobs(rows, ENDING)}
+        shown = [row for row in rows if row.event != "consent" or row.job_id not in ended]
+        page, last_seq = shown[: asked.limit], None
+        if len(shown) > asked.limit:
+            last_seq = page[-1].seq
+        elif len(rows) == most:
+            last_seq = rows[-1].seq
+        told = self._told(page, decision=self._denials(page))
         groups = counted(self._refusals_by_reason(asked)) if asked.before_seq is None else ()
-        return replace(self._answer(asked, rows, told), groups=groups)
+        return replace(self._answer(asked, page, told), groups=groups, last_seq=last_seq)
+
+    def _denials(self, rows: Sequence[AuditRow]) -> dict[str | None, str]:
+        """Give the ids of the events by which jobs that ended were denied."""
+        ending = [row for row in rows if row.event in ENDING]
+        found = self._of_jobs(ending, ("consent",))
+        return {each.job_id: each.id for each in found if each.outcome != "0"}
 
     def results(self, asked: Asked) -> Answer:
         """Tell every run of one version of a model, newest first, and what became of it."""
@@ -245,13 +264,14 @@ class AuditQuestions:
         self,
         rows: Sequence[AuditRow],
         *,
-        written_to: dict[str | None, str] | None = None,
         with_facts: bool = False,
+        **of_jobs: Mapping[str | None, str],
     ) -> list[Json]:
+        """Give rows for people; `of_jobs` says by name what else is known of each one's job."""
         names = patients_named(self._uow, {row.patient_key for row in rows})
         told = []
         for entry in _entries(rows):
-            more: Json = {"written_to": (written_to or {}).get(entry.job_id)}
+            more: Json = {name: known.get(entry.job_id) for name, known in of_jobs.items()}
             if with_facts:
                 more["facts"] = dict(entry.facts)
             told.append(row_of(entry, patient=names.get(entry.patient_key or ""), **more))

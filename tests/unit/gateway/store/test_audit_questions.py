@@ -75,12 +75,14 @@ class Trail:
             ),
         )
 
-    def denial(self, patient: str = BERTA, *, reason: str = DENIED) -> None:
+    def denial(self, patient: str = BERTA, *, reason: str = DENIED, job: str = "j9") -> None:
         decision = ConsentDecision(False, "TREAT", (reason,), ("Consent/c7",))
         self.add(
-            audit.consent_decided(self.step(patient), decision, stage="admit", user=AS_MODEL),
+            audit.consent_decided(
+                self.step(patient, job_id=job), decision, stage="admit", user=AS_MODEL
+            ),
             audit.job_changed(
-                self.step(patient, job_id="j9", outcome=Outcome.MINOR_FAILURE, reason=reason),
+                self.step(patient, job_id=job, outcome=Outcome.MINOR_FAILURE, reason=reason),
                 "refuse",
                 state="rejected",
                 business_status="consent-denied",
@@ -97,7 +99,7 @@ def trail(store: Store) -> Trail:
     made.job(job="j1", result="r1")
     made.job(BERTA, job="j2", result="r2")
     made.denial()
-    made.denial(reason="Consent/c8: denies TREAT.")
+    made.denial(reason="Consent/c8: denies TREAT.", job="j10")
     made.look()
     return made
 
@@ -163,15 +165,54 @@ def test_a_resource_that_never_came_is_not_known(trail: Trail) -> None:
 
 
 def test_refusals_are_counted_by_reason_without_the_ids_of_consents(trail: Trail) -> None:
-    answer = ask(trail, "refusals", limit=3)
+    answer = ask(trail, "refusals")
 
     [line] = answer.groups
     assert line["why"] == "Consent: denies TREAT."
     assert line["times"] == 2
     assert line["steps"] == {"consent": 2, "refuse": 2}
-    assert told(answer.rows, "event") == ["refuse", "consent", "refuse"]
     assert answer.rows[0]["why"] == "Consent/c8: denies TREAT."
-    assert answer.last_seq == answer.rows[-1]["seq"]
+
+
+def test_one_denial_is_one_refusal_with_its_job_and_its_decision(trail: Trail) -> None:
+    decisions = [
+        row["id"]
+        for row in ask(trail, "patient", patient_key=BERTA).rows
+        if (row["event"], row["ended"]) == ("consent", "refused")
+    ]
+
+    rows = ask(trail, "refusals").rows
+
+    assert told(rows, "event") == ["refuse", "refuse"]
+    assert told(rows, "job") == ["j10", "j9"]
+    assert told(rows, "decision") == decisions[::-1]
+
+
+def test_a_denial_that_no_job_ended_by_is_told_too(trail: Trail) -> None:
+    decision = ConsentDecision(False, "TREAT", (DENIED,), ("Consent/c7",))
+    step = trail.step(ANNA, job_id="j1")
+    trail.add(audit.consent_decided(step, decision, stage="deliver", user=AS_MODEL))
+
+    rows = ask(trail, "refusals").rows
+
+    assert told(rows, "event") == ["consent", "refuse", "refuse"]
+    assert "decision" not in rows[0]
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3])
+def test_pages_of_refusals_tell_each_once(trail: Trail, limit: int) -> None:
+    for job in ("j11", "j12"):
+        trail.denial(job=job)
+    seen, last = [], None
+    while True:
+        page = ask(trail, "refusals", limit=limit, before_seq=last)
+        assert len(page.rows) <= limit
+        seen += told(page.rows, "job")
+        last = page.last_seq
+        if last is None:
+            break
+
+    assert seen == ["j12", "j11", "j10", "j9"]
 
 
 def test_refusals_of_another_time_are_not_counted(trail: Trail) -> None:
