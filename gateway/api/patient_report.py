@@ -36,6 +36,7 @@ from gateway.core.patient_report import (
 from gateway.store.audit_questions import MOST_OF_A_PATIENT
 from gateway.store.audit_search import AuditFilter
 from gateway.store.jobs import JobFilter
+from gateway.store.patient_names import on_record
 from gateway.store.unit_of_work import UnitOfWork
 
 QUERY = "AuditEvent/$patient-report"
@@ -79,8 +80,11 @@ class Reports:
             raise ContentError("Name the patient by the header X-Nadi-Patient.")
         if form not in ("html", "pdf"):
             raise ContentError("format is html or pdf.", location="format")
-        made = await run_in_threadpool(self._made, Patient(reference, key))
-        await self._edge.record_query(call, f"{QUERY}?patient-key={key}", {key})
+        try:
+            made = await run_in_threadpool(self._made, Patient(reference, key))
+        finally:
+            # Who was only asked for, and never was here, was looked for all the same.
+            await self._edge.record_query(call, f"{QUERY}?patient-key={key}", {key})
         if form == "pdf":
             return Response(await run_in_threadpool(_pdf, made), media_type="application/pdf")
         headers = {"Content-Security-Policy": CONTENT_SECURITY_POLICY}
@@ -95,13 +99,13 @@ def gather(uow: UnitOfWork, site: Site, patient: Patient) -> PatientReport:
     """Put a report together; the caller puts it on record.
 
     Raises:
-        NotFound: Nothing is on record of this patient.
+        NotFound: Nothing was ever received or recorded of this patient.
     """
+    if patient.key not in on_record(uow, [patient.key]):
+        raise NotFound("Nothing was ever received of this patient.")
     wanted = AuditFilter(patient_key=patient.key, is_ascending=True, limit=MOST_OF_A_PATIENT)
     rows = uow.audit_log.search(wanted)
     entries = [read_entry(row.seq, row.event, row.body) for row in rows]
-    if not entries:
-        raise NotFound("Nothing is on record of this patient.")
     erased = uow.erasures.closed([patient.key]).get(patient.key)
     return PatientReport(
         made_at=uow.now,

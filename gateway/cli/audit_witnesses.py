@@ -17,6 +17,7 @@ from gateway.cli.context import (
     AsJson,
     DataDir,
     Opened,
+    err,
     explained,
     fail,
     iso,
@@ -110,20 +111,20 @@ def _standing(
 
 @explained
 def witnesses(data_dir: DataDir = None, as_json: AsJson = False) -> None:
-    """Show who keeps checkpoints of this log, and how far they are."""
+    """Show who keeps checkpoints of this log, and how far; ends with 1 when one disagrees."""
     with opened(data_dir) as nadi:
         found = witnessing(nadi.site(), nadi.store)
+    if not found:
+        err.print(f"[yellow]![/] {NO_WITNESS}", soft_wrap=True)
     if as_json:
         print_json([asdict(each) for each in found])
-    elif not found:
-        out.print(f"[yellow]![/] {NO_WITNESS}", soft_wrap=True)
-    else:
+    elif found:
         listing = table("WITNESS", "KIND", "WHERE", "STATE", "SAYS")
         for each in found:
             state = f"[{_COLOURS[each.standing]}]{each.standing}[/]"
             listing.add_row(each.name, each.kind, escape(each.place), state, escape(each.says))
         out.print(listing)
-    if not found or any(each.standing is Standing.DISAGREES for each in found):
+    if any(each.standing is Standing.DISAGREES for each in found):
         raise typer.Exit(EXIT_NOT_SO)
 
 

@@ -6,7 +6,7 @@ It is made from the audit log and from the results that are kept; as HTML here, 
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import datetime, tzinfo
 
 from gateway.core.audit_answers import Json
@@ -178,6 +178,22 @@ def advice(report: PatientReport) -> list[tuple[str, str]]:
         told.append(("Ask", report.privacy.officer.line))
         told.append(("Complain", report.privacy.complaints.line))
     return [*told, ("Check", _CHECK)]
+
+
+def as_json(report: PatientReport) -> Json:
+    """Give the report for machines: what it is made of, times in UTC."""
+    erased = report.erased_at
+    return {
+        "format": "nadi-patient-report-1",
+        "made_at": report.made_at,
+        "patient": report.reference,
+        "site": report.site,
+        "sent": [asdict(each) for each in report.sent],
+        "runs": [asdict(each) for each in report.runs],
+        "decided": [asdict(each) for each in report.decided],
+        "seen": list(report.seen),
+        "erased_at": erased,
+    }
 
 
 def as_html(report: PatientReport) -> str:

@@ -43,6 +43,15 @@ def test_the_making_of_a_report_is_itself_in_the_log(busy: Api) -> None:
     assert rows[-1]["what"] == "the audit log"
 
 
+def test_who_was_only_asked_for_stays_unknown_and_each_look_is_on_record(busy: Api) -> None:
+    answers = [busy.get("/audit/report?patient=typo", "compliance") for _ in range(2)]
+
+    assert [each.status_code for each in answers] == [404, 404]
+    assert answers[0].json()["resourceType"] == "OperationOutcome"
+    rows = busy.get("/audit/questions/patient?patient=typo", "compliance").json()["rows"]
+    assert [row["event"] for row in rows] == ["query", "query"]
+
+
 @pytest.mark.parametrize(
     ("query", "status"),
     [("", 400), ("patient=p1&format=doc", 400), ("patient=nobody", 404), ("colour=red", 400)],

@@ -1,5 +1,6 @@
 """`nadi audit report`: a patient's own report as HTML and as PDF, and what is on record of it."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -49,9 +50,18 @@ def test_the_making_of_a_report_is_on_record(nadi: Installation, run: Run, tmp_p
     assert row.patient_key == nadi.store.sealer.patient_key("ehr", "Patient/p1")
 
 
+def test_the_report_for_machines_says_what_came_and_what_was_refused(run: Run) -> None:
+    told = json.loads(run("Patient/p1", "--json").stdout)
+
+    assert told["patient"] == "Patient/p1"
+    assert told["sent"][0]["what"] == "1 Consent, 1 Observation"
+    assert [run["says"] for run in told["runs"]] == [""]
+    assert "denies" in told["runs"][0]["why_not"]
+
+
 def test_a_report_about_nobody_or_to_nowhere_is_refused(run: Run, tmp_path: Path) -> None:
     assert "--html FILE" in run("Patient/p1", code=2).stderr
     unknown = run("Patient/nobody", "--html", str(tmp_path / "r.html"), code=1)
-    assert "Nothing is on record" in unknown.stderr
+    assert "Nothing was ever received" in unknown.stderr
     nowhere = run("Patient/p1", "--html", str(tmp_path / "none" / "r.html"), code=1)
     assert "can't be written" in nowhere.stderr

@@ -32,12 +32,14 @@ def mount(nadi: Installation, tmp_path: Path) -> Path:
 
 
 def test_without_a_witness_it_is_said_loudly_everywhere(nadi: Installation, run: Run) -> None:
-    listed = run("witnesses", code=1).stdout
+    listed = run("witnesses").stderr
+    as_json = run("witnesses", "--json")
     verified = run("verify").stdout
     checked = {finding.check: finding for finding in examine(nadi.settings)}
 
     for text in (listed, verified, checked["witness"].says):
         assert "The audit log has no witness" in text
+    assert (json.loads(as_json.stdout), "no witness" in as_json.stderr) == ([], True)
     assert checked["witness"].verdict is Verdict.WARNING
     assert "it has: none" in run("publish", code=2).stderr
 
