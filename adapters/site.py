@@ -96,6 +96,7 @@ class System:
         dicomweb_address: Base of its DICOMweb services, as written; None when it has none.
         token: Bearer token; None when the system asks for none.
         timeout_s: Longest wait in seconds; None leaves it to the settings.
+        title: How people call it; empty where the file does not say.
     """
 
     name: str
@@ -105,6 +106,7 @@ class System:
     token: Secret | None = None
     receive: tuple[str, ...] = ("push",)
     timeout_s: float | None = None
+    title: str = ""
 
     @property
     def base_url(self) -> str:
@@ -176,6 +178,11 @@ class Site:
     def abdm_policy(self) -> AbdmPolicy | None:
         """How decisions take ABDM artefacts; None where they permit nothing."""
         return self.abdm.policy() if self.abdm else None
+
+    def called(self, system: str) -> str:
+        """Give a system's title, or its name where it has none."""
+        known = self.systems.get(system)
+        return (known.title if known else "") or system
 
     def route(self, name: str) -> Route | None:
         """Give a route by its name, or as it is run for the canary or when the glass is broken."""
@@ -376,6 +383,7 @@ def _system(name: str, entry: SystemEntry) -> System:
         token=token,
         receive=tuple(entry.receive),
         timeout_s=entry.timeout_s,
+        title=entry.title,
     )
 
 

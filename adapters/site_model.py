@@ -88,6 +88,9 @@ class SystemEntry(_Part):
     """A system that sends events, receives results, or both."""
 
     kind: Literal["fhir-rest"] = Field(description="What it speaks: FHIR R4 over HTTP.")
+    title: str = Field(
+        "", max_length=80, description="How people call it, in reports to patients and others."
+    )
     base_url: Address = Field(
         description="Its FHIR base. ${NAME} and ${NAME:-default} are read from the environment."
     )

@@ -30,9 +30,9 @@ from gateway.core.patient_report import (
     Run,
     Sent,
     as_html,
-    purpose_in_words,
     without_ids,
 )
+from gateway.core.purposes import told_to_patient
 from gateway.store.audit_questions import MOST_OF_A_PATIENT
 from gateway.store.audit_search import AuditFilter
 from gateway.store.jobs import JobFilter
@@ -162,7 +162,7 @@ def _decided(entries: Sequence[Entry]) -> list[Decided]:
     counts = Counter(
         (
             "allowed" if each.outcome == "0" else "refused",
-            purpose_in_words(each.purpose),
+            told_to_patient(each.purpose),
             without_ids(each.reason),
         )
         for each in entries

@@ -64,6 +64,7 @@ _SHOWN_FINDINGS = 20
 #: Causes come before what follows from them; other tables stand between these.
 _FIRST = ("database", "database file", "key_check")
 _LAST = ("audit_terms", "audit_events", "audit_leaves", "audit_checkpoints", "checkpoint file")
+_NO_WITNESS = "The audit log has no witness; docs/audit.md says how to name one."
 #: As wide as the id of a row.
 _ROW_WIDTH = 36
 
@@ -91,7 +92,7 @@ def verify(
         # A site file that was tampered with may not even be one any more.
         with contextlib.suppress(GatewayError):
             if not nadi.site().witnesses:
-                report.notes.append(audit_witnesses.NO_WITNESS)
+                report.notes.append(_NO_WITNESS)
         _record(nadi, report)
     if as_json:
         print_json(_report_json(report))
@@ -160,23 +161,24 @@ def _record(nadi: Opened, report: Verification) -> None:
 
 
 def _show_report(report: Verification) -> None:
-    counted = ", ".join(
-        f"{number} {name.replace('_', ' ')}" for name, number in report.counted.items()
-    )
+    """Show the verdict first, then what shows it, then what it does not cover."""
     findings = sorted(set(report.findings), key=_causes_first)
-    for name, group in itertools.groupby(findings, key=lambda finding: finding.table):
-        _show_findings(name, list(group))
-    for note in report.notes:
-        out.print(f"[yellow]![/] {escape(note)}", soft_wrap=True)
-    out.print(f"[dim]Looked at {counted}.[/]", soft_wrap=True)
     if report.holds:
         out.print(f"[green]✓[/] The log holds: {report.size} leaves, root {report.root.hex()}")
     else:
         number = len(findings)
         plural = "s" if number != 1 else ""
+        out.print(f"[red]✗ Not everything is as it was recorded: {number} finding{plural}.[/]")
         if report.first_bad:
             out.print(f"  First bad entry of the log: [bold]{_first_bad(report.first_bad)}[/]")
-        out.print(f"[red]✗ Not everything is as it was recorded: {number} finding{plural}.[/]")
+    for name, group in itertools.groupby(findings, key=lambda finding: finding.table):
+        _show_findings(name, list(group))
+    counted = ", ".join(
+        f"{number} {name.replace('_', ' ')}" for name, number in report.counted.items()
+    )
+    out.print(f"[dim]Looked at {counted}.[/]", soft_wrap=True)
+    for note in report.notes:
+        out.print(f"[yellow]![/] {escape(note)}", soft_wrap=True)
 
 
 def _first_bad(bad: FirstBad) -> str:

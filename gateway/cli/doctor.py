@@ -351,8 +351,8 @@ def _privacy(site: Site, store: Store, data_dir: Path) -> Iterator[Finding]:
     except GatewayError as error:
         yield Finding("privacy", Verdict.FAILED, error.message)
         return
-    for says, is_fault in problems:
-        yield Finding("privacy", Verdict.FAILED if is_fault else Verdict.WARNING, says)
+    for check, says, is_fault in problems:
+        yield Finding(check, Verdict.FAILED if is_fault else Verdict.WARNING, says)
     if not problems:
         yield Finding("privacy", Verdict.OK, "contacts, retention and requests are in order")
 

@@ -14,17 +14,20 @@ _BACK = (
 )
 
 
-def privacy_problems(site: Site, store: Store, data_dir: Path) -> Iterator[tuple[str, bool]]:
-    """Give what is not as it should be, and whether it is a fault rather than a gap."""
+def privacy_problems(site: Site, store: Store, data_dir: Path) -> Iterator[tuple[str, str, bool]]:
+    """Give what is not as it should be: the check, what it found, whether that is a fault."""
     with store.read() as uow:
         back = brought_back(uow, ErasureFile(data_dir))
         asked = uow.rights_requests.list(only_open=True)
     if back:
-        yield f"{len(back)} {_BACK}", True
+        yield "erased patients", f"{len(back)} {_BACK}", True
     overdue = sum(each.is_overdue(to_ms(utc_now())) for each in asked)
     if overdue:
-        yield f"{overdue} requests of patients are overdue (nadi rights list)", True
+        says = f"{overdue} requests of patients are overdue (nadi rights list)"
+        yield "patients' requests", says, True
     if site.privacy is None:
-        yield "the site file has no `privacy`: nobody is named who answers for it", False
+        says = "the site file has no `privacy`: nobody is named who answers for the processing"
+        yield "privacy contacts", says, False
     if not site.retention.is_in_force:
-        yield "the site file has no `retention`: nothing is removed after its time", False
+        says = "the site file has no `retention`: nothing is removed after its time"
+        yield "retention", says, False

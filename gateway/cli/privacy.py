@@ -1,5 +1,6 @@
 """`nadi privacy record`: what is processed here, why and for whom, out of the configuration."""
 
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -31,6 +32,7 @@ from gateway.core.processing_record import (
     html,
     markdown,
 )
+from gateway.core.purposes import in_words
 from gateway.core.retention import DAY_MS
 from gateway.core.routing import Route
 from gateway.store.processing import jobs_by_route, patients_since
@@ -45,6 +47,8 @@ _GROUNDS = {
     "dpdp-7-disaster": "disaster (DPDP Act 2023, s.7(h))",
     "legal-obligation": "a legal obligation",
 }
+#: A code that a trigger asks for.
+_CODE = re.compile(r"\bcode\s*(?:=|in)\s*'([^']+)'")
 _ENDED = (JobState.REJECTED, JobState.CANCELLED, JobState.FAILED)
 _FORMS = {".html": html, ".md": markdown}
 
@@ -99,7 +103,9 @@ def _record(nadi: Opened, models: Installed) -> ProcessingRecord:
         site=site.name or "site",
         site_version=site.version,
         privacy=site.privacy,
-        activities=[_activity(each, models, counts.get(each.name, {})) for each in site.routes],
+        activities=[
+            _activity(each, site, models, counts.get(each.name, {})) for each in site.routes
+        ],
         models=[_model(line) for line in lines if line.card.digest in used],
         recipients=_recipients(site),
         retention=site.retention,
@@ -111,20 +117,34 @@ def _record(nadi: Opened, models: Installed) -> ProcessingRecord:
     )
 
 
-def _activity(route: Route, models: Installed, counts: dict[str, int]) -> Activity:
+def _activity(route: Route, site: Site, models: Installed, counts: dict[str, int]) -> Activity:
     found = models.find(route.model)
     done = counts.get(JobState.COMPLETED, 0)
     return Activity(
         route=route.name,
         purpose=route.purpose,
+        purpose_in_words=in_words(route.purpose),
         basis=_basis(route),
-        source=f"{route.source}: {route.match}",
+        source=_starts(route, site, found.manifest if found else None),
+        trigger=route.match,
         categories=_categories(found.manifest) if found else ("the model is not installed",),
         model=route.model,
-        recipient=route.sink,
+        recipient=site.called(route.sink),
         done=done,
         refused=sum(counts.get(state, 0) for state in _ENDED),
     )
+
+
+def _starts(route: Route, site: Site, manifest: Manifest | None) -> str:
+    """Say in words what starts a route: which resources, with which codes, from which system."""
+    inputs = manifest.inputs if manifest else ()
+    labels = {code.code: each.label for each in inputs for code in each.codes}
+    codes: dict[str, list[str]] = {}
+    for code in dict.fromkeys(_CODE.findall(route.match)):
+        codes.setdefault(labels.get(code, "the code"), []).append(code)
+    named = [f"{label} ({' or '.join(same)})" for label, same in codes.items()]
+    about = f" of {' or '.join(named)}" if named else " that the trigger matches"
+    return f"each {route.resource_type or 'resource'}{about}, sent by {site.called(route.source)}"
 
 
 def _basis(route: Route) -> str:
@@ -167,7 +187,7 @@ def _recipients(site: Site) -> list[Recipient]:
     sinks = {route.sink for route in site.routes}
     systems = [
         Recipient(
-            name=name,
+            name=site.called(name),
             kind="system",
             gets="results of models" if name in sinks else "nothing; it sends events",
             outside=abroad.get(name, ""),

@@ -43,6 +43,7 @@ code, .hash { font-family: "DejaVu Sans Mono", monospace; font-size: 8pt; overfl
 .ask { background: #fff6dd; border-left: 1mm solid #d99a00; padding: 1mm 3mm; }
 .card.soon { border-color: #d99a00; background: #fff6dd; } .card.soon b { color: #8a6100; }
 @media print { body { padding: 0; } }
+.raw { color: #51606f; font: 7.5pt/1.4 "DejaVu Sans Mono", monospace; overflow-wrap: anywhere; }
 .when { white-space: nowrap; }
 .foot { color: #51606f; font-size: 8.5pt; margin-top: 8mm; border-top: .2mm solid #dde5ec;
   padding-top: 2mm; }

@@ -20,15 +20,6 @@ INTRODUCTION = (
     "they were not allowed to run, who looked, and what you can do. A model's finding is a "
     "suggestion: your doctor decides."
 )
-_PURPOSES = {
-    "TREAT": "your treatment",
-    "ETREAT": "treatment in an emergency",
-    "BTG": "an emergency, without asking",
-    "HRESCH": "research",
-    "HPAYMT": "billing",
-    "HOPERAT": "running the hospital",
-    "PUBHLTH": "public health",
-}
 _REFERENCE = re.compile(r"\bConsent/[A-Za-z0-9.-]*[A-Za-z0-9]")
 _TREATMENT = re.compile(r"\bTREAT\b")
 
@@ -108,11 +99,6 @@ class Sheet:
     widths: tuple[int, ...] = ()
     rows: Sequence[Sequence[str]] = field(default_factory=tuple)
     otherwise: str = ""
-
-
-def purpose_in_words(code: str | None) -> str:
-    """Say what a v3-ActReason code means."""
-    return _PURPOSES.get(code or "", code or "a use that is not named")
 
 
 def without_ids(text: str) -> str:

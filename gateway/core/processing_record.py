@@ -34,7 +34,10 @@ class Activity:
 
     Attributes:
         purpose: v3-ActReason code.
+        purpose_in_words: What that means.
         basis: Legal basis, in words.
+        source: What starts it, in words.
+        trigger: FHIRPath of the site file, which says the same exactly.
         categories: Which data of a patient the model reads.
         done: Jobs of the last year that gave a result.
         refused: Those that were refused or stopped.
@@ -42,8 +45,10 @@ class Activity:
 
     route: str
     purpose: str
+    purpose_in_words: str
     basis: str
     source: str
+    trigger: str
     categories: tuple[str, ...]
     model: str
     recipient: str
@@ -214,6 +219,7 @@ def markdown(record: ProcessingRecord) -> str:
     lines += _pairs("Who answers for it", _contacts(record.privacy))
     for each in record.activities:
         lines += _pairs(f"Activity: {each.route}", _activity_facts(each))
+        lines += [f"<small>{_as_configured(each)}</small>", ""]
     rows = [" | ".join(_model_row(each)) for each in record.models]
     head = f"| {' | '.join(_MODEL_COLUMNS)} |"
     lines += ["## Models", "", head, "|---" * len(_MODEL_COLUMNS) + "|"]
@@ -254,7 +260,7 @@ def _contacts(privacy: Privacy | None) -> dict[str, str]:
 
 def _activity_facts(each: Activity) -> dict[str, str]:
     return {
-        "Purpose": each.purpose,
+        "Purpose": each.purpose_in_words,
         "Legal basis": each.basis,
         "Data comes from": each.source,
         "Categories of data": "; ".join(each.categories),
@@ -265,7 +271,12 @@ def _activity_facts(each: Activity) -> dict[str, str]:
 
 
 def _activity(each: Activity) -> Markup:
-    return joined((tag("h3", each.route), facts(_activity_facts(each))))
+    exactly = tag("p", _as_configured(each), kind="raw")
+    return joined((tag("h3", each.route), facts(_activity_facts(each)), exactly))
+
+
+def _as_configured(each: Activity) -> str:
+    return f"In the site file: purpose {each.purpose}, trigger {each.trigger}"
 
 
 def _model_row(each: ModelLine) -> tuple[str, ...]:

@@ -332,14 +332,12 @@ def _tell_what_is_not_shown(report: Verification, *, has_file: bool, is_witnesse
         return
     if not has_file and not is_witnessed:
         report.notes.append(
-            "There is no checkpoint file beside the database: a log that was cut at its end "
-            "can't be told from a shorter one."
+            "No checkpoint file lies beside the database: a log cut at its end would look whole."
         )
     if not is_witnessed:
         report.notes.append(
-            "No checkpoint from outside this machine was compared: whoever has the signing key and "
-            "the data folder could have written all of this anew. Name one with --from or "
-            "--witness."
+            "Compared with no checkpoint from outside this machine: a log written anew with its "
+            "own key would look whole. Name one with --from or --witness."
         )
 
 

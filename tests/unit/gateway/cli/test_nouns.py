@@ -303,8 +303,9 @@ def test_verify_shows_the_cause_before_the_checkpoints_that_no_longer_fit(run, n
     lines = run("audit", "verify", code=1).stdout.splitlines()
 
     found = [line for line in lines if line.startswith("✗")]
+    assert lines[0].startswith("✗ Not everything is as it was recorded")
     assert any(f"audit_events {seq}: its body is not what was written" in line for line in found)
-    tables = [line.split()[1].rstrip(":") for line in found[:-1]]
+    tables = [line.split()[1].rstrip(":") for line in found[1:]]
     assert [name for name, _ in itertools.groupby(tables)] == [
         "models",
         "audit_events",
@@ -313,8 +314,8 @@ def test_verify_shows_the_cause_before_the_checkpoints_that_no_longer_fit(run, n
         "checkpoint",
     ]
     assert tables.count("audit_checkpoints") == 1
-    assert "3 checkpoints from size" in found[-2]
-    assert found[-1].endswith("findings.")
+    assert "3 checkpoints from size" in found[-1]
+    assert found[0].endswith("findings.")
 
 
 def test_a_file_that_is_no_database_any_more_is_said_so(run, nadi):
@@ -358,12 +359,13 @@ def test_no_command_works_under_another_master_key(run, nadi, arguments):
 
 @pytest.mark.usefixtures("work", "other_key")
 def test_verify_and_doctor_name_another_master_key(run):
-    first = run("audit", "verify", code=1).stdout.splitlines()[0]
+    verdict, *found = run("audit", "verify", code=1).stdout.splitlines()
     report = json.loads(run("audit", "verify", "--json", code=1).stdout)
     checked = json.loads(run("doctor", "--json", code=1).stdout)
 
-    assert "key_check 1: the master key in use is not the one of this database" in first
+    assert "key_check 1: the master key in use is not the one of this database" in found[0]
     assert {"key_check", "patient_keys"} <= {each["table"] for each in report["findings"]}
+    assert verdict.startswith("✗")
     [says] = [each["says"] for each in checked if each["check"] == "database"]
     assert says.startswith("This is not the master key of this data folder")
 

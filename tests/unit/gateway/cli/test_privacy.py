@@ -50,6 +50,11 @@ def test_each_route_is_an_activity_with_purpose_basis_and_categories(run: Run) -
     activity = told["activities"][0]
     assert activity["route"] == "ckd-risk"
     assert activity["purpose"] == "TREAT"
+    assert activity["purpose_in_words"] == "treatment of the patient"
+    assert activity["source"] == (
+        "each Observation of Creatinine in blood (2160-0 or 14682-9), sent by the stand-in EHR of "
+        "the sandbox"
+    )
     assert "s.6" in activity["basis"]
     assert "Creatinine in blood" in activity["categories"]
     assert (activity["done"], activity["refused"]) == (0, 1), "p2 never consented"
@@ -65,7 +70,9 @@ def test_contacts_measures_and_transfers_come_from_the_site_file(
     told, page = json.loads(run("--json").stdout), run().stdout
 
     assert [each.partition(":")[0] for each in told["missing"]] == ["`witnesses`"]
-    assert told["transfers_outside_india"] == "ehr (Rule 15, order of 1 March)"
+    assert told["transfers_outside_india"] == (
+        "the stand-in EHR of the sandbox (Rule 15, order of 1 March)"
+    )
     assert "Disks are encrypted" in told["measures"]
     assert "Dr. K, dpo@h.example" in page
     assert "1095 days" in page

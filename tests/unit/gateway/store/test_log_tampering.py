@@ -142,7 +142,7 @@ def test_what_nobody_touched_holds_against_every_witness(folder: Path, recorded:
 def test_without_a_witness_it_says_so(folder: Path) -> None:
     report = verified(folder)
 
-    assert any("No checkpoint from outside this machine" in note for note in report.notes)
+    assert any("no checkpoint from outside this machine" in note for note in report.notes)
 
 
 # --- who can write to the database ----------------------------------------------------------
