@@ -1,14 +1,14 @@
 """Consents over the API, for the role `compliance`; every look is audited.
 
 * `GET /fhir/Consent?patient=`: a patient's Consents that the EHR sent, in their newest version and
-  as received; `GET /fhir/Consent/{id}` gives one, by the id that decisions name it with.
+  as received, and what staff recorded or imported, written as FHIR Consents;
+  `GET /fhir/Consent/{id}` gives one, by the id that decisions name it with.
 * `POST /consent/$decide`: the decision on a question, with every rule and what would change it. The
   patient stands in the body alone, never in an address or log.
 """
 
 from typing import Annotated, Any, Literal
 
-import orjson
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
@@ -18,8 +18,9 @@ from gateway.api.body import check_headers, read_body
 from gateway.api.edge import Call, Edge
 from gateway.api.outcome import fhir_response
 from gateway.api.paging import insist_on_known, searchset
+from gateway.consent_resources import of_patient, one
 from gateway.core.consent import READ, Actor
-from gateway.core.errors import ContentError, Erased, NotFound
+from gateway.core.errors import ContentError, Erased
 from gateway.core.r4_json import decode
 from gateway.deciding import Answer, Wanted, answered, as_json, as_parameters
 
@@ -117,16 +118,11 @@ class ConsentCalls:
 
     def _of_patient(self, key: str) -> list[dict[str, object]]:
         with self._edge.store.read() as uow:
-            if uow.erasures.closed([key]):
-                raise Erased
-            return [orjson.loads(uow.events.content(each)) for each in uow.consents.received(key)]
+            return of_patient(uow, key)
 
     def _one(self, consent_id: str) -> tuple[bytes, str | None]:
         with self._edge.store.read() as uow:
-            event = uow.events.get(consent_id)
-            if event is None or event.resource_type != "Consent":
-                raise NotFound("No such Consent was received; staff's are in nadi consent list.")
-            return uow.events.content(event), event.patient_key
+            return one(uow, consent_id)
 
 
 async def _body(request: Request) -> tuple[dict[str, Any], bool]:

@@ -137,14 +137,16 @@ def _consents(system: dict[str, Any], identifier: dict[str, Any]) -> dict[str, A
     return {
         "/fhir/Consent": {
             "get": _call(
-                "A patient's Consents as the EHR sent them",
+                "A patient's Consents: the EHR's, and what staff recorded or imported",
                 "Bundle of Consents",
                 [patient, header, system],
                 needs=may,
             )
         },
         "/fhir/Consent/{id}": {
-            "get": _call("One Consent as it was received", "Consent", [identifier], needs=may)
+            "get": _call(
+                "One Consent, by the id that decisions name", "Consent", [identifier], needs=may
+            )
         },
         "/consent/$decide": {
             "post": {**decide, "requestBody": {"required": True, "content": asked}}

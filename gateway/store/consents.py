@@ -112,25 +112,37 @@ class Consents:
             if key in by_patient and _is_hers(consent, erased.get(key)):
                 by_patient[key].append(self.record_of(consent, policy))
         for key, tombstone in erased.items():
-            if tombstone.refused_ai:
-                about_it = next((each for each in acts if each.id == tombstone.id), None)
-                by_patient[key].append(self._kept(tombstone, about_it))
+            by_patient[key] += self._left(tombstone, acts)
         return by_patient
 
-    def _kept(self, tombstone: "Tombstone", acts: StoredConsent | None) -> ConsentRecord:
+    def _left(
+        self, tombstone: "Tombstone | None", acts: Sequence[StoredConsent]
+    ) -> list[ConsentRecord]:
         """Give the refusal that a patient's erasure left over, and whether it was taken back."""
+        if tombstone is None or not tombstone.refused_ai:
+            return []
+        about_it = next((each for each in acts if each.id == tombstone.id), None)
         try:
-            found = self._uow.consent_acts.open(acts) if acts else []
+            found = self._uow.consent_acts.open(about_it) if about_it else []
         except (Unsealable, StatementForged):
             found = []  # it says nothing that could be relied on: the refusal holds
         ref = f"Consent/{tombstone.id}"
-        return kept_refusal(ref, is_taken_back=is_taken_back(found))
+        return [kept_refusal(ref, is_taken_back=is_taken_back(found))]
 
     def received(self, patient_key: str) -> list["Event"]:
         """Give the Consents of a patient that a system pushed and that are its newest versions."""
         found = self._uow.connection.execute(_RECEIVED, {"patients": [patient_key]}).all()
         events = self._uow.events.get_many([event_id for event_id, _ in found])
         return [events[event_id] for event_id, _ in found]
+
+    def recorded(self, patient_key: str) -> tuple[list[StoredConsent], list[ConsentRecord]]:
+        """Give what was recorded or imported of a patient, and what an erasure left over.
+
+        Nothing from before an erasure is hers any more, but a refusal of all AI.
+        """
+        tombstone = self._uow.erasures.find([patient_key]).get(patient_key)
+        acts = self._uow.consent_acts.of([patient_key])
+        return [each for each in acts if _is_hers(each, tombstone)], self._left(tombstone, acts)
 
     def patients(self) -> list[str]:
         """Give the keys of all patients of whom anything was received or said."""

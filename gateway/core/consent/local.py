@@ -221,7 +221,7 @@ def local_record(consent: LocalConsent, ref: str, *, is_withdrawn: bool = False)
     is_permit = consent.decision == "permit"
     is_silent = is_withdrawn and not is_permit
     try:
-        content = _as_fhir(consent, "inactive" if is_silent else "active")
+        content = as_fhir(consent, "inactive" if is_silent else "active")
     except (TypeError, ValueError):
         return unreadable_consent(ref, may_refuse_ai=refuses_ai)
     # What staff recorded says itself whether it permits: no policy may make a permit of it.
@@ -266,7 +266,8 @@ def with_terms(record: ConsentRecord, *, refuses_ai: bool, is_withdrawn: bool) -
     return replace(record, refuses_ai=refuses_ai, terms=terms)
 
 
-def _as_fhir(consent: LocalConsent, status: str) -> dict[str, Any]:
+def as_fhir(consent: LocalConsent, status: str) -> dict[str, Any]:
+    """Write what it says as a FHIR Consent, as far as decisions need one."""
     if consent.content is not None:
         return {**consent.content, "status": status}
     provision: dict[str, Any] = {"type": "permit" if consent.decision == "permit" else "deny"}

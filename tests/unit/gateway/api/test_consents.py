@@ -1,12 +1,22 @@
 """What compliance sees of consents: as they were received, and what they say to a question."""
 
+from typing import Any
+
 import orjson
 import pytest
+import sqlalchemy as sa
 
+from gateway.core.consent.importing import documents_in
+from gateway.core.consent.local import LocalConsent
+from gateway.core.fhir import parse_bundle, parse_resource
 from gateway.store.audit_log import AuditFilter
+from gateway.store.consenting import Owner, Signed, record, revoke, take
+from gateway.store.erasing import Order, erase
+from tests import abdm
 from tests.conftest import Api
 from tests.factories import consent, creatinine, patient, raw
 from tests.pcf import labels
+from tests.registered import ACTOR
 
 LIMITED = {"provision": {**consent()["provision"], "securityLabel": labels("N")}}
 COMPLIANCE = "compliance"
@@ -43,6 +53,98 @@ def test_one_consent_is_read_by_the_id_that_decisions_name(api: Api):
 
     assert response.content == raw(consent(1))
     assert api.get("/fhir/Consent/nothing", COMPLIANCE).status_code == 404
+
+
+def said(decision: Any) -> LocalConsent:
+    return LocalConsent(
+        patient="Patient/p1",
+        system="ehr",
+        decision=decision,
+        purposes=("TREAT",) if decision == "permit" else (),
+        means="verbal",
+        recorded_at="2026-11-20T08:00:00Z",
+        recorded_by="os-user:clerk",
+    )
+
+
+def take_documents(api: Api, key: str, *raws: bytes) -> None:
+    owner = Owner(system="ehr", reference="Patient/p1", key=key, identified="by the test")
+    signed = Signed(signer="hie", key="ed25519:x", signature="e..s", sha256="0" * 64)
+    with api.store.write() as uow:
+        for each in raws:
+            (document,) = documents_in(each)
+            take(uow, document, owner, signed, ACTOR)
+
+
+def test_what_staff_recorded_and_imported_is_found_as_valid_consents(api: Api):
+    assert api.post(raw(consent(1))).status_code == 202
+    key = api.store.sealer.patient_key("ehr", "Patient/p1")
+    with api.store.write() as uow:
+        permit, refusal = (record(uow, said(each), key, ACTOR) for each in ("permit", "ai-opt-out"))
+        revoke(uow, permit, "She asked for it.", ACTOR)
+    take_documents(api, key, raw(consent(7)), abdm.raw(abdm.notification()))
+
+    bundle = api.get("/fhir/Consent?patient=p1&system=ehr", COMPLIANCE).json()
+    found = [entry["resource"] for entry in bundle["entry"]]
+
+    parse_bundle(orjson.dumps(bundle))
+    told_source = {each["id"]: each.get("meta", {}).get("source", "#ehr") for each in found}
+    sources = {name: told.rpartition("#")[2] for name, told in told_source.items()}
+    assert sorted(sources.values()) == ["abdm", "ehr", "imported", "staff", "staff"]
+    assert {each["id"]: each["status"] for each in found if each["id"] in (permit, refusal)} == {
+        permit: "inactive",
+        refusal: "active",
+    }
+    for each in found:
+        if sources[each["id"]] != "ehr":
+            answer = api.get(f"/fhir/Consent/{each['id']}", COMPLIANCE)
+            parse_resource(answer.content, expected_type="Consent")
+            assert answer.json() == each
+    told = queries(api)
+    assert len(told) == 5
+    assert all(key in each and "Patient/p1" not in each for each in told)
+    assert api.get(f"/fhir/Consent/{refusal}", "clinician").status_code == 403
+
+
+def test_of_an_erased_patient_only_that_she_refused_ai_is_found(api: Api):
+    assert api.post(raw(consent(1))).status_code == 202
+    key = api.store.sealer.patient_key("ehr", "Patient/p1")
+    with api.store.write() as uow:
+        refusal = record(uow, said("ai-opt-out"), key, ACTOR)
+    with api.store.write() as uow:
+        order = Order(patient_key=key, reason="She asked.", law="s.12")
+        erasure = erase(uow, order, set(), ACTOR).tombstone.id
+    address = "/fhir/Consent?patient=p1&system=ehr"
+    gone = [api.get(each, COMPLIANCE) for each in (address, f"/fhir/Consent/{erasure}")]
+    assert [each.status_code for each in gone] == [410, 410]
+
+    with api.store.write() as uow:
+        uow.erasures.reopen([key])
+        uow.patient_keys.load([key], create=True)
+    (entry,) = api.get(address, COMPLIANCE).json()["entry"]
+
+    assert entry["resource"]["id"] == erasure
+    assert entry["resource"]["meta"]["tag"][0]["code"] == "kept-at-erasure"
+    assert api.get(f"/fhir/Consent/{erasure}", COMPLIANCE).json() == entry["resource"]
+    assert api.get(f"/fhir/Consent/{refusal}", COMPLIANCE).status_code == 410
+
+
+def test_a_consent_that_was_changed_in_the_database_is_told_as_a_denial(api: Api):
+    key = api.store.sealer.patient_key("ehr", "Patient/p1")
+    with api.store.write() as uow:
+        permit = record(uow, said("permit"), key, ACTOR)
+    with api.store.write() as uow:
+        names = uow.connection.scalars(
+            sa.text("select name from sqlite_master where type = 'trigger'")
+        ).all()
+        for name in names:
+            uow.connection.execute(sa.text(f"drop trigger {name}"))
+        uow.connection.execute(sa.text("update consent_acts set signature = 'e..s'"))
+
+    found = api.get(f"/fhir/Consent/{permit}", COMPLIANCE).json()
+
+    assert found["provision"] == {"type": "deny"}
+    assert found["meta"]["tag"][0]["code"] == "unreadable"
 
 
 def test_what_is_no_consent_is_not_read_as_one(api: Api):
