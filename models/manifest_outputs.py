@@ -25,6 +25,9 @@ _WHOLE = 1e-3
 """How far a score may be from a whole number, being float32."""
 _TOTAL = 0.02
 """How far the probabilities of all classes may be from 1, being the sum of quantized ones."""
+_ROUNDING = 1e-6
+"""How far outside its range a value may lie, in parts of the range, and still be its end: what
+float32 arithmetic leaves. A logistic function of a very sick patient gives 1.0000001."""
 _SURE_OF_NOTHING = 0.01
 _SURE = 0.99
 
@@ -144,16 +147,22 @@ class Output(Part):
         if self.kind == "class":
             return self._choice([row[column] for column in self.columns])
         value = row[self.column]
-        if self.kind == "score":
-            value = self._whole(value)
+        value = self._whole(value) if self.kind == "score" else self._unrounded(value)
         return Answer(self, value, self.band(value))
+
+    def _unrounded(self, value: float) -> float:
+        """Take an end of the range for what float32 arithmetic carried just beyond it."""
+        low, high = self.range or (0.0, 1.0)
+        end = min(max(value, low), high)
+        return end if abs(value - end) <= _ROUNDING * (high - low) else value
 
     def _whole(self, value: float) -> float:
         if not isfinite(value) or abs(value - round(value)) > _WHOLE:
             raise ValueError(f"output {self.name} is no whole number")
         return float(round(value))
 
-    def _choice(self, shares: Sequence[float]) -> "Answer":
+    def _choice(self, given: Sequence[float]) -> "Answer":
+        shares = [self._unrounded(share) for share in given]
         likeliest = max(range(len(shares)), key=lambda place: shares[place])
         for share in shares:
             self.band(share)

@@ -193,6 +193,21 @@ def test_what_is_no_distribution_is_no_answer(row, said):
         specialty.read(row)
 
 
+@pytest.mark.parametrize(("value", "read"), [(1.0000001192092896, 1.0), (-1e-7, 0.0), (0.7, 0.7)])
+def test_what_float32_carries_just_beyond_the_range_is_its_end(value, read):
+    (chance,) = parse(IMAGE_MODEL).outputs
+
+    assert chance.read([value]).value == read
+
+
+@pytest.mark.parametrize("value", [1.001, -1e-4, float("nan"), float("inf")])
+def test_what_is_further_outside_is_no_answer(value):
+    (chance,) = parse(IMAGE_MODEL).outputs
+
+    with pytest.raises(ValueError, match="outside its range"):
+        chance.read([value])
+
+
 JUDGED = """
 [[outputs]]
 name = "urgency"
