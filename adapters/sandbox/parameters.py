@@ -33,7 +33,7 @@ class Parameter:
     @property
     def is_indexed(self) -> bool:
         """Say whether the store keeps an index of its values."""
-        return self.kind == "reference" or self.name == "identifier"
+        return self.kind == "reference" or self.name in {"identifier", "_tag"}
 
 
 def _token(name: str, *paths: str) -> Parameter:

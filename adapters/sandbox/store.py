@@ -1,7 +1,7 @@
 """The records of this EHR: in memory, versioned, indexed, optionally journalled.
 
 * A body is serialised once, when it is written, and served as those bytes.
-* Identifiers and references have an index, so that conditional create stays O(1).
+* Identifiers, tags and references have an index, so that conditional create stays O(1).
 * The records of a type are held in the order of their last change.
 * A transaction is all or nothing; whoever listens hears of it after it is complete.
 """
