@@ -30,11 +30,13 @@ NOUNS = {
     "break-glass": "Run a route in an emergency; list and review the uses.",
     "audit": "Read the audit log, and verify that nothing was changed.",
     "access": "Credentials of those who may call.",
+    "backup": "Make a backup while Nadi runs; verify, list and prune backups.",
+    "restore": "Put a backup back into an empty folder.",
     "sandbox": "The stand-in EHR and its ward of synthetic patients.",
     "prepare": "Create keys, schema and first credentials, and end.",
 }
 #: These do one thing and have no verbs below them.
-SINGLE = frozenset({"up", "doctor", "assess", "prepare"})
+SINGLE = frozenset({"up", "doctor", "assess", "restore", "prepare"})
 
 
 class LazyNouns(TyperGroup):

@@ -6,6 +6,7 @@ say `--yes`. Looking (`nadi patient held`) is itself on record.
 
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -32,6 +33,7 @@ from gateway.cli.officer import opened_for_rights
 from gateway.cli.patients import KnownPatient, patient_of, record_search
 from gateway.core.clock import from_ms, to_ms, utc_now
 from gateway.core.errors import Erased as WasErased
+from gateway.core.errors import OnHold
 from gateway.core.retention import DAY_MS
 from gateway.store.erasing import Erased, Order, needles_of
 from gateway.store.erasing import erase as erase_patient
@@ -80,6 +82,26 @@ class Held:
     tombstone: Tombstone | None
     hold: LegalHold | None
     looked_ms: int
+
+
+@dataclass(frozen=True)
+class ErasedAgain:
+    """What came of erasing those whom a backup brought back.
+
+    Attributes:
+        kept: How many could not be erased.
+        says: What became of their keys' bytes.
+    """
+
+    erased: int
+    kept: int
+    says: tuple[str, ...]
+
+
+STILL_HELD = (
+    "were not, since a legal hold, a result still to be marked or a break-glass still to be "
+    "reviewed keeps them: settle that, then run `nadi patient erase-restored`."
+)
 
 
 @explained
@@ -140,22 +162,36 @@ def erase_restored(
     with opened_for_rights(data_dir) as nadi:
         with nadi.store.read() as uow:
             back = brought_back(uow, ErasureFile(nadi.settings.data_dir))
-            names = patients_named(uow, [each.patient_key for each in back])
         if back and not yes:
             typer.confirm(f"{len(back)} patients are back. Erase them again?", abort=True)
-        for each in back:
-            _erase_again(nadi, each, names.get(each.patient_key))
-    out.print(f"[green]✓[/] {len(back)} patients were erased again.")
+        again = erase_brought_back(nadi)
+    for says in again.says:
+        out.print(escape(says), soft_wrap=True)
+    out.print(f"[green]✓[/] {again.erased} patients were erased again.")
+    if again.kept:
+        fail(f"{again.kept} of them {STILL_HELD}")
 
 
-def _erase_again(nadi: Opened, line: ErasedLine, reference: str | None) -> None:
+def erase_brought_back(nadi: Opened) -> ErasedAgain:
+    """Erase everybody of the erasure file whom the database knows nothing of as erased."""
+    with nadi.store.read() as uow:
+        back = brought_back(uow, ErasureFile(nadi.settings.data_dir))
+        names = patients_named(uow, [each.patient_key for each in back])
+    erased, says = 0, dict[str, None]()
+    for each in back:
+        with suppress(OnHold):
+            says |= dict.fromkeys(_erase_again(nadi, each, names.get(each.patient_key)))
+            erased += 1
+    return ErasedAgain(erased, len(back) - erased, tuple(says))
+
+
+def _erase_again(nadi: Opened, line: ErasedLine, reference: str | None) -> list[str]:
     reason = f"A backup that was put back had brought back what erasure {line.id} erased."
     ground = (reason, "that of the first erasure")
     patient = KnownPatient("", line.patient_key)
     found = look(nadi, patient, reference or line.patient_key)
     done = _erase(nadi, patient, reference or line.patient_key, found, ground, line=line)
-    if done.wrapped_key:
-        out.print(escape(shred(nadi.store.engine, done.wrapped_key).says), soft_wrap=True)
+    return [shred(nadi.store.engine, done.wrapped_key).says] if done.wrapped_key else []
 
 
 @explained

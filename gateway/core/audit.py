@@ -81,6 +81,7 @@ OtherEvent = Literal[
     "break-glass-review",
     "canary",
     "export",
+    "restore",
     "verify",
     "note",
 ]

@@ -32,7 +32,7 @@ ACCESSES = (
 )
 #: How a job ends that something was refused to; the denial has an event of its own.
 ENDING = ("refuse", "cancel")
-CONFIGURING = ("configure", "credential", "model", "keys")
+CONFIGURING = ("configure", "credential", "model", "keys", "restore")
 BREAKING_GLASS = "break-glass"
 REVIEWING_GLASS = "break-glass-review"
 

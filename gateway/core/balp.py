@@ -193,6 +193,7 @@ ACTIVITIES = {
     ),
     "canary": _activity("E", _ALERT),
     "export": _activity("R", coding(DCM, "110106", "Export")),
+    "restore": _activity("C", coding(DCM, "110107", "Import")),
     "erase": _activity("D", _ACTIVITY),
     "expire": _activity("D", _ACTIVITY),
     "hold": _activity("U", _ACTIVITY),

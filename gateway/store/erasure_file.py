@@ -54,6 +54,25 @@ class ErasureFile:
         except OSError as error:
             raise StoreUnavailable(f"{self._path} can't be written: {error.strerror}.") from error
 
+    def take_from(self, other: Path) -> int:
+        """Add the erasures of another such file that are missing here; give their number.
+
+        Raises:
+            StoreUnavailable: The other can't be read, or this one not written.
+        """
+        try:
+            found = other.read_text("ascii", errors="replace").splitlines()
+            there = set(self._path.read_text("ascii").splitlines()) if self._path.exists() else ()
+            new = [line for line in found if len(line.split()) == _WORDS and line not in there]
+            self._path.parent.mkdir(mode=0o700, exist_ok=True)
+            with self._path.open("a", encoding="ascii") as file:
+                file.writelines(f"{line}\n" for line in new)
+            self._path.chmod(0o600)
+        except OSError as error:
+            place = error.filename or self._path
+            raise StoreUnavailable(f"{place} can't be used: {error.strerror}.") from error
+        return len(new)
+
     def lines(self) -> dict[str, ErasedLine]:
         """Give the last erasure of each patient, by keyed hash; what is no line is passed over."""
         try:
