@@ -61,17 +61,18 @@ class ErasureFile:
             StoreUnavailable: The other can't be read, or this one not written.
         """
         try:
+            there = self._path.read_text("ascii").splitlines() if self._path.exists() else []
             found = other.read_text("ascii", errors="replace").splitlines()
-            there = set(self._path.read_text("ascii").splitlines()) if self._path.exists() else ()
-            new = [line for line in found if len(line.split()) == _WORDS and line not in there]
+            told = [line for line in dict.fromkeys([*there, *found]) if _line(line)]
+            # The last line of a patient counts.
+            told.sort(key=lambda line: int(line.split()[0]))
             self._path.parent.mkdir(mode=0o700, exist_ok=True)
-            with self._path.open("a", encoding="ascii") as file:
-                file.writelines(f"{line}\n" for line in new)
+            self._path.write_text("".join(f"{line}\n" for line in told), encoding="ascii")
             self._path.chmod(0o600)
         except OSError as error:
             place = error.filename or self._path
             raise StoreUnavailable(f"{place} can't be used: {error.strerror}.") from error
-        return len(new)
+        return len(told) - len(there)
 
     def lines(self) -> dict[str, ErasedLine]:
         """Give the last erasure of each patient, by keyed hash; what is no line is passed over."""
