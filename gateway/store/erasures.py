@@ -320,8 +320,10 @@ _FORGET_DELIVERY = (
         body=EMPTY,
         location=None,
         identifier=sa.bindparam("name"),
+        # An IN can't be executed for several rows at once.
         state=sa.case(
-            (deliveries.c.state.in_(_WAITING), DeliveryState.CANCELLED), else_=deliveries.c.state
+            *((deliveries.c.state == each, DeliveryState.CANCELLED) for each in _WAITING),
+            else_=deliveries.c.state,
         ),
         lease_owner=None,
         lease_until_ms=None,

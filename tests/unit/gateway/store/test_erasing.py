@@ -28,6 +28,7 @@ from tests.arriving import add, arrival
 from tests.conftest import MASTER
 from tests.hospital import Hospital, consent_of, observation, patient
 from tests.installation import consent, creatinine, installation
+from workers.delivery import deliver
 
 BY = AuditAgent("os-user:ada", "ada", AgentKind.USER, role="operator")
 ACTOR = Actor(Source("site", "cli@here"), BY, "ada")
@@ -205,6 +206,23 @@ def test_a_worker_that_holds_her_job_writes_nothing_afterwards(hospital: Hospita
     assert hospital.job().business_status is BusinessStatus.ERASED
     assert hospital.delivery() is None
     assert ("infer", "0") not in hospital.audited()
+
+
+def test_a_patient_with_several_results_is_erased(hospital: Hospital):
+    hospital.push(observation(), observation(1.5, name="o2"), observation(1.7, name="o3"))
+    hospital.infer()
+    delivered = [job.id for job in hospital.jobs()][:1]
+    with hospital.store.read() as uow:
+        first = [each.id for each in uow.deliveries.of_jobs(delivered).values()]
+    deliver(first, hospital.ports)
+
+    erased = erase_in(hospital.store)
+
+    assert erased.removed["deliveries"] == 3
+    with hospital.store.read() as uow:
+        kept = uow.deliveries.of_jobs([job.id for job in hospital.jobs()])
+    assert {each.state for each in kept.values()} == {"delivered", "cancelled"}
+    assert hospital.deliver() == 0
 
 
 def test_a_refused_job_s_report_that_waits_is_not_delivered(tmp_path):
