@@ -75,6 +75,11 @@ def sqlite_url(sqlite_template: Path, tmp_path: Path) -> str:
 @pytest.fixture
 def postgresql_url(postgresql: str) -> str:
     """A fresh PostgreSQL database."""
+    return create_database(postgresql)
+
+
+def create_database(postgresql: str) -> str:
+    """Make a fresh database of the newest schema in a cluster; give its URL."""
     name = f"nadi_{next(_numbers)}"
     _create(postgresql, name, "template_nadi")
     return postgresql.replace("/postgres?", f"/{name}?")

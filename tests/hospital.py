@@ -372,10 +372,12 @@ class Hospital:
         refusals: str = "none",
         site: Site | None = None,
         model: ToyModel | None = None,
+        url: str = "",
     ) -> None:
         self.now = NOW
+        self.url = url or f"sqlite:///{folder}/nadi.db"
         self.store = Store(
-            f"sqlite:///{folder}/nadi.db",
+            self.url,
             Sealer(MasterKey(b"k" * 32)),
             clock=lambda: self.now,
             consents=CONSENT_KEY,
