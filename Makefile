@@ -5,7 +5,7 @@
 #   make test-train  install PyTorch too and run the tests of quantization-aware training
 #   make check    format, lint, types
 #   make bench    side-by-side benchmark against a plain build
-#   make chaos    kill processes while events flow, the long version
+#   make chaos    break everything at random while events flow: make chaos MINUTES=60 DATABASE=postgresql
 
 PYTHON ?= $(firstword $(foreach p,python3 python3.13 python3.12 python3.14 python3.11,\
             $(shell $(p) -c 'import sys; print("$(p)" if (3,11) <= sys.version_info < (3,15) else "")' 2>/dev/null)))
@@ -15,6 +15,8 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 DATA   ?= data
 PORT   ?= 8080
 SANDBOX_PORT ?= 8090
+MINUTES ?= 3
+DATABASE ?= sqlite
 
 .PHONY: install dev train-env run test test-train check bench chaos clean
 .DEFAULT_GOAL := install
@@ -66,7 +68,8 @@ bench: dev
 	@$(BIN)/python -m benchmarks
 
 chaos: dev
-	@NADI_CHAOS_EVENTS=2000 $(BIN)/python -m pytest -q -m chaos tests/chaos
+	@$(BIN)/python -m tests.chaos --minutes $(MINUTES) --database $(DATABASE) \
+	  $(if $(SEED),--seed $(SEED)) $(if $(JSON),--json $(JSON))
 
 # The data folder stays: it may hold the only master key.
 clean:

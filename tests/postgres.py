@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 _ACCOUNTS = ("postgres", "nobody")
 _SETTINGS = (
@@ -47,6 +48,24 @@ def cluster(folder_of_programs: Path) -> Iterator[str]:
             yield f"postgresql+psycopg://nadi@/postgres?host={name}"
         finally:
             _run([control, "-D", data, "-m", "immediate", "stop"], who)
+
+
+def restart(url: str, mode: str) -> None:
+    """Stop the cluster that a URL of it names, and start it again.
+
+    Args:
+        url: Of any of its databases, as `cluster` gives it.
+        mode: How `pg_ctl` stops it: `fast`, or `immediate` as a crash does.
+
+    Raises:
+        subprocess.SubprocessError: It did not stop or start.
+    """
+    found = programs()
+    folder = Path(parse_qs(urlsplit(url).query)["host"][0])
+    account = _account()
+    who = {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []} if account else {}
+    command: list[object] = [(found or Path()) / "pg_ctl", "-D", folder / "data", "-w"]
+    _run([*command, "-l", folder / "log", "-m", mode, "restart"], who)
 
 
 def _account() -> pwd.struct_passwd | None:

@@ -1,0 +1,33 @@
+"""A short run of the chaos harness; `make chaos` runs long ones (docs/faults.md)."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.chaos.run import Order, Report, run
+
+pytestmark = [pytest.mark.chaos, pytest.mark.timeout(900)]
+
+SEED = 23
+SQLITE_S, POSTGRESQL_S = 40.0, 20.0
+
+
+def test_what_is_promised_holds_while_everything_fails_at_random(tmp_path: Path) -> None:
+    report = run(tmp_path, Order(seed=SEED, seconds=SQLITE_S))
+
+    _holds(report)
+
+
+def test_what_is_promised_holds_on_postgresql_too(tmp_path: Path, postgresql_url: str) -> None:
+    report = run(tmp_path, Order(seed=SEED + 1, seconds=POSTGRESQL_S, database_url=postgresql_url))
+
+    _holds(report)
+
+
+def _holds(report: Report) -> None:
+    print(json.dumps(report.as_json(), indent=1))  # noqa: T201 - shown when it fails
+    assert report.violations == []
+    assert report.settled_s is not None, "everything is finished"
+    assert len(report.struck) >= 3, "faults struck"
+    assert report.results_s, "results reached the EHR"
