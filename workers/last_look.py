@@ -101,6 +101,7 @@ class LastLook:
     ) -> set[str]:
         asked = new_round(uow, self._ports)
         patients = {each.delivery.patient_key for each in held}
+        uow.patient_keys.load(patients)
         known = uow.consents.of(patients, asked.site.abdm_policy)
         permitted: set[str] = set()
         for each in held:

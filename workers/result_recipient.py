@@ -49,7 +49,7 @@ from gateway.core.write_back import (
 from workers.ehr_abilities import REMEMBER_S, EhrAbilities
 
 #: Reports of one transaction: enough to share its cost, few enough for any EHR's limits.
-REPORTS_PER_TRANSACTION = 20
+REPORTS_PER_TRANSACTION = 50
 #: Statuses that are about the service or our access to it and not about what was sent.
 _OF_THE_SERVICE = frozenset({403, 404, 405, 410, 501})
 #: Statuses that say that a resource type is not there.

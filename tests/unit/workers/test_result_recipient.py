@@ -35,12 +35,12 @@ def write(ehr: FakeEhr, *reports: StoredReport, again: bool = False) -> list[obj
     return [fates[each.identifier] for each in reports]
 
 
-def test_reports_are_written_in_transactions_of_twenty() -> None:
+def test_reports_are_written_in_transactions_of_fifty() -> None:
     ehr = FakeEhr()
 
-    fates = write(ehr, *(make(number) for number in range(25)))
+    fates = write(ehr, *(make(number) for number in range(55)))
 
-    assert ehr.calls == ["search Device True", "transaction 41", "transaction 10"]
+    assert ehr.calls == ["search Device True", "transaction 101", "transaction 10"]
     assert all(isinstance(fate, Written) for fate in fates)
     assert len(ehr.of("Device")) == 1
 
