@@ -45,6 +45,7 @@ from gateway.settings import Settings, get_settings
 from gateway.store.group_commit import GroupCommit
 from gateway.store.installation import MASTER, open_installation, record_start, record_stop
 from gateway.store.model_watch import ModelWatch
+from gateway.store.unit_of_work import Store
 from gateway.telemetry import configure, report_levels
 
 PROCESS = "api"
@@ -84,8 +85,7 @@ def build(settings: Settings) -> _Gateway:
         weigh=lambda posting: posting.weight,
     )
     edge = Edge(store, Authenticator(store), site=watch.current)
-    health = Health(store, is_broker_up)
-    report_levels(health.levels)
+    health = _health(store)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -116,6 +116,13 @@ def build(settings: Settings) -> _Gateway:
     )
     _explain(app)
     return app
+
+
+def _health(store: Store) -> Health:
+    """Make what is asked how the process is, and let each scrape read the queues' depths."""
+    health = Health(store, is_broker_up)
+    report_levels(health.levels)
+    return health
 
 
 def _canary(app: FastAPI, edge: Edge, settings: Settings) -> CanaryRunner:

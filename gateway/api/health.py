@@ -6,6 +6,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from gateway.core.canary import CANARY_SYSTEM
 from gateway.core.clock import from_ms, utc_now
 from gateway.core.errors import GatewayError
 from gateway.core.jobs import JobState
@@ -76,7 +77,9 @@ class Health:
             for (state, _), count in uow.jobs.counts().items():
                 by_state[state.value] = by_state.get(state.value, 0) + count
             deliveries: dict[str, int] = {}
-            for (_, progress), count in uow.deliveries.counts().items():
+            for (system, progress), count in uow.deliveries.counts().items():
+                if system == CANARY_SYSTEM:
+                    continue
                 deliveries[progress.value] = deliveries.get(progress.value, 0) + count
             oldest = uow.jobs.oldest_ms(JobState.READY)
             waiting, oldest_audit = uow.audit_log.lag()

@@ -44,18 +44,9 @@ app.command()(audit_search.search)
 app.command()(audit_search.export)
 app.command()(audit_incident.incident)
 app.command()(audit_prove.prove)
-for question in (
-    audit_questions.patient,
-    audit_questions.who,
-    audit_questions.refusals,
-    audit_questions.results,
-    audit_questions.break_glass,
-    audit_questions.out_of_hours,
-    audit_questions.configuration,
-    audit_questions.disclosures,
-    audit_report.report,
-):
-    app.command()(question)
+for name, question in audit_questions.VERBS.items():
+    app.command(name=name)(question)
+app.command()(audit_report.report)
 app.command()(audit_witnesses.witnesses)
 app.command()(audit_witnesses.publish)
 

@@ -3,8 +3,10 @@
 Asking is itself on record, once for each patient in the answer.
 """
 
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
@@ -32,23 +34,57 @@ Patient = Annotated[
 ]
 Limit = Annotated[int, typer.Option("--limit", min=1, help="Most lines.")]
 
+#: What only the installation can say of a question: whom a reference names, when it is open.
+_Known = Callable[[Opened], Mapping[str, Any]]
 
-@explained
-def patient(  # noqa: PLR0913 - each is an option of the command line
-    reference: Patient,
-    *,
-    since: Since = None,
-    until: Until = None,
-    system: System = None,
-    limit: Limit = 500,
-    data_dir: DataDir = None,
-    as_json: AsJson = False,
-) -> None:
-    """Everything that was done with a patient's data, in order, with consent and result."""
-    asked = _asked(since, until, limit)
-    with opened_by_officer(data_dir) as nadi:
-        asked = replace(asked, patient_key=patient_of(nadi, reference, system).key)
-        _tell("patient", _answer(nadi, "patient", asked), about=reference, as_json=as_json)
+
+def _of_patient(question: str, title: str) -> Callable[..., None]:
+    """Make the verb of a question about one patient."""
+
+    def verb(  # noqa: PLR0913 - each is an option of the command line
+        reference: Patient,
+        *,
+        since: Since = None,
+        until: Until = None,
+        system: System = None,
+        limit: Limit = 500,
+        data_dir: DataDir = None,
+        as_json: AsJson = False,
+    ) -> None:
+        def known(nadi: Opened) -> Mapping[str, Any]:
+            return {"patient_key": patient_of(nadi, reference, system).key}
+
+        asked = _asked(since, until, limit)
+        _put(question, asked, known, data_dir, about=reference, as_json=as_json)
+
+    verb.__doc__ = title
+    return explained(verb)
+
+
+def _of_the_site(
+    question: str, title: str, known: _Known = lambda _nadi: {}
+) -> Callable[..., None]:
+    """Make the verb of a question about everything that happened."""
+
+    def verb(
+        *,
+        since: Since = None,
+        until: Until = None,
+        limit: Limit = 200,
+        data_dir: DataDir = None,
+        as_json: AsJson = False,
+    ) -> None:
+        _put(question, _asked(since, until, limit), known, data_dir, as_json=as_json)
+
+    verb.__doc__ = title
+    return explained(verb)
+
+
+def _hours(nadi: Opened) -> Mapping[str, Any]:
+    hours = nadi.site().hours
+    if hours is None:
+        raise ConfigurationError(NO_HOURS)
+    return {"hours": hours}
 
 
 @explained
@@ -64,15 +100,15 @@ def who(
     as_json: AsJson = False,
 ) -> None:
     """Who or what saw a patient's record, or one resource."""
-    asked = _asked(since, until, 1)
     kind, _, identifier = record.partition("/")
-    with opened_by_officer(data_dir) as nadi:
+
+    def known(nadi: Opened) -> Mapping[str, Any]:
         if not identifier or kind == "Patient":
-            asked = replace(asked, patient_key=patient_of(nadi, record, system).key)
-        else:
-            of = patient_of(nadi, "Patient/-", system).system
-            asked = replace(asked, resource=Named(of, kind, identifier))
-        _tell("who", _answer(nadi, "who", asked), about=record, as_json=as_json)
+            return {"patient_key": patient_of(nadi, record, system).key}
+        of = patient_of(nadi, "Patient/-", system).system
+        return {"resource": Named(of, kind, identifier)}
+
+    _put("who", _asked(since, until, 1), known, data_dir, about=record, as_json=as_json)
 
 
 @explained
@@ -81,13 +117,15 @@ def refusals(
     since: Since = None,
     until: Until = None,
     limit: Limit = 50,
+    canary: Annotated[
+        bool, typer.Option("--canary", help="Tell those of the canary one by one too.")
+    ] = False,
     data_dir: DataDir = None,
     as_json: AsJson = False,
 ) -> None:
     """What was refused or failed: how often for which reason, and the newest one by one."""
-    asked = _asked(since, until, limit)
-    with opened_by_officer(data_dir) as nadi:
-        _tell("refusals", _answer(nadi, "refusals", asked), as_json=as_json)
+    asked = replace(_asked(since, until, limit), with_canary=canary)
+    _put("refusals", asked, lambda _nadi: {}, data_dir, as_json=as_json)
 
 
 @explained
@@ -104,81 +142,56 @@ def results(
     if "@" not in model:
         fail("Name the model with its version: MODEL@VERSION.", code=EXIT_USAGE)
     asked = replace(_asked(since, until, limit), model=model)
-    with opened_by_officer(data_dir) as nadi:
-        _tell("results", _answer(nadi, "results", asked), about=model, as_json=as_json)
+    _put("results", asked, lambda _nadi: {}, data_dir, about=model, as_json=as_json)
 
 
-@explained
-def break_glass(
-    *,
-    since: Since = None,
-    until: Until = None,
-    limit: Limit = 200,
-    data_dir: DataDir = None,
-    as_json: AsJson = False,
-) -> None:
-    """Every use of break-glass, and the steps of its review, newest first."""
-    asked = _asked(since, until, limit)
-    with opened_by_officer(data_dir) as nadi:
-        _tell("break-glass", _answer(nadi, "break-glass", asked), as_json=as_json)
-
-
-@explained
-def out_of_hours(
-    *,
-    since: Since = None,
-    until: Until = None,
-    limit: Limit = 200,
-    data_dir: DataDir = None,
-    as_json: AsJson = False,
-) -> None:
-    """Accesses outside the working hours of the site file, newest first."""
-    asked = _asked(since, until, limit)
-    with opened_by_officer(data_dir) as nadi:
-        hours = nadi.site().hours
-        if hours is None:
-            raise ConfigurationError(NO_HOURS)
-        asked = replace(asked, hours=hours)
-        _tell("out-of-hours", _answer(nadi, "out-of-hours", asked), as_json=as_json)
-
-
-@explained
-def configuration(
-    *,
-    since: Since = None,
-    until: Until = None,
-    limit: Limit = 200,
-    data_dir: DataDir = None,
-    as_json: AsJson = False,
-) -> None:
-    """What was changed in the configuration, by whom, and what is different since."""
-    asked = _asked(since, until, limit)
-    with opened_by_officer(data_dir) as nadi:
-        _tell("configuration", _answer(nadi, "configuration", asked), as_json=as_json)
-
-
-@explained
-def disclosures(  # noqa: PLR0913 - each is an option of the command line
-    reference: Patient,
-    *,
-    since: Since = None,
-    until: Until = None,
-    system: System = None,
-    limit: Limit = 500,
-    data_dir: DataDir = None,
-    as_json: AsJson = False,
-) -> None:
-    """To whom a patient's data went: when, what and why, newest first."""
-    asked = _asked(since, until, limit)
-    with opened_by_officer(data_dir) as nadi:
-        asked = replace(asked, patient_key=patient_of(nadi, reference, system).key)
-        _tell("disclosures", _answer(nadi, "disclosures", asked), about=reference, as_json=as_json)
+#: Every question by the name of its verb, in the order of the help page.
+VERBS: Mapping[str, Callable[..., None]] = {
+    "patient": _of_patient(
+        "patient",
+        "All that was done with a patient's data, in order, with consent and result.",
+    ),
+    "who": who,
+    "refusals": refusals,
+    "results": results,
+    "break-glass": _of_the_site(
+        "break-glass", "Every use of break-glass, and the steps of its review, newest first."
+    ),
+    "out-of-hours": _of_the_site(
+        "out-of-hours", "Accesses outside the working hours of the site file, newest first.", _hours
+    ),
+    "configuration": _of_the_site(
+        "configuration",
+        "What was changed in the configuration, by whom, and what is different since.",
+    ),
+    "disclosures": _of_patient(
+        "disclosures", "To whom a patient's data went: when, what and why, newest first."
+    ),
+}
 
 
 def _asked(since: str | None, until: str | None, limit: int) -> Asked:
     return Asked(
         since_ms=moment_of(since, "--since"), until_ms=moment_of(until, "--until"), limit=limit
     )
+
+
+def _put(
+    question: str,
+    asked: Asked,
+    known: _Known,
+    data_dir: Path | None,
+    *,
+    about: str = "",
+    as_json: bool,
+) -> None:
+    """Put a question as the officer whose credential is shown, and tell the answer."""
+    with opened_by_officer(data_dir) as nadi:
+        answer = _answer(nadi, question, replace(asked, **known(nadi)))
+    if as_json:
+        print_json({"question": question, "groups": list(answer.groups), "rows": list(answer.rows)})
+    else:
+        view.show(question, QUESTIONS[question].title, answer, about)
 
 
 def _answer(nadi: Opened, name: str, asked: Asked) -> Answer:
@@ -190,10 +203,3 @@ def _answer(nadi: Opened, name: str, asked: Asked) -> Answer:
         for key in sorted(answer.patients, key=str):
             record_search(uow, source, key, query)
     return answer
-
-
-def _tell(name: str, answer: Answer, *, about: str = "", as_json: bool) -> None:
-    if as_json:
-        print_json({"question": name, "groups": list(answer.groups), "rows": list(answer.rows)})
-    else:
-        view.show(name, QUESTIONS[name].title, answer, about)

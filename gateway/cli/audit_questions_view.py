@@ -46,6 +46,7 @@ def _reasons(answer: Answer) -> None:
             _local(line["last"]),
         )
     out.print(listing)
+    out.print("[dim]The canary's are counted; --canary tells them one by one too.[/]")
     if answer.rows:
         out.print("\n[bold]The newest[/]")
 

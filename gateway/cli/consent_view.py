@@ -16,6 +16,7 @@ from adapters.site import Site
 from gateway.cli.context import AsJson, DataDir, opened, out, print_json, table
 from gateway.cli.officer import opened_by_officer
 from gateway.cli.patients import patient_of, record_search, tell_of
+from gateway.core.canary import CANARY_PATIENT, CANARY_SYSTEM
 from gateway.core.clock import to_ms
 from gateway.core.consent import ConsentRecord
 from gateway.core.consent.abdm import TERMINAL, AbdmPolicy
@@ -106,7 +107,10 @@ def show_coverage(
     data_dir: DataDir = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say how many patients have decided what, by purpose and source, and what ends soon."""
+    """Say how many patients have decided what, by purpose and source, and what ends soon.
+
+    The canary is not among them.
+    """
     with opened_by_officer(data_dir, Permission.READ_CONSENT) as nadi:
         site = nadi.site()
         with nadi.store.read() as uow:
@@ -140,7 +144,8 @@ def _counted(uow: UnitOfWork, site: Site, soon: timedelta) -> _Counts:
 
 
 def _of_everybody(uow: UnitOfWork, site: Site) -> Iterator[Sequence[ConsentRecord]]:
-    keys = uow.consents.patients()
+    hers = uow.sealer.patient_key(CANARY_SYSTEM, CANARY_PATIENT)
+    keys = [key for key in uow.consents.patients() if key != hers]
     for first in range(0, len(keys), _AT_ONCE):
         found = uow.consents.of(keys[first : first + _AT_ONCE], site.abdm_policy)
         yield from (_as_taken(records, site) for records in found.values())

@@ -72,11 +72,12 @@ def list_jobs(
     ] = None,
     route: Annotated[str | None, typer.Option("--route", help="Only this route's.")] = None,
     limit: Annotated[int, typer.Option("--limit", min=1, help="Most jobs.")] = 100,
+    canary: Annotated[bool, typer.Option("--canary", help="The canary's too.")] = False,
     data_dir: DataDir = None,
     as_json: AsJson = False,
 ) -> None:
     """List jobs, newest first."""
-    wanted = JobFilter(state=state, route=route, limit=limit)
+    wanted = JobFilter(state=state, route=route, with_canary=canary, limit=limit)
     with opened(data_dir) as nadi, nadi.store.read() as uow:
         found = uow.jobs.find(wanted)
         total = sum(uow.jobs.counts().values())

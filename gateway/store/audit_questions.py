@@ -29,6 +29,7 @@ from gateway.core.audit_answers import (
 from gateway.core.audit_entry import Entry, read_entry
 from gateway.core.audit_event import RESOURCE_SYSTEM
 from gateway.core.audit_terms import refusal_of
+from gateway.core.canary import CANARY_PATIENT, CANARY_SYSTEM
 from gateway.core.clock import from_ms, to_ms
 from gateway.core.errors import NotFound
 from gateway.core.working_hours import WorkingHours
@@ -68,6 +69,7 @@ class Asked:
     until_ms: int | None = None
     before_seq: int | None = None
     limit: int = 50
+    with_canary: bool = False
 
     def filter(self, **more: Any) -> AuditFilter:  # noqa: ANN401 - fields of AuditFilter
         """Give the search that this asks for."""
@@ -101,11 +103,14 @@ class AuditQuestions:
     def refusals(self, asked: Asked) -> Answer:
         """Tell what was refused or failed, by reason, and the newest one by one.
 
-        A denial and the job that ended by it are one refusal, told where the job ended.
+        A denial and the job that ended by it are one refusal, told where the job ended. The canary
+        is refused all day: hers are counted, and told one by one only where that is asked.
         """
+        hers = self._uow.sealer.patient_key(CANARY_SYSTEM, CANARY_PATIENT)
+        without = None if asked.with_canary else hers
         # Enough for a page even where each of them left two events.
         most = 2 * asked.limit
-        rows = self._search(asked.filter(is_refused=True, limit=most))
+        rows = self._search(asked.filter(is_refused=True, not_patient=without, limit=most))
         ended = {each.job_id for each in self._of_jobs(rows, ENDING)}
         shown = [row for row in rows if row.event != "consent" or row.job_id not in ended]
         page, last_seq = shown[: asked.limit], None

@@ -37,6 +37,7 @@ class AuditFilter:
     """Which AuditEvents a search wants; None, or nothing, means any.
 
     Attributes:
+        not_patient: Anybody but this patient, and what is about nobody.
         outcome: Exactly this outcome.
         is_refused: Any outcome but success.
         event: Our own name of the event.
@@ -50,6 +51,7 @@ class AuditFilter:
     """
 
     patient_key: str | None = None
+    not_patient: str | None = None
     since_ms: int | None = None
     until_ms: int | None = None
     outcome: str | None = None
@@ -254,6 +256,7 @@ def _criteria(connection: sa.Connection, wanted: AuditFilter) -> list[sa.ColumnE
     kinds = wanted.events
     pairs = (
         (wanted.patient_key, columns.patient_key == wanted.patient_key),
+        (wanted.not_patient, columns.patient_key.is_distinct_from(wanted.not_patient)),
         (wanted.outcome, columns.outcome == wanted.outcome),
         (wanted.is_refused or None, columns.outcome != _WELL),
         (wanted.event, columns.event == wanted.event),

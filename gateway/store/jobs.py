@@ -19,6 +19,7 @@ import orjson
 from sqlalchemy import Insert, Row, bindparam, func, select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
 
+from gateway.core.canary import CANARY
 from gateway.core.jobs import (
     Advance,
     BusinessStatus,
@@ -136,8 +137,11 @@ _OPEN_OF_MODEL = (
     .order_by(jobs.c.id)
     .limit(bindparam("most"))
 )
-_COUNTS = select(jobs.c.state, jobs.c.business_status, func.count()).group_by(
-    jobs.c.state, jobs.c.business_status
+_NOT_HERS = jobs.c.route.not_like(f"%{CANARY}%")
+_COUNTS = (
+    select(jobs.c.state, jobs.c.business_status, func.count())
+    .where(_NOT_HERS)
+    .group_by(jobs.c.state, jobs.c.business_status)
 )
 _OLDEST = select(func.min(jobs.c.created_ms)).where(_IS_OPEN, jobs.c.state == bindparam("state"))
 _WAITING = select(func.count()).where(_IS_OPEN, jobs.c.state == JobState.READY)
@@ -148,6 +152,7 @@ class JobFilter:
     """What a listing of jobs shows; None means any.
 
     Attributes:
+        with_canary: Whether those of the canary are shown too.
         before_id: Show only jobs made before this one: the next page of a listing.
         limit: Most rows.
     """
@@ -157,6 +162,7 @@ class JobFilter:
     route: str | None = None
     event_id: str | None = None
     patient_key: str | None = None
+    with_canary: bool = False
     before_id: str | None = None
     limit: int = 100
 
@@ -195,6 +201,9 @@ class Jobs:
             value = getattr(wanted, name)
             if value is not None:
                 query = query.where(jobs.c[name] == value)
+        # Who asks for her, an event or a route of hers, is shown what there is.
+        if not (wanted.with_canary or wanted.patient_key or wanted.event_id or wanted.route):
+            query = query.where(_NOT_HERS)
         if wanted.before_id is not None:
             query = query.where(jobs.c.id < wanted.before_id)
         return [_job(row) for row in self._uow.connection.execute(query)]
@@ -269,7 +278,7 @@ class Jobs:
         return self._jobs(_OPEN_OF_MODEL, digest=digest, after=after_id, most=limit)
 
     def counts(self) -> dict[tuple[JobState, BusinessStatus], int]:
-        """Count the jobs by state and business status."""
+        """Count the jobs by state and business status, without those of the canary."""
         rows = self._uow.connection.execute(_COUNTS)
         return {(JobState(row[0]), BusinessStatus(row[1])): row[2] for row in rows}
 

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
+from gateway.core.canary import CANARY
 from gateway.store.tables import jobs
 
 if TYPE_CHECKING:
@@ -24,8 +25,8 @@ def jobs_by_route(uow: "UnitOfWork", since_ms: int) -> dict[str, dict[str, int]]
 
 
 def patients_since(uow: "UnitOfWork", since_ms: int) -> int:
-    """Count the patients of whom a job was made since a moment."""
+    """Count the patients of whom a job was made since a moment; the canary is none."""
     query = sa.select(sa.func.count(jobs.c.patient_key.distinct())).where(
-        jobs.c.created_ms >= since_ms
+        jobs.c.created_ms >= since_ms, jobs.c.route.not_like(f"%{CANARY}%")
     )
     return uow.connection.execute(query).scalar_one()

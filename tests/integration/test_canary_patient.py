@@ -10,13 +10,17 @@ import pytest
 import sqlalchemy as sa
 
 from gateway.api.canary import CanaryRunner, post_through
+from gateway.api.health import Health
 from gateway.api.intake import Intake
 from gateway.canary import Canary, CanaryReport, clear
 from gateway.core.audit import AgentKind, AuditAgent, Source
-from gateway.core.canary import CANARY_PATIENT, CANARY_SYSTEM
+from gateway.core.canary import CANARY_PATIENT, CANARY_SYSTEM, is_canary
 from gateway.core.jobs import BusinessStatus, Job
+from gateway.store.audit_log import AuditFilter
+from gateway.store.audit_questions import Asked
 from gateway.store.jobs import JobFilter
 from gateway.store.model_watch import ModelWatch
+from gateway.store.processing import patients_since
 from gateway.store.tables import events
 from gateway.telemetry import render_metrics
 from tests.factories import raw
@@ -105,6 +109,25 @@ def test_she_is_refused_at_admission_at_inference_and_at_the_write_back(here: Wa
     assert here.journal is not None
     assert CANARY_PATIENT not in here.journal.read_text()
     assert 'system="nadi-canary"' not in render_metrics().decode()
+
+
+def test_she_is_in_the_log_and_in_no_count_and_in_no_list_unless_asked_for(here: Ward) -> None:
+    run(here)
+
+    with here.api.store.read() as uow:
+        listed = uow.jobs.find(JobFilter())
+        hers = [each for each in uow.jobs.find(JobFilter(with_canary=True)) if each not in listed]
+        assert {is_canary(each.route) for each in listed} <= {False}
+        assert len(hers) == 3
+        assert sum(uow.jobs.counts().values()) == len(listed)
+        assert patients_since(uow, 0) == len({each.patient_key for each in listed})
+        assert uow.audit_log.search(AuditFilter(patient_key=hers[0].patient_key))
+        told, all_told = (
+            uow.audit_questions.refusals(Asked(with_canary=each)) for each in (False, True)
+        )
+        assert len(all_told.rows) == len(told.rows) + 1
+    levels = Health(here.api.store, lambda: True).levels()
+    assert sum(levels.deliveries.values()) == 0
 
 
 def test_the_runner_posts_through_the_api_with_a_credential_of_its_own(here: Ward) -> None:
