@@ -17,6 +17,7 @@ from adapters.site import Site
 from gateway.api.docs_page import CONTENT_SECURITY_POLICY
 from gateway.api.edge import Call, Edge
 from gateway.api.paging import insist_on_known
+from gateway.api.patient_names_told import Called
 from gateway.core.audit_answers import who_saw
 from gateway.core.audit_entry import Entry, read_entry
 from gateway.core.clock import from_ms
@@ -107,16 +108,17 @@ def gather(uow: UnitOfWork, site: Site, patient: Patient) -> PatientReport:
     rows = uow.audit_log.search(wanted)
     entries = [read_entry(row.seq, row.event, row.body) for row in rows]
     erased = uow.erasures.closed([patient.key]).get(patient.key)
+    called = Called(uow, site)
     return PatientReport(
         made_at=uow.now,
         reference=patient.reference,
         site=site.name or "the hospital",
         zone=site.hours.zone if site.hours else _here(),
         privacy=site.privacy,
-        sent=_sent(entries),
-        runs=list(_runs(uow, patient.key)),
+        sent=_sent(entries, called),
+        runs=list(_runs(uow, patient.key, called)),
         decided=_decided(entries),
-        seen=who_saw(entries),
+        seen=[called.line(line) for line in who_saw(entries)],
         erased_at=from_ms(erased.erased_ms) if erased else None,
     )
 
@@ -139,12 +141,13 @@ def _pdf(report: PatientReport) -> bytes:
     return as_pdf(report)
 
 
-def _sent(entries: Sequence[Entry]) -> list[Sent]:
+def _sent(entries: Sequence[Entry], called: Called) -> list[Sent]:
     kinds: dict[str, Counter[str]] = {}
     times: dict[str, list[datetime]] = {}
     for each in entries:
         if each.event == "receive" and each.outcome == "0":
-            name = each.doers[0].name
+            sender = each.doers[0]
+            name = called.party(sender.identifier, sender.name)
             kinds.setdefault(name, Counter())[each.data_type or "resource"] += 1
             times.setdefault(name, []).append(each.at)
     return [
@@ -171,7 +174,7 @@ def _decided(entries: Sequence[Entry]) -> list[Decided]:
     return [Decided(*what, times) for what, times in sorted(counts.items())]
 
 
-def _runs(uow: UnitOfWork, patient_key: str) -> Iterator[Run]:
+def _runs(uow: UnitOfWork, patient_key: str, called: Called) -> Iterator[Run]:
     """Give what came of each job that has ended, the newest first."""
     before: str | None = None
     while True:
@@ -180,19 +183,21 @@ def _runs(uow: UnitOfWork, patient_key: str) -> Iterator[Run]:
         known = uow.deliveries.of_jobs([job.id for job in jobs])
         for job in jobs:
             if job.id in known or not TRANSITIONS[job.state]:
-                yield _run(uow, job, known.get(job.id))
+                yield _run(uow, job, known.get(job.id), called)
         if len(jobs) < _PAGE:
             return
         before = jobs[-1].id
 
 
-def _run(uow: UnitOfWork, job: Job, delivery: Delivery | None) -> Run:
+def _run(uow: UnitOfWork, job: Job, delivery: Delivery | None, called: Called) -> Run:
     at = from_ms(job.created_ms)
     if delivery is None or job.business_status in _WITHOUT_RESULT:
         why = without_ids(job.reason) or job.business_status.value
-        return Run(at, job.model, "", "", why)
-    became = _DELIVERED.get(delivery.state, "waits to be written").format(delivery.system)
-    return Run(at, job.model, _says(uow, delivery), became, "")
+        return Run(at, called.model(job), "", "", why)
+    became = _DELIVERED.get(delivery.state, "waits to be written").format(
+        called.system(delivery.system)
+    )
+    return Run(at, called.model(job), _says(uow, delivery), became, "")
 
 
 _WITHOUT_RESULT = frozenset(BusinessStatus) - {

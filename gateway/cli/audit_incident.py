@@ -24,6 +24,7 @@ from gateway.cli.context import (
     Opened,
     explained,
     fail,
+    operator,
     out,
     print_json,
     zone_of,
@@ -34,9 +35,18 @@ from gateway.cli.patients import patient_of
 from gateway.core.audit_answers import ACCESSES, CONFIGURING, DEEDS, row_of
 from gateway.core.audit_entry import Entry, read_entry
 from gateway.core.audit_export import ExportFormat
+from gateway.core.canary import CANARY_PATIENT, CANARY_SYSTEM
 from gateway.core.clock import from_ms, new_id, to_ms, utc_now
 from gateway.core.errors import StoreUnavailable
-from gateway.core.incident import Incident, Scope, Statements, by_kind, by_person, patients_of
+from gateway.core.incident import (
+    Incident,
+    Scope,
+    Statements,
+    apart,
+    by_kind,
+    by_person,
+    patients_of,
+)
 from gateway.core.incident_pages import Papers
 from gateway.store.audit_search import AuditFilter, AuditRow
 from gateway.store.patient_names import on_record, patients_named
@@ -44,6 +54,8 @@ from gateway.store.patient_names import on_record, patients_named
 #: Most steps that one incident tells of; the evidence holds every one.
 MOST = 50_000
 _PAGE = 2000
+#: What stands in the file and not on the screen.
+_LONG = frozenset({"timeline", "looks"})
 _FORMAT = "nadi-incident-1"
 _TOLD = tuple(sorted({*DEEDS, *ACCESSES, *CONFIGURING, "erase"}))
 
@@ -100,7 +112,10 @@ def incident(  # noqa: PLR0913 - each is an option of the command line
     with opened_by_officer(data_dir) as nadi:
         asked = _asked(nadi, scope, patients or [], (credential, model), system)
         asked = replace(asked, stated=statements.read_text("utf-8") if statements else "")
-        entries, is_cut = _entries(nadi, asked)
+        found, is_cut = _entries(nadi, asked)
+        # Who is looked into may be the one who draws this up: then each look is what it is about.
+        officer = "" if credential else operator().identifier
+        entries, looks = apart(found, officer)
         affected = patients_of(entries)
         with nadi.store.read() as uow:
             # Who was only asked for, and never was here, is not affected.
@@ -113,6 +128,7 @@ def incident(  # noqa: PLR0913 - each is an option of the command line
             statements=stated.statements() if stated else Statements(),
             privacy=nadi.site().privacy,
             entries=entries,
+            looks=looks,
             is_cut=is_cut,
             patients={key: count for key, count in affected.items() if key in known},
         )
@@ -159,8 +175,9 @@ def _entries(nadi: Opened, asked: _Asked) -> tuple[list[Entry], bool]:
     """Read what is on record, oldest first, and say whether there is more than is told."""
     with nadi.store.read() as uow:
         rows: list[AuditRow] = []
+        hers = uow.sealer.patient_key(CANARY_SYSTEM, CANARY_PATIENT)
         for key in asked.keys or (None,):
-            wanted = replace(asked.wanted, patient_key=key)
+            wanted = replace(asked.wanted, patient_key=key, not_patient=hers)
             while page := uow.audit_log.search(wanted):
                 rows += page
                 if len(page) < _PAGE or len(rows) > MOST:
@@ -185,8 +202,13 @@ def _write(nadi: Opened, made: Incident, asked: _Asked, to: Path) -> dict[str, s
 
 
 def _fill(nadi: Opened, made: Incident, asked: _Asked, folder: Path) -> None:
+    from gateway.api.page_pdf import as_pdf  # noqa: PLC0415 - it brings fonts along
+
+    foot = f"Incident {made.id}"
     for name, text in Papers(made, zone_of(nadi)).all().items():
-        (folder / name).write_text(text, encoding="utf-8")
+        path = folder / name
+        path.write_text(text, encoding="utf-8")
+        path.with_suffix(".pdf").write_bytes(as_pdf(text, made_at=made.made_at, foot=foot))
     (folder / "incident.json").write_bytes(orjson.dumps(_as_json(made), option=orjson.OPT_INDENT_2))
     (folder / STATEMENTS).write_text(asked.stated or template(made.id), encoding="utf-8")
     wanted = replace(asked.wanted, is_ascending=False)
@@ -233,13 +255,14 @@ def _as_json(made: Incident) -> dict[str, object]:
         ],
         "is_cut": made.is_cut,
         "timeline": [row_of(each, patient_key=each.patient_key) for each in made.entries],
+        "looks": [row_of(each, patient_key=each.patient_key) for each in made.looks],
     }
 
 
 def _tell(made: Incident, to: Path, names: dict[str, str], *, as_json: bool) -> None:
     patients = to.with_name(f"{to.stem}.patients.csv")
     if as_json:
-        told = {name: value for name, value in _as_json(made).items() if name != "timeline"}
+        told = {name: value for name, value in _as_json(made).items() if name not in _LONG}
         print_json({**told, "bundle": str(to), "patient_list": str(patients)})
         return
     out.print(

@@ -22,6 +22,8 @@ CERT_IN_AFTER = timedelta(hours=6)
 BOARD_AFTER = timedelta(hours=72)
 #: What stands where the officer has said nothing yet.
 TO_BE_STATED = "To be stated."
+#: Steps by which somebody looks at the log, or hands on what stands in it.
+LOOKING = frozenset({"query", "read", "export", "verify"})
 _MOST_BARS = 96
 _BAR_SIZES = tuple(
     timedelta(minutes=minutes) for minutes in (1, 5, 15, 60, 180, 360, 720, 1440, 10_080)
@@ -101,6 +103,7 @@ class Incident:
     Attributes:
         id: Opaque; what its papers have in common.
         entries: What is on record of it, oldest first.
+        looks: What the one who draws this up looked at meanwhile: on record, and no part of it.
         is_cut: Whether more is on record than is told here.
         patients: Keyed hash of each affected patient to how many entries are about her.
     """
@@ -114,6 +117,7 @@ class Incident:
     entries: Sequence[Entry]
     is_cut: bool
     patients: Mapping[str, int] = field(default_factory=dict)
+    looks: Sequence[Entry] = ()
 
     @property
     def deadlines(self) -> tuple[Deadline, Deadline]:
@@ -139,6 +143,24 @@ class Incident:
     def last(self) -> datetime | None:
         """When the last thing on record of it happened."""
         return self.entries[-1].at if self.entries else None
+
+
+def apart(entries: Sequence[Entry], officer: str) -> tuple[list[Entry], list[Entry]]:
+    """Part what happened from what an officer looked at to find that out.
+
+    Args:
+        entries: What is on record.
+        officer: Id of who draws the incident up.
+
+    Returns:
+        What happened, and the looks; each in the given order.
+    """
+    happened: list[Entry] = []
+    looks: list[Entry] = []
+    for each in entries:
+        is_look = each.event in LOOKING and officer in {party.identifier for party in each.doers}
+        (looks if is_look else happened).append(each)
+    return happened, looks
 
 
 def patients_of(entries: Sequence[Entry]) -> dict[str, int]:

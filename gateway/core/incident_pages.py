@@ -15,6 +15,7 @@ from gateway.core.incident import (
     by_kind,
     by_person,
     over_time,
+    patients_of,
 )
 from gateway.core.page import (
     Markup,
@@ -34,6 +35,8 @@ from gateway.core.page import (
 
 #: Lines of the timeline that are printed; the evidence has every one.
 MOST_LINES = 400
+#: The newest steps of who handles it that are printed.
+MOST_LOOKS = 20
 _HASH_DIGITS = 12
 _SAFETY = (
     (
@@ -91,6 +94,7 @@ class Papers:
             section("Measures", self._said_list(self._incident.statements.measures)),
             section("Affected patients", self._patients()),
             section("Timeline", self._timeline()),
+            self._looks(),
             section("Evidence", self._evidence()),
             self._foot(),
         )
@@ -186,6 +190,20 @@ class Papers:
                 kind="ask",
             )
         return joined((told, grid(_TIMELINE, (self._line(each) for each in shown))))
+
+    def _looks(self) -> Markup:
+        """What was looked at to draw this up: on record, and counted nowhere above."""
+        looks = self._incident.looks
+        if not looks:
+            return Markup("")
+        patients = len(patients_of(looks))
+        told = (
+            f"{len(looks)} steps by who drew this up, about {patients} patients, from "
+            f"{self._moment(looks[0].at)} to {self._moment(looks[-1].at)}. They are counted "
+            "nowhere above; the newest are shown."
+        )
+        lines = [self._line(each) for each in looks[-MOST_LOOKS:]]
+        return section("Looked at while this was handled", tag("p", told), grid(_TIMELINE, lines))
 
     def _line(self, entry: Entry) -> tuple[str, ...]:
         who = ", ".join(party.name for party in entry.doers)
@@ -351,6 +369,7 @@ _EVIDENCE = (
     ("audit.pub", "the public key of the log; compare it with the one handed over earlier"),
     ("verify_receipt.py", "verifies offline: verify_receipt.py evidence.ndjson --key audit.pub"),
     ("incident.json", "all of this for machines"),
+    ("*.pdf", "each paper once more, to be printed or sent"),
     ("statements.yaml", "what people stated, or the form for it"),
     ("MANIFEST, MANIFEST.note", "SHA-256 of every file, signed"),
 )

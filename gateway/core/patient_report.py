@@ -12,6 +12,7 @@ from datetime import datetime, tzinfo
 from gateway.core.audit_answers import Json
 from gateway.core.page import Markup, card, cards, facts, grid, page, section, tag, when
 from gateway.core.privacy import Privacy
+from gateway.core.purposes import without_codes
 
 TITLE = "How your data was used"
 INTRODUCTION = (
@@ -21,7 +22,7 @@ INTRODUCTION = (
     "suggestion: your doctor decides."
 )
 _REFERENCE = re.compile(r"\bConsent/[A-Za-z0-9.-]*[A-Za-z0-9]")
-_TREATMENT = re.compile(r"\bTREAT\b")
+_ROUTE = "the route's default is"
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,8 @@ class Sheet:
 
 def without_ids(text: str) -> str:
     """Take ids and codes out of a reason: a patient knows her consent, not its number."""
-    return _TREATMENT.sub("treatment", _REFERENCE.sub("your consent", text))
+    plain = _REFERENCE.sub("your consent", text).replace(_ROUTE, "the hospital's rule is then")
+    return without_codes(plain)
 
 
 def introduction(report: PatientReport) -> str:
@@ -120,7 +122,7 @@ def introduction(report: PatientReport) -> str:
 def head(report: PatientReport) -> str:
     """Give the line under the title."""
     name = report.privacy.fiduciary if report.privacy else report.site
-    made = report.made_at.astimezone(report.zone).strftime("%-d %B %Y, %H:%M")
+    made = report.made_at.astimezone(report.zone).strftime("%-d %B %Y, %H:%M %Z")
     return f"{name} · {report.reference} · drawn up {made}"
 
 
@@ -128,7 +130,7 @@ def numbers(report: PatientReport) -> list[tuple[str, str]]:
     """Give the numbers to be seen from afar."""
     said = sum(1 for run in report.runs if not run.why_not)
     return [
-        (str(len(report.sent)), "sent data"),
+        (str(len(report.sent)), "systems sent data"),
         (str(said), "AI findings"),
         (str(len(report.runs) - said), "refused"),
         (str(len(_lookers(report))), "had to do with it"),
@@ -233,7 +235,7 @@ def _said(report: PatientReport) -> Sheet:
         "What AI said",
         "Each time that a model ran on your data, what it said, and where that went.",
         ("When", "Model", "What it said", "What became of it"),
-        (3, 3, 7, 3),
+        (4, 4, 7, 4),
         rows,
         "No model has computed anything from your data.",
     )
@@ -247,7 +249,7 @@ def _refused(report: PatientReport) -> Sheet:
         "What was refused, and why",
         "Each time that a model was not allowed to run, or could not.",
         ("When", "Model", "Why"),
-        (3, 3, 10),
+        (4, 4, 9),
         rows,
         "Nothing was refused.",
     )
@@ -274,7 +276,7 @@ def _seen(report: PatientReport) -> Sheet:
         "Who saw your data",
         "People, systems and models that had to do with it, the latest first.",
         ("Who", "What they did", "Times", "Last"),
-        (5, 6, 2, 3),
+        (6, 5, 2, 4),
         rows,
         "Nobody but the systems that sent it.",
     )
@@ -299,4 +301,4 @@ def _span(report: PatientReport, first: datetime, last: datetime) -> str:
 
 
 def _when(report: PatientReport, at: datetime) -> str:
-    return at.astimezone(report.zone).strftime("%-d %b %Y %H:%M")
+    return at.astimezone(report.zone).strftime("%-d %b %Y %H:%M %Z")

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -124,6 +125,31 @@ def test_the_form_in_a_bundle_can_be_filled_in_and_given_back(run: Run, tmp_path
     run(*SINCE, "--statements", str(form), "--out", str(tmp_path / "j"))
 
     assert "Found out." in (tmp_path / "j" / "incident.html").read_text()
+
+
+def test_each_paper_is_a_pdf_too(run: Run, tmp_path: Path) -> None:
+    run(*SINCE, "--out", str(tmp_path / "i"))
+
+    pages = {path.stem for path in (tmp_path / "i").glob("*.html")}
+    printed = {path.stem: path.read_bytes()[:5] for path in (tmp_path / "i").glob("*.pdf")}
+    assert len(pages) == 4
+    assert printed == dict.fromkeys(pages, b"%PDF-")
+
+
+def test_what_the_officer_looks_at_meanwhile_is_no_part_of_it(run: Run, tmp_path: Path) -> None:
+    def told(name: str, *more: str) -> dict[str, Any]:
+        run(*SINCE, *more, "--out", str(tmp_path / name))
+        return json.loads((tmp_path / name / "incident.json").read_text())
+
+    before = told("a")
+    again = told("b")
+    about_them = told("c", "--credential", "first-compliance")
+
+    assert before["looks"] == []
+    assert {each["event"] for each in again["looks"]} == {"export"}
+    assert (again["steps"], again["patients"]) == (before["steps"], before["patients"])
+    assert "Looked at while this was handled" in (tmp_path / "b" / "incident.html").read_text()
+    assert {each["event"] for each in about_them["timeline"]} >= {"export"}
 
 
 @pytest.mark.parametrize("text", ["incident: [", "nature: x", "incident: i\nmotive: x"])

@@ -1,6 +1,7 @@
 """`nadi audit report`: a patient's own report as HTML and as PDF, and what is on record of it."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,22 @@ def test_the_report_for_machines_says_what_came_and_what_was_refused(run: Run) -
     assert told["sent"][0]["what"] == "1 Consent, 1 Observation"
     assert [run["says"] for run in told["runs"]] == [""]
     assert "denies" in told["runs"][0]["why_not"]
+
+
+def test_a_report_has_no_word_of_a_machine_and_every_time_its_zone(
+    run: Run, tmp_path: Path
+) -> None:
+    run("Patient/p1", "--json")
+
+    run("Patient/p1", "--html", str(tmp_path / "r.html"))
+
+    told = (tmp_path / "r.html").read_text()
+    assert "a compliance officer" in told
+    assert "Chronic kidney disease" in told
+    for word in ("first-", "os-user", "ckd-risk@", "TREAT", "route"):
+        assert word not in told
+    assert re.search(r"\d\d:\d\d IST", told)
+    assert not re.search(r"\d\d:\d\d(?! IST)", told.partition("</style>")[2])
 
 
 def test_a_report_about_nobody_or_to_nowhere_is_refused(run: Run, tmp_path: Path) -> None:
