@@ -1,5 +1,7 @@
 """How long a consent decision takes: compiled, with all that belongs to it, and read from JSON.
 
+Then what it costs to know what is on record (`consent_loading`).
+
 What a decision is made from is read once per Consent and kept (`gateway.store.consents`), so
 "compiled" is what every point of a job's life pays. Nothing that depends on the time is kept: a
 decision is made anew each time, and no consent outlives its period in a cache.
@@ -16,6 +18,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks import consent_loading
 from gateway.core.consent import (
     READ,
     About,
@@ -102,7 +105,10 @@ _ASKS = Asks("TREAT", "deny", ConsentTerms(unlabelled_is_normal=True))
 
 def run(console: Console) -> None:
     """Measure, and show microseconds per decision."""
-    table = Table("on record", "a decision", "with the question", "and the data", "and from JSON")
+    table = Table(
+        *("on record", "a decision", "with the question", "foreseen"),
+        *("question and data", "and from JSON"),
+    )
     for name, contents in _CASES.items():
         records = _read(contents)
         asked = _question(records)
@@ -110,11 +116,13 @@ def run(console: Console) -> None:
         times = (
             lambda asked=asked, facts=facts: asked.of(facts),
             lambda records=records, facts=facts: _question(records).of(facts),
+            asked.foresee,
             lambda records=records: _question(records).decide(_DATA),
             lambda contents=contents: _question(_read(contents)).decide(_DATA),
         )
         table.add_row(name, *(f"{_us(each):.1f} µs" for each in times))
     console.print(table)
+    consent_loading.run(console, _consent(period={"end": "2027-01-01"}))
 
 
 def _read(contents: Sequence[Json]) -> list[ConsentRecord]:

@@ -23,6 +23,7 @@ class ErasureWatch:
         self._store = store
         self._every_s = every_s
         self._mark: tuple[int, int | None] | None = None
+        self._is_settled = False
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="erasures", daemon=True)
 
@@ -46,14 +47,18 @@ class ErasureWatch:
     def look(self) -> None:
         """Let go of everything opened if somebody was erased since the last look.
 
+        And once more at the look after that: what was being read at that moment may have been
+        opened, and kept, since.
+
         Raises:
             StoreUnavailable: The database is away.
         """
         with self._store.read() as uow:
             mark = uow.erasures.mark()
-        if mark != self._mark:
+        is_new = mark != self._mark
+        if is_new or not self._is_settled:
             log.info("opened-keys-forgotten", count=self._store.forget_opened())
-        self._mark = mark
+        self._mark, self._is_settled = mark, not is_new
 
     def _run(self) -> None:
         while not self._stopped.wait(self._every_s):

@@ -10,7 +10,7 @@ can't be opened or read is given as one that denies everything.
 * Where a consent counts its uses, the use is put down in the transaction that it stands for.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from threading import Lock
 from typing import TYPE_CHECKING
@@ -25,6 +25,7 @@ from gateway.core.consent.local import kept_refusal
 from gateway.core.consent.statement import StatementForged
 from gateway.core.errors import Unsealable
 from gateway.store.consent_acts import StoredConsent
+from gateway.store.rights_tables import erasures
 from gateway.store.tables import consent_acts, consent_uses, events
 
 if TYPE_CHECKING:
@@ -34,14 +35,30 @@ if TYPE_CHECKING:
 
 _REMEMBERED = 20_000
 
+_OF_PATIENTS = sa.bindparam("patients", type_=sa.String, expanding=True)
 _RECEIVED = (
-    sa.select(events.c.id, events.c.patient_key)
+    sa.select(events.c.id)
     .where(
-        events.c.patient_key.in_(sa.bindparam("patients", expanding=True)),
+        events.c.patient_key.in_(_OF_PATIENTS),
         events.c.resource_type == "Consent",
         events.c.is_current,
     )
     .order_by(events.c.id)
+)
+_EVENT, _ACT, _ERASURE = 0, 1, 2
+# Which consents are in force, in which version: what most patients have is found by this alone.
+_ON_RECORD = sa.union_all(
+    sa.select(sa.literal_column("0"), events.c.patient_key, events.c.id).where(
+        events.c.patient_key.in_(_OF_PATIENTS),
+        events.c.resource_type == "Consent",
+        events.c.is_current,
+    ),
+    sa.select(sa.literal_column("1"), consent_acts.c.patient_key, consent_acts.c.id).where(
+        consent_acts.c.patient_key.in_(_OF_PATIENTS)
+    ),
+    sa.select(sa.literal_column("2"), erasures.c.patient_key, erasures.c.id).where(
+        erasures.c.patient_key.in_(_OF_PATIENTS)
+    ),
 )
 _PATIENTS = sa.union(
     sa.select(events.c.patient_key).where(events.c.patient_key.is_not(None)),
@@ -100,20 +117,40 @@ class Consents:
             policy: How the site takes ABDM artefacts; without it they permit nothing.
         """
         by_patient: dict[str, list[ConsentRecord]] = {key: [] for key in patient_keys}
-        found = self._uow.connection.execute(_RECEIVED, {"patients": list(by_patient)}).all()
-        records = self._received([event_id for event_id, _ in found])
-        for event_id, patient_key in found:
-            by_patient[patient_key].append(records[event_id])
-        acts = [each for each in self._uow.consent_acts.of(by_patient) if each.patient_key]
+        rows = self._uow.connection.execute(_ON_RECORD, {"patients": list(by_patient)}).all()
+        received = sorted((row_id, key) for kind, key, row_id in rows if kind == _EVENT)
+        records = self._received([event_id for event_id, _ in received])
+        for event_id, key in received:
+            by_patient[key].append(records[event_id])
+        acting, erased = ({key for k, key, _ in rows if k == kind} for kind in (_ACT, _ERASURE))
+        if acting or erased:
+            self._add_acts(by_patient, acting, erased, policy)
+        return by_patient
+
+    def _add_acts(
+        self,
+        by_patient: Mapping[str, list[ConsentRecord]],
+        acting: Collection[str],
+        erased: Collection[str],
+        policy: AbdmPolicy | None,
+    ) -> None:
+        """Add what was recorded or imported, and what erasures left over.
+
+        Args:
+            by_patient: To be added to.
+            acting: Patients of whom something was recorded or imported.
+            erased: Those who were erased at some time.
+            policy: As in `of`.
+        """
+        tombstones = self._uow.erasures.find(erased) if erased else {}
+        acts = self._uow.consent_acts.of(acting) if acting else []
         self._load_keys(acts, policy)
-        erased = self._uow.erasures.find(by_patient)
         for consent in acts:
             key = str(consent.patient_key)
-            if key in by_patient and _is_hers(consent, erased.get(key)):
+            if key in by_patient and _is_hers(consent, tombstones.get(key)):
                 by_patient[key].append(self.record_of(consent, policy))
-        for key, tombstone in erased.items():
+        for key, tombstone in tombstones.items():
             by_patient[key] += self._left(tombstone, acts)
-        return by_patient
 
     def _left(
         self, tombstone: "Tombstone | None", acts: Sequence[StoredConsent]
@@ -131,9 +168,9 @@ class Consents:
 
     def received(self, patient_key: str) -> list["Event"]:
         """Give the Consents of a patient that a system pushed and that are its newest versions."""
-        found = self._uow.connection.execute(_RECEIVED, {"patients": [patient_key]}).all()
-        events = self._uow.events.get_many([event_id for event_id, _ in found])
-        return [events[event_id] for event_id, _ in found]
+        found = self._uow.connection.scalars(_RECEIVED, {"patients": [patient_key]}).all()
+        events = self._uow.events.get_many(found)
+        return [events[event_id] for event_id in found]
 
     def recorded(self, patient_key: str) -> tuple[list[StoredConsent], list[ConsentRecord]]:
         """Give what was recorded or imported of a patient, and what an erasure left over.

@@ -215,6 +215,7 @@ class OfHiTypes:
     """`hiTypes`: the kinds of record, as types of resource and categories of Observations."""
 
     element: ClassVar[str] = "class"
+    facts: ClassVar[frozenset[str]] = frozenset({"all_codes"})
     hi_types: frozenset[str]
 
     def match(self, request: ConsentRequest) -> Match:

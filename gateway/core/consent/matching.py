@@ -46,6 +46,8 @@ class Condition(Protocol):
 
     #: Its name in FHIR.
     element: ClassVar[str]
+    #: What of `ResourceFacts` it looks at, beside type and reference; the rest need not be read.
+    facts: ClassVar[frozenset[str]]
 
     def match(self, request: ConsentRequest) -> Match:
         """Say whether a request meets it."""
@@ -73,6 +75,7 @@ class HoldsDuring:
     """`period`: when the rule holds; None when it can't be read."""
 
     element: ClassVar[str] = "period"
+    facts: ClassVar[frozenset[str]] = frozenset()
     period: Period | None
 
     def match(self, request: ConsentRequest) -> Match:
@@ -99,6 +102,7 @@ class ForPurpose:
     """
 
     element: ClassVar[str] = "purpose"
+    facts: ClassVar[frozenset[str]] = frozenset()
     codes: frozenset[str]
     has_unknown: bool
     is_denial: bool
@@ -153,6 +157,7 @@ class ByActor:
     """`actor`: who uses the data."""
 
     element: ClassVar[str] = "actor"
+    facts: ClassVar[frozenset[str]] = frozenset()
     parties: tuple[Party, ...]
 
     def match(self, request: ConsentRequest) -> Match:
@@ -169,6 +174,7 @@ class ForAction:
     """`action`: what is done with the data; a permit has to cover all of it."""
 
     element: ClassVar[str] = "action"
+    facts: ClassVar[frozenset[str]] = frozenset()
     codes: frozenset[str]
     has_unknown: bool
     is_denial: bool
@@ -193,6 +199,7 @@ class OfClass:
     """`class`: the type of resource, or the profile it claims."""
 
     element: ClassVar[str] = "class"
+    facts: ClassVar[frozenset[str]] = frozenset({"profiles"})
     types: frozenset[str]
     profiles: frozenset[str]
     has_unknown: bool
@@ -224,6 +231,7 @@ class OfCode:
     """
 
     element: ClassVar[str] = "code"
+    facts: ClassVar[frozenset[str]] = frozenset({"codes", "all_codes"})
     codes: frozenset[str]
     systems: tuple[frozenset[str], ...]
     has_unknown: bool
@@ -261,6 +269,7 @@ class Labelled:
     """
 
     element: ClassVar[str] = "securityLabel"
+    facts: ClassVar[frozenset[str]] = frozenset({"labels"})
     levels: frozenset[int]
     sensitivities: frozenset[str]
     others: frozenset[str]
@@ -324,6 +333,7 @@ class FromTime:
     """
 
     element: ClassVar[str] = "dataPeriod"
+    facts: ClassVar[frozenset[str]] = frozenset({"time"})
     period: Period | None
     is_denial: bool
 
@@ -400,6 +410,7 @@ class OfData:
     """`data`: the resource itself, or what stands to it in some way."""
 
     element: ClassVar[str] = "data"
+    facts: ClassVar[frozenset[str]] = frozenset({"authors", "encounters", "related"})
     data: tuple[Datum, ...]
 
     def match(self, request: ConsentRequest) -> Match:

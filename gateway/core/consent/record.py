@@ -3,14 +3,14 @@
 Source: FHIR R4 Consent.provision (http://hl7.org/fhir/R4/consent.html).
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import wraps
 from typing import Literal
 
 from gateway.core.consent.matching import Condition
 from gateway.core.consent.periods import DataTime
 from gateway.core.consent.terms import NO_TERMS, Terms
-from gateway.core.remembered import once_per_object
 
 Scope = Literal["privacy", "other", "unclear"]
 
@@ -72,6 +72,7 @@ class ConsentRecord:
         is_of_key: Whether it was found by the keyed hash of her name alone, and so names nobody.
         refuses_ai: Whether it is a refusal of all AI, which nothing sets aside.
         terms: What holds its permits back beyond its rules.
+        derived: What was worked out from it, see `once_per_record`.
     """
 
     ref: str
@@ -91,9 +92,27 @@ class ConsentRecord:
     is_of_key: bool = False
     refuses_ai: bool = False
     terms: Terms = NO_TERMS
+    derived: dict[object, "ConsentRecord"] = field(
+        default_factory=dict, init=False, compare=False, repr=False
+    )
 
 
-@once_per_object
+def once_per_record(
+    make: Callable[[ConsentRecord], ConsentRecord],
+) -> Callable[[ConsentRecord], ConsentRecord]:
+    """Remember beside a consent what was made of it: it goes when the consent is forgotten."""
+
+    @wraps(make)
+    def remembered(record: ConsentRecord) -> ConsentRecord:
+        found = record.derived.get(make)
+        if found is None:
+            found = record.derived[make] = make(record)
+        return found
+
+    return remembered
+
+
+@once_per_record
 def as_policies_permit(record: ConsentRecord) -> ConsentRecord:
     """Give a consent as it stands where the policies permit that its base rule is left to."""
     found = record.under_policy

@@ -32,10 +32,18 @@ _OF_NOBODY = frozenset(
 #: A contained resource, or one of a Bundle that is not at hand.
 _INNER = ("#", "urn:")
 _NORMAL = f"{CONFIDENTIALITY}|N"
+#: All that can be read of a resource, beside its type and its reference.
+FACTS = frozenset(
+    {"profiles", "codes", "all_codes", "labels", "time", "authors", "encounters", "related"}
+)
 
 
 def resource_facts(
-    content: Json, *, base_url: str | None = None, unlabelled_is_normal: bool = False
+    content: Json,
+    *,
+    base_url: str | None = None,
+    unlabelled_is_normal: bool = False,
+    only: frozenset[str] = FACTS,
 ) -> ResourceFacts:
     """Read what a resource tells of itself.
 
@@ -44,22 +52,31 @@ def resource_facts(
         base_url: FHIR base of the EHR; absolute references below it are its own.
         unlabelled_is_normal: Whether the site labels all its sensitive data, so that what has no
             label of confidentiality or sensitivity is normal.
+        only: The facts that are wanted; type and reference always are. The others stay unknown.
     """
     kind = str(content["resourceType"])
-    meta = content.get("meta") or {}
-    labels = labels_of(content)
     return ResourceFacts(
         type=kind,
         reference=f"{kind}/{content['id']}" if "id" in content else None,
-        profiles=frozenset(meta.get("profile") or ()),
-        codes=_codes(content),
-        all_codes=frozenset(_all_codes(content)),
-        labels=labels | {_NORMAL} if unlabelled_is_normal and _is_unlabelled(content) else labels,
-        time=_time(content),
-        authors=_named(content, _AUTHORS, base_url),
-        encounters=_named(content, _ENCOUNTERS, base_url),
-        related=_related(content, base_url),
+        profiles=_profiles(content) if "profiles" in only else None,
+        codes=_codes(content) if "codes" in only else None,
+        all_codes=frozenset(_all_codes(content)) if "all_codes" in only else None,
+        labels=_labels(content, unlabelled_is_normal) if "labels" in only else None,
+        time=_time(content) if "time" in only else None,
+        authors=_named(content, _AUTHORS, base_url) if "authors" in only else None,
+        encounters=_named(content, _ENCOUNTERS, base_url) if "encounters" in only else None,
+        related=_related(content, base_url) if "related" in only else None,
     )
+
+
+def _profiles(content: Json) -> frozenset[str]:
+    return frozenset((content.get("meta") or {}).get("profile") or ())
+
+
+def _labels(content: Json, unlabelled_is_normal: bool) -> frozenset[str]:
+    labels = labels_of(content)
+    is_plain = unlabelled_is_normal and _is_unlabelled(content, labels)
+    return labels | {_NORMAL} if is_plain else labels
 
 
 def labels_of(content: Json) -> frozenset[str]:
@@ -68,12 +85,11 @@ def labels_of(content: Json) -> frozenset[str]:
     return frozenset(label(*pair) for each in security if (pair := coding(each)))
 
 
-def _is_unlabelled(content: Json) -> bool:
+def _is_unlabelled(content: Json, labels: frozenset[str]) -> bool:
     """Say whether nobody has said anything of confidentiality; what can't be read may say it."""
     security = (content.get("meta") or {}).get("security") or ()
     if any(coding(each) is None or not each.get("system") for each in security):
         return False
-    labels = labels_of(content)
     return not any(each.rpartition("|")[0] in (CONFIDENTIALITY, ACT_CODE) for each in labels)
 
 

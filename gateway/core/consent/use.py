@@ -23,11 +23,10 @@ from gateway.core.consent.breaking import decide_broken
 from gateway.core.consent.decision import ConsentDecision, ConsentSettings, Default, decide
 from gateway.core.consent.explaining import Explanation, explain
 from gateway.core.consent.matching import NO, OF_RESOURCE, Condition, Match
-from gateway.core.consent.record import ConsentRecord, Rule, under_policies
+from gateway.core.consent.record import ConsentRecord, Rule, once_per_record, under_policies
 from gateway.core.consent.request import SOMETHING, Actor, ConsentRequest, ResourceFacts
-from gateway.core.consent.resource import resource_facts
+from gateway.core.consent.resource import FACTS, resource_facts
 from gateway.core.consent.vocabulary import REDACT
-from gateway.core.remembered import once_per_object
 from gateway.core.result_terms import DIGEST_SYSTEM
 
 Json = Mapping[str, Any]
@@ -129,7 +128,7 @@ class Question:
         """Decide for one resource; whoever asks leaves out what is not permitted."""
         if not self.is_limited:
             return self._decided(self.request, self.consents)
-        return self.of(self.facts(content))
+        return self.of(self.facts(content, only=self._looked_at()))
 
     def of(self, resource: ResourceFacts) -> ConsentDecision:
         """Decide for one resource of which these facts are known."""
@@ -149,9 +148,18 @@ class Question:
         """Say whether one resource may be used."""
         return not self.is_limited or self.decide(content).is_permitted
 
-    def facts(self, content: Json) -> ResourceFacts:
+    def facts(self, content: Json, *, only: frozenset[str] = FACTS) -> ResourceFacts:
         """Read what a resource tells of itself, as the site wants it taken."""
-        return resource_facts(content, unlabelled_is_normal=self.terms.unlabelled_is_normal)
+        is_normal = self.terms.unlabelled_is_normal
+        return resource_facts(content, unlabelled_is_normal=is_normal, only=only)
+
+    def _looked_at(self) -> frozenset[str]:
+        """Give the facts that some rule looks at: every limit on data is stated in a limiting rule.
+
+        One that were left out would be unknown, which permits nothing.
+        """
+        rules = [rule for record in self.consents for rule in record.limiting]
+        return frozenset().union(*[each.facts for rule in rules for each in rule.conditions])
 
     @property
     def _settings(self) -> ConsentSettings:
@@ -263,6 +271,7 @@ class _Never:
     """A condition that holds for no data: stands in for one that need not hold for all."""
 
     element: ClassVar[str] = "data"
+    facts: ClassVar[frozenset[str]] = frozenset()
 
     def match(self, _: ConsentRequest) -> Match:
         """It never holds."""
@@ -276,7 +285,7 @@ class _Never:
 _NEVER = _Never()
 
 
-@once_per_object
+@once_per_record
 def _for_some_data(record: ConsentRecord) -> ConsentRecord:
     """Give a consent that permits whatever this one may permit for any data."""
     return replace(record, rule=_widest(record.rule), limiting=())

@@ -1,11 +1,125 @@
+import gc
+from collections.abc import Callable, Iterator
+from typing import Any
+
 import pytest
 import sqlalchemy as sa
 
+from gateway.core.consent import READ, About, Asks, ConsentRecord, ConsentTerms, Model, question
+from gateway.core.consent.local import LocalConsent
 from gateway.core.errors import NotFound
+from gateway.store.consenting import record, revoke
 from gateway.store.consents import ConsentCache
+from gateway.store.erasing import Order, erase
 from gateway.store.unit_of_work import Store
 from tests.arriving import add, arrival
-from tests.factories import consent
+from tests.consenting import CONSENT_KEY
+from tests.factories import consent, creatinine
+from tests.pcf import labels
+from tests.registered import ACTOR
+
+ANA = "Patient/p1"
+LIMITED = {"provision": {**consent()["provision"], "securityLabel": labels("N")}}
+NORMAL = ConsentTerms(unlabelled_is_normal=True)
+
+
+def key_of(store: Store) -> str:
+    return store.sealer.patient_key("ehr", ANA)
+
+
+def is_permitted(store: Store) -> bool:
+    """Decide as a process does: what is foreseen, then of the data, in one transaction."""
+    with store.read() as uow:
+        known = uow.consents.of([key_of(store)])[key_of(store)]
+        asks = Asks("TREAT", "deny", NORMAL)
+        asked = question(asks, About(ANA, None, uow.now), known, Model("toy@1", "d" * 64), READ)
+        return asked.foresee().is_permitted and asked.decide(creatinine(1)).is_permitted
+
+
+def said(decision: Any) -> LocalConsent:
+    return LocalConsent(
+        patient=ANA,
+        system="ehr",
+        decision=decision,
+        purposes=("TREAT",) if decision == "permit" else (),
+        means="verbal",
+        recorded_at="2026-11-20T08:00:00Z",
+        recorded_by="os-user:clerk",
+    )
+
+
+def recorded(store: Store, decision: Any) -> str:
+    with store.write() as uow:
+        return record(uow, said(decision), key_of(store), ACTOR)
+
+
+def taken_back(store: Store, consent_id: str) -> None:
+    with store.write() as uow:
+        revoke(uow, consent_id, "She asked for it.", ACTOR)
+
+
+def replaced(store: Store, **changed: Any) -> None:
+    """A newer version of her Consent arrives."""
+    with store.write() as uow:
+        uow.connection.execute(sa.text("update events set is_current = false"))
+    add(store, consent(1, **LIMITED, **changed))
+
+
+@pytest.fixture
+def other(store: Store) -> Iterator[Store]:
+    """Another process on the same database, with a cache of its own."""
+    opened = Store(
+        store.engine.url.render_as_string(hide_password=False), store.sealer, consents=CONSENT_KEY
+    )
+    yield opened
+    opened.close()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param(lambda other: replaced(other, status="inactive"), id="newer version"),
+        pytest.param(lambda other: recorded(other, "ai-opt-out"), id="refusal"),
+        pytest.param(lambda other: recorded(other, "deny"), id="denial"),
+    ],
+)
+def test_what_another_process_changed_holds_in_the_next_transaction(
+    store: Store, other: Store, change: Callable[[Store], object]
+):
+    add(store, consent(1, **LIMITED))
+    assert [is_permitted(store) for _ in range(2)] == [True, True]
+
+    change(other)
+
+    assert not is_permitted(store)
+    assert not is_permitted(other)
+
+
+def test_what_another_process_took_back_no_longer_permits_here(store: Store, other: Store):
+    permit = recorded(store, "permit")
+    assert [is_permitted(store), is_permitted(other)] == [True, True]
+
+    taken_back(other, permit)
+
+    assert [is_permitted(store), is_permitted(other)] == [False, False]
+
+
+def test_of_an_erased_patient_no_process_holds_a_consent_that_it_read(store: Store):
+    (sent,) = add(store, consent(1, **LIMITED))
+    assert is_permitted(store)
+    assert sent.id in held_in_memory()
+
+    with store.write() as uow:
+        erase(uow, Order(patient_key=key_of(store), reason="x", law="y"), set(), ACTOR)
+    store.forget_opened()
+
+    assert sent.id not in held_in_memory()
+
+
+def held_in_memory() -> set[str]:
+    gc.collect()
+    found = [each for each in gc.get_objects() if isinstance(each, ConsentRecord)]
+    return {each.ref.removeprefix("Consent/") for each in found}
 
 
 def test_the_consents_of_patients_are_read_once_and_by_patient(store: Store):

@@ -501,6 +501,25 @@ def test_every_process_lets_go_of_opened_keys_and_consents(store: Store):
         assert uow.consents.of([key]) == {key: []}
 
 
+def test_the_watch_lets_go_once_more_of_what_was_being_read_meanwhile(store: Store):
+    [sent, _] = add(store, consent_of(), consent_of("p2"))
+    watch = ErasureWatch(store, every_s=0.01)
+    watch.look()
+    watch.look()
+
+    def is_held() -> bool:
+        with store.read() as uow:
+            uow.consents.of([store.sealer.patient_key("ehr", "Patient/p2")])
+        watch.look()
+        return store.sealer._data_cipher.cache_info().currsize > 0
+
+    assert is_held()
+    erase_in(store)
+
+    assert [is_held() for _ in range(3)] == [False, False, True]
+    assert sent.patient_key
+
+
 def test_the_watch_notices_by_itself(store: Store):
     add(store, patient())
     watch = ErasureWatch(store, every_s=0.01)

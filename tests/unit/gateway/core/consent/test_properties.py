@@ -10,16 +10,25 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.core.consent import (
+    READ,
     STRICT,
+    About,
     Actor,
+    Asks,
     ConsentRequest,
     ConsentSettings,
+    ConsentTerms,
+    Model,
     ResourceFacts,
     decide,
     explain,
+    question,
     read_consent,
     resource_facts,
 )
+from gateway.core.consent.abdm import read_artefact
+from gateway.core.consent.abdm_artefact import read_notification
+from tests import abdm
 from tests.pcf import (
     ACTORS,
     CONSENTS,
@@ -269,6 +278,29 @@ def test_a_fact_less_never_permits_more(
     permitted = is_permitted(less, asked, default=default, settings=how)
 
     assert not permitted or is_permitted(request, asked, default=default, settings=how)
+
+
+@given(MANY, ANY, st.sampled_from(sorted(RESOURCES)), DEFAULTS, st.booleans(), st.booleans())
+def test_what_no_rule_looks_at_makes_no_difference(
+    contents: list[Json],
+    content: Json,
+    resource: str,
+    default: Any,
+    is_normal: bool,
+    is_artefact: bool,
+):
+    records = [
+        read_consent(each, f"Consent/{number}", patient=PATIENT)
+        for number, each in enumerate([*contents, content])
+    ]
+    if is_artefact:
+        said = read_notification(abdm.raw(abdm.notification()))
+        records.append(read_artefact([said], "Consent/a", patient=PATIENT, policy=abdm.POLICY))
+    asks = Asks("TREAT", default, ConsentTerms(unlabelled_is_normal=is_normal))
+    about = About(PATIENT, "event-1", NOW)
+    asked = question(asks, about, records, Model("toy@1", "d" * 64), READ)
+
+    assert asked.decide(RESOURCES[resource]) == asked.of(asked.facts(RESOURCES[resource]))
 
 
 JSON = st.recursive(
