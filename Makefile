@@ -4,7 +4,7 @@
 #   make test     install and run all tests
 #   make test-train  install PyTorch too and run the tests of quantization-aware training
 #   make check    format, lint, types
-#   make bench    side-by-side benchmark against a plain build
+#   make bench    every benchmark, beside other builds of the same; writes docs/performance.md
 #   make chaos    break everything at random while events flow: make chaos MINUTES=60 DATABASE=postgresql
 
 PYTHON ?= $(firstword $(foreach p,python3 python3.13 python3.12 python3.14 python3.11,\
@@ -65,7 +65,7 @@ check: dev
 	@$(BIN)/mypy
 
 bench: dev
-	@$(BIN)/python -m benchmarks
+	@$(BIN)/python -m benchmarks all
 
 chaos: dev
 	@$(BIN)/python -m tests.chaos --minutes $(MINUTES) --database $(DATABASE) \

@@ -1,94 +1,148 @@
-"""Run the benchmarks: `python -m benchmarks [all|consent|models|…] [--quick]`."""
+"""Run the benchmarks: `python -m benchmarks NAME [--quick] [--json]`; `--help` lists them."""
 
-from collections.abc import Sequence
-from enum import StrEnum
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
+import orjson
 import typer
 from rich.console import Console
 
-from benchmarks import audit_questions, consent, models, recovery
-from benchmarks.end_to_end import QUICK, SYSTEMS, Plan, Round, run_rounds
+from benchmarks import audit_questions, audit_size, models, page, recovery
+from benchmarks.catalogue import RUNS, measure
 from benchmarks.machine import facts
-from benchmarks.memory import measure
-from benchmarks.report import Report
+from benchmarks.page import Page
+from benchmarks.result import Result, Scale, rich_table
 
-console = Console()
+app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
+err = Console(stderr=True)
+
+Quick = Annotated[
+    bool, typer.Option("--quick", help="One round with few events, to try it; keeps nothing.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Write JSON to standard output.")]
+Keep = Annotated[
+    bool, typer.Option("--keep", help="Put the figures into docs/performance.*, in their place.")
+]
+Events = Annotated[
+    int, typer.Option(min=1000, help="Stored events, or length of the log; where it grows.")
+]
+Folder = Annotated[
+    Path | None, typer.Option(help="Data folder; filled if it is not there, kept for next time.")
+]
 
 
-class Part(StrEnum):
-    """What is measured."""
+@dataclass(frozen=True)
+class Asked:
+    """How a run was asked for.
 
-    ALL = "all"
-    END_TO_END = "end-to-end"
-    MEMORY = "memory"
-    MODELS = "models"
-    AUDIT_QUESTIONS = "audit-questions"
-    CONSENT = "consent"
-    RECOVERY = "recovery"
-
-
-def main(
-    part: Annotated[Part, typer.Argument(help="What to measure.")] = Part.ALL,
-    *,
-    quick: Annotated[
-        bool, typer.Option("--quick", help="Fewer events, one round; writes no file.")
-    ] = False,
-    fp32: Annotated[
-        list[str] | None,
-        typer.Option(help="NAME=FILE: an fp32 network that the repository lacks; for models."),
-    ] = None,
-    events: Annotated[
-        int,
-        typer.Option(
-            min=1000, help="Length of the log, or stored events; for audit-questions, recovery."
-        ),
-    ] = 1_000_000,
-    folder: Annotated[
-        Path | None,
-        typer.Option(help="Data folder of that, filled if it is not there, kept for next time."),
-    ] = None,
-) -> None:
-    """Measure Nadi beside the plain build; about ten minutes.
-
-    `models` measures the models, `audit-questions` what a compliance officer asks of a long log.
+    Attributes:
+        keeps: Whether docs/performance.* is written.
+        events: Most stored events, where it is asked how cost grows.
     """
-    if part == Part.AUDIT_QUESTIONS:
-        raise typer.Exit(0 if audit_questions.run(events, folder, console) else 1)
-    if part == Part.RECOVERY:
-        raise typer.Exit(0 if recovery.run(events, folder, console) else 1)
-    if part == Part.MODELS:
-        twins = dict(each.split("=", 1) for each in fp32 or [])
-        written = models.run({name: Path(file) for name, file in twins.items()}, console)
-        console.print(f"Written: {written}", soft_wrap=True)
-        return
-    if part == Part.CONSENT:
-        consent.run(console)
-        return
-    about = facts()
-    rounds = _rounds(QUICK if quick else Plan()) if part != Part.MEMORY else []
-    names = SYSTEMS if part != Part.END_TO_END else {}
-    with console.status("Measuring memory and start-up …"):
-        report = Report(about, rounds, [measure(name) for name in names])
-    report.show(console)
-    if part == Part.ALL and not quick:
-        for path in report.write():
-            console.print(f"Written: {path}", soft_wrap=True)
-    if not report.is_right:
-        console.print("[red]A round did not do what it should; see the table.[/]")
+
+    quick: bool
+    as_json: bool
+    keeps: bool
+    events: int
+
+
+@app.command("all")
+def everything(*, quick: Quick = False, as_json: AsJson = False, events: Events = 100_000) -> None:
+    """Measure everything, at most 15 minutes, and write docs/performance.*."""
+    _measure(list(RUNS), Asked(quick, as_json, keeps=not quick, events=events))
+
+
+def _measure(names: list[str], asked: Asked) -> None:
+    about, results = facts(), list[Result]()
+    with err.status("…") as status:
+        for name in names:
+            scale = Scale(
+                asked.quick, lambda line, n=name: status.update(f"{n}: {line}"), asked.events
+            )
+            results.append(measure(name, scale))
+    made = Page(page.today(), about, results)
+    _show(made, as_json=asked.as_json)
+    if asked.keeps:
+        older = page.read() if len(names) < len(RUNS) else None
+        for path in page.merged(older, made).write():
+            err.print(f"Written: {path}", soft_wrap=True)
+    if any(result.failed for result in results):
+        err.print("[red]Something did not do what it should; see the tables.[/]")
         raise typer.Exit(1)
 
 
-def _rounds(plan: Plan) -> Sequence[Round]:
-    total = plan.rounds * len(SYSTEMS)
-    with console.status("Making up patients …") as status:
+def _show(made: Page, *, as_json: bool) -> None:
+    if as_json:
+        told = {"facts": made.facts, "results": [each.as_json() for each in made.results]}
+        sys.stdout.write(orjson.dumps(told, option=orjson.OPT_INDENT_2).decode() + "\n")
+        return
+    console = Console()
+    console.print(rich_table("Machine", [("what", "value"), *made.facts.items()]))
+    for result in made.results:
+        result.show(console)
 
-        def tell(done: int, name: str) -> None:
-            status.update(f"Round {done + 1} of {total}: {name} …")
 
-        return run_rounds(plan, tell)
+def _command(name: str) -> Callable[..., None]:
+    def command(
+        *,
+        quick: Quick = False,
+        as_json: AsJson = False,
+        keep: Keep = False,
+        events: Events = 100_000,
+    ) -> None:
+        _measure([name], Asked(quick, as_json, keeps=keep, events=events))
+
+    return command
+
+
+for _name, _run in RUNS.items():
+    _about = (sys.modules[_run.__module__].__doc__ or "").partition("\n")[0]
+    app.command(_name, help=_about)(_command(_name))
+
+
+@app.command("page")
+def write_page() -> None:
+    """Write docs/performance.md and its pictures anew from docs/performance.json."""
+    known = page.read()
+    if known is None:
+        err.print("docs/performance.json has no results that can be read. Run `make bench` first.")
+        raise typer.Exit(1)
+    for path in known.write():
+        err.print(f"Written: {path}", soft_wrap=True)
+
+
+@app.command("reference-models")
+def reference_models(
+    fp32: Annotated[
+        list[str] | None, typer.Option(help="NAME=FILE: an fp32 network the repository lacks.")
+    ] = None,
+) -> None:
+    """Measure the reference models and write docs/reference-models.md."""
+    twins = dict(each.split("=", 1) for each in fp32 or [])
+    written = models.write_page({name: Path(file) for name, file in twins.items()}, Console())
+    err.print(f"Written: {written}", soft_wrap=True)
+
+
+@app.command("audit-questions")
+def ask_audit(*, events: Events = 1_000_000, folder: Folder = None) -> None:
+    """Ask a long log what a compliance officer asks; each within 200 ms."""
+    raise typer.Exit(0 if audit_questions.run(events, folder, Console()) else 1)
+
+
+@app.command("audit-size")
+def size_of_audit(*, events: Events = 1_000_000, folder: Folder = None) -> None:
+    """Append, integrate, prove and verify a long log (docs/audit.md)."""
+    audit_size.run(events, folder, Console())
+
+
+@app.command("recovery")
+def recover(*, events: Events = 1_000_000, folder: Folder = None) -> None:
+    """Start after a kill, by the number of stored events."""
+    raise typer.Exit(0 if recovery.run(events, folder, Console()) else 1)
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    app()

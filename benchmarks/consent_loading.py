@@ -15,9 +15,8 @@ from typing import Any
 
 import orjson
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from rich.console import Console
-from rich.table import Table
 
+from benchmarks.figures import Rows
 from gateway.core.admission import Arrival
 from gateway.core.audit import AgentKind, AuditAgent, Source
 from gateway.core.clock import new_id
@@ -38,15 +37,14 @@ _ACTOR = Actor(Source("site", "bench"), AuditAgent("bench", "bench", AgentKind.U
 Json = dict[str, Any]
 
 
-def run(console: Console, consent: Json) -> None:
-    """Measure, and show microseconds per patient.
+def rows(consent: Json) -> Rows:
+    """Measure, and lay out microseconds per patient.
 
     Args:
-        console: To show it on.
         consent: A FHIR Consent, as an EHR pushes one.
     """
     batches = [f"{how}, {size} at once" for how in ("cold", "warm") for size in _BATCHES]
-    table = Table("on record", *batches)
+    laid: Rows = [("on record", *batches)]
     fillers: dict[str, Callable[[Store], None]] = {
         "nothing": lambda _: None,
         "one Consent of the EHR": lambda store: _push(store, consent),
@@ -58,8 +56,8 @@ def run(console: Console, consent: Json) -> None:
             fill(store)
             times = [_us(store, size, warm=warm) for warm in (False, True) for size in _BATCHES]
             store.close()
-        table.add_row(name, *(f"{each:.0f} µs" for each in times))
-    console.print(table)
+        laid.append((name, *(f"{each:.0f}" for each in times)))
+    return laid
 
 
 def _opened(folder: Path) -> Store:

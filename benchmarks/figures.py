@@ -1,12 +1,27 @@
-"""From rounds to figures: medians, spread, the ratio, and whether everything was right."""
+"""From rounds to figures: who has a turn when, medians with their spread, percentiles, tables.
 
+Every benchmark takes its figures here, so that the rules are the same for all of them:
+
+* contestants have their turns interleaved within one run (A-B-A-B), so that a machine that slows
+  down slows all of them;
+* a figure is the median of its rounds and is told with its lowest and highest;
+* what could not be measured is NaN, is told as such, and never counts as a win.
+"""
+
+import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from benchmarks.end_to_end import Round
-
 _PERCENT = 100
+_THOUSAND = 1000
+
+#: What one turn measured: measure -> figure.
+Sample = Mapping[str, float]
+#: One turn of a contestant; it is given the number of the round.
+Turn = Callable[[int], Sample]
+#: A table: its head, and then its rows.
+Rows = list[tuple[str, ...]]
 
 
 @dataclass(frozen=True)
@@ -18,58 +33,80 @@ class Figure:
     high: float
 
     def __str__(self) -> str:
-        return f"{_short(self.median)} ({_short(self.low)} to {_short(self.high)})"
+        if self.low == self.high or math.isnan(self.median):
+            return short(self.median)
+        return f"{short(self.median)} ({short(self.low)} to {short(self.high)})"
+
+
+Figures = dict[str, dict[str, Figure]]
 
 
 def figure(values: Sequence[float]) -> Figure:
     """Condense the same measurement of several rounds."""
+    if not values or any(map(math.isnan, values)):
+        return Figure(math.nan, math.nan, math.nan)
     return Figure(statistics.median(values), min(values), max(values))
 
 
 def percentile(values: Sequence[float], percent: float) -> float:
     """Give a percentile by nearest rank; NaN when there is no value."""
     if not values:
-        return float("nan")
-    rank = round(percent / _PERCENT * len(values) + 0.5) - 1
+        return math.nan
+    rank = math.ceil(percent / _PERCENT * len(values)) - 1
     return sorted(values)[min(max(rank, 0), len(values) - 1)]
 
 
-MEASURES: Mapping[str, Callable[[Round], float]] = {
-    "Events per CPU-second, saturated": lambda each: each.saturated.per_cpu_second,
-    "CPU-seconds per 1,000 events, saturated": lambda each: each.saturated.cpu_per_1000,
-    "Events per second end to end, saturated": lambda each: each.saturated.per_second,
-    "POST to stored Observation at 10/s, p50 (ms)": lambda each: percentile(each.latency_ms, 50),
-    "POST to stored Observation at 10/s, p99 (ms)": lambda each: percentile(each.latency_ms, 99),
-    "CPU-seconds per 1,000 events at 10/s": lambda each: each.paced.cpu_per_1000,
-    "Resources received per second": lambda each: each.received.per_second,
-    "CPU-seconds per 1,000 resources received": lambda each: each.received.cpu_per_1000,
-    "CPU while idle (% of one core)": lambda each: each.idle_cpu_share * _PERCENT,
-    "Start until ready (s)": lambda each: each.started_s,
-}
+def by_turns(
+    contestants: Mapping[str, Turn], rounds: int, tell: Callable[[str], None]
+) -> dict[str, list[Sample]]:
+    """Let everyone have a turn, and again, until all rounds are over.
+
+    Args:
+        contestants: Name -> what its turn does; their order is that of the turns.
+        rounds: How many turns each has.
+        tell: Told whose turn it is.
+    """
+    taken: dict[str, list[Sample]] = {name: [] for name in contestants}
+    for number in range(rounds):
+        for name, turn in contestants.items():
+            tell(f"round {number + 1} of {rounds}: {name}")
+            taken[name].append(turn(number))
+    return taken
 
 
-def measured(rounds: Sequence[Round], system: str) -> dict[str, Figure]:
-    """Give every measure of one system."""
-    own = [each for each in rounds if each.system == system]
-    return {name: figure([measure(each) for each in own]) for name, measure in MEASURES.items()}
-
-
-def cpu_by_process(rounds: Sequence[Round], system: str) -> dict[str, float]:
-    """Give the median CPU-seconds per 1,000 saturating events of each process."""
-    own = [each.saturated for each in rounds if each.system == system]
-    names = dict.fromkeys(name for work in own for name in work.cpu)
+def condensed(taken: Mapping[str, Sequence[Sample]]) -> Figures:
+    """Give each contestant's figure for each measure that its rounds have."""
     return {
-        name: statistics.median(work.cpu.get(name, 0.0) * 1000 / work.count for work in own)
-        for name in names
+        name: {
+            measure: figure([sample[measure] for sample in samples])
+            for measure in (samples[0] if samples else ())
+        }
+        for name, samples in taken.items()
     }
 
 
-def ratio(rounds: Sequence[Round]) -> float:
-    """Give how many times the plain build's events per CPU-second Nadi does."""
-    headline = next(iter(MEASURES))
-    pair = [measured(rounds, name)[headline].median for name in ("nadi", "plain")]
-    return pair[0] / pair[1]
+def comparison(figures: Figures, *, first: str = "measure") -> Rows:
+    """Lay out one row per measure and one column per contestant.
+
+    Args:
+        figures: What was measured; the measures are those of all contestants together.
+        first: Head of the first column.
+    """
+    measures = dict.fromkeys(measure for each in figures.values() for measure in each)
+    rows = [
+        (measure, *(str(each[measure]) if measure in each else "" for each in figures.values()))
+        for measure in measures
+    ]
+    return [(first, *figures), *rows]
 
 
-def _short(value: float) -> str:
+def times(over: Figure, under: Figure) -> float:
+    """Give the ratio of two medians; NaN where the second is nothing."""
+    return over.median / under.median if under.median else math.nan
+
+
+def short(value: float) -> str:
+    """Write a figure with three digits or, from a hundred on, as a whole number."""
+    if math.isnan(value):
+        return "not measured"
     return f"{value:,.0f}" if abs(value) >= _PERCENT else f"{value:.3g}"

@@ -1,24 +1,24 @@
 """The EHR's side: pushes requests, and reads back what arrived and when."""
 
-import http.client
+import asyncio
 import itertools
-import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 import orjson
+import uvloop
 
-from benchmarks.systems import Endpoint
+from benchmarks.endpoint import Endpoint
+from benchmarks.http import Pool, post_request
 from benchmarks.workload import Post
 
 _PAGE_SIZE = 1000
-_ACCEPTED = 202
 _PATIENCE_S = 120.0
 _LOOK_EVERY_S = 0.1
+_HEAD_START_S = 0.1
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Pushed:
         began: When the first was due, seconds since the epoch.
         ended: When the last was answered.
         due: Id to when it was to be sent.
-        refused: Ids that were not answered 202.
+        refused: Ids that were not accepted.
         answer_ms: How long each answer took, from when it was due.
     """
 
@@ -57,60 +57,60 @@ def push_all(endpoint: Endpoint, posts: Sequence[Post], *, clients: int) -> Push
         posts: What; its order holds roughly, since the clients run side by side.
         clients: How many requests are under way at once.
     """
-    due = itertools.repeat(None)
-    return _push(endpoint, zip(due, posts, strict=False), clients=clients)
+    return uvloop.run(_push_all(endpoint, posts, clients))
 
 
-def push_at(endpoint: Endpoint, posts: Sequence[Post], *, rate: float, clients: int) -> Pushed:
+def push_at(endpoint: Endpoint, posts: Sequence[Post], *, rate: float) -> Pushed:
     """Push at a fixed rate, whether or not earlier requests were answered.
 
     Args:
         endpoint: Whom.
         posts: What.
         rate: Requests per second.
-        clients: Most requests under way at once; enough that none has to wait.
     """
-    began = time.time() + 0.1
-    due = (began + number / rate for number in range(len(posts)))
-    return _push(endpoint, zip(due, posts, strict=True), clients=clients)
+    return uvloop.run(_push_at(endpoint, posts, rate))
 
 
-def _push(
-    endpoint: Endpoint, schedule: Iterator[tuple[float | None, Post]], *, clients: int
-) -> Pushed:
-    began, lock = time.time(), threading.Lock()
-    answers: list[tuple[str, float, float, bool]] = []
+_Answer = tuple[str, float, float, bool]
 
-    def client() -> None:
-        connection = endpoint.connect()
-        while True:
-            with lock:
-                due, post = next(schedule, (None, None))
-            if post is None:
-                return
-            if due is not None:
-                time.sleep(max(due - time.time(), 0))
-            start = due or time.time()
-            is_accepted = _send(connection, endpoint, post)
-            answers.append((post.id, start, time.time(), is_accepted))
 
-    with ThreadPoolExecutor(clients) as pool:
-        for running in [pool.submit(client) for _ in range(clients)]:
-            running.result()
+async def _push_all(endpoint: Endpoint, posts: Sequence[Post], clients: int) -> Pushed:
+    pool, waiting = Pool(endpoint), iter(posts)
+
+    async def client() -> list[_Answer]:
+        return [await _send(pool, endpoint, post, time.time()) for post in waiting]
+
+    answers = await asyncio.gather(*(client() for _ in range(clients)))
+    pool.close()
+    return _pushed(itertools.chain.from_iterable(answers))
+
+
+async def _push_at(endpoint: Endpoint, posts: Sequence[Post], rate: float) -> Pushed:
+    pool, began = Pool(endpoint), time.time() + _HEAD_START_S
+    sending = []
+    for number, post in enumerate(posts):
+        due = began + number / rate
+        await asyncio.sleep(max(due - time.time(), 0))
+        sending.append(asyncio.create_task(_send(pool, endpoint, post, due)))
+    answers = await asyncio.gather(*sending)
+    pool.close()
+    return _pushed(answers)
+
+
+async def _send(pool: Pool, endpoint: Endpoint, post: Post, due: float) -> _Answer:
+    status = await pool.send(post_request(endpoint, post.path, post.body))
+    return post.id, due, time.time(), status == endpoint.accepts
+
+
+def _pushed(answers: Iterable[_Answer]) -> Pushed:
+    told, now = list(answers), time.time()
     return Pushed(
-        began=min((start for _, start, _, _ in answers), default=began),
-        ended=max((end for _, _, end, _ in answers), default=began),
-        due={key: start for key, start, _, _ in answers},
-        refused=tuple(key for key, _, _, is_accepted in answers if not is_accepted),
-        answer_ms=tuple((end - start) * 1000 for _, start, end, _ in answers),
+        began=min((start for _, start, _, _ in told), default=now),
+        ended=max((end for _, _, end, _ in told), default=now),
+        due={key: start for key, start, _, _ in told},
+        refused=tuple(key for key, _, _, is_accepted in told if not is_accepted),
+        answer_ms=tuple((end - start) * 1000 for _, start, end, _ in told),
     )
-
-
-def _send(connection: http.client.HTTPConnection, endpoint: Endpoint, post: Post) -> bool:
-    connection.request("POST", post.path, post.body, endpoint.headers)
-    answer = connection.getresponse()
-    answer.read()
-    return answer.status == _ACCEPTED
 
 
 def await_results(ehr: Endpoint, count: int) -> bool:

@@ -99,6 +99,7 @@ _ROLES = (
     ("-Q infer", "worker-infer"),
     ("-Q deliver", "worker-deliver"),
     ("celery", "worker"),
+    ("healthchain_app", "healthchain"),
     ("workers.relay", "relay"),
     ("gateway.app", "api"),
     ("uvicorn", "api"),

@@ -1,4 +1,4 @@
-"""The reference models: fp32 beside the format that is shipped, measured on this machine.
+"""B4: each reference model in each format, its accuracy beside every speed.
 
 Size, loading, memory and latency are measured here, each network in a process of its own, by turns
 (fp32, shipped, fp32, shipped …) so that a machine that slows down slows both. The metrics are those
@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import track
 
 from benchmarks.machine import facts
-from benchmarks.report import markdown_table
+from benchmarks.result import Chart, Result, Scale, Tell, markdown_table
 from models.manifest import Manifest
 from models.measure import Measurement, measure
 from models.registry import InstalledModel, load_installed
@@ -47,6 +47,10 @@ class Line:
     metric: str
     rounds: Sequence[Measurement]
 
+    def p50_ms(self, size: int) -> float:
+        """The time of a run of so many cases, the median of the rounds."""
+        return statistics.median(each.p50_ms[size] for each in self.rounds)
+
     @property
     def cells(self) -> tuple[str, ...]:
         """The line as text."""
@@ -60,8 +64,43 @@ class Line:
         )
 
 
-def run(twins: Mapping[str, Path], console: Console) -> Path:
-    """Measure every reference model, print the table and write it down.
+def run(scale: Scale) -> Result:
+    """Measure every reference model in each of its formats."""
+    rounds = scale.pick(_ROUNDS, 1)
+    found = {
+        model.name: _lines(model, None, rounds, scale.tell) for model in load_installed().values()
+    }
+    lines = [line for each in found.values() for line in each]
+    without = [name for name, each in found.items() if len({line.form for line in each}) == 1]
+    return Result(
+        number="B4",
+        name="models",
+        title="Each reference model in each format, against fp32",
+        fairness="One thread, the same inputs, each network in a process of its own, by turns. The "
+        "accuracy is that of the manifest, on patients the model was not trained on; all models "
+        "are for demonstration only.",
+        tables={"Formats": [_HEAD, *(line.cells for line in lines)]},
+        values=_values(found),
+        charts=[
+            Chart(
+                "One case",
+                "p50, ms",
+                bars={
+                    f"{line.model.partition('@')[0]}, {line.form} {line.kernels}": line.p50_ms(1)
+                    for line in lines
+                },
+                is_log=True,
+            )
+        ],
+        skipped=[
+            f"{name} against fp32: the repository has only the format that is shipped."
+            for name in without
+        ],
+    )
+
+
+def write_page(twins: Mapping[str, Path], console: Console) -> Path:
+    """Measure every reference model, print the table and write docs/reference-models.md.
 
     Args:
         twins: Name of a model → its fp32 network, where the repository has none.
@@ -73,7 +112,7 @@ def run(twins: Mapping[str, Path], console: Console) -> Path:
     lines = [
         line
         for model in track(list(load_installed().values()), "Models", console=console)
-        for line in _lines(model, twins.get(model.name))
+        for line in _lines(model, twins.get(model.name), _ROUNDS, lambda _: None)
     ]
     rows = [_HEAD, *(line.cells for line in lines)]
     about = [("what", "value"), *facts().items()]
@@ -83,7 +122,23 @@ def run(twins: Mapping[str, Path], console: Console) -> Path:
     return _DOC
 
 
-def _lines(model: InstalledModel, twin: Path | None) -> list[Line]:
+def _values(found: Mapping[str, Sequence[Line]]) -> dict[str, float]:
+    """Say how many times faster each quantized form is than fp32, and what exact kernels cost."""
+    values: dict[str, float] = {}
+    for name, lines in found.items():
+        quantized = [line for line in lines if line.form != "fp32"]
+        default = next((line for line in quantized if line.kernels == "default"), None)
+        exact = next((line for line in quantized if line.kernels == "exact"), None)
+        fp32 = next((line for line in lines if line.form == "fp32"), None)
+        if default and exact:
+            values[f"{name}_exact_costs"] = exact.p50_ms(1) / default.p50_ms(1)
+        if fp32 and quantized:
+            values[f"{name}_times_fp32"] = fp32.p50_ms(1) / quantized[-1].p50_ms(1)
+    return values
+
+
+def _lines(model: InstalledModel, twin: Path | None, rounds: int, tell: Tell) -> list[Line]:
+    tell(model.name)
     sample, _ = model.golden_cases()
     manifest = model.manifest
     fp32 = twin.read_bytes() if twin else model.reference_weights()
@@ -95,7 +150,7 @@ def _lines(model: InstalledModel, twin: Path | None) -> list[Line]:
     forms += [(shipped[0], exact, *shipped[1:]) for exact in settings]
     taken = [
         [measure(weights, sample, exact_int8=exact) for _, exact, _, weights in forms]
-        for _ in range(_ROUNDS)
+        for _ in range(rounds)
     ]
     return [
         Line(model.reference, form, "exact" if exact else "default", metric, rounds)
@@ -122,7 +177,7 @@ def _median(values: Iterable[float]) -> str:
 _INTRODUCTION = f"""\
 # Reference models, measured
 
-Written by `python -m benchmarks models`; don't edit it by hand. One thread, medians of {_ROUNDS}
-rounds in turn. Memory is what loading and running a network adds to a process. The metrics were
-measured by each model's `train.py` on patients it was not trained on; its card says how. All of
-them are for **demonstration only**."""
+Written by `python -m benchmarks reference-models`; don't edit it by hand. One thread, medians of
+{_ROUNDS} rounds in turn. Memory is what loading and running a network adds to a process. The
+metrics were measured by each model's `train.py` on patients it was not trained on; its card says
+how. All of them are for **demonstration only**."""

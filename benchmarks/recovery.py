@@ -35,8 +35,8 @@ from rich.console import Console
 from rich.table import Table
 
 from adapters.site import SiteWatch
+from benchmarks.endpoint import Endpoint, await_ok, free_port
 from benchmarks.load import push_all
-from benchmarks.systems import Endpoint, await_ok, free_port
 from benchmarks.workload import make_workload
 from gateway.api.arrivals import Posting
 from gateway.api.intake import Intake

@@ -1,48 +1,35 @@
-"""Starts and stops the systems that are compared, and the EHR that both write to."""
+"""Starts and stops the systems that are compared, and the EHR that they write to."""
 
-import http.client
 import os
 import secrets
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from ruamel.yaml import YAML
 
 from adapters.sandbox.ward_labs import LOCAL_CODES
+from benchmarks.endpoint import Endpoint, await_ok, free_port
+from benchmarks.peers import REPOSITORY, Peer, environment
 from gateway.cli.processes import broker_program
 
-_START_WITHIN_S = 60.0
+#: HealthChain with what Nadi's feature reader needs, so that all feed the model the same.
+HEALTHCHAIN = Peer(
+    "healthchain",
+    (
+        *("healthchain==0.16.1", "onnxruntime", "numpy", "orjson", "pint", "ucumvert", "lark"),
+        *("msgspec", "jsonschema-rs", "pydantic-settings"),
+    ),
+)
 _STOP_WITHIN_S = 30.0
 _NADI = (sys.executable, "-m", "gateway.cli.main")
-_REPOSITORY = Path(__file__).resolve().parents[1]
-
-
-@dataclass(frozen=True)
-class Endpoint:
-    """Where a server of this machine answers."""
-
-    port: int
-    token: str = ""
-
-    def connect(self) -> http.client.HTTPConnection:
-        """Open a connection that is kept."""
-        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
-
-    @property
-    def headers(self) -> dict[str, str]:
-        """What every request says of itself."""
-        return {
-            "Content-Type": "application/fhir+json",
-            "Authorization": f"Bearer {self.token}",
-        }
 
 
 @dataclass(frozen=True)
@@ -59,7 +46,24 @@ class Running:
     started_s: float
 
 
-System = Callable[[Endpoint], AbstractContextManager[Running]]
+Start = Callable[[Endpoint], AbstractContextManager[Running]]
+
+
+@dataclass(frozen=True)
+class System:
+    """A system that is compared.
+
+    Attributes:
+        name: As tables have it.
+        start: Runs it beside an EHR.
+        asks_consent: Whether it does without the results of patients who deny.
+        opens_exact: Whether it opens the model's session as Nadi does.
+    """
+
+    name: str
+    start: Start
+    asks_consent: bool = True
+    opens_exact: bool = False
 
 
 @contextmanager
@@ -69,53 +73,74 @@ def sandbox_ehr() -> Iterator[Endpoint]:
     command = (sys.executable, "-m", "adapters.sandbox", "--port", str(endpoint.port))
     with (
         tempfile.TemporaryDirectory(prefix="bench-ehr-") as folder,
-        _process(command, {}, Path(folder) / "ehr.log"),
+        started(command, {}, Path(folder) / "ehr.log"),
     ):
         await_ok(endpoint, "/fhir/metadata")
         yield endpoint
 
 
-@contextmanager
-def nadi(ehr: Endpoint) -> Iterator[Running]:
-    """Run Nadi as `nadi up` does, with everything at its defaults."""
-    port = free_port()
-    with tempfile.TemporaryDirectory(prefix="bench-nadi-") as name:
-        folder = Path(name) / "data"
-        environment = {"NADI_DATA_DIR": str(folder), "NADI_PORT": str(port)}
-        site = Path(name) / "site.yaml"
-        _write_site(site, ehr)
-        _run((sys.executable, "-m", "gateway.cli.prepare"), environment)
-        _run((*_NADI, "site", "apply", str(site)), environment)
-        token = (folder / "credentials" / "ehr.token").read_text("ascii").strip()
-        endpoint = Endpoint(port, token)
-        began = time.monotonic()
-        with _process((*_NADI, "up", "--port", str(port)), environment, Path(name) / "log") as pid:
-            await_ok(endpoint, "/health/ready")
-            yield Running(endpoint, (pid,), time.monotonic() - began)
+@dataclass(frozen=True)
+class Nadi:
+    """Runs Nadi as `nadi up` does, at its defaults but for what is said here.
+
+    Attributes:
+        environment: Settings that differ from the defaults.
+        routes: Routes of the site; one of them is for the events of the workload.
+        folder: A data folder that is filled already; a fresh one where there is none.
+        wrap: What the command is run with: words before it.
+    """
+
+    environment: Mapping[str, str] = field(default_factory=dict)
+    routes: int = 1
+    folder: Path | None = None
+    wrap: tuple[str, ...] = ()
+
+    @contextmanager
+    def __call__(self, ehr: Endpoint) -> Iterator[Running]:
+        """Run it for the length of the block."""
+        port = free_port()
+        with tempfile.TemporaryDirectory(prefix="bench-nadi-") as name:
+            folder = self.folder or Path(name) / "data"
+            own = {"NADI_DATA_DIR": str(folder), "NADI_PORT": str(port)}
+            settings = {**own, **self.environment}
+            site = Path(name) / "site.yaml"
+            YAML(typ="safe").dump(_site(ehr, self.routes), site)
+            _run((sys.executable, "-m", "gateway.cli.prepare"), settings)
+            _run((*_NADI, "site", "apply", str(site)), settings)
+            token = (folder / "credentials" / "ehr.token").read_text("ascii").strip()
+            endpoint = Endpoint(port, token)
+            began = time.monotonic()
+            command = (*self.wrap, *_NADI, "up", "--port", str(port))
+            with started(command, settings, Path(name) / "log") as pid:
+                await_ok(endpoint, "/health/ready")
+                yield Running(endpoint, (pid,), time.monotonic() - began)
 
 
-def _write_site(path: Path, ehr: Endpoint) -> None:
-    trigger = "system='http://loinc.org' and (code='2160-0' or code='14682-9')"
-    site = {
+def _site(ehr: Endpoint, routes: int) -> dict[str, Any]:
+    """Write a site whose first route is for the events; the others are for results nobody has."""
+    base_url = f"http://127.0.0.1:{ehr.port}/fhir"
+    local = [
+        {"system": system, "code": code, "loinc": loinc}
+        for (system, code), (_, loinc) in LOCAL_CODES.items()
+    ]
+    others = {f"other-{n}": _route(f"code='{n}-0'") for n in range(1, routes)}
+    return {
         "site": "benchmark",
-        "systems": {"ehr": {"kind": "fhir-rest", "base_url": f"http://127.0.0.1:{ehr.port}/fhir"}},
-        "routes": {
-            "ckd-risk": {
-                "source": "ehr",
-                "match": f"Observation.code.coding.where({trigger})",
-                "consent": {"purpose": "TREAT", "default": "deny"},
-                "model": "ckd-risk@1",
-                "sink": {"system": "ehr", "also": ["provenance"]},
-            }
-        },
-        "codes": {
-            "map": [
-                {"system": system, "code": code, "loinc": loinc}
-                for (system, code), (_, loinc) in LOCAL_CODES.items()
-            ]
-        },
+        "systems": {"ehr": {"kind": "fhir-rest", "base_url": base_url}},
+        "routes": {"ckd-risk": _route("code='2160-0' or code='14682-9'"), **others},
+        "codes": {"map": local},
     }
-    YAML(typ="safe").dump(site, path)
+
+
+def _route(trigger: str) -> dict[str, Any]:
+    where = f"system='http://loinc.org' and ({trigger})"
+    return {
+        "source": "ehr",
+        "match": f"Observation.code.coding.where({where})",
+        "consent": {"purpose": "TREAT", "default": "deny"},
+        "model": "ckd-risk@1",
+        "sink": {"system": "ehr", "also": ["provenance"]},
+    }
 
 
 @contextmanager
@@ -124,7 +149,7 @@ def plain(ehr: Endpoint) -> Iterator[Running]:
     endpoint = Endpoint(free_port(), secrets.token_urlsafe(24))
     with tempfile.TemporaryDirectory(prefix="bench-plain-") as name, ExitStack() as stack:
         folder = Path(name)
-        environment = {
+        settings = {
             "PLAIN_DATABASE": str(folder / "plain.db"),
             "PLAIN_BROKER_URL": f"redis+socket://{folder / 'broker.sock'}",
             "PLAIN_EHR_URL": f"http://127.0.0.1:{ehr.port}/fhir",
@@ -132,7 +157,7 @@ def plain(ehr: Endpoint) -> Iterator[Running]:
         }
         began = time.monotonic()
         pids = tuple(
-            stack.enter_context(_process(command, environment, folder / f"{number}.log"))
+            stack.enter_context(started(command, settings, folder / f"{number}.log"))
             for number, command in enumerate(_plain_commands(folder, endpoint.port))
         )
         await_ok(endpoint, "/health/ready")
@@ -140,23 +165,57 @@ def plain(ehr: Endpoint) -> Iterator[Running]:
 
 
 def _plain_commands(folder: Path, port: int) -> Sequence[tuple[str, ...]]:
-    broker = (
+    api = ("uvicorn", "benchmarks.plain.app:app", "--port", str(port), "--log-level", "warning")
+    worker = ("celery", "-A", "benchmarks.plain.worker", "worker", "-c", "2", "-l", "warning")
+    return (
+        broker_command(folder),
+        (sys.executable, "-m", *api),
+        (sys.executable, "-m", *worker),
+    )
+
+
+def broker_command(folder: Path) -> tuple[str, ...]:
+    """Give the command of a broker that listens on `broker.sock` in a folder and keeps nothing."""
+    return (
         *(str(broker_program()), "--port", "0", "--unixsocket", str(folder / "broker.sock")),
         *("--save", "", "--appendonly", "no", "--dir", str(folder)),
     )
-    api = ("uvicorn", "benchmarks.plain.app:app", "--port", str(port), "--log-level", "warning")
-    worker = ("celery", "-A", "benchmarks.plain.worker", "worker", "-c", "2", "-l", "warning")
-    return (broker, (sys.executable, "-m", *api), (sys.executable, "-m", *worker))
 
 
 @contextmanager
-def _process(command: Sequence[str], environment: Mapping[str, str], log: Path) -> Iterator[int]:
+def healthchain(ehr: Endpoint) -> Iterator[Running]:
+    """Run HealthChain in its own environment.
+
+    Raises:
+        PeerMissing: It can't be had here.
+    """
+    endpoint = Endpoint(free_port(), secrets.token_urlsafe(24))
+    python = HEALTHCHAIN.python()
+    command = (
+        *(str(python), "-m", "uvicorn", "benchmarks.healthchain_app:app"),
+        *("--port", str(endpoint.port), "--log-level", "warning"),
+    )
+    settings = {**environment(), "HEALTHCHAIN_EHR": f"127.0.0.1:{ehr.port}/fhir"}
+    with tempfile.TemporaryDirectory(prefix="bench-healthchain-") as name:
+        began = time.monotonic()
+        with started(command, settings, Path(name) / "log") as pid:
+            await_ok(endpoint, "/health")
+            yield Running(endpoint, (pid,), time.monotonic() - began)
+
+
+NADI = System("Nadi", Nadi(), opens_exact=True)
+PLAIN = System("Plain build", plain)
+CHAIN = System("HealthChain", healthchain, asks_consent=False)
+
+
+@contextmanager
+def started(command: Sequence[str], settings: Mapping[str, str], log: Path) -> Iterator[int]:
     """Run a command until the end of the block; on trouble its log is shown."""
     with log.open("wb") as file:
         process = subprocess.Popen(
             command,
-            cwd=_REPOSITORY,
-            env={**os.environ, **environment},
+            cwd=REPOSITORY,
+            env={**os.environ, **settings},
             stdout=file,
             stderr=subprocess.STDOUT,
         )
@@ -178,35 +237,12 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
-def _run(command: Sequence[str], environment: Mapping[str, str]) -> None:
+def _run(command: Sequence[str], settings: Mapping[str, str]) -> None:
     subprocess.run(
         command,
-        cwd=_REPOSITORY,
-        env={**os.environ, **environment},
+        cwd=REPOSITORY,
+        env={**os.environ, **settings},
         check=True,
         stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
     )
-
-
-def free_port() -> int:
-    """Find a port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def await_ok(endpoint: Endpoint, path: str) -> None:
-    """Wait for a 200."""
-    limit = time.monotonic() + _START_WITHIN_S
-    while time.monotonic() < limit:
-        connection = endpoint.connect()
-        try:
-            connection.request("GET", path)
-            if connection.getresponse().status == http.client.OK:
-                return
-        except OSError:
-            pass
-        finally:
-            connection.close()
-        time.sleep(0.02)
-    raise TimeoutError(f"nothing answers at {path} of port {endpoint.port}")

@@ -5,7 +5,7 @@ import pwd
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
@@ -29,7 +29,7 @@ def programs() -> Path | None:
 
 
 @contextmanager
-def cluster(folder_of_programs: Path) -> Iterator[str]:
+def cluster(folder_of_programs: Path, settings: Sequence[str] = _SETTINGS) -> Iterator[str]:
     """Run a cluster; give the URL of its maintenance database."""
     with tempfile.TemporaryDirectory(prefix="nadi-pg-") as name:
         folder, account = Path(name), _account()
@@ -40,7 +40,7 @@ def cluster(folder_of_programs: Path) -> Iterator[str]:
         )
         data = folder / "data"
         _run([folder_of_programs / "initdb", "-D", data, "-U", "nadi", "-A", "trust", "-N"], who)
-        told = (*_SETTINGS, f"unix_socket_directories={name}")
+        told = (*settings, f"unix_socket_directories={name}")
         options = " ".join(f"-c {setting}" for setting in told)
         control = folder_of_programs / "pg_ctl"
         _run([control, "-D", data, "-w", "-l", folder / "log", "-o", options, "start"], who)

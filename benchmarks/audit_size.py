@@ -1,12 +1,11 @@
 """Measure the audit log at size: appending, integrating, proving, verifying, starting.
 
-    python scripts/measure_audit.py --events 1000000
+    python -m benchmarks audit-size --events 1000000
 
 Fills a data folder with synthetic AuditEvents of jobs (no patient in it) through the same code as
 the gateway, then times. Figures of docs/audit.md come from here.
 """
 
-import argparse
 import multiprocessing
 import os
 import statistics
@@ -17,6 +16,8 @@ import threading
 import time
 from datetime import datetime
 from pathlib import Path
+
+from rich.console import Console
 
 from gateway.cli.prepare import prepare_data
 from gateway.core.audit import AuditRecord, Source, Step, job_changed, noted
@@ -33,41 +34,37 @@ _PROOFS = 200
 _APPEND_FOR_S = 5.0
 
 
-def main() -> None:
+def run(events: int, folder: Path | None, console: Console) -> None:
     """Fill, then measure."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--events", type=int, default=1_000_000)
-    parser.add_argument("--data-dir", type=Path)
-    given = parser.parse_args()
-    folder = given.data_dir or Path(tempfile.mkdtemp()) / "nadi"
+    folder = folder or Path(tempfile.mkdtemp()) / "nadi"
     # In a process of its own: a child begins with its parent's peak of memory.
-    filling = multiprocessing.Process(target=_prepare, args=(folder, given.events))
+    filling = multiprocessing.Process(target=_prepare, args=(folder, events, console))
     filling.start()
     filling.join()
     started = time.perf_counter()
     nadi = open_installation(Settings(data_dir=folder))
-    print(f"opening the installation: {1000 * (time.perf_counter() - started):.0f} ms")
-    _prove(nadi)
+    console.print(f"opening the installation: {1000 * (time.perf_counter() - started):.0f} ms")
+    _prove(nadi, console)
     nadi.store.close()
-    _verify(folder, "--log-only")
-    _verify(folder)
+    _verify(folder, console, "--log-only")
+    _verify(folder, console)
     nadi = open_installation(Settings(data_dir=folder))
     for per_transaction in (1, 16, 64):
         for writers in (1, 8):
-            _append(nadi, writers, per_transaction)
+            _append(nadi, writers, per_transaction, console)
     nadi.store.close()
 
 
-def _prepare(folder: Path, events: int) -> None:
+def _prepare(folder: Path, events: int, console: Console) -> None:
     settings = Settings(data_dir=folder)
     if not folder.exists():
         prepare_data(settings, sandbox=True)
     nadi = open_installation(settings)
-    _fill(nadi, settings, events)
+    _fill(nadi, settings, events, console)
     nadi.store.close()
 
 
-def _fill(nadi: Installation, settings: Settings, wanted: int) -> None:
+def _fill(nadi: Installation, settings: Settings, wanted: int, console: Console) -> None:
     with nadi.store.read() as uow:
         newest = uow.audit_proofs.newest()
     there, source = newest[0] if newest else 0, Source("site", "measure")
@@ -89,7 +86,7 @@ def _fill(nadi: Installation, settings: Settings, wanted: int) -> None:
         CheckpointFile(settings.data_dir).append(uow.audit_log.newest_checkpoint() or "")
     if wanted > there:
         each = (wanted - there) / 1e6
-        print(
+        console.print(
             f"append {appending / each:.1f} µs/event, integrate {integrating / each:.1f} µs/event"
         )
 
@@ -130,7 +127,7 @@ def _jobs(
     return records, rows
 
 
-def _append(nadi: Installation, writers: int, per_transaction: int) -> None:
+def _append(nadi: Installation, writers: int, per_transaction: int, console: Console) -> None:
     """Let threads append for a few seconds, each event durable when its transaction ends."""
     until, source = time.monotonic() + _APPEND_FOR_S, Source("site", "measure")
     counts = [0] * writers
@@ -152,13 +149,13 @@ def _append(nadi: Installation, writers: int, per_transaction: int) -> None:
     for thread in threads:
         thread.join()
     cpu_us = 1e6 * (time.process_time() - began) / sum(counts)
-    print(
+    console.print(
         f"append, {writers} writers, {per_transaction} a transaction: "
         f"{sum(counts) / _APPEND_FOR_S:,.0f} events/s, {cpu_us:.0f} µs of CPU an event"
     )
 
 
-def _prove(nadi: Installation) -> None:
+def _prove(nadi: Installation, console: Console) -> None:
     times = []
     name, key = read_verifier_key(nadi.keys.verifier)
     with nadi.store.read() as uow:
@@ -175,24 +172,20 @@ def _prove(nadi: Installation) -> None:
         began = time.process_time()
         uow.audit_proofs.consistency(size // 3, size)
         consistent = 1000 * (time.process_time() - began)
-    print(
+    console.print(
         f"inclusion proof at {size}, CPU: median {statistics.median(times):.2f} ms, "
         f"worst {max(times):.2f} ms; consistency {consistent:.2f} ms"
     )
 
 
-def _verify(folder: Path, *options: str) -> None:
+def _verify(folder: Path, console: Console, *options: str) -> None:
     began = time.perf_counter()
     nadi = Path(sys.executable).with_name("nadi")
     command = [str(nadi), "audit", "verify", *options, "--data-dir", str(folder)]
-    child = subprocess.Popen(command, stderr=subprocess.DEVNULL)  # noqa: S603 - ours
+    child = subprocess.Popen(command, stderr=subprocess.DEVNULL)
     # The usage of this child alone; `resource` would add those before it.
     _, _, used = os.wait4(child.pid, 0)
-    print(
+    console.print(
         f"verify {' '.join(options)}: {time.perf_counter() - began:.1f} s, "
         f"{used.ru_utime + used.ru_stime:.1f} s of CPU, peak {used.ru_maxrss / 1024:.0f} MiB"
     )
-
-
-if __name__ == "__main__":
-    main()
