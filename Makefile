@@ -17,6 +17,12 @@ PORT   ?= 8080
 SANDBOX_PORT ?= 8090
 MINUTES ?= 3
 DATABASE ?= sqlite
+# A process of the tests for each core, four at most; a file's tests stay in one, as they share what is slow to start.
+SHARED_OUT ?= -n logical --maxprocesses=4 --dist=loadfile --no-loadscope-reorder
+
+# Nadi's processes are started hundreds of times in the tests: what was compiled once is kept, whatever
+# is the habit of this machine.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: install dev train-env run test test-train check bench chaos clean
 .DEFAULT_GOAL := install
@@ -54,7 +60,7 @@ run: install
 	@$(BIN)/nadi up --data-dir $(DATA) --port $(PORT) --sandbox --sandbox-port $(SANDBOX_PORT) --play 40
 
 test: dev
-	@$(BIN)/python -m pytest -q
+	@$(BIN)/python -m pytest -q $(SHARED_OUT)
 
 test-train: train-env
 	@$(BIN)/python -m pytest -q -m train
