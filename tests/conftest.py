@@ -1,5 +1,6 @@
 """Fixtures that many tests share: a fresh database of either kind, a store, the API on it."""
 
+import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -31,6 +32,26 @@ _numbers = count(1)
 # A busy machine is no failure of the code: what is slow is measured in benchmarks/, not here.
 property_settings.register_profile("nadi", deadline=None)
 property_settings.load_profile("nadi")
+
+
+#: What a whole run has in temporary folders at once, and as much again.
+_ROOM_BYTES = 4 << 30
+#: Where several processes share the tests, a file that waits long had better begin early.
+_SLOWEST_FIRST = ("chaos", "integration", "acceptance", "architecture", "unit")
+
+
+def pytest_configure() -> None:
+    """Keep temporary folders in memory where there is room: thousands of databases are made."""
+    folder = postgres.quick_folder(_ROOM_BYTES)
+    if folder is not None:
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(folder))
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Put the slow tiers first where a process of several collects."""
+    if hasattr(config, "workerinput"):
+        here = Path(__file__).parent
+        items.sort(key=lambda each: _SLOWEST_FIRST.index(each.path.relative_to(here).parts[0]))
 
 
 def shared_data(folder: str) -> Path:
@@ -73,9 +94,11 @@ def sqlite_url(sqlite_template: Path, tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def postgresql_url(postgresql: str) -> str:
-    """A fresh PostgreSQL database."""
-    return create_database(postgresql)
+def postgresql_url(postgresql: str) -> Iterator[str]:
+    """A fresh PostgreSQL database, gone after the test: thousands of files are slow to remove."""
+    url = create_database(postgresql)
+    yield url
+    _administer(postgresql, f"drop database {sa.make_url(url).database} with (force)")
 
 
 def create_database(postgresql: str) -> str:
@@ -101,9 +124,13 @@ def store(database_url: str) -> Iterator[Store]:
 
 
 def _create(url: str, name: str, template: str) -> None:
+    _administer(url, f"create database {name} template {template}")
+
+
+def _administer(url: str, statement: str) -> None:
     engine = sa.create_engine(url, isolation_level="AUTOCOMMIT")
     with engine.connect() as connection:
-        connection.execute(sa.text(f"create database {name} template {template}"))
+        connection.execute(sa.text(statement))
     engine.dispose()
 
 

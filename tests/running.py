@@ -5,8 +5,10 @@ its database, kills or freezes its processes by role, and stops it. Everything i
 the block.
 """
 
+import itertools
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -20,6 +22,15 @@ from typing import Any
 import httpx
 import psutil
 import sqlalchemy as sa
+
+
+def _own_ports() -> Iterator[int]:
+    """Go round the thousand ports of this process, from anywhere, as another run may be about."""
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    first = 20_000 + 1000 * (worker % 12)
+    start = random.randrange(1000)  # noqa: S311 - a port, not a key
+    return (first + number % 1000 for number in itertools.count(start))
+
 
 #: What a process's command line says of its role.
 ROLES = {
@@ -43,6 +54,7 @@ HEALTHY_EHR: Mapping[str, object] = {
     "no_transaction": False,
     "unsupported_types": [],
 }
+_ports = _own_ports()
 _OPEN_STATES = frozenset({"requested", "ready", "in-progress"})
 RESULT_SYSTEM = "https://nadi.health/fhir/sid/result"
 
@@ -261,14 +273,17 @@ def wait_until(holds: Callable[[], bool], *, within_s: float, what: str) -> None
 
 
 def free_ports(count: int) -> Sequence[int]:
-    """Find ports that nobody listens on."""
-    sockets = [socket.socket() for _ in range(count)]
-    for each in sockets:
-        each.bind(("127.0.0.1", 0))
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
+    """Find ports that nobody listens on and nobody else will be given.
+
+    Each process of the test run has ports of its own, below those that the system gives to clients.
+    """
+    found = []
+    while len(found) < count:
+        port = next(_ports)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            found.append(port)
+    return found
 
 
 def push(client: httpx.Client, resource: Mapping[str, Any], *, patience_s: float = 60) -> str:
