@@ -10,7 +10,7 @@ from gateway.core.canary import CANARY_SYSTEM
 from gateway.core.clock import from_ms, utc_now
 from gateway.core.errors import GatewayError
 from gateway.core.jobs import JobState
-from gateway.store.engine import is_at_head
+from gateway.store.engine import SchemaTooNew, is_at_head
 from gateway.store.unit_of_work import Store
 from gateway.telemetry import Levels, render_metrics
 
@@ -51,13 +51,19 @@ class Health:
         try:
             with self._store.read() as uow:
                 site = f"version {uow.sites.version()}"
-            schema = "current" if is_at_head(self._store.engine) else "migration needed"
+            schema = self._schema()
             canary = self._canary() if schema == "current" else "unknown"
         except GatewayError:
             unknown = dict.fromkeys(("schema", "site", "canary"), "unknown")
             return {"database": "away", "broker": broker, **unknown}
         known = {"database": "up", "schema": schema, "broker": broker, "site": site}
         return {**known, "canary": canary}
+
+    def _schema(self) -> str:
+        try:
+            return "current" if is_at_head(self._store.engine) else "migration needed"
+        except SchemaTooNew:
+            return "of a newer Nadi"
 
     def _canary(self) -> str:
         with self._store.read() as uow:

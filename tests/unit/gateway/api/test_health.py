@@ -1,3 +1,4 @@
+import pytest
 import sqlalchemy as sa
 
 from gateway.api.health import Health
@@ -28,14 +29,18 @@ def test_a_broker_that_is_away_does_not_make_the_gateway_unready(api: Api):
     }
 
 
-def test_a_schema_that_is_not_ours_is_not_ready(api: Api):
+@pytest.mark.parametrize(
+    ("revision", "says"), [("0001", "migration needed"), ("other", "of a newer Nadi")]
+)
+def test_a_schema_that_is_not_ours_is_not_ready(api: Api, revision: str, says: str):
     with api.store.write() as uow:
-        uow.connection.execute(sa.text("update alembic_version set version_num = 'other'"))
+        uow.connection.execute(sa.text(f"update alembic_version set version_num = '{revision}'"))  # noqa: S608
 
     response = api.client.get("/health/ready")
 
     assert response.status_code == 503
-    assert response.json()["checks"]["schema"] == "migration needed"
+    checks = response.json()["checks"]
+    assert (checks["database"], checks["schema"]) == ("up", says)
 
 
 def test_a_database_that_is_away_is_not_ready(tmp_path):
