@@ -173,7 +173,8 @@ class Retractor:
             return None
         for resource in found:
             if not is_retracted(resource):
-                _update(chart, retracted(resource, self._clock()))
+                marked = retracted(resource, self._clock(), opened.retraction.reason)
+                _update(chart, marked)
         places = [f"{each['resourceType']}/{each['id']}" for each in found]
         self._explain(chart, opened, places)
         return f"marked {len(places)}"

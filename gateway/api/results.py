@@ -73,4 +73,4 @@ def _written(uow: UnitOfWork, deliveries: Sequence[Delivery]) -> Iterator[dict[s
         is_changed = AS_OBSERVATION in delivery.last_answer
         result = report.observation if is_changed else report.result
         mark = withdrawn.get(delivery.id)
-        yield retracted(result, from_ms(mark.created_ms)) if mark else result
+        yield retracted(result, from_ms(mark.created_ms), mark.reason) if mark else result

@@ -278,4 +278,10 @@ def _tell(made: Incident, to: Path, names: dict[str, str], *, as_json: bool) -> 
     out.print(f"  To notify them: {escape(str(patients))}, which stays here{more}.", soft_wrap=True)
     if made.privacy is None:
         out.print("[yellow]![/] The site file has no `privacy`: the papers name no contact.")
-    out.print("  Fill in statements.yaml in the bundle and run it again with --statements.")
+    not_yet = [name for name, value in vars(made.statements).items() if not value]
+    if not_yet:
+        out.print(
+            f"  Still to be stated: {', '.join(not_yet)}. Fill in statements.yaml in it and "
+            "run it again with --statements.",
+            soft_wrap=True,
+        )

@@ -39,7 +39,7 @@ from gateway.store.consenting import Owner, PatientMismatch, Signed, Taken
 from gateway.store.registering import Actor
 from gateway.store.unit_of_work import UnitOfWork
 from gateway.withdrawal import withdraw
-from models.signature import KeyUnusable, public_key, read_key
+from models.signature import KeyUnusable, public_key, read_key, written_key
 
 _MOST_BYTES = 64 * 2**20
 
@@ -74,7 +74,7 @@ def import_file(  # noqa: PLR0913 - each is an option of the command line
 ) -> None:
     """Import consents; each is kept exactly as it was received."""
     raw = _read(file)
-    jws = _read(signature or file.with_name(f"{file.name}.jws")).decode("ascii", "replace").strip()
+    jws = _signature_of(file, signature)
     wanted = _Wanted(patient, system, identity_checked)
     with opened(data_dir) as nadi:
         site = nadi.site()
@@ -91,6 +91,18 @@ def import_file(  # noqa: PLR0913 - each is an option of the command line
         about = ", ".join(taken.consent_id for _, taken in found)
         stopped += settled(nadi, actor.source, whose, about=about)
     _show(found, signed, stopped, as_json=as_json)
+
+
+def _signature_of(file: Path, signature: Path | None) -> str:
+    """Read the detached signature of a file."""
+    beside = signature or file.with_name(f"{file.name}.jws")
+    if not beside.exists():
+        fail(
+            f"There is no signature {beside}. Who vouches for the file makes it: "
+            f"`nadi consent sign {file} --key KEY`; --signature names another.",
+            code=EXIT_USAGE,
+        )
+    return _read(beside).decode("ascii", "replace").strip()
 
 
 def _whose(uow: UnitOfWork, taken: list[Taken]) -> dict[str, str]:
@@ -215,7 +227,13 @@ def sign_file(
         private = read_key(key)
     except KeyUnusable as error:
         fail(f"{error}.")
-    _write(file.with_name(f"{file.name}.jws"), sign(_read(file), private).encode())
+    beside = file.with_name(f"{file.name}.jws")
+    _write(beside, sign(_read(file), private).encode())
+    out.print(
+        f"[green]✓[/] {escape(str(beside))}: give it along with the file. A site takes both when "
+        f"`consent_signers` names {written_key(private.public_key())}.",
+        soft_wrap=True,
+    )
 
 
 def export(

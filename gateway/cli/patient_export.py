@@ -13,6 +13,7 @@ import orjson
 import typer
 from rich.markup import escape
 
+from gateway.api.patient_names_told import Called
 from gateway.cli.audit_search import LogExport
 from gateway.cli.bundle import insist_on_new, write_bundle
 from gateway.cli.context import (
@@ -36,6 +37,7 @@ from gateway.core.errors import Erased, NotFound, Unsealable
 from gateway.core.findings import Report
 from gateway.core.jobs import Job
 from gateway.core.patient_copy import PatientCopy, ResultLine, cover
+from gateway.core.patient_report import without_ids
 from gateway.core.task import job_task
 from gateway.store.audit_search import AuditFilter
 from gateway.store.events import Event
@@ -98,25 +100,26 @@ class _Copy:
         """Write everything into a folder."""
         wanted = AuditFilter(patient_key=self._patient.key)
         LogExport(self._nadi, wanted, folder / "audit.ndjson", ExportFormat.NDJSON).run()
+        site = self._nadi.site()
         with self._nadi.store.read() as uow:
             types = self._received(uow, folder)
             jobs = list(_jobs(uow, self._patient.key))
             results = list(_results(uow, jobs))
             consents = list(_consents(uow, self._patient.key))
             uses = list(_uses(uow, self._patient.key))
-            accesses, in_all = self._accesses(uow)
+            called = Called(uow, site)
+            accesses, in_all = self._accesses(uow, called)
         _write_json(folder / "jobs.json", [job_task(job) for job in jobs])
         _write_json(folder / "results.json", results)
         _write_json(folder / "consents.json", consents)
         _write_json(folder / "break-glass.json", uses)
-        site = self._nadi.site()
         copy = PatientCopy(
             made_at=utc_now(),
             reference=self._reference,
             site=site.name or "site",
             privacy=site.privacy,
             types=types,
-            results=_lines(jobs, results),
+            results=_lines(jobs, results, called),
             consents=len(consents),
             access=accesses,
             access_in_all=in_all,
@@ -137,14 +140,16 @@ class _Copy:
         _write_json(folder / "received.json", told)
         return dict(sorted(types.items()))
 
-    def _accesses(self, uow: UnitOfWork) -> tuple[list[tuple[str, str, str, str]], int]:
+    def _accesses(
+        self, uow: UnitOfWork, called: Called
+    ) -> tuple[list[tuple[str, str, str, str]], int]:
         wanted = AuditFilter(patient_key=self._patient.key, limit=_MOST_ACCESSES)
         zone = zone_of(self._nadi)
         rows = []
         for row in uow.audit_log.search(wanted):
             entry = read_entry(row.seq, row.event, row.body)
-            when = entry.at.astimezone(zone).strftime("%d %b %Y %H:%M")
-            who = ", ".join(party.name for party in entry.doers)
+            when = entry.at.astimezone(zone).strftime("%d %b %Y %H:%M %Z")
+            who = ", ".join(called.party(each.identifier, each.name) for each in entry.doers)
             # Of a copy that was made, its digest and its query tell a patient nothing.
             what = "" if entry.event == "export" else f": {entry.what}"
             rows.append((when, who, f"{entry.event}{what}", entry.ended))
@@ -218,17 +223,24 @@ def _uses(uow: UnitOfWork, patient_key: str) -> Iterator[Json]:
         }
 
 
-def _lines(jobs: Sequence[Job], results: Sequence[Json]) -> list[ResultLine]:
+def _lines(jobs: Sequence[Job], results: Sequence[Json], called: Called) -> list[ResultLine]:
     said = {each["job"]: each.get("result", {}) for each in results}
     return [
         ResultLine(
             at=from_ms(job.created_ms),
-            model=job.model,
+            model=called.model(job),
             says=_says(said.get(job.id, {})),
-            ended=". ".join(e for e in (job.business_status.value, job.reason) if e),
+            ended=_ended(job),
         )
         for job in jobs
     ]
+
+
+def _ended(job: Job) -> str:
+    """Say in words how a job ended, and why."""
+    status = job.business_status.value.replace("-", " ")
+    reason = without_ids(job.reason)
+    return f"{status}. {reason}" if reason else status
 
 
 def _says(result: Json) -> str:

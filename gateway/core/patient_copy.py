@@ -58,7 +58,7 @@ class PatientCopy:
 
 def cover(copy: PatientCopy, zone: tzinfo) -> str:
     """Give the page."""
-    made = copy.made_at.astimezone(zone).strftime("%-d %B %Y, %H:%M")
+    made = copy.made_at.astimezone(zone).strftime("%-d %B %Y, %H:%M %Z")
     name = copy.privacy.fiduciary if copy.privacy else copy.site
     contact = {"Patient": copy.reference}
     if copy.privacy:
@@ -106,4 +106,4 @@ def cover(copy: PatientCopy, zone: tzinfo) -> str:
 
 
 def _short(at: datetime, zone: tzinfo) -> Markup:
-    return when(at.astimezone(zone).strftime("%d %b %Y %H:%M"))
+    return when(at.astimezone(zone).strftime("%d %b %Y %H:%M %Z"))

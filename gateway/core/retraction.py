@@ -1,4 +1,4 @@
-"""A result whose patient withdrew her consent, as it stands in the chart from then on.
+"""A result that must not be used any more, as it stands in the chart from then on.
 
 Nothing is taken out of it: FHIR keeps what was entered in error, so that who acted on it can be
 understood. But its status says so, and its text says nothing else.
@@ -13,10 +13,10 @@ from gateway.core.result_terms import RESULT_SYSTEM, TERMINOLOGY, Json, instant
 
 ENTERED_IN_ERROR = "entered-in-error"
 _XHTML = "http://www.w3.org/1999/xhtml"
-_SAID = (
-    "Entered in error: the patient withdrew the consent to this use of her data. "
-    "This assertion of an AI must not be used."
-)
+#: How the reason of a result begins that was computed from data which was wrong.
+CORRECTED = "It was computed from data that was corrected."
+_WITHDRAWN = "the patient withdrew the consent to this use of her data"
+_WRONG = "it was computed from data that was corrected"
 #: Types whose `note` takes an Annotation in R4.
 _NOTED = frozenset({"Observation", "RiskAssessment", "Media"})
 
@@ -26,17 +26,25 @@ def is_retracted(resource: Json) -> bool:
     return resource.get("status") == ENTERED_IN_ERROR
 
 
-def retracted(resource: Json, at: datetime) -> Json:
+def said(reason: str) -> str:
+    """Say in the chart why a result must not be used: consent was withdrawn, or data was wrong."""
+    why = _WRONG if reason.startswith(CORRECTED) else _WITHDRAWN
+    return f"Entered in error: {why}. This assertion of an AI must not be used."
+
+
+def retracted(resource: Json, at: datetime, reason: str) -> Json:
     """Give a result, or an attachment of one, marked as entered in error.
 
     Args:
         resource: As it stands in the chart.
         at: When it is marked.
+        reason: Why, as it was ordered.
     """
-    text = {"status": "generated", "div": f'<div xmlns="{_XHTML}"><p>{_SAID}</p></div>'}
+    words = said(reason)
+    text = {"status": "generated", "div": f'<div xmlns="{_XHTML}"><p>{words}</p></div>'}
     marked = {**resource, "status": ENTERED_IN_ERROR, "text": text}
     if resource.get("resourceType") in _NOTED:
-        note = {"time": instant(at), "text": _SAID}
+        note = {"time": instant(at), "text": words}
         marked["note"] = [*resource.get("note", ()), note]
     return marked
 
@@ -58,10 +66,12 @@ def retraction_provenance(
     Args:
         identifier: Of the result.
         places: The result in the EHR and its attachments: `Observation/<id>`.
-        reason: Why, as the consent decision words it.
+        reason: Why, as the consent decision words it, or who had the data corrected.
         at: When.
         who: Name of the site.
     """
+    # What was wrong was nobody's wish: PATRQT is for what a patient asked for.
+    asked = {"coding": [{"system": f"{TERMINOLOGY}/v3-ActReason", "code": "PATRQT"}]}
     author = {"system": f"{TERMINOLOGY}/provenance-participant-type", "code": "author"}
     return {
         "resourceType": "Provenance",
@@ -69,12 +79,7 @@ def retraction_provenance(
         "target": [{"reference": place} for place in places],
         "occurredDateTime": instant(at),
         "recorded": instant(at),
-        "reason": [
-            {
-                "coding": [{"system": f"{TERMINOLOGY}/v3-ActReason", "code": "PATRQT"}],
-                "text": reason,
-            }
-        ],
+        "reason": [{**({} if reason.startswith(CORRECTED) else asked), "text": reason}],
         "activity": {
             "coding": [{"system": f"{TERMINOLOGY}/v3-DataOperation", "code": "NULLIFY"}],
             "text": "Marked as entered in error",

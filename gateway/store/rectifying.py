@@ -21,6 +21,7 @@ from gateway.core.clock import new_id
 from gateway.core.delivery import DeliveryState
 from gateway.core.errors import NotFound
 from gateway.core.jobs import Advance, BusinessStatus, Job, JobState
+from gateway.core.retraction import CORRECTED
 from gateway.store.audit_search import AuditFilter
 from gateway.store.deliveries import Settlement
 from gateway.store.identity import named_key
@@ -29,7 +30,6 @@ from gateway.store.tables import events
 from gateway.store.unit_of_work import UnitOfWork
 
 _PAGE = 1000
-_WHY = "It was computed from data that was corrected."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,7 +149,7 @@ def rectify(
     """
     reason, law = ground
     for delivery_id in found.written:
-        uow.retractions.add(delivery_id, found.wrong.patient_key, f"{_WHY} {reason}")
+        uow.retractions.add(delivery_id, found.wrong.patient_key, f"{CORRECTED} {reason}")
     stopped = _stop(uow, found.waiting, actor)
     step = Step(
         id=new_id(),
@@ -173,7 +173,7 @@ def _stop(uow: UnitOfWork, waiting: Sequence[Job], actor: Actor) -> int:
             job=job,
             state=JobState.CANCELLED,
             business_status=BusinessStatus.SUPERSEDED,
-            reason=_WHY,
+            reason=CORRECTED,
         )
         for job in still
     ]

@@ -111,8 +111,9 @@ def test_what_people_state_is_taken_from_the_file_and_kept_in_the_bundle(
 ) -> None:
     (tmp_path / "s.yaml").write_text(STATED)
 
-    run(*SINCE, "--statements", str(tmp_path / "s.yaml"), "--out", str(tmp_path / "i"))
+    told = run(*SINCE, "--statements", str(tmp_path / "s.yaml"), "--out", str(tmp_path / "i"))
 
+    assert "Still to be stated: reasons, impact, safety" in told.stdout
     assert "A tablet was lost." in (tmp_path / "i" / "report-to-board.html").read_text()
     assert (tmp_path / "i" / "statements.yaml").read_text() == STATED
 

@@ -259,6 +259,7 @@ def test_a_file_that_nobody_known_vouches_for_is_refused(run: Run, signer: Path,
     assert "not one of this file" in run("import", str(file), code=1).stderr.replace("\n", " ")
 
     (tmp_path / "consent.json.jws").unlink()
+    assert "nadi consent sign" in run("import", str(file), code=2).stderr
     signed(run, file, file.read_bytes(), signer)
     file.write_bytes(file.read_bytes() + b" ")
     run("import", str(file), code=1)
