@@ -135,7 +135,8 @@ def migrate(url: str) -> None:
     """
     from alembic import command  # noqa: PLC0415
 
-    insist_on_known_schema(url)
+    if insist_on_known_schema(url):
+        return
     try:
         command.upgrade(_alembic(url), "head")
     except DBAPIError as error:
@@ -157,8 +158,11 @@ def is_at_head(engine: sa.Engine) -> bool:
     return present == _heads()
 
 
-def insist_on_known_schema(url: str) -> None:
+def insist_on_known_schema(url: str) -> bool:
     """Insist that no newer Nadi made this database; one that is not there yet is none.
+
+    Returns:
+        Whether it has the newest schema already.
 
     Raises:
         SchemaTooNew: A newer one did. Nothing was changed.
@@ -166,10 +170,10 @@ def insist_on_known_schema(url: str) -> None:
     """
     address = sa.make_url(url)
     if address.get_backend_name() == "sqlite" and not Path(address.database or "").exists():
-        return
+        return False
     engine = open_engine(url)
     try:
-        is_at_head(engine)
+        return is_at_head(engine)
     finally:
         engine.dispose()
 
