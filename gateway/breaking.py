@@ -39,6 +39,7 @@ from gateway.core.errors import (
 )
 from gateway.core.event import is_made_by_ai, is_unsettled
 from gateway.core.jobs import BusinessStatus, EventId, JobState, NewJob
+from gateway.core.lanes import Lane
 from gateway.core.principal import Permission, Principal, Role
 from gateway.core.routing import Route, broken
 from gateway.store.break_glass import ReviewVerdict, Use
@@ -269,6 +270,7 @@ def _job(uow: UnitOfWork, scene: _Scene) -> NewJob:
         state=JobState.READY,
         business_status=BusinessStatus.QUEUED,
         decisions=(scene.decision.as_json("admit", uow.now),),
+        lane=Lane.STAT,
     )
 
 

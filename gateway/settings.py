@@ -84,6 +84,11 @@ class Settings(BaseSettings):
     infer_threads: int = Field(2, ge=1, description="Threads of the inference worker.")
     deliver_threads: int = Field(2, ge=1, description="Threads of the delivery worker.")
     batch_size: int = Field(64, ge=1, description="Most jobs of one micro-batch.")
+    longest_wait_s: float = Field(
+        900,
+        gt=0,
+        description="What waits longer in its lane gets an eighth of all places, the oldest first.",
+    )
     lease_s: float = Field(60, description="How long a worker may hold a job before its rescue.")
     ring_again_s: float = Field(5, description="When a ring that nobody answered is repeated.")
     ehr_timeout_s: float = Field(10, description="Longest wait for an answer of the EHR.")

@@ -48,6 +48,7 @@ from gateway.store.unit_of_work import Store
 from models.manifest import parse
 from tests.consenting import CONSENT_KEY
 from tests.registered import ACTOR, register_model
+from tests.waiting import due, ready
 from workers.delivery import deliver
 from workers.inference import infer
 from workers.models_loaded import ModelTooSlow
@@ -481,12 +482,12 @@ class Hospital:
 
     def infer(self) -> int:
         with self.store.read() as uow:
-            ids = [job_id for job_id, _ in uow.jobs.ready(100)]
+            ids = [job_id for job_id, _ in ready(uow.jobs, 100)]
         return infer(ids, self.ports)
 
     def deliver(self) -> int:
         with self.store.read() as uow:
-            ids = [delivery_id for delivery_id, _ in uow.deliveries.due(100)]
+            ids = [delivery_id for delivery_id, _ in due(uow.deliveries, 100)]
         return deliver(ids, self.ports)
 
     # -- what came of it ---------------------------------------------------------------------

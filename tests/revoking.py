@@ -37,6 +37,7 @@ from tests.factories import raw
 from tests.people import Person, person, versioned
 from tests.registered import register_brought
 from tests.sandbox import TOKEN, SandboxEhr
+from tests.waiting import due, ready
 from workers.delivery import deliver
 from workers.inference import infer
 from workers.models_loaded import OpenModels
@@ -257,11 +258,11 @@ class Ward:
 
     def rung(self) -> list[str]:
         with self.api.store.read() as uow:
-            return [job_id for job_id, _ in uow.jobs.ready(100)]
+            return [job_id for job_id, _ in ready(uow.jobs, 100)]
 
     def due(self) -> list[str]:
         with self.api.store.read() as uow:
-            return [delivery_id for delivery_id, _ in uow.deliveries.due(100)]
+            return [delivery_id for delivery_id, _ in due(uow.deliveries, 100)]
 
     def infer(self) -> int:
         return infer(self.rung(), self.ports)

@@ -262,6 +262,8 @@ def _delivery(case: Case, made: Report | None) -> NewDelivery | None:
         patient_key=case.job.patient_key or "",
         identifier=made.identifier,
         body=made.to_json(),
+        source=case.route.source,
+        lane=case.job.lane,
     )
 
 

@@ -1,10 +1,9 @@
 """(3) Queue: the relay rings the workers for what the database says is waiting.
 
 * It waits at the bell: admission knocks, and a worker says which batch it has finished.
-* It rings for ready jobs by model and for due deliveries by system, in batches, with only a few
-  batches of each queue outstanding: when work comes faster than it is done, batches grow.
-* While one batch is under way a second one goes only when it is large, or when the first takes
-  long: a message for each job would cost more than the job.
+* It rings for ready jobs by model and for due deliveries by system, in batches, the most urgent
+  first and the sources in turn (`workers.next_batches`), with only a few batches of each queue
+  outstanding (`workers.line`).
 * What it rang is remembered here and nowhere else. A ring without an answer is repeated after
   `ring_again_s`; a ring too many is harmless, since only one worker gets a job.
 * It frees what dead workers held, and gives new AuditEvents their place in the Merkle log; a thread
@@ -18,18 +17,18 @@ One relay leads (`gateway.store.leadership`); others stand by. Run with `python 
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from adapters.site import SiteWatch, name_of
+from adapters.site import Site, SiteWatch, name_of
 from gateway import heap, queue, telemetry
 from gateway.core.audit import Source
-from gateway.core.delivery import Backoff, Circuit, Passage
-from gateway.core.errors import TransientError
+from gateway.core.delivery import Backoff
+from gateway.core.errors import ConfigurationError, TransientError
 from gateway.settings import Settings, get_settings
 from gateway.store.checkpoint_file import CheckpointFile
 from gateway.store.installation import (
@@ -43,8 +42,10 @@ from gateway.store.installation import (
 from gateway.store.jobs import rescue
 from gateway.store.leadership import Leadership, leadership
 from gateway.store.log_guard import contradiction
-from gateway.store.unit_of_work import Store, UnitOfWork
+from gateway.store.unit_of_work import Store
 from workers.ehrs import Ehrs
+from workers.line import PATIENCE_S, Line
+from workers.next_batches import Dealer, next_deliveries, next_jobs
 from workers.rescue import put_back
 from workers.retention import RetentionRunner
 from workers.retracting import Retractor
@@ -55,10 +56,6 @@ PROCESS = "relay"
 _LONGEST_WAIT_S = 1.0
 #: Under load the next look is so long after the last: what came meanwhile goes at once.
 _REST_S = 0.025
-#: So long a small batch waits for one that is under way, to be rung as part of a larger one.
-_PATIENCE_S = 0.05
-#: What makes a batch large: this part of the most that it may hold.
-_LARGE = 0.5
 #: How often leases are looked through.
 _RESCUE_EVERY_S = 2.0
 
@@ -72,74 +69,13 @@ class Doorbell(Protocol):
         """Wait for messages: `knock` or `done:<batch id>`."""
 
 
-@dataclass
-class Line:
-    """The outstanding batches of one queue.
-
-    Attributes:
-        ring: Sends a batch of ids, gives the id of the batch.
-        most: Most batches outstanding at once.
-        batch_size: Most ids of one batch.
-    """
-
-    ring: Callable[[Sequence[str]], str]
-    most: int
-    batch_size: int
-    _batches: dict[str, tuple[frozenset[str], float]] = field(default_factory=dict)
-
-    @property
-    def rung(self) -> frozenset[str]:
-        """Every id of an outstanding batch."""
-        return frozenset().union(*(ids for ids, _ in self._batches.values()))
-
-    @property
-    def is_loaded(self) -> bool:
-        """Whether the workers have a large batch to do, be it in parts."""
-        return self._is_large(sum(len(ids) for ids, _ in self._batches.values()))
-
-    @property
-    def room(self) -> int:
-        """How many ids more may be rung now."""
-        return max(self.most - len(self._batches), 0) * self.batch_size
-
-    def send(self, ids: Sequence[str], now_s: float) -> bool:
-        """Ring for ids, in as many batches as there is room for.
-
-        Returns:
-            Whether a small batch was held back; then it has to be tried again soon.
-
-        Raises:
-            BrokerAway: Nothing more can be sent now.
-        """
-        for start in range(0, min(len(ids), self.room), self.batch_size):
-            batch = ids[start : start + self.batch_size]
-            if not self._is_large(len(batch)) and self._has_just_rung(now_s):
-                return True
-            self._batches[self.ring(batch)] = (frozenset(batch), now_s)
-        return False
-
-    def _is_large(self, count: int) -> bool:
-        return count >= self.batch_size * _LARGE
-
-    def _has_just_rung(self, now_s: float) -> bool:
-        return any(now_s - rung_s < _PATIENCE_S for _, rung_s in self._batches.values())
-
-    def finished(self, batch_id: str) -> None:
-        """Take note that a worker is through with a batch."""
-        self._batches.pop(batch_id, None)
-
-    def forget(self, before_s: float) -> None:
-        """Give up on batches rung before a moment: their message or their worker is lost."""
-        for batch_id in [key for key, (_, rung_s) in self._batches.items() if rung_s < before_s]:
-            del self._batches[batch_id]
-
-
 @dataclass(frozen=True, kw_only=True)
 class RelayPorts:
     """The outside of the relay.
 
     Attributes:
         lead: The right to lead.
+        site: Gives the site in force.
         source: Gives who writes the audit events.
         signing: Signs the checkpoints of the audit log.
         origin: Name of the audit log.
@@ -153,6 +89,7 @@ class RelayPorts:
     lead: Leadership
     infer: Line
     deliver: Line
+    site: Callable[[], Site]
     source: Source
     signing: Ed25519PrivateKey
     origin: str
@@ -167,6 +104,9 @@ class Relay:
 
     def __init__(self, ports: RelayPorts) -> None:
         self._ports = ports
+        longest_wait_s = ports.settings.longest_wait_s
+        self._jobs = Dealer(ports.infer, longest_wait_s=longest_wait_s)
+        self._deliveries = Dealer(ports.deliver, longest_wait_s=longest_wait_s)
         self._rescue_at_s = float("-inf")
         self._integrate_at_s = float("-inf")
         self._looked_at_s = float("-inf")
@@ -202,7 +142,7 @@ class Relay:
             BrokerAway: The broker is away.
         """
         self._rest()
-        self._hear(self._ports.bell.wait(_PATIENCE_S if self._is_holding else _LONGEST_WAIT_S))
+        self._hear(self._ports.bell.wait(PATIENCE_S if self._is_holding else _LONGEST_WAIT_S))
         self.look()
 
     def look(self) -> None:
@@ -243,47 +183,22 @@ class Relay:
         for line in (ports.infer, ports.deliver):
             line.forget(now_s - ports.settings.ring_again_s)
         self._is_holding = False
-        if not (ports.infer.room or ports.deliver.room):
+        if not (self._jobs.has_room or self._deliveries.has_room):
             return
         with ports.store.read() as uow:
             if uow.canary.is_tripped():
                 return  # consent does not hold here: what is queued waits for a person
-            batches = [(ports.infer, ids) for ids in self._jobs(uow)]
-            batches += [(ports.deliver, ids) for ids in self._deliveries(uow)]
-        for line, ids in batches:
-            self._is_holding |= line.send(ids, now_s)
+            jobs = next_jobs(self._jobs, uow, self._site())
+            deliveries = next_deliveries(self._deliveries, uow)
+        self._is_holding |= self._jobs.send(jobs, now_s)
+        self._is_holding |= self._deliveries.send(deliveries, now_s)
 
-    def _jobs(self, uow: UnitOfWork) -> list[list[str]]:
-        """Give the ready jobs nobody was rung for, by model."""
-        line = self._ports.infer
-        if not line.room:
-            return []
-        rung = line.rung
-        by_model: dict[str, list[str]] = {}
-        for job_id, digest in uow.jobs.ready(len(rung) + line.room):
-            if job_id not in rung:
-                by_model.setdefault(digest, []).append(job_id)
-        return list(by_model.values())
-
-    def _deliveries(self, uow: UnitOfWork) -> list[list[str]]:
-        """Give the due deliveries nobody was rung for, by system, as far as its circuit allows."""
-        line = self._ports.deliver
-        if not line.room:
-            return []
-        rung, circuits = line.rung, uow.deliveries.circuits()
-        blocked = [
-            system
-            for system, circuit in circuits.items()
-            if circuit.passage(uow.now_ms) is Passage.NONE
-        ]
-        by_system: dict[str, list[str]] = {}
-        for delivery_id, system in uow.deliveries.due(len(rung) + line.room, blocked=blocked):
-            if delivery_id not in rung:
-                by_system.setdefault(system, []).append(delivery_id)
-        return [
-            ids[:1] if circuits.get(system, Circuit()).passage(uow.now_ms) is Passage.ONE else ids
-            for system, ids in by_system.items()
-        ]
+    def _site(self) -> Site:
+        """Give the site in force; where none is usable, what waits is dealt out all the same."""
+        try:
+            return self._ports.site()
+        except ConfigurationError:
+            return Site()
 
     # -- rescue and audit --------------------------------------------------------------------
 
@@ -345,6 +260,7 @@ def build(
             store=store,
             bell=queue.bell(),
             lead=leadership(store.engine),
+            site=SiteWatch(store).current,
             infer=Line(queue.ring_infer, settings.infer_threads, size),
             deliver=Line(queue.ring_deliver, settings.deliver_threads, size),
             source=source,

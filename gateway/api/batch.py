@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from adapters.site import Site
 from gateway.api.arrivals import Posting
 from gateway.api.erased import without_erased
+from gateway.api.orders import lanes_of_orders
 from gateway.api.owners import with_owners
 from gateway.api.tally import Tally
 from gateway.api.witness import Witness
@@ -202,6 +203,7 @@ class Batch:
         candidates = [a for a in current if self._may_trigger(a)]
         keys = {a.patient_key for a in candidates if a.patient_key}
         consents = self._uow.consents.of(keys, self._site.abdm_policy) if keys else {}
+        ordered = lanes_of_orders(self._uow, candidates)
         admitted: list[tuple[Arrival, Admission]] = []
         for arrival in candidates:
             key = arrival.patient_key or ""
@@ -211,6 +213,7 @@ class Batch:
                 models=self._models,
                 consents=consents.get(key, ()),
                 now=self._uow.now,
+                ordered=ordered.get(arrival.id),
             )
             for admission in admissions:
                 admitted.append((arrival, admission))

@@ -9,7 +9,6 @@ from starlette.responses import JSONResponse, Response
 from gateway.core.canary import CANARY_SYSTEM
 from gateway.core.clock import from_ms, utc_now
 from gateway.core.errors import GatewayError
-from gateway.core.jobs import JobState
 from gateway.store.engine import SchemaTooNew, is_at_head
 from gateway.store.unit_of_work import Store
 from gateway.telemetry import Levels, render_metrics
@@ -87,7 +86,7 @@ class Health:
                 if system == CANARY_SYSTEM:
                     continue
                 deliveries[progress.value] = deliveries.get(progress.value, 0) + count
-            oldest = uow.jobs.oldest_ms(JobState.READY)
+            oldest = uow.jobs.oldest_ready_ms()
             waiting, oldest_audit = uow.audit_log.lag()
         now = utc_now()
         return Levels(

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from gateway.core.errors import ConfigurationError
+from gateway.core.sharing import EXPRESS_THREADS
 from gateway.settings import Settings, environment_with
 from gateway.supervisor import Child
 
@@ -105,7 +106,8 @@ def _sandbox(settings: Settings) -> Child:
 def _worker(settings: Settings, queue: str, threads: int) -> Child:
     command = (
         *("celery", "--quiet", "-A", "workers.app", "worker", "-Q", queue, "-n", f"{queue}@%h"),
-        *("-P", "threads", "-c", str(threads)),
+        # One more for what is stat, see workers.line.
+        *("-P", "threads", "-c", str(threads + EXPRESS_THREADS)),
         *("--without-gossip", "--without-mingle", "--without-heartbeat"),
     )
     return _python(settings, queue, command, stop_phase=_WORK)

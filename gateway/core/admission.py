@@ -14,7 +14,7 @@ Every matched route gives exactly one job: ready, or rejected with the reason.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -28,6 +28,7 @@ from gateway.core.consent import (
 )
 from gateway.core.event import Facts, is_made_by_ai, is_unsettled
 from gateway.core.jobs import BusinessStatus, EventId, JobState, NewJob
+from gateway.core.lanes import Lane, most_urgent
 from gateway.core.routing import Route, matching_routes
 
 
@@ -76,6 +77,7 @@ def admit(
     models: Mapping[str, str],
     consents: Sequence[ConsentRecord],
     now: datetime,
+    ordered: Lane | None = None,
 ) -> tuple[Admission, ...]:
     """Decide what an arrival sets going.
 
@@ -85,13 +87,24 @@ def admit(
         models: Route's model name to the digest of the newest that fits and is in service.
         consents: Everything on record for the patient.
         now: The moment of the decision.
+        ordered: How urgent the order is that it was made for; None when that is not known.
 
     Returns:
         For each matched route a job: READY, or REJECTED with a business status and a reason.
     """
     # (2.2) the routes it triggers
     matched = matching_routes(routes, arrival.system, arrival.facts.resource_type, arrival.content)
-    return tuple(_admit(arrival, route, models, consents, now) for route in matched)
+    return tuple(
+        _in_lane(_admit(arrival, route, models, consents, now), arrival, route, ordered)
+        for route in matched
+    )
+
+
+def _in_lane(
+    admission: Admission, arrival: Arrival, route: Route, ordered: Lane | None
+) -> Admission:
+    lane = most_urgent(arrival.facts.lane, ordered, route.lane)
+    return replace(admission, job=replace(admission.job, lane=lane))
 
 
 def _admit(

@@ -19,6 +19,7 @@ from enum import StrEnum
 
 from gateway.core.clock import new_id
 from gateway.core.jobs import JobId
+from gateway.core.lanes import Lane
 
 #: Failures in a row after which nothing more is sent to a system for a while.
 FAILURES_TO_OPEN = 3
@@ -48,6 +49,8 @@ class NewDelivery:
     Attributes:
         identifier: Value of the Observation's identifier.
         body: The report as JSON, not yet sealed.
+        source: System whose event it answers.
+        lane: How urgent it is.
     """
 
     job_id: JobId
@@ -55,7 +58,14 @@ class NewDelivery:
     patient_key: str
     identifier: str
     body: bytes
+    source: str = ""
+    lane: Lane = Lane.ROUTINE
     id: str = field(default_factory=new_id)
+
+    @property
+    def line(self) -> str:
+        """Where it waits: by system, since one may be away, and by whose it is."""
+        return f"{self.system}/{self.source}"
 
 
 @dataclass(frozen=True, kw_only=True)

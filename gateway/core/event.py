@@ -12,6 +12,7 @@ from typing import Any
 
 from gateway.core import clinical_time
 from gateway.core.findings import RESULT_SYSTEM
+from gateway.core.lanes import Lane, stated_lane
 
 # The elements that name a resource's patient, in the order they are tried.
 _PATIENT_ELEMENTS = ("subject", "patient", "beneficiary", "individual", "for", "securityContext")
@@ -54,6 +55,8 @@ class Facts:
         patient: `Patient/<id>`, or None when it names no patient of this EHR.
         codes: `system|code` of its `code` and of its components' codes.
         effective: When it was true of the patient; None when it does not say.
+        lane: How urgent it says it is.
+        based_on: `Type/id` of the orders it was made for, as far as they are this EHR's.
     """
 
     resource_type: str
@@ -63,6 +66,8 @@ class Facts:
     patient: str | None
     codes: tuple[str, ...]
     effective: datetime | None
+    lane: Lane | None = None
+    based_on: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -96,6 +101,8 @@ def facts(
         patient=_patient(content, base_url, urns or {}),
         codes=tuple(_codes(content)),
         effective=_effective(content),
+        lane=stated_lane(content),
+        based_on=tuple(_orders(content, base_url, urns or {})),
     )
 
 
@@ -209,6 +216,18 @@ def _patient(
         if reference and reference.startswith("Patient/"):
             return reference
     return None
+
+
+def _orders(
+    content: Mapping[str, Any], base_url: str | None, urns: Mapping[str, str]
+) -> Iterator[str]:
+    listed = content.get("basedOn")
+    for element in listed if isinstance(listed, list) else ():
+        literal = element.get("reference") if isinstance(element, Mapping) else None
+        if isinstance(literal, str):
+            reference = relative_reference(literal, base_url=base_url, urns=urns)
+            if reference:
+                yield reference
 
 
 def _codes(content: Mapping[str, Any]) -> Iterator[str]:

@@ -12,6 +12,7 @@ from typing import NewType
 
 from gateway.core.clock import new_id
 from gateway.core.errors import InvalidTransition
+from gateway.core.lanes import Lane
 
 JobId = NewType("JobId", str)
 EventId = NewType("EventId", str)
@@ -123,6 +124,7 @@ class Job:
     updated_ms: int
     #: The consent decisions so far, oldest first, as JSON-ready values.
     decisions: tuple[dict[str, object], ...] = ()
+    lane: Lane = Lane.ROUTINE
 
 
 def _new_job_id() -> JobId:
@@ -142,6 +144,7 @@ class NewJob:
     business_status: BusinessStatus
     reason: str = ""
     decisions: tuple[dict[str, object], ...] = ()
+    lane: Lane = Lane.ROUTINE
     id: JobId = field(default_factory=_new_job_id)
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from gateway.core.consent import PLAIN, Asks, ConsentTerms
+from gateway.core.lanes import Lane
 
 #: Ends the name of a route where the glass was broken; no route of a site can be named so.
 BROKEN = "+btg"
@@ -43,6 +44,8 @@ class Route:
     explain: bool = False
     #: Whether a clinician broke the glass for it, see `gateway.core.consent.breaking`.
     breaks_glass: bool = False
+    #: The lane of what says nothing of its own priority.
+    lane: Lane = Lane.ROUTINE
     #: How the site wants consents to be asked.
     consent_terms: ConsentTerms = PLAIN
     trigger: Trigger = field(compare=False)

@@ -23,8 +23,8 @@ from gateway.core.clock import new_id
 from gateway.core.consent.acts import Act, Form, Kind
 from gateway.core.consent.statement import StatementForged, canonical, insist_on, sign
 from gateway.core.errors import ConfigurationError
+from gateway.store.consent_tables import consent_acts
 from gateway.store.sealing import Place
-from gateway.store.tables import consent_acts
 from gateway.store.verification_report import as_bytes
 
 if TYPE_CHECKING:

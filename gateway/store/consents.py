@@ -25,8 +25,9 @@ from gateway.core.consent.local import kept_refusal
 from gateway.core.consent.statement import StatementForged
 from gateway.core.errors import Unsealable
 from gateway.store.consent_acts import StoredConsent
+from gateway.store.consent_tables import consent_acts, consent_uses
 from gateway.store.rights_tables import erasures
-from gateway.store.tables import consent_acts, consent_uses, events
+from gateway.store.tables import events
 
 if TYPE_CHECKING:
     from gateway.store.erasures import Tombstone

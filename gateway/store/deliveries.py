@@ -14,6 +14,8 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from gateway.core.delivery import Circuit, Delivery, DeliveryState, NewDelivery, Passage
 from gateway.core.jobs import BusinessStatus, Job, JobId
+from gateway.core.lanes import Lane
+from gateway.store.lines import Queue
 from gateway.store.sealing import Place
 from gateway.store.tables import circuit_breakers, deliveries
 
@@ -28,19 +30,14 @@ _IS_DUE = (
     deliveries.c.state == DeliveryState.PENDING,
     deliveries.c.next_attempt_ms <= sa.bindparam("now"),
 )
-_DUE = (
-    sa.select(deliveries.c.id, deliveries.c.system)
-    .where(
-        _IS_OPEN,
-        *_IS_DUE,
-        deliveries.c.system.not_in(sa.bindparam("blocked", expanding=True)),
-    )
-    .order_by(deliveries.c.next_attempt_ms)
-    .limit(sa.bindparam("most"))
+_QUEUE = Queue(
+    is_waiting=(_IS_OPEN, deliveries.c.state == DeliveryState.PENDING),
+    lane=deliveries.c.lane,
+    name=deliveries.c.line,
+    at=deliveries.c.next_attempt_ms,
+    shown=(deliveries.c.id,),
 )
-_NEXT_DUE_AT = sa.select(sa.func.min(deliveries.c.next_attempt_ms)).where(
-    _IS_OPEN, deliveries.c.state == DeliveryState.PENDING
-)
+_LINES, _HEAD = _QUEUE.lines(), _QUEUE.head()
 _SYSTEMS = (
     sa.select(deliveries.c.id, deliveries.c.system)
     .where(deliveries.c.id.in_(_IDS), *_IS_DUE)
@@ -174,20 +171,15 @@ class Deliveries:
         rows = [self._new_row(each) for each in new]
         self._uow.connection.execute(_ADD[self._uow.connection.dialect.name], rows)
 
-    def due(self, limit: int, *, blocked: Collection[str] = ()) -> list[tuple[str, str]]:
-        """Give id and system of deliveries that may be tried now, longest due first.
+    def lines(self) -> list[tuple[Lane, str]]:
+        """Give lane and name, see `NewDelivery.line`, of every line in which something waits."""
+        return [(Lane(row[0]), row[1]) for row in self._uow.connection.execute(_LINES)]
 
-        Args:
-            limit: Most that are given.
-            blocked: Systems left out, since their circuit is open.
-        """
-        values = {"now": self._uow.now_ms, "most": limit, "blocked": list(blocked)}
-        return [(row[0], row[1]) for row in self._uow.connection.execute(_DUE, values)]
-
-    def next_due_ms(self) -> int | None:
-        """Say when the next pending delivery is due, None when none is pending."""
-        found: int | None = self._uow.connection.scalar(_NEXT_DUE_AT)
-        return found
+    def head(self, line: tuple[Lane, str], limit: int) -> list[tuple[str, int]]:
+        """Give the ids of a line that may be tried now with since when, longest due first."""
+        lane, name = line
+        values = {"lane": lane, "name": name, "now": self._uow.now_ms, "most": limit}
+        return [(row[0], row[1]) for row in self._uow.connection.execute(_HEAD, values)]
 
     def pending_by_system(self, ids: Collection[str]) -> dict[str, list[str]]:
         """Sort those of the deliveries that are pending and due by the system they go to."""
@@ -360,6 +352,8 @@ class Deliveries:
             "id": new.id,
             "job_id": new.job_id,
             "system": new.system,
+            "lane": new.lane,
+            "line": new.line,
             "patient_key": new.patient_key,
             "identifier": new.identifier,
             "body": self._uow.patient_keys.seal(new.patient_key, place, new.body),
@@ -395,7 +389,7 @@ def _delivery(row: sa.Row[Any]) -> Delivery:
 
 
 def _replacing(insert: sqlite.Insert | postgresql.Insert) -> sa.Insert:
-    taken = ("id", "system", "body", "state", "next_attempt_ms", "created_ms")
+    taken = ("id", "system", "lane", "line", "body", "state", "next_attempt_ms", "created_ms")
     return insert.on_conflict_do_update(
         index_elements=["job_id"],
         set_={name: insert.excluded[name] for name in taken},

@@ -12,6 +12,7 @@ from gateway.core.admission import Arrival
 from gateway.core.clock import to_ms
 from gateway.core.errors import NotFound, Unsealable
 from gateway.core.event import VersionMark
+from gateway.core.lanes import Lane
 from gateway.store.engine import insert_all
 from gateway.store.identity import code_keys
 from gateway.store.sealing import Place
@@ -106,6 +107,9 @@ _REINSTATE = (
 )
 _GET_MANY = sa.select(*_COLUMNS).where(events.c.id.in_(sa.bindparam("ids", expanding=True)))
 _GET_CURRENT = sa.select(events.c.resource_key, *_COLUMNS).where(*_CURRENT_OF)
+_LANES = sa.select(events.c.resource_key, events.c.lane).where(
+    *_CURRENT_OF, events.c.lane.is_not(None)
+)
 _RECORDS = (
     sa.select(*_COLUMNS)
     .where(
@@ -204,6 +208,7 @@ class Events:
             "patient_ref": reference,
             "codes": "\n".join(code_keys(self._uow.sealer, facts.codes)),
             "effective_ms": to_ms(facts.effective) if facts.effective else None,
+            "lane": facts.lane,
             "is_current": is_current,
             "sha256": arrival.sha256,
             "payload": seal(
@@ -228,6 +233,11 @@ class Events:
         values = {"resource_keys": list(resource_keys)}
         rows = self._uow.connection.execute(_GET_CURRENT, values)
         return {row.resource_key: _event(row[1:]) for row in rows}
+
+    def lanes(self, resource_keys: Collection[str]) -> dict[str, Lane]:
+        """Say how urgent the current versions of these resources say they are."""
+        rows = self._uow.connection.execute(_LANES, {"resource_keys": list(resource_keys)})
+        return {row[0]: Lane(row[1]) for row in rows}
 
     def recent(
         self, *, principal_id: str | None, limit: int, before: str | None = None

@@ -11,12 +11,12 @@ Rules:
 The caller writes the AuditRecord of a change in the same unit of work.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import orjson
-from sqlalchemy import Insert, Row, bindparam, func, select, text, update
+from sqlalchemy import Insert, Row, bindparam, func, literal, select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from gateway.core.canary import CANARY
@@ -30,6 +30,8 @@ from gateway.core.jobs import (
     NewJob,
     check_transition,
 )
+from gateway.core.lanes import Lane
+from gateway.store.lines import Queue
 from gateway.store.tables import jobs
 
 if TYPE_CHECKING:
@@ -53,17 +55,17 @@ _COLUMNS = tuple(
         "created_ms",
         "updated_ms",
         "decisions",
+        "lane",
     )
 )
-_READY = (
-    select(jobs.c.id, jobs.c.model_digest)
-    .where(_IS_OPEN, jobs.c.state == JobState.READY, jobs.c.available_ms <= bindparam("now"))
-    .order_by(jobs.c.id)
-    .limit(bindparam("most"))
+_QUEUE = Queue(
+    is_waiting=(_IS_OPEN, jobs.c.state == JobState.READY),
+    lane=jobs.c.lane,
+    name=jobs.c.route,
+    at=jobs.c.available_ms,
+    shown=(jobs.c.id, jobs.c.model_digest),
 )
-_NEXT_READY_AT = select(func.min(jobs.c.available_ms)).where(
-    _IS_OPEN, jobs.c.state == JobState.READY, jobs.c.available_ms > bindparam("now")
-)
+_LINES, _HEAD = _QUEUE.lines(), _QUEUE.head()
 _CLAIM = (
     update(jobs)
     .where(
@@ -113,12 +115,11 @@ _OF_EVENTS = (
     .order_by(jobs.c.id)
 )
 _EXPIRED = select(*_COLUMNS).where(
-    _IS_OPEN,
     jobs.c.state == JobState.IN_PROGRESS,
     jobs.c.lease_until_ms < bindparam("now"),
 )
 _HELD_BY = select(*_COLUMNS).where(
-    _IS_OPEN,
+    jobs.c.lease_until_ms.is_not(None),
     jobs.c.state == JobState.IN_PROGRESS,
     jobs.c.lease_owner == bindparam("owner"),
 )
@@ -127,15 +128,13 @@ _OPEN_OF_PATIENT = select(*_COLUMNS).where(
     jobs.c.state.in_((JobState.REQUESTED, JobState.READY, JobState.IN_PROGRESS)),
 )
 _OPEN_OF_MODEL = (
-    select(*_COLUMNS)
+    select(jobs.c.id)
     .where(
         _IS_OPEN,
         jobs.c.state.in_((JobState.READY, JobState.IN_PROGRESS)),
         jobs.c.model_digest == bindparam("digest"),
-        jobs.c.id > bindparam("after"),
     )
     .order_by(jobs.c.id)
-    .limit(bindparam("most"))
 )
 _NOT_HERS = jobs.c.route.not_like(f"%{CANARY}%")
 _COUNTS = (
@@ -143,8 +142,12 @@ _COUNTS = (
     .where(_NOT_HERS)
     .group_by(jobs.c.state, jobs.c.business_status)
 )
-_OLDEST = select(func.min(jobs.c.created_ms)).where(_IS_OPEN, jobs.c.state == bindparam("state"))
-_WAITING = select(func.count()).where(_IS_OPEN, jobs.c.state == JobState.READY)
+_WAITING = select(func.count()).select_from(
+    select(literal(1))
+    .where(_IS_OPEN, jobs.c.state == JobState.READY)
+    .limit(bindparam("most"))
+    .subquery("waiting")
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,6 +168,19 @@ class JobFilter:
     with_canary: bool = False
     before_id: str | None = None
     limit: int = 100
+
+
+@dataclass(frozen=True)
+class ReadyJob:
+    """A job that may be claimed.
+
+    Attributes:
+        since_ms: From when on it could be.
+    """
+
+    id: JobId
+    model_digest: str
+    since_ms: int
 
 
 class Jobs:
@@ -208,24 +224,24 @@ class Jobs:
             query = query.where(jobs.c.id < wanted.before_id)
         return [_job(row) for row in self._uow.connection.execute(query)]
 
-    def ready(self, limit: int) -> list[tuple[JobId, str]]:
-        """Give id and model digest of jobs that may be claimed now, oldest first."""
-        rows = self._uow.connection.execute(_READY, {"now": self._uow.now_ms, "most": limit})
-        return [(JobId(row[0]), row[1]) for row in rows]
+    def lines(self) -> list[tuple[Lane, str]]:
+        """Give lane and route of every line in which a job is ready, now or at its time."""
+        return [(Lane(row[0]), row[1]) for row in self._uow.connection.execute(_LINES)]
 
-    def next_ready_ms(self) -> int | None:
-        """Say when the next job that waits for its time may be claimed, None when none waits."""
-        found: int | None = self._uow.connection.scalar(_NEXT_READY_AT, {"now": self._uow.now_ms})
-        return found
+    def head(self, line: tuple[Lane, str], limit: int) -> list[ReadyJob]:
+        """Give the jobs of a line that may be claimed now, the longest waiting first."""
+        lane, name = line
+        values = {"lane": lane, "name": name, "now": self._uow.now_ms, "most": limit}
+        return [ReadyJob(*row) for row in self._uow.connection.execute(_HEAD, values)]
 
-    def oldest_ms(self, state: JobState) -> int | None:
-        """Say when the oldest open job in a state was made, None when there is none."""
-        found: int | None = self._uow.connection.scalar(_OLDEST, {"state": state})
-        return found
+    def oldest_ready_ms(self) -> int | None:
+        """Say since when the longest waiting job may be claimed, None when none may."""
+        first = [self.head(line, 1) for line in self.lines()]
+        return min((found[0].since_ms for found in first if found), default=None)
 
-    def waiting(self) -> int:
-        """Count the ready jobs: the depth of the queue."""
-        return self._uow.connection.scalar(_WAITING) or 0
+    def waiting(self, most: int) -> int:
+        """Count the ready jobs, the depth of the queue, as far as a number."""
+        return self._uow.connection.scalar(_WAITING, {"most": most}) or 0
 
     def claim(self, job_ids: Collection[str], owner: str, *, lease_ms: int) -> list[Job]:
         """Take jobs for a worker; only those that are still ready are given.
@@ -273,9 +289,13 @@ class Jobs:
         """Give the jobs of a patient that are not finished."""
         return self._jobs(_OPEN_OF_PATIENT, patient_key=patient_key)
 
-    def open_of_model(self, digest: str, *, after_id: str, limit: int) -> list[Job]:
-        """Give open jobs of a model, the oldest first, beginning after the one of an id."""
-        return self._jobs(_OPEN_OF_MODEL, digest=digest, after=after_id, most=limit)
+    def open_of_model(self, digest: str, *, at_once: int) -> Iterator[list[Job]]:
+        """Give the open jobs of a model, the oldest first, some at a time."""
+        ids = self._uow.connection.scalars(_OPEN_OF_MODEL, {"digest": digest}).all()
+        for start in range(0, len(ids), at_once):
+            found = self.get_many(ids[start : start + at_once]).values()
+            still_open = [job for job in found if not job.state.is_final]
+            yield sorted(still_open, key=lambda job: job.id)
 
     def counts(self) -> dict[tuple[JobState, BusinessStatus], int]:
         """Count the jobs by state and business status, without those of the canary."""
@@ -336,6 +356,7 @@ def _new_row(job: NewJob, now_ms: int) -> dict[str, object]:
         "reason": job.reason,
         "patient_key": job.patient_key,
         "available_ms": now_ms,
+        "lane": job.lane,
         "decisions": _packed(job.decisions),
         "created_ms": now_ms,
         "updated_ms": now_ms,
@@ -355,7 +376,8 @@ def _advance_row(change: Advance, now_ms: int) -> dict[str, object]:
         "new_business_status": change.business_status,
         "new_reason": change.reason,
         "new_decisions": _packed((*job.decisions, *change.decisions)),
-        "new_available_ms": max(change.not_before_ms, 0),
+        # Who runs again keeps the place in its line that its age gives it.
+        "new_available_ms": max(change.not_before_ms, job.created_ms),
         "now": now_ms,
     }
 
@@ -379,6 +401,7 @@ def _job(row: Row[Any]) -> Job:
         created_ms=row.created_ms,
         updated_ms=row.updated_ms,
         decisions=tuple(orjson.loads(row.decisions)),
+        lane=Lane(row.lane),
     )
 
 

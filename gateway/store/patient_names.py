@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 
 from gateway.core.errors import Unsealable
+from gateway.store.consent_tables import consent_acts
 from gateway.store.sealing import Place
-from gateway.store.tables import consent_acts, events
+from gateway.store.tables import events
 
 if TYPE_CHECKING:
     from gateway.store.unit_of_work import UnitOfWork

@@ -5,7 +5,7 @@ transaction, every job of its that waits and every result of its that waits for 
 worker holds is left to it: it asks the register before it reads and before it sends.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gateway.core import audit
@@ -99,7 +99,9 @@ def retire(uow: UnitOfWork, digest: str, reason: str, actor: Actor) -> int:
     if not uow.models.retire(digest, actor.name, reason):
         raise ModelRetired(f"{line.card.reference} was retired before: {line.reason}")
     uow.audit(_recorded(uow, line.card, actor, is_added=False, reason=reason))
-    return sum(_stop(uow, jobs, reason, actor) for jobs in _waiting(uow, digest))
+    return sum(
+        _stop(uow, jobs, reason, actor) for jobs in uow.jobs.open_of_model(digest, at_once=_AT_ONCE)
+    )
 
 
 def _look(uow: UnitOfWork, card: Card) -> tuple[RegisteredModel | None, RegisteredModel | None]:
@@ -138,14 +140,6 @@ def _recorded(
         },
         is_added=is_added,
     )
-
-
-def _waiting(uow: UnitOfWork, digest: str) -> Iterator[list[Job]]:
-    """Give the open jobs of a model, some at a time."""
-    after = ""
-    while jobs := uow.jobs.open_of_model(digest, after_id=after, limit=_AT_ONCE):
-        yield jobs
-        after = jobs[-1].id
 
 
 def _stop(uow: UnitOfWork, jobs: Sequence[Job], reason: str, actor: Actor) -> int:

@@ -12,6 +12,7 @@ from sqlalchemy import (
     Integer,
     LargeBinary,
     MetaData,
+    SmallInteger,
     String,
     Table,
     Text,
@@ -71,6 +72,8 @@ events = Table(
     # a patient's value too
     Column("codes", Text, nullable=False, server_default=""),
     Column("effective_ms", BigInteger),
+    # how urgent it says it is (gateway.core.lanes); NULL where it does not say
+    Column("lane", SmallInteger),
     Column("is_current", Boolean, nullable=False),
     Column("sha256", String(64), nullable=False),
     Column("payload", LargeBinary, nullable=False),
@@ -109,19 +112,30 @@ jobs = Table(
     Column("lease_owner", String(128)),
     Column("lease_until_ms", BigInteger),
     Column("available_ms", BigInteger, nullable=False),
+    Column("lane", SmallInteger, nullable=False, server_default="3"),
     Column("decisions", Text, nullable=False, server_default="[]"),
     Column("created_ms", BigInteger, nullable=False),
     Column("updated_ms", BigInteger, nullable=False),
     UniqueConstraint("event_id", "route", "model_digest"),
     Index("ix_jobs_patient_key", "patient_key"),
     Index("ix_jobs_created_ms", "created_ms"),
-    # Finished jobs are nearly all rows and never looked for by state: keep them out.
+    # Finished jobs are nearly all rows and never looked for by state: keep them out. Those that
+    # wait lie in the order in which they are rung for.
     Index(
         "ix_jobs_open",
         "state",
-        "id",
+        "lane",
+        "route",
+        "available_ms",
         sqlite_where=text("state in ('ready', 'in-progress')"),
         postgresql_where=text("state in ('ready', 'in-progress')"),
+    ),
+    # What a worker holds is little: who looks for the lease that ran out reads no backlog.
+    Index(
+        "ix_jobs_leased",
+        "lease_until_ms",
+        sqlite_where=text("lease_until_ms is not null"),
+        postgresql_where=text("lease_until_ms is not null"),
     ),
 )
 
@@ -131,6 +145,9 @@ deliveries = Table(
     Column("id", String(36), primary_key=True),
     Column("job_id", String(36), nullable=False, unique=True),
     Column("system", String(64), nullable=False),
+    Column("lane", SmallInteger, nullable=False, server_default="3"),
+    # the system, and whose event it answers, "system/source": what waits shares by it
+    Column("line", String(129), nullable=False, server_default=""),
     Column("patient_key", String(64), nullable=False),
     # the result's identifier value, derived from event version, route and model digest
     Column("identifier", String(64), nullable=False, unique=True),
@@ -150,6 +167,8 @@ deliveries = Table(
     Index(
         "ix_deliveries_open",
         "state",
+        "lane",
+        "line",
         "next_attempt_ms",
         sqlite_where=text("state in ('pending', 'in-flight')"),
         postgresql_where=text("state in ('pending', 'in-flight')"),
@@ -393,36 +412,4 @@ circuit_breakers = Table(
     Column("failures", Integer, nullable=False, server_default="0"),
     Column("open_until_ms", BigInteger, nullable=False, server_default="0"),
     Column("is_probing", Boolean, nullable=False, server_default=false()),
-)
-
-# All that was ever done here about a consent: recorded, imported, taken back. Append-only, by
-# triggers; how a consent stands is worked out from its acts (gateway.core.consent.acts).
-consent_acts = Table(
-    "consent_acts",
-    metadata,
-    Column("id", String(36), primary_key=True),
-    Column("consent_id", String(36), nullable=False, index=True),
-    # local, fhir or abdm; and record, import or revoke
-    Column("form", String(8), nullable=False),
-    Column("act", String(8), nullable=False),
-    # keyed hash of the consent's own id, where it comes from elsewhere with one
-    Column("foreign_key", String(64), index=True),
-    Column("patient_key", String(64), index=True),
-    # sealed canonical JSON, and the detached JWS over it by the key that signs consents
-    Column("statement", LargeBinary, nullable=False),
-    Column("signature", Text, nullable=False),
-    # sealed, exactly as received; the statement holds its SHA-256
-    Column("document", LargeBinary),
-    Column("recorded_ms", BigInteger, nullable=False),
-)
-
-# How often a consent that counts its uses was used, each within the transaction of the use. Two
-# transactions that count at once meet in the primary key.
-consent_uses = Table(
-    "consent_uses",
-    metadata,
-    Column("consent_id", String(36), primary_key=True),
-    Column("number", Integer, primary_key=True, autoincrement=False),
-    Column("event_id", String(36), nullable=False),
-    Column("used_ms", BigInteger, nullable=False),
 )

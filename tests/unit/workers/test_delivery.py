@@ -12,6 +12,7 @@ from gateway.core.write_back import AS_OBSERVATION
 from gateway.store.audit_log import AuditFilter
 from models.manifest import parse
 from tests.hospital import DIGEST, LOINC, MANIFEST, Hospital, away, consent_of, observation
+from tests.waiting import due
 from workers.delivery import deliver
 
 
@@ -168,7 +169,7 @@ def test_a_consent_that_arrives_leaves_a_result_in_flight_to_its_worker(
 ) -> None:
     with_result(hospital)
     with hospital.store.write() as uow:
-        ((delivery_id, _),) = uow.deliveries.due(10)
+        ((delivery_id, _),) = due(uow.deliveries, 10)
         uow.deliveries.claim([delivery_id], "worker", lease_ms=60_000)
 
     hospital.push(consent_of("p1", "deny", version="2"))

@@ -15,7 +15,8 @@ from gateway.store.audit_log import AuditFilter
 from gateway.store.checkpoint_file import CheckpointFile
 from gateway.store.leadership import FileLeadership
 from tests.hospital import LEASE_MS, Hospital, observation
-from workers.relay import Line, Relay, RelayPorts
+from workers.line import Line
+from workers.relay import Relay, RelayPorts
 
 
 @dataclass
@@ -79,6 +80,7 @@ def post(tmp_path: Path) -> Iterator[Post]:
         bell=bell,
         lead=lead,
         infer=Line(infer, most=2, batch_size=3),
+        site=lambda: hospital.site,
         deliver=Line(deliver, most=2, batch_size=3),
         source=Source("site", "relay"),
         signing=Ed25519PrivateKey.from_private_bytes(b"s" * 32),

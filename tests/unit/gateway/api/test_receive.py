@@ -12,6 +12,7 @@ from gateway.core.jobs import BusinessStatus, JobState
 from gateway.store.jobs import JobFilter
 from tests.conftest import Api
 from tests.factories import Json, bundle, consent, creatinine, meta, patient, raw
+from tests.waiting import ready
 
 URN = "urn:uuid:0c3151bd-1cbf-4d64-b04d-cd9187a4c6e0"
 
@@ -397,7 +398,7 @@ def test_a_job_that_a_worker_holds_is_left_to_its_own_question(api: Api):
     task(api.post(raw(consent(1, **meta(1)))))
     task(api.post(raw(creatinine(1))))
     with api.store.write() as uow:
-        ((job_id, _),) = uow.jobs.ready(10)
+        ((job_id, _),) = ready(uow.jobs, 10)
         uow.jobs.claim([job_id], "worker", lease_ms=60_000)
 
     task(api.post(raw(consent(1, status="inactive", **meta(2)))))

@@ -19,6 +19,7 @@ from tests.commands import Run
 from tests.factories import consent, patient
 from tests.installation import Installation, creatinine
 from tests.registered import ACTOR
+from tests.waiting import ready
 
 COMMAND = ("consent",)
 PERMIT = ("record", "permit", "--patient", "Patient/p1", "--how", "paper", "--purpose", "TREAT")
@@ -183,7 +184,7 @@ def test_a_no_is_not_acknowledged_while_a_result_is_on_its_way(
     run(*PERMIT, *NOTICE, *ADULT)
     nadi.receive(creatinine("p1"))
     with nadi.store.write() as uow:
-        ids = [job_id for job_id, _ in uow.jobs.ready(1)]
+        ids = [job_id for job_id, _ in ready(uow.jobs, 1)]
         (job,) = uow.jobs.claim(ids, "infer@test", lease_ms=60_000)
         new = NewDelivery(
             job_id=job.id,

@@ -14,6 +14,7 @@ from gateway.store.audit_log import AuditFilter
 from gateway.store.deliveries import Settlement
 from tests.installation import consent, creatinine
 from tests.pcf import labels
+from tests.waiting import due
 
 BAD = "site: Bad\n"
 
@@ -199,13 +200,13 @@ def test_a_dead_letter_is_put_back_with_its_job(run, nadi, work):
     job = job_of(nadi, id=work[0].id)
     with nadi.store.read() as uow:
         delivery = uow.deliveries.of_jobs([job.id])[job.id]
-        due = uow.deliveries.due(10)
+        again = due(uow.deliveries, 10)
     assert (job.state, job.business_status) == (
         JobState.IN_PROGRESS,
         BusinessStatus.DELIVERY_PENDING,
     )
     assert delivery.state is DeliveryState.PENDING
-    assert due == [(delivery.id, "ehr")]
+    assert again == [(delivery.id, "ehr")]
 
 
 def test_cancelling_a_job_stops_its_result_too(run, nadi, work):

@@ -9,6 +9,7 @@ from gateway.core.jobs import JobId
 from gateway.store.deliveries import Deliveries, Settlement
 from gateway.store.unit_of_work import Store
 from gateway.store.unit_of_work import UnitOfWork as Work
+from tests.waiting import due
 
 LEASE_MS = 60_000
 BODY = b'[{"resourceType":"Observation"}]'
@@ -57,7 +58,7 @@ def test_a_result_added_twice_is_one_delivery(work: Work) -> None:
     Deliveries(work).add([make()])
     Deliveries(work).add([])
 
-    assert len(Deliveries(work).due(10)) == 1
+    assert len(due(Deliveries(work))) == 1
 
 
 def test_a_given_up_result_of_a_job_that_ran_again_takes_its_place_and_keeps_its_attempts(
@@ -97,7 +98,7 @@ def test_a_claim_takes_what_is_due_and_only_once(work: Work) -> None:
 
     assert (held.state, held.attempt) == (DeliveryState.IN_FLIGHT, 1)
     assert Deliveries(work).claim([held.id], "deliver@two", lease_ms=LEASE_MS) == []
-    assert Deliveries(work).due(10) == []
+    assert due(Deliveries(work)) == []
 
 
 def test_a_delivery_that_failed_waits_for_its_next_attempt(work: Work) -> None:
@@ -116,8 +117,8 @@ def test_a_delivery_that_failed_waits_for_its_next_attempt(work: Work) -> None:
         ]
     )
 
-    assert deliveries.due(10) == []
-    assert deliveries.next_due_ms() == later
+    assert due(deliveries) == []
+
     assert deliveries.claim([held.id], "deliver@one", lease_ms=LEASE_MS) == []
     work.now_ms = later
     (again,) = deliveries.claim([held.id], "deliver@one", lease_ms=LEASE_MS)
@@ -141,7 +142,7 @@ def test_a_delivered_result_says_where_it_is_and_never_comes_back(work: Work) ->
     after = deliveries.of_jobs([held.job_id])[held.job_id]
     assert deliveries.location(after) == "Observation/7"
     assert (after.state, after.delivered_ms) == (DeliveryState.DELIVERED, work.now_ms)
-    assert deliveries.next_due_ms() is None
+
     stored = work.connection.exec_driver_sql("select location from deliveries").scalar_one()
     assert b"Observation" not in stored
 
@@ -169,7 +170,7 @@ def test_a_lease_that_runs_is_not_rescued_but_released_by_its_owners_name(work: 
 
     assert deliveries.rescue() == 0
     assert deliveries.release("deliver@one") == 1
-    assert len(deliveries.due(10)) == 1
+    assert len(due(deliveries)) == 1
 
 
 def test_counts_tell_system_and_state(work: Work) -> None:
@@ -200,7 +201,7 @@ def test_a_circuit_opens_probes_once_and_closes_and_wakes_what_waited(work: Work
     assert deliveries.pass_through("ehr", lease_ms=LEASE_MS) is Passage.NONE
     deliveries.circuit_succeeded("ehr")
     assert deliveries.circuits() == {"ehr": Circuit()}
-    assert deliveries.due(10) == [(held.id, "ehr")]
+    assert due(deliveries) == [(held.id, "ehr")]
 
 
 def test_success_of_a_closed_circuit_writes_nothing(work: Work) -> None:

@@ -28,6 +28,7 @@ from tests.arriving import add, arrival
 from tests.conftest import MASTER
 from tests.hospital import Hospital, consent_of, observation, patient
 from tests.installation import consent, creatinine, installation
+from tests.waiting import ready
 from workers.delivery import deliver
 
 BY = AuditAgent("os-user:ada", "ada", AgentKind.USER, role="operator")
@@ -176,7 +177,7 @@ def test_her_waiting_jobs_and_results_are_cancelled(hospital: Hospital):
     hospital.push(observation())
     hospital.push(observation(2.0, name="o2"))
     with hospital.store.read() as uow:
-        [first, _] = uow.jobs.ready(10)
+        [first, _] = ready(uow.jobs, 10)
     from workers.inference import infer
 
     infer([first[0]], hospital.ports)

@@ -5,9 +5,11 @@ import pytest
 
 from gateway.core.errors import InvalidTransition
 from gateway.core.jobs import Advance, BusinessStatus, EventId, Job, JobState, NewJob
+from gateway.core.lanes import Lane
 from gateway.store.jobs import JobFilter, Jobs, advanced, rescue
 from gateway.store.unit_of_work import Store
 from gateway.store.unit_of_work import UnitOfWork as Work
+from tests.waiting import ready
 
 LEASE_MS = 60_000
 DAY_S = 86_400
@@ -82,7 +84,7 @@ def test_a_claim_takes_ready_jobs_and_counts_the_attempt(work: Work) -> None:
 
     assert (job.state, job.business_status) == (JobState.IN_PROGRESS, BusinessStatus.RUNNING)
     assert job.attempt == 1
-    assert Jobs(work).ready(10) == []
+    assert ready(Jobs(work), 10) == []
 
 
 def test_a_second_claim_of_the_same_job_gets_nothing(work: Work) -> None:
@@ -97,14 +99,17 @@ def test_a_rejected_job_cannot_be_claimed(work: Work) -> None:
     assert claimed(work, rejected) == []
 
 
-def test_ready_jobs_come_oldest_first_and_no_more_than_asked(work: Work) -> None:
+def test_ready_jobs_come_by_line_and_no_more_than_asked(work: Work) -> None:
     new = [make(number) for number in range(5)]
     Jobs(work).add(list(reversed(new)))
 
-    ready = Jobs(work).ready(3)
+    (line,) = Jobs(work).lines()
+    found = Jobs(work).head(line, 3)
 
-    assert ready == sorted((job.id, job.model_digest) for job in new)[:3]
-    assert Jobs(work).waiting() == 5
+    assert line == (Lane.ROUTINE, new[0].route)
+    assert len(found) == 3
+    assert {each.since_ms for each in found} == {work.now_ms}
+    assert (Jobs(work).waiting(100), Jobs(work).waiting(4)) == (5, 4)
 
 
 def test_a_job_released_with_a_delay_waits_for_its_time(work: Work) -> None:
@@ -121,11 +126,10 @@ def test_a_job_released_with_a_delay_waits_for_its_time(work: Work) -> None:
         ]
     )
 
-    assert Jobs(work).ready(10) == []
+    assert ready(Jobs(work)) == []
     assert Jobs(work).claim([job.id], "infer@two", lease_ms=LEASE_MS) == []
-    assert Jobs(work).next_ready_ms() == later
     work.now_ms = later
-    assert [found for found, _ in Jobs(work).ready(10)] == [job.id]
+    assert [found for found, _ in ready(Jobs(work))] == [job.id]
 
 
 def test_advance_moves_the_job_and_keeps_all_decisions(work: Work) -> None:
@@ -261,9 +265,8 @@ def test_counts_tell_state_and_business_status(work: Work) -> None:
     "sql",
     [
         "select id from jobs where jobs.state in ('ready', 'in-progress') and state = ?",
-        "select 1 from jobs where jobs.state in ('ready', 'in-progress') and lease_until_ms < ?",
     ],
-    ids=["ready", "expired"],
+    ids=["ready"],
 )
 def test_open_jobs_are_found_by_their_partial_index(work: Work, sql: str) -> None:
     if work.connection.dialect.name != "sqlite":
