@@ -33,6 +33,7 @@ from gateway.core.audit_entry import read_entry
 from gateway.core.audit_export import ExportFormat
 from gateway.core.clock import from_ms, new_id, utc_now
 from gateway.core.consent.statement import StatementForged
+from gateway.core.consent.summary import summary
 from gateway.core.errors import Erased, NotFound, Unsealable
 from gateway.core.findings import Report
 from gateway.core.jobs import Job
@@ -207,6 +208,14 @@ def _consents(uow: UnitOfWork, patient_key: str) -> Iterator[Json]:
             yield {**told, "unreadable": type(error).__name__}
             continue
         yield {**told, "acts": [{"act": each.kind, "statement": each.statement} for each in acts]}
+    _, left = uow.consents.recorded(patient_key)
+    for refusal in left:
+        yield {
+            "id": refusal.ref.removeprefix("Consent/"),
+            "form": "kept-at-erasure",
+            "says": str(summary(refusal, uow.now).says),
+            "status": refusal.status,
+        }
 
 
 def _uses(uow: UnitOfWork, patient_key: str) -> Iterator[Json]:

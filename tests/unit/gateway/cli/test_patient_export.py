@@ -12,10 +12,12 @@ import pytest
 
 from gateway.core.delivery import NewDelivery
 from gateway.store.audit_log import AuditFilter
+from gateway.store.erasing import Order, erase
 from gateway.store.jobs import JobFilter
 from tests.commands import Run
 from tests.hospital import Hospital, observation
 from tests.installation import Installation, consent, creatinine, installation
+from tests.registered import ACTOR
 
 COMMAND = ("patient",)
 
@@ -134,6 +136,25 @@ def test_of_an_erased_or_unknown_patient_nothing_is_given(run: Run, tmp_path: Pa
 
     assert "erased" in refused.stderr
     assert not (tmp_path / "x").exists()
+
+
+def test_what_an_erasure_kept_of_her_is_hers_to_know(
+    run: Run, nadi: Installation, tmp_path: Path
+) -> None:
+    key = nadi.store.sealer.patient_key("ehr", "Patient/p1")
+    order = Order(patient_key=key, reason="x", law="y", refused_ai=True)
+    with nadi.store.write() as uow:
+        erase(uow, order, set(), ACTOR)
+    with nadi.store.write() as uow:
+        uow.erasures.reopen([key])
+    nadi.receive(creatinine("p1", 9))
+
+    run("export", "Patient/p1", "--out", str(tmp_path / "copy"))
+
+    (told,) = json.loads((tmp_path / "copy" / "consents.json").read_bytes())
+    assert (told["form"], told["says"], told["status"]) == (
+        *("kept-at-erasure", "refuses AI", "active"),
+    )
 
 
 def test_it_takes_a_compliance_officer(run: Run, nadi: Installation, tmp_path: Path) -> None:
