@@ -40,7 +40,7 @@ ROLES = {
     "deliver": "-Q deliver",
     "broker": "unixsocket",
 }
-READY_WITHIN_S = 30.0
+READY_WITHIN_S = 120.0
 HEALTHY_EHR: Mapping[str, object] = {
     "down": "no",
     "slow_ms": 0,

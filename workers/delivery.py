@@ -5,8 +5,8 @@
 (6.3) write, outside of any transaction; a last look at consent right before (`workers.last_look`)
 (6.4) delivery, job, circuit and AuditEvents: one transaction
 
-A delivery that was tried before may be in the EHR although nobody heard so: it is looked for
-first (`workers.result_recipient`).
+A delivery that was tried before, or forgotten by a restore (`workers.restored`), may be in the EHR
+although nobody heard so: it is looked for first (`workers.result_recipient`).
 """
 
 from collections import Counter
@@ -32,6 +32,7 @@ from workers.cases import consent_record, step_of
 from workers.last_look import Denial, Held, LastLook, lease_ms
 from workers.persistence import until_written
 from workers.ports import Ports, Round, new_round, system_agent
+from workers.restored import may_be_from_before
 from workers.result_recipient import NotReached, NotTaken, Withheld, Written
 
 log = telemetry.get_logger()
@@ -87,12 +88,14 @@ class _Batch:
     Attributes:
         opened: The moment at which consent was asked.
         round: The present: later than that, once the EHR has answered.
+        restored_ms: When the database was restored from a backup, None when never.
         patients: Reference by patient key.
     """
 
     opened: Round
     round: Round
     ports: Ports
+    restored_ms: int | None
     outcomes: list[_Outcome] = field(default_factory=list)
     answered: set[str] = field(default_factory=set)
     away: dict[str, NotReached] = field(default_factory=dict)
@@ -139,7 +142,7 @@ def _claim(delivery_ids: Sequence[str], ports: Ports) -> list[Delivery]:
 def _open(claimed: Sequence[Delivery], ports: Ports) -> tuple[_Batch, list[_Parcel]]:
     with ports.store.read() as uow:
         opened = new_round(uow, ports)
-        batch = _Batch(opened, opened, ports)
+        batch = _Batch(opened, opened, ports, uow.audit_log.restored_ms())
         jobs = uow.jobs.get_many({each.job_id for each in claimed})
         events = uow.events.get_many({job.event_id for job in jobs.values()})
         patients = {each.patient_key for each in claimed}
@@ -237,7 +240,11 @@ def _stop(batch: _Batch, parcel: _Parcel, end: _End) -> None:
 
 def _send(batch: _Batch, system: str, parcels: Sequence[_Parcel]) -> None:
     reports = [parcel.report for parcel in parcels if parcel.report is not None]
-    repeated = frozenset(p.delivery.identifier for p in parcels if p.delivery.attempt > 1)
+    repeated = frozenset(
+        parcel.delivery.identifier
+        for parcel in parcels
+        if parcel.delivery.attempt > 1 or may_be_from_before(parcel.event, batch.restored_ms)
+    )
     look = LastLook(batch.ports, [Held(p.delivery, p.job, p.event) for p in parcels])
     try:
         recipient = batch.ports.ehrs.connection(system).recipient

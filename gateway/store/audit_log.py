@@ -20,6 +20,7 @@ from gateway.store import audit_search
 from gateway.store.audit_search import AuditFilter, AuditRow
 from gateway.store.engine import insert_all
 from gateway.store.tables import (
+    IS_RARE,
     audit_checkpoints,
     audit_events,
     audit_leaves,
@@ -38,6 +39,11 @@ INTEGRATION_LIMIT = 10_000
 # PostgreSQL hands out serial numbers before commit, so a lower number may appear late; the
 # integrator looks back this far. SQLite has one writer and its numbers appear in order.
 _LOOK_BACK = 50_000
+
+# The condition of the index has to be said, or it is not used.
+_RESTORED = sa.text(
+    f"select max(recorded_ms) from audit_events where event = 'restore' and {IS_RARE}"  # noqa: S608
+)
 
 
 class AuditLog:
@@ -109,6 +115,11 @@ class AuditLog:
         """Give the signed note of the newest checkpoint."""
         newest = sa.select(audit_checkpoints.c.note).order_by(audit_checkpoints.c.size.desc())
         return self._uow.connection.execute(newest.limit(1)).scalar()
+
+    def restored_ms(self) -> int | None:
+        """Say when this database was last restored from a backup; None when it never was."""
+        found: int | None = self._uow.connection.execute(_RESTORED).scalar()
+        return found
 
     def search(self, wanted: AuditFilter) -> list[AuditRow]:
         """Give matching AuditEvents, newest first if nothing else is wanted."""
