@@ -24,7 +24,7 @@ from gateway.core.clock import new_id
 from tests.people import Person, person
 from tests.running import RunningNadi, push, push_chart, running_nadi, wait_until
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 
 IMPATIENT = {
     "NADI_RETRY_BASE_S": "0.2",
@@ -82,7 +82,7 @@ def databases(request: pytest.FixtureRequest) -> Iterator[Databases]:
 def test_after_a_loss_and_a_restore_every_event_has_exactly_one_observation(
     databases: Databases, faults: Mapping[str, object], tmp_path: Path
 ) -> None:
-    before, waiting, meanwhile, after = ([person("drill") for _ in range(3)] for _ in range(4))
+    before, waiting, meanwhile, after = ([person("drill") for _ in range(2)] for _ in range(4))
     gone = person("drill")
     everybody = [*before, *waiting, *meanwhile, *after, gone]
     saved = tmp_path / "saved"
