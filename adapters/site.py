@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Literal, Protocol, cast
+from zoneinfo import ZoneInfo
 
 from ruamel.yaml import YAML
 from ruamel.yaml.scalarstring import DoubleQuotedScalarString
@@ -42,6 +43,7 @@ from gateway.core.canary import CANARY_SYSTEM, canary_route, canary_routes, spli
 from gateway.core.consent import PLAIN, ConsentTerms
 from gateway.core.consent.abdm import AbdmPolicy
 from gateway.core.errors import ConfigurationError
+from gateway.core.lanes import LANES
 from gateway.core.privacy import Privacy
 from gateway.core.retention import Retention
 from gateway.core.routing import BROKEN, Route, broken, leading_type
@@ -97,6 +99,7 @@ class System:
         token: Bearer token; None when the system asks for none.
         timeout_s: Longest wait in seconds; None leaves it to the settings.
         title: How people call it; empty where the file does not say.
+        per_second: Most requests a second; None lets it be asked as fast as it answers.
     """
 
     name: str
@@ -107,6 +110,7 @@ class System:
     receive: tuple[str, ...] = ("push",)
     timeout_s: float | None = None
     title: str = ""
+    per_second: float | None = None
 
     @property
     def base_url(self) -> str:
@@ -344,7 +348,9 @@ class SiteWatch:
 def _site(file: SiteFile, rows: list[LocalCode], version: int) -> Site:
     systems = {name: _system(name, entry) for name, entry in file.systems.items()}
     terms = file.consent.terms() if file.consent else PLAIN
-    routes = tuple(_route(name, entry, terms) for name, entry in file.routes.items())
+    hours = file.hours.working() if file.hours else None
+    zone = hours.zone if hours else None
+    routes = tuple(_route(name, entry, terms, zone) for name, entry in file.routes.items())
     rows = [*file.codes.map, *rows]
     codes = {(row.system, row.code): (_LOINC, row.loinc) for row in rows}
     return Site(
@@ -358,7 +364,7 @@ def _site(file: SiteFile, rows: list[LocalCode], version: int) -> Site:
         witness_for=tuple(file.witness_for),
         break_glass=file.break_glass,
         retracts=file.revocation.retracts,
-        hours=file.hours.working() if file.hours else None,
+        hours=hours,
         notices=languages(file.notices),
         consent_signers=file.consent_signers,
         abdm=file.abdm,
@@ -384,10 +390,11 @@ def _system(name: str, entry: SystemEntry) -> System:
         receive=tuple(entry.receive),
         timeout_s=entry.timeout_s,
         title=entry.title,
+        per_second=entry.rate.per_second if entry.rate else None,
     )
 
 
-def _route(name: str, entry: RouteEntry, terms: ConsentTerms) -> Route:
+def _route(name: str, entry: RouteEntry, terms: ConsentTerms, zone: ZoneInfo | None) -> Route:
     stated = terms.implicit.get(entry.consent.purpose)
     return Route(
         name=name,
@@ -402,6 +409,8 @@ def _route(name: str, entry: RouteEntry, terms: ConsentTerms) -> Route:
         with_provenance="provenance" in entry.sink.also,
         report_refusals=entry.sink.refusals == "observation",
         explain=entry.explain,
+        lane=LANES[entry.priority],
+        window=entry.run.window(zone) if entry.run else None,
         trigger=Trigger(entry.match),
     )
 

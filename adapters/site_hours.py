@@ -23,7 +23,12 @@ Hour = Annotated[str, StringConstraints(pattern=r"^([01][0-9]|2[0-3]):[0-5][0-9]
 Holiday = Annotated[str, StringConstraints(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$")]
 
 
-def _check_zone(name: str) -> str:
+def check_zone(name: str) -> str:
+    """Insist on a time zone that is known.
+
+    Raises:
+        ValueError: It is none.
+    """
     try:
         ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError) as error:
@@ -37,7 +42,7 @@ class HoursEntry(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    timezone: Annotated[str, AfterValidator(_check_zone)] = Field(
+    timezone: Annotated[str, AfterValidator(check_zone)] = Field(
         description="IANA name of the time zone, such as Asia/Kolkata."
     )
     days: list[Day] = Field(

@@ -23,6 +23,7 @@ from adapters.site_hours import HoursEntry
 from adapters.site_privacy import PrivacyEntry
 from adapters.site_retention import RetentionEntry
 from adapters.site_revocation import RevocationEntry
+from adapters.site_run import Priority, RateEntry, RunEntry
 from adapters.site_words import PublicKey, Purpose
 from adapters.witness.entries import VerifierKey, WitnessEntry
 from gateway.core.model_register import BUILT_IN
@@ -112,6 +113,9 @@ class SystemEntry(_Part):
         strict=False,
         description="Longest wait for an answer, in seconds; NADI_EHR_TIMEOUT_S when absent.",
     )
+    rate: RateEntry | None = Field(
+        None, description="How fast it may be asked and written to; absent: as fast as it answers."
+    )
 
 
 class ConsentRule(_Part):
@@ -148,6 +152,12 @@ class RouteEntry(_Part):
     explain: bool = Field(
         False,
         description="Whether each result says what moved it: many runs of the model, not one.",
+    )
+    priority: Priority = Field(
+        "routine", description="The lane of what states no more urgent one itself or by its order."
+    )
+    run: RunEntry | None = Field(
+        None, description="When its jobs may start, for heavy models; absent: at any time."
     )
 
 

@@ -37,6 +37,7 @@ _PATTERNS = {
     "url": "must be http:// or https:// and an address, without user, query or fragment",
     "token": "write env:NAME or file:PATH; a secret never stands in the site file",
     "model": "must be name@version, such as ckd-risk@1",
+    "between": 'must be two times of day in quotes, such as ["20:00", "06:00"]',
     "loinc": "must be a LOINC code, such as 2160-0",
 }
 _AUTHS = ("none", "bearer")
@@ -121,6 +122,7 @@ def _models_by_place() -> dict[Path, type[BaseModel]]:
     from adapters import site_consent as consent  # noqa: PLC0415 - only errors need all of them
     from adapters import site_consent_terms as terms  # noqa: PLC0415
     from adapters import site_model as model  # noqa: PLC0415
+    from adapters import site_run as run  # noqa: PLC0415
 
     return {
         (): model.SiteFile,
@@ -129,6 +131,8 @@ def _models_by_place() -> dict[Path, type[BaseModel]]:
         ("routes", "*"): model.RouteEntry,
         ("routes", "*", "consent"): model.ConsentRule,
         ("routes", "*", "sink"): model.SinkRule,
+        ("routes", "*", "run"): run.RunEntry,
+        ("systems", "*", "rate"): run.RateEntry,
         ("codes",): model.CodeMap,
         ("codes", "map", "*"): model.LocalCode,
         ("models",): model.ModelRules,
@@ -152,6 +156,9 @@ def _reference_problems(document: Document) -> Iterator[Problem]:
         yield from _unknown_system(document, systems, (name, "source"), route.get("source"))
         yield from _unknown_system(document, systems, (name, "sink", "system"), sink.get("system"))
         yield from _trigger_problems(document, name, route.get("match"))
+        if route.get("run") and not (_mapping(route["run"]).get("timezone") or site.get("hours")):
+            words = "needs a time zone: `timezone` here, or that of the key `hours`"
+            yield document.problem(("routes", name, "run"), words)
     implicit = _mapping(_mapping(site.get("consent")).get("implicit"))
     for name, words in contradictions(_mapping(site.get("routes")), implicit):
         yield document.problem(("routes", name, "consent", "default"), words)

@@ -47,7 +47,8 @@ from workers.app import put_back as free
 from workers.app import rescue
 from workers.delivery import deliver
 from workers.inference import infer
-from workers.relay import Line, Relay, RelayPorts
+from workers.line import Line
+from workers.relay import Relay, RelayPorts
 from workers.result_recipient import ResultRecipient
 
 #: What the model makes of a creatinine: an answer, a refusal, an error.
@@ -184,6 +185,7 @@ class World:
                 lead=FileLeadership(folder / f"{name}.lock"),
                 infer=Line(_ring, 2, 64),
                 deliver=Line(_ring, 2, 64),
+                site=lambda: self.hospital.site,
                 source=Source("site", name),
                 signing=Ed25519PrivateKey.from_private_bytes(b"s" * 32),
                 origin="test",

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from adapters.dicomweb import DicomWebClient
 from adapters.fhir_rest.client import FhirClient
+from adapters.fhir_rest.pace import Pace
 from adapters.site import Secret, Site, System
 from gateway.core.errors import ConfigurationError
 from workers.result_recipient import ResultRecipient
@@ -47,6 +48,7 @@ class _Key:
     dicomweb_url: str | None
     token: Secret | None
     timeout_s: float
+    per_second: float | None
 
 
 class Ehrs:
@@ -68,7 +70,7 @@ class Ehrs:
         if found is None:
             raise ConfigurationError(f"The site has no system '{system}' (any more).")
         timeout_s = found.timeout_s or self._timeout_s
-        key = _Key(found.base_url, found.dicomweb_url, found.token, timeout_s)
+        key = _Key(found.base_url, found.dicomweb_url, found.token, timeout_s, found.per_second)
         with self._lock:
             known = self._connections.get(system)
             if known is None or known[0] != key:
@@ -94,6 +96,7 @@ def _connect(system: System, key: _Key) -> Connection:
         auth_header=auth_header,
         timeout_s=key.timeout_s,
         max_response_bytes=_MAX_RESPONSE_BYTES,
+        pace=Pace(key.per_second) if key.per_second else lambda: None,
     )
     archive = key.dicomweb_url and DicomWebClient(
         key.dicomweb_url,

@@ -78,7 +78,10 @@ class Line:
         return count >= self.batch_size * _LARGE
 
     def _has_just_rung(self, now_s: float) -> bool:
-        return any(now_s - batch.rung_s < PATIENCE_S for batch in self._batches.values())
+        return any(
+            now_s - batch.rung_s < PATIENCE_S and not batch.is_stat
+            for batch in self._batches.values()
+        )
 
     def finished(self, batch_id: str) -> None:
         """Take note that a worker is through with a batch."""

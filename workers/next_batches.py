@@ -7,6 +7,7 @@ and in batches of its own.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from adapters.site import Site
 from gateway.core.delivery import Passage
@@ -14,6 +15,10 @@ from gateway.core.lanes import Lane
 from gateway.core.sharing import Heads, Sharing, Waiter, WaitingLine
 from gateway.store.unit_of_work import UnitOfWork
 from workers.line import Line
+
+#: A batch for a system with a capped rate has so many results as it takes of requests in this time,
+#: in seconds; one result may need four requests.
+_PACED_S = 2.0
 
 
 @dataclass(frozen=True)
@@ -81,7 +86,11 @@ def next_jobs(dealer: Dealer, uow: UnitOfWork, site: Site) -> list[NextBatch]:
     """Give the batches of ready jobs that there is room for, by model."""
     if not dealer.has_room:
         return []
-    lines = [WaitingLine(lane, name, _source(site, name)) for lane, name in uow.jobs.lines()]
+    lines = [
+        WaitingLine(lane, name, _source(site, name))
+        for lane, name in uow.jobs.lines()
+        if _may_run(site, name, lane, uow.now)
+    ]
 
     def heads(line: WaitingLine, most: int) -> list[Waiter]:
         found = uow.jobs.head((line.lane, line.name), most)
@@ -90,7 +99,7 @@ def next_jobs(dealer: Dealer, uow: UnitOfWork, site: Site) -> list[NextBatch]:
     return dealer.deal(lines, heads, now_ms=uow.now_ms)
 
 
-def next_deliveries(dealer: Dealer, uow: UnitOfWork) -> list[NextBatch]:
+def next_deliveries(dealer: Dealer, uow: UnitOfWork, site: Site) -> list[NextBatch]:
     """Give the batches of due deliveries that there is room for, as their circuits allow."""
     if not dealer.has_room:
         return []
@@ -106,12 +115,28 @@ def next_deliveries(dealer: Dealer, uow: UnitOfWork) -> list[NextBatch]:
         found = uow.deliveries.head((line.lane, line.name), most)
         return [Waiter(key, _system(line.name), since_ms, line) for key, since_ms in found]
 
-    return [
-        NextBatch(batch.waiters[:1], batch.kind, batch.is_stat)
-        if passages.get(batch.kind) is Passage.ONE
-        else batch
-        for batch in dealer.deal(lines, heads, now_ms=uow.now_ms)
-    ]
+    def cut(batch: NextBatch) -> NextBatch:
+        is_probe = passages.get(batch.kind) is Passage.ONE
+        most = 1 if is_probe else _in_time(site, batch)
+        return NextBatch(batch.waiters[:most], batch.kind, batch.is_stat)
+
+    return [cut(batch) for batch in dealer.deal(lines, heads, now_ms=uow.now_ms)]
+
+
+def _in_time(site: Site, batch: NextBatch) -> int:
+    """Say how many results a system can be sent in a while, where the site caps its rate.
+
+    More would hold a thread, and the leases of all of them, for as long as the last one waits.
+    """
+    system = site.system(batch.kind)
+    if system is None or system.per_second is None:
+        return len(batch.waiters)
+    return max(1, int(system.per_second * _PACED_S))
+
+
+def _may_run(site: Site, route_name: str, lane: Lane, now: datetime) -> bool:
+    route = site.route(route_name)
+    return route is None or route.window is None or route.window.lets(lane, now)
 
 
 def _source(site: Site, route_name: str) -> str:

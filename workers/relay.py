@@ -188,8 +188,9 @@ class Relay:
         with ports.store.read() as uow:
             if uow.canary.is_tripped():
                 return  # consent does not hold here: what is queued waits for a person
-            jobs = next_jobs(self._jobs, uow, self._site())
-            deliveries = next_deliveries(self._deliveries, uow)
+            site = self._site()
+            jobs = next_jobs(self._jobs, uow, site)
+            deliveries = next_deliveries(self._deliveries, uow, site)
         self._is_holding |= self._jobs.send(jobs, now_s)
         self._is_holding |= self._deliveries.send(deliveries, now_s)
 

@@ -52,6 +52,7 @@ class FhirClient:
         timeout_s: float,
         max_response_bytes: int,
         verify: SSLContext | bool = True,
+        pace: Callable[[], None] = lambda: None,
     ) -> None:
         """Prepare the client; nothing is sent yet.
 
@@ -61,6 +62,7 @@ class FhirClient:
             timeout_s: For every step of a request and for the whole of it.
             max_response_bytes: Of one answer, after decompression.
             verify: How the EHR's certificate is checked.
+            pace: Waits, before each request, until it may leave.
 
         Raises:
             ConfigurationError: The base URL can't be used.
@@ -72,6 +74,7 @@ class FhirClient:
             timeout_s=timeout_s,
             max_response_bytes=max_response_bytes,
             verify=verify,
+            pace=pace,
         )
 
     def __enter__(self) -> Self:

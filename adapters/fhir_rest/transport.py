@@ -52,8 +52,10 @@ class Transport:
         timeout_s: float,
         max_response_bytes: int,
         verify: SSLContext | bool = True,
+        pace: Callable[[], None] = lambda: None,
     ) -> None:
         self._auth_header = auth_header
+        self._pace = pace
         self._timeout_s = timeout_s
         self._max_bytes = max_response_bytes
         self._http = httpx.Client(
@@ -92,6 +94,7 @@ class Transport:
             EhrAnswerTooLarge: It is larger than allowed.
             EhrAnswerUnreadable: It is compressed in a way not asked for.
         """
+        self._pace()
         deadline = time.monotonic() + self._timeout_s
         sent = self._headers(has_body=body is not None) | dict(headers or {})
         with (

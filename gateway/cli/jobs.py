@@ -13,6 +13,7 @@ from gateway.cli.context import (
     EXIT_NOT_SO,
     AsJson,
     DataDir,
+    Opened,
     age,
     err,
     explained,
@@ -29,9 +30,14 @@ from gateway.cli.context import (
 )
 from gateway.cli.patients import record_search
 from gateway.core import audit
-from gateway.core.clock import new_id
+from gateway.core.clock import new_id, utc_now
 from gateway.core.delivery import Delivery, DeliveryState
-from gateway.core.errors import GatewayError, InvalidTransition, NotFound
+from gateway.core.errors import (
+    ConfigurationError,
+    GatewayError,
+    InvalidTransition,
+    NotFound,
+)
 from gateway.core.jobs import Advance, BusinessStatus, Job, JobState
 from gateway.queue import Bell
 from gateway.store.audit_log import AuditFilter, AuditRow
@@ -81,15 +87,18 @@ def list_jobs(
     with opened(data_dir) as nadi, nadi.store.read() as uow:
         found = uow.jobs.find(wanted)
         total = sum(uow.jobs.counts().values())
+        waits = _waits(nadi, found)
     if as_json:
-        print_json([job_json(job) for job in found])
+        print_json([{**job_json(job), "waits_for": waits.get(job.id, "")} for job in found])
         return
     # A narrow terminal shows what tells jobs apart; all the rest is in `show` and --json.
     wide = ("MODEL", "PATIENT") if out.width >= _WIDE else ()
     listing = table("ID", "AGE", "STATE", "BECAUSE", "ROUTE", *wide)
     for job in found:
-        listing.add_row(*_row(job)[: len(listing.columns)])
+        listing.add_row(*_row(job, is_off_peak=job.id in waits)[: len(listing.columns)])
     out.print(listing)
+    for words in sorted(set(waits.values())):
+        out.print(f"[dim]off-peak: waits for {escape(words)}; stat jobs don't.[/]")
     if len(found) == limit < total:
         out.print(f"[dim]{limit} of {total}; --limit shows more.[/]")
 
@@ -256,6 +265,7 @@ def job_json(job: Job) -> dict[str, object]:
         "patient_key": job.patient_key,
         "event_id": job.event_id,
         "attempt": job.attempt,
+        "priority": job.lane.code,
         "created_at": iso(job.created_ms),
         "updated_at": iso(job.updated_ms),
     }
@@ -303,8 +313,25 @@ def coloured(job: Job) -> str:
     return f"[{COLOURS[job.state]}]{job.state.value}[/]"
 
 
-def _row(job: Job) -> tuple[str, ...]:
+def _waits(nadi: Opened, jobs: Sequence[Job]) -> dict[str, str]:
+    """Say for which hours ready jobs wait, of those that wait for some."""
+    ready = [job for job in jobs if job.state is JobState.READY]
+    try:
+        site = nadi.site() if ready else None
+    except ConfigurationError:  # what can't be read lets nothing wait
+        return {}
+    windows = {job.id: route.window for job in ready if site and (route := site.route(job.route))}
+    now = utc_now()
+    return {
+        job.id: f"{job.route}'s hours, {window.words}"
+        for job in ready
+        if (window := windows.get(job.id)) and not window.lets(job.lane, now)
+    }
+
+
+def _row(job: Job, *, is_off_peak: bool) -> tuple[str, ...]:
     because, patient = job.business_status.value, (job.patient_key or "")[:12]
+    because = "off-peak" if is_off_peak else because
     return job.id, age(job.created_ms), coloured(job), because, job.route, job.model, patient
 
 
@@ -331,6 +358,7 @@ def _facts(job: Job, delivery: Delivery | None) -> list[tuple[str, str]]:
         ("model", f"{job.model}  {job.model_digest[:16]}"),
         ("patient", (job.patient_key or "")[:16]),
         ("event", job.event_id),
+        ("priority", job.lane.code),
         ("attempts", str(job.attempt)),
         ("created", moment(job.created_ms)),
         ("changed", moment(job.updated_ms)),

@@ -53,6 +53,7 @@ def canary_route(route: Route, stage: str = "") -> Route:
         name=f"{route.name}{CANARY}{stage}",
         source=CANARY_SYSTEM,
         sink=CANARY_SYSTEM,
+        window=None,
         resource_type="Observation",
         consent_default="permit",
         trigger=_is_hers,

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from gateway.core.consent import PLAIN, Asks, ConsentTerms
 from gateway.core.lanes import Lane
+from gateway.core.run_window import RunWindow
 
 #: Ends the name of a route where the glass was broken; no route of a site can be named so.
 BROKEN = "+btg"
@@ -46,6 +47,8 @@ class Route:
     breaks_glass: bool = False
     #: The lane of what says nothing of its own priority.
     lane: Lane = Lane.ROUTINE
+    #: When its jobs may start; None: at any time.
+    window: RunWindow | None = None
     #: How the site wants consents to be asked.
     consent_terms: ConsentTerms = PLAIN
     trigger: Trigger = field(compare=False)

@@ -7,6 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -27,6 +28,7 @@ from adapters.fhir_rest.errors import (
     ForeignAddress,
     MultipleMatches,
 )
+from adapters.fhir_rest.pace import Pace
 from tests.sandbox import TOKEN, SandboxEhr
 
 pytestmark = pytest.mark.integration
@@ -450,3 +452,25 @@ def test_a_closed_port_is_unreachable() -> None:
 
     with connect(f"http://127.0.0.1:{port}/fhir") as client, pytest.raises(EhrUnreachable):
         client.capabilities()
+
+
+def test_an_ehr_counts_no_more_requests_than_its_rate_allows(sandbox: SandboxEhr) -> None:
+    def written() -> int:
+        return sandbox.stats()["resources"].get("Observation", 0)
+
+    before = written()
+    with connect(f"{sandbox.origin}/fhir", pace=Pace(20)) as paced, ThreadPoolExecutor(6) as pool:
+        began = time.monotonic()
+        sent = [
+            pool.submit(paced.create, "Observation", observation(f"paced-{number}"))
+            for number in range(30)
+        ]
+        time.sleep(0.5)
+        counted, passed_s = written() - before, time.monotonic() - began
+        for each in sent:
+            each.result()
+        took_s = time.monotonic() - began
+
+    assert counted <= 20 * passed_s + 1
+    assert written() - before == 30
+    assert took_s >= 29 / 20

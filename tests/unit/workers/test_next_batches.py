@@ -3,8 +3,10 @@
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -12,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from adapters.site import Site, load_site
 from gateway.core.audit import Source
 from gateway.core.lanes import Lane
+from gateway.core.run_window import RunWindow
 from gateway.settings import Settings
 from gateway.store.leadership import FileLeadership
 from gateway.store.sealing import MasterKey, Sealer
@@ -69,6 +72,7 @@ class Post:
     relay: Relay
     line: Line
     ring: Ring
+    delivered: Ring
     seconds: list[float] = field(default_factory=lambda: [100.0])
     taken: list[str] = field(default_factory=list)
 
@@ -96,7 +100,7 @@ def store(sqlite_url: str) -> Iterator[Store]:
 @pytest.fixture
 def make_post(store: Store, tmp_path: Path) -> Iterator[Callable[..., Post]]:
     def make(site: Site | None = None, batch_size: int = BATCH, **settings: float) -> Post:
-        ring, seconds = Ring(), [100.0]
+        ring, delivered, seconds = Ring(), Ring(), [100.0]
         line = Line(ring, most=2, batch_size=batch_size)
         found = site or load_site(SITE)
         ports = RelayPorts(
@@ -104,7 +108,7 @@ def make_post(store: Store, tmp_path: Path) -> Iterator[Callable[..., Post]]:
             bell=Bell(),
             lead=FileLeadership(tmp_path / "lock"),
             infer=line,
-            deliver=Line(Ring(), most=2, batch_size=batch_size),
+            deliver=Line(delivered, most=2, batch_size=batch_size),
             site=lambda: found,
             source=Source("site", "relay"),
             signing=Ed25519PrivateKey.from_private_bytes(b"s" * 32),
@@ -112,7 +116,7 @@ def make_post(store: Store, tmp_path: Path) -> Iterator[Callable[..., Post]]:
             settings=Settings(data_dir=tmp_path, ring_again_s=1e9, **settings),
             monotonic=lambda: seconds[0],
         )
-        return Post(store, Relay(ports), line, ring, seconds)
+        return Post(store, Relay(ports), line, ring, delivered, seconds)
 
     return make
 
@@ -237,3 +241,48 @@ def turn_ms(post: Post) -> float:
         post.look()
         took.append(1000 * (time.process_time() - began))
     return statistics.median(took)
+
+
+def test_off_peak_jobs_wait_for_their_hours_and_stat_ones_do_not(make_post) -> None:
+    site = load_site(SITE)
+    heavy, light = site.routes
+    waiting = replace(site, routes=(replace(heavy, window=window(is_open=False)), light))
+    post = make_post(site=waiting)
+    fill(post, 100, "of-big")
+    other, (stat,) = fill(post, 3, "of-small"), fill(post, 1, "of-big", Lane.STAT)
+
+    post.look()
+
+    assert post.ring.batches == [[stat], other]
+
+
+def test_off_peak_jobs_run_in_their_hours(make_post) -> None:
+    site = load_site(SITE)
+    heavy, light = site.routes
+    post = make_post(
+        site=replace(site, routes=(replace(heavy, window=window(is_open=True)), light))
+    )
+    jobs = fill(post, 3, "of-big")
+
+    post.look()
+
+    assert post.ring.batches == [jobs]
+
+
+def test_a_system_with_a_capped_rate_gets_small_batches(make_post) -> None:
+    site = load_site(SITE.replace('big.test/fhir"', 'big.test/fhir", rate: {per_second: 1}'))
+    post = make_post(site=site)
+    with post.store.write() as uow:
+        fill_deliveries(uow, 20, line="big/big", lane=Lane.ROUTINE)
+
+    post.look()
+
+    assert [len(batch) for batch in post.delivered.batches] == [2]
+
+
+def window(*, is_open: bool) -> RunWindow:
+    """Give hours that this moment is inside or outside of."""
+    now = datetime.now(UTC)
+    start, end = now - timedelta(hours=2), now + timedelta(hours=2)
+    inside = RunWindow(start.time(), end.time(), ZoneInfo("UTC"))
+    return inside if is_open else RunWindow(inside.end, inside.start, inside.zone)

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from datetime import UTC, datetime, timedelta
 
 import orjson
 import pytest
@@ -138,6 +139,25 @@ def test_jobs_are_listed_for_people_and_for_scripts(run, work):
     assert [job["id"] for job in refused] == [work[1].id]
     assert work[0].id in run("jobs", "list").stdout
     assert "1 of 2" in run("jobs", "list", "--limit", "1").stdout
+
+
+def test_a_job_that_waits_for_the_hours_of_its_route_says_so(run, nadi, work):
+    with nadi.store.read() as uow:
+        text = uow.sites.current().yaml
+    now = datetime.now(UTC)
+    closed = [f"{now + timedelta(hours=hours):%H:%M}" for hours in (2, 4)]
+    waiting = text.replace(
+        "    model:", f"    run: {{between: {json.dumps(closed)}, timezone: UTC}}\n    model:"
+    )
+    with nadi.store.write() as uow:
+        uow.sites.apply(waiting, "engineer")
+
+    listed = json.loads(run("jobs", "list", "--state", "ready", "--json").stdout)
+
+    assert [(job["id"], job["waits_for"]) for job in listed] == [
+        (work[0].id, f"ckd-risk's hours, {closed[0]} to {closed[1]} (UTC)")
+    ]
+    assert "off-peak" in run("jobs", "list").stdout
 
 
 def test_a_job_is_shown_with_its_steps_and_decisions(run, work):
