@@ -4,9 +4,26 @@ import io
 from contextlib import redirect_stderr
 from pathlib import Path
 
+from gateway.cli.context import Opened
 from gateway.cli.prepare import prepare_data
+from gateway.cli.site import put_in_force
 from gateway.settings import Settings
 from gateway.store.installation import Installation, open_installation
+
+
+def put_in_order(settings: Settings, site: str) -> None:
+    """Make a data folder ready for `nadi up`, with a site of one's own.
+
+    Args:
+        settings: Folder, and database where it is not in it.
+        site: The text of the site file.
+    """
+    with redirect_stderr(io.StringIO()):
+        prepare_data(settings, sandbox=False)
+    installation = open_installation(settings)
+    opened = Opened(settings, installation.keys, installation.store)
+    put_in_force(opened, site, "benchmark")
+    installation.store.close()
 
 
 def prepared(folder: Path) -> Installation:

@@ -27,30 +27,22 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import orjson
 import psutil
 from rich.console import Console
 from rich.table import Table
 
-from adapters.site import SiteWatch
+from benchmarks.arrivals import OTHERS, result
 from benchmarks.endpoint import Endpoint, await_ok, free_port
+from benchmarks.filling import fill, stored
+from benchmarks.folders import prepared
 from benchmarks.load import push_all
-from benchmarks.workload import make_workload
-from gateway.api.arrivals import Posting
-from gateway.api.intake import Intake
+from benchmarks.workload import Post, make_workload
 from gateway.cli.prepare import prepare_data
-from gateway.core.clock import new_id
-from gateway.core.fhir import parse_resource
-from gateway.core.principal import Principal, Role
 from gateway.settings import Settings
-from gateway.store.checkpoint_file import CheckpointFile
-from gateway.store.installation import Installation, open_installation
-from gateway.store.model_watch import ModelWatch
 
 AIM_S = 10.0
-_BATCH = 512
 _EVENTS_OF_A_PATIENT = 100
 _TRIGGERS = 0.1
 _ROUNDS = 3
@@ -59,7 +51,6 @@ _LOAD_EVENTS = 400
 _LOAD_CLIENTS = 8
 _SETTLE_S = 60.0
 _NADI = (sys.executable, "-m", "gateway.cli.main")
-_OTHERS = ("718-7", "2951-2", "2823-3", "6690-2", "789-8")
 
 
 @dataclass
@@ -100,74 +91,24 @@ def run(events: int, folder: Path | None, console: Console) -> bool:
 
 def filled(folder: Path, wanted: int, tell: Callable[[int], None]) -> None:
     """Fill a data folder up to so many stored events; what is there already counts."""
-    settings = Settings(data_dir=folder)
-    prepare_data(settings, sandbox=True)
-    nadi = open_installation(settings)
+    nadi = prepared(folder)
     try:
-        there = _stored(folder)
-        site, models = SiteWatch(nadi.store).current, ModelWatch(nadi.store).current
-        intake = Intake(nadi.store, site, models, process_name="api", after_commit=_nobody)
-        draws = _postings(random.Random(there))  # noqa: S311 - nothing secret
-        for made in range(there, wanted, _BATCH):
-            intake(list(itertools.islice(draws, min(_BATCH, wanted - made))))
-            _integrate(nadi, settings)
-            tell(made)
+        there = stored(folder)
+        draws = _posts(random.Random(there))  # noqa: S311 - nothing secret
+        posts = itertools.islice(draws, max(0, wanted - there))
+        fill(nadi, Settings(data_dir=folder), posts, lambda made: tell(there + made))
     finally:
         nadi.store.close()
 
 
-def _nobody() -> None:
-    """Ring nobody: nothing runs while the folder is filled."""
-
-
-def _stored(folder: Path) -> int:
-    with sqlite3.connect(folder / "nadi.db") as connection:
-        (count,) = connection.execute("select count(*) from events").fetchone()
-    connection.close()
-    return int(count)
-
-
-def _integrate(nadi: Installation, settings: Settings) -> None:
-    with nadi.store.write() as uow:
-        uow.audit_log.integrate(nadi.keys.signing, nadi.keys.origin)
-        note = uow.audit_log.newest_checkpoint()
-    CheckpointFile(settings.data_dir).append(note or "")
-
-
-def _postings(draw: random.Random) -> Iterator[Posting]:
+def _posts(draw: random.Random) -> Iterator[Post]:
     """Give results of ever new patients, without end."""
-    principal = Principal(new_id(), "the EHR", Role.EHR, "ehr")
     while True:
         patient = f"fill-{draw.getrandbits(64):x}"
         for number in range(_EVENTS_OF_A_PATIENT):
-            code = "2160-0" if draw.random() < _TRIGGERS else draw.choice(_OTHERS)
-            body = orjson.dumps(_result(patient, number, code, round(draw.uniform(0.5, 9.0), 2)))
-            resource = parse_resource(body)
-            yield Posting(
-                principal=principal,
-                system="ehr",
-                request_id=new_id(),
-                address=None,
-                resource=resource,
-            )
-
-
-def _result(patient: str, number: int, code: str, value: float) -> dict[str, Any]:
-    return {
-        "resourceType": "Observation",
-        "id": f"{patient}-{number}",
-        "meta": {"versionId": "1"},
-        "status": "final",
-        "code": {"coding": [{"system": "http://loinc.org", "code": code}]},
-        "subject": {"reference": f"Patient/{patient}"},
-        "effectiveDateTime": "2026-11-20T08:00:00Z",
-        "valueQuantity": {
-            "value": value,
-            "unit": "mg/dL",
-            "system": "http://unitsofmeasure.org",
-            "code": "mg/dL",
-        },
-    }
+            code = "2160-0" if draw.random() < _TRIGGERS else draw.choice(OTHERS)
+            made = result(patient, number, code, round(draw.uniform(0.5, 9.0), 2))
+            yield Post("/fhir/Observation", orjson.dumps(made), made["id"])
 
 
 class _Running:

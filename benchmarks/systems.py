@@ -1,5 +1,6 @@
 """Starts and stops the systems that are compared, and the EHR that they write to."""
 
+import io
 import os
 import secrets
 import signal
@@ -17,8 +18,10 @@ from ruamel.yaml import YAML
 
 from adapters.sandbox.ward_labs import LOCAL_CODES
 from benchmarks.endpoint import Endpoint, await_ok, free_port
+from benchmarks.folders import put_in_order
 from benchmarks.peers import REPOSITORY, Peer, environment
 from gateway.cli.processes import broker_program
+from gateway.settings import Settings
 
 #: HealthChain with what Nadi's feature reader needs, so that all feed the model the same.
 HEALTHCHAIN = Peer(
@@ -103,10 +106,10 @@ class Nadi:
             folder = self.folder or Path(name) / "data"
             own = {"NADI_DATA_DIR": str(folder), "NADI_PORT": str(port)}
             settings = {**own, **self.environment}
-            site = Path(name) / "site.yaml"
+            site = io.StringIO()
             YAML(typ="safe").dump(_site(ehr, self.routes), site)
-            _run((sys.executable, "-m", "gateway.cli.prepare"), settings)
-            _run((*_NADI, "site", "apply", str(site)), settings)
+            url = self.environment.get("NADI_DATABASE_URL")
+            put_in_order(Settings(data_dir=folder, database_url=url), site.getvalue())
             token = (folder / "credentials" / "ehr.token").read_text("ascii").strip()
             endpoint = Endpoint(port, token)
             began = time.monotonic()
@@ -235,14 +238,3 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
-
-
-def _run(command: Sequence[str], settings: Mapping[str, str]) -> None:
-    subprocess.run(
-        command,
-        cwd=REPOSITORY,
-        env={**os.environ, **settings},
-        check=True,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )

@@ -1,0 +1,68 @@
+"""What it costs to ring for jobs and to claim them in the database, by how many at a time.
+
+What the relay and a worker do between an admitted job and its model, on a SQLite file, in one
+process: look for ready jobs, send their ids, claim them. After each turn all are made ready again.
+"""
+
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from benchmarks.figures import Figures, Sample, Turn, by_turns, condensed
+from benchmarks.filling import fill
+from benchmarks.folders import prepared
+from benchmarks.queue_broker import ringer
+from benchmarks.result import Scale
+from benchmarks.workload import make_workload
+from gateway.queue import INFER_TASK, Ringer
+from gateway.settings import Settings
+from gateway.store.installation import Installation
+
+_SIZES = (1, 10, 64)
+_ROUNDS = 5
+_LEASE_MS = 60_000
+_SECOND_US = 1e6
+_READY_AGAIN = (
+    "update jobs set state = 'ready', business_status = 'queued', lease_owner = null, "
+    "lease_until_ms = null where state = 'in-progress'"
+)
+
+
+def claims(scale: Scale) -> Figures:
+    """Measure the sizes by turns."""
+    with TemporaryDirectory(prefix="bench-claims-") as name, ringer(Path(name)) as ring:
+        folder = Path(name) / "data"
+        nadi = prepared(folder)
+        load = make_workload(
+            scale.pick(320, 64), seed=3, now=datetime.now(UTC).replace(microsecond=0)
+        )
+        posts = (*load.records, *load.triggers)
+        fill(nadi, Settings(data_dir=folder), posts, lambda made: scale.tell(f"{made} received"))
+        turns = {f"{size} at a time": _turn(nadi, ring, size) for size in _SIZES}
+        cost = condensed(by_turns(turns, scale.pick(_ROUNDS, 1), scale.tell))
+        nadi.store.close()
+    return cost
+
+
+def _turn(nadi: Installation, ring: Ringer, size: int) -> Turn:
+    def turn(_: int) -> Sample:
+        count, began, spent = 0, time.perf_counter(), time.process_time()
+        while claimed := _claim(nadi, ring, size):
+            count += claimed
+        wall, cpu = time.perf_counter() - began, time.process_time() - spent
+        with nadi.store.write() as uow:
+            uow.connection.exec_driver_sql(_READY_AGAIN)
+        return {"jobs/s": count / wall, "CPU µs of a job": cpu / count * _SECOND_US}
+
+    return turn
+
+
+def _claim(nadi: Installation, ring: Ringer, size: int) -> int:
+    with nadi.store.read() as uow:
+        ready = [job_id for job_id, _ in uow.jobs.ready(size)]
+    if not ready:
+        return 0
+    ring.ring(INFER_TASK, ready)
+    with nadi.store.write(is_durable=False) as uow:
+        return len(uow.jobs.claim(ready, "benchmark", lease_ms=_LEASE_MS))

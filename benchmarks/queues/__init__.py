@@ -1,0 +1,1 @@
+"""The queues that are compared, each as its documentation has it: who sends, what is done."""
