@@ -102,14 +102,13 @@ RECOMMENDATIONS = (
     ),
     Recommendation(
         "Threads and one session, no prefork",
-        "300 to 700 MB less with three models on four cores (100 to 233 for each process saved), the "
-        "same throughput or more",
+        "300 to 700 MB less with three models on four cores (100 to 233 for each process saved), "
+        "the same throughput or more",
         "B5",
         ("saved_mib", "times_throughput"),
         lambda v: (
             f"{short(v['saved_mib'])} MiB less with three models and one process saved, "
-            "at least "
-            f"{v['times_throughput']:.2f} times the throughput"
+            f"at least {v['times_throughput']:.2f} times the throughput"
         ),
         lambda v: v["saved_mib"] >= 100 and v["times_throughput"] >= 0.95,  # noqa: PLR2004
     ),
