@@ -227,7 +227,7 @@ class World:
     def pass_time(self, seconds: float) -> None:
         """Let time pass, or set the clock back; the monotonic clock only goes on."""
         self.hospital.pass_time(seconds)
-        self.seconds += abs(seconds)
+        self.seconds += max(seconds, 1.0)
 
     def look(self, relay: int) -> None:
         """Let a relay rescue, ring and integrate, whether it leads or only believes so."""

@@ -6,10 +6,11 @@
   outstanding (`workers.line`).
 * What it rang is remembered here and nowhere else. A ring without an answer is repeated after
   `ring_again_s`; a ring too many is harmless, since only one worker gets a job.
-* It frees what dead workers held, and gives new AuditEvents their place in the Merkle log; a thread
-  beside it sends the checkpoints to the witnesses, another marks results whose patient withdrew her
-  consent (`workers.retracting`), and another removes what has had its time (`workers.retention`):
-  nobody slow holds up the work.
+* It frees what dead workers held, brings forward what waits for a clock that was set back, and
+  gives new AuditEvents their place in the Merkle log.
+* Nobody slow holds up the work: a thread beside it sends the checkpoints to the witnesses, another
+  marks results whose patient withdrew her consent (`workers.retracting`), and another removes what
+  has had its time (`workers.retention`).
 
 One relay leads (`gateway.store.leadership`); others stand by. Run with `python -m workers.relay`.
 """
@@ -31,6 +32,7 @@ from gateway.core.delivery import Backoff
 from gateway.core.errors import ConfigurationError, TransientError
 from gateway.settings import Settings, get_settings
 from gateway.store.checkpoint_file import CheckpointFile
+from gateway.store.clock_set_back import bring_forward, newest_moment_ms
 from gateway.store.installation import (
     MASTER,
     SIGNING,
@@ -43,6 +45,7 @@ from gateway.store.jobs import rescue
 from gateway.store.leadership import Leadership, leadership
 from gateway.store.log_guard import contradiction
 from gateway.store.unit_of_work import Store
+from workers.clock_watch import ClockWatch
 from workers.ehrs import Ehrs
 from workers.line import PATIENCE_S, Line
 from workers.next_batches import Dealer, next_deliveries, next_jobs
@@ -112,6 +115,7 @@ class Relay:
         self._looked_at_s = float("-inf")
         self._is_holding = False
         self._has_continued = False
+        self._clock = ClockWatch()
 
     def run(self, stopped: threading.Event) -> None:
         """Work until told to stop; what is away is waited for."""
@@ -154,6 +158,7 @@ class Relay:
         """
         now_s = self._looked_at_s = self._ports.monotonic()
         if now_s >= self._rescue_at_s:
+            self._notice_clock(now_s)
             self._rescue()
             self._rescue_at_s = now_s + _RESCUE_EVERY_S
         self._ring(now_s)
@@ -202,6 +207,17 @@ class Relay:
             return Site()
 
     # -- rescue and audit --------------------------------------------------------------------
+
+    def _notice_clock(self, now_s: float) -> None:
+        """Bring forward what waits for a clock that was ahead, once it was set back."""
+        with self._ports.store.read() as uow:
+            by_ms = self._clock.set_back_by(uow.now_ms, now_s, lambda: newest_moment_ms(uow))
+        if not by_ms:
+            return
+        with self._ports.store.write() as uow:
+            count = bring_forward(uow, by_ms)
+        self._clock.go_on()
+        log.warning("clock-set-back", duration_ms=by_ms, count=count)
 
     def _rescue(self) -> None:
         """Free what dead workers held."""

@@ -62,6 +62,10 @@ def interrupted(
     return bool(reached)
 
 
+#: More than everything has to heal.
+_HOURS_S = 7200.0
+
+
 def _die(_world: World, _other: int, _name: str) -> None:
     raise Died
 
@@ -82,7 +86,7 @@ _ACTS: dict[str, Callable[[World, int, str], None]] = {
     "correction": lambda world, _, name: world.observe(name, 0, "answers"),
     "retirement": lambda world, _, __: world.retire(),
     "erasure": lambda world, _, name: world.erase(name),
-    "clock back": lambda world, _, __: world.pass_time(-2 * LEASE_S),
+    "clock back": lambda world, _, __: world.pass_time(-_HOURS_S),
 }
 INTRUSIONS = tuple(_ACTS)
 
@@ -146,7 +150,7 @@ class JobLife(RuleBasedStateMachine):
         ehr.away = {"away": away(), "busy": busy(30)}.get(trouble)
         ehr.loses_answers = int(trouble == "loses an answer")
 
-    @rule(seconds=st.sampled_from((1.0, 15.0, LEASE_S + 1, 600.0, -90.0)))
+    @rule(seconds=st.sampled_from((1.0, 15.0, LEASE_S + 1, 600.0, -90.0, -_HOURS_S)))
     def time_passes(self, seconds: float) -> None:
         self.world.pass_time(seconds)
 

@@ -358,3 +358,28 @@ def test_it_offers_each_integration_to_the_witnesses(post: Post) -> None:
     relay.look()
 
     assert offers == [1]
+
+
+def test_jobs_admitted_under_a_clock_that_is_set_back_are_rung_for_at_once(
+    post: Post, logs: list[dict[str, object]]
+) -> None:
+    post.look()
+    post.look(seconds=7200)
+    push(post.hospital, "p1")
+
+    post.hospital.pass_time(-7200)
+    post.seconds[0] += 3
+    post.relay.look()
+
+    assert [len(batch) for batch in post.infer.batches] == [1]
+    assert [each["event"] for each in logs].count("clock-set-back") == 1
+
+
+def test_a_relay_that_starts_after_the_clock_was_set_back_finds_it_on_record(post: Post) -> None:
+    post.hospital.pass_time(7200)
+    push(post.hospital, "p1")
+    post.hospital.pass_time(-7200)
+
+    post.relay.look()
+
+    assert [len(batch) for batch in post.infer.batches] == [1]
