@@ -231,7 +231,24 @@ class World:
 
     def look(self, relay: int) -> None:
         """Let a relay rescue, ring and integrate, whether it leads or only believes so."""
-        self.relays[relay].look()
+        with self._each_rescue_audited():
+            self.relays[relay].look()
+
+    @contextmanager
+    def _each_rescue_audited(self) -> Iterator[None]:
+        before = self._freed()
+        yield
+        moves, told = (after - first for after, first in zip(self._freed(), before, strict=True))
+        assert moves == told, f"{moves} jobs were freed, {told} AuditEvents say so"
+
+    def _freed(self) -> tuple[int, int]:
+        """Count the jobs that were taken from a worker, and the AuditEvents of rescues."""
+        (moves,) = self.rows(
+            "select count(*) as n from job_moves where before = 'in-progress' "
+            "and after in ('ready', 'failed')"
+        )
+        told = self.rows("select event, body from audit_events where event in ('rescue', 'fail')")
+        return moves["n"], sum(_is_freed(row) for row in told)
 
     def work(self, worker: int, verb: str) -> None:
         """Let a worker do what it may have been rung for; it may die of it."""
@@ -246,7 +263,7 @@ class World:
     def restart(self, worker: int) -> None:
         """Let a worker's successor free what it held, as `workers.app` does."""
         ports = self.workers[worker].ports
-        with self.store.write() as uow:
+        with self._each_rescue_audited(), self.store.write() as uow:
             lost = uow.jobs.held_by(ports.owner)
             changes = rescue(lost, now_ms=uow.now_ms, budget_s=ports.backoff.budget_s)
             free(uow, changes, Source("site", ports.owner))
@@ -271,6 +288,15 @@ class World:
             erase(uow, order, (), ACTOR)
 
     # -- what can be seen --------------------------------------------------------------------
+
+    def held_by(self, worker: int) -> list[Json]:
+        """Give what a worker holds, under which attempt."""
+        owner = self.workers[worker].ports.owner
+        found = []
+        for table in ("jobs", "deliveries"):
+            query = f"select id, state, attempt, lease_owner from {table} order by id"  # noqa: S608
+            found += [row for row in self.rows(query) if row["lease_owner"] == owner]
+        return found
 
     def ids(self, table: str) -> list[str]:
         """Give every id: a bell may have rung for any of them, long ago."""
@@ -299,6 +325,11 @@ class _SilentBell:
     def wait(self, timeout_s: float) -> list[str]:
         assert timeout_s > 0
         return []
+
+
+def _is_freed(row: Json) -> bool:
+    """Say whether an AuditEvent tells of a job that was taken from a worker."""
+    return row["event"] == "rescue" or b"Its workers stopped" in bytes(row["body"])
 
 
 def _state(body: bytes) -> JobState:

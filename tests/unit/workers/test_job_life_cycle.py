@@ -29,7 +29,7 @@ from hypothesis.stateful import (
 
 from gateway.core.jobs import TRANSITIONS, JobState
 from tests.conftest import create_database
-from tests.hospital import away, busy
+from tests.hospital import Json, away, busy
 from tests.life_cycle import LEASE_S, PLACES, VALUES, Died, World
 
 PATIENTS = ("p1", "p2")
@@ -48,17 +48,20 @@ def interrupted(
     world.observe(name, 0, "answers")
     if verb == "deliver":
         world.work(1 - worker, "infer")
-    seams, reached = world.workers[worker].seams, []
+    seams, reached, held = world.workers[worker].seams, list[str](), list[Json]()
 
     def intrude() -> None:
         reached.append(place)
         everything_holds(world)
         _ACTS[intrusion](world, 1 - worker, name)
         everything_holds(world)
+        held[:] = world.held_by(1 - worker)
 
     seams.place, seams.do = place, intrude
     world.work(worker, verb)
     seams.place = ""
+    if reached:
+        assert world.held_by(1 - worker) == held, "who was overtaken writes nothing"
     return bool(reached)
 
 
@@ -78,10 +81,22 @@ def _run_out(world: World, other: int, _name: str) -> None:
     world.work(other, "deliver")
 
 
+def _overtake(world: World, other: int, _name: str) -> None:
+    """Let the lease run out, and the other worker take the work and die with it."""
+    world.pass_time(LEASE_S + 1)
+    world.look(other)
+    seams = world.workers[other].seams
+    for verb in PLACES:
+        seams.place, seams.do = "after write 1", lambda: _die(world, other, "")
+        world.work(other, verb)
+    seams.place = ""
+
+
 #: What may happen while a worker is at a place: to the world, with the other worker, about whom.
 _ACTS: dict[str, Callable[[World, int, str], None]] = {
     "death": _die,
     "lease": _run_out,
+    "overtaken": _overtake,
     "withdrawal": lambda world, _, name: world.consent(name, "deny"),
     "correction": lambda world, _, name: world.observe(name, 0, "answers"),
     "retirement": lambda world, _, __: world.retire(),
@@ -290,6 +305,9 @@ def test_every_interruption_at_every_place_keeps_every_promise(
     for number, where in enumerate(WHERE):
         world, name = worlds[number % len(worlds)], f"p{number}"
         world.admit(name, "permit")
+        # What a dead worker may have written is looked for: not every EHR minds If-None-Exist.
+        for worker in world.workers:
+            worker.ehr.ignores_conditions = intrusion == "death"
         assert interrupted(world, number % 2, where, intrusion, name), f"{where} was not reached"
         heal(world)
         everything_holds(world)
