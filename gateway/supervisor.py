@@ -198,7 +198,7 @@ class Supervisor:
                 stderr=output,
                 # Ctrl-C goes to the supervisor alone, which then stops the others in order.
                 start_new_session=True,
-                preexec_fn=_die_with_parent(os.getpid()),  # noqa: PLW1509 (no thread forks)
+                preexec_fn=die_with_parent(os.getpid()),  # noqa: PLW1509 (no thread forks)
             )
         running.started = time.monotonic()
         running.restart_at = None
@@ -241,8 +241,12 @@ class Supervisor:
                 signal.signal(number, handler)
 
 
-def _die_with_parent(parent: int) -> Callable[[], None] | None:
-    """Make the hook that asks the kernel to kill a child whose supervisor dies (Linux)."""
+def die_with_parent(parent: int) -> Callable[[], None] | None:
+    """Make the hook of a child that asks the kernel to kill it when its parent dies (Linux).
+
+    Args:
+        parent: Process id of the parent, whose main thread has to start the child.
+    """
     if not sys.platform.startswith("linux"):
         return None
     prctl = ctypes.CDLL(None, use_errno=True).prctl

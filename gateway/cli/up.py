@@ -33,7 +33,7 @@ from gateway.cli.context import (
 )
 from gateway.cli.processes import children, metrics_dir, play
 from gateway.settings import Settings, environment_with
-from gateway.supervisor import Supervisor, sole_supervisor
+from gateway.supervisor import Supervisor, die_with_parent, sole_supervisor
 
 #: After this time a start is called slow and what is missing is named.
 READY_WITHIN_S = 15.0
@@ -120,7 +120,13 @@ def _prepare(settings: Settings, *, sandbox: bool) -> None:
     settings.broker_socket.unlink(missing_ok=True)
     command = [sys.executable, "-m", "gateway.cli.prepare", *(["--sandbox"] if sandbox else [])]
     environment = environment_with(NADI_DATA_DIR=str(settings.data_dir))
-    done = subprocess.run(command, env=environment, check=False)  # noqa: S603 (our own command)
+    done = subprocess.run(  # noqa: S603 (our own command)
+        command,
+        env=environment,
+        check=False,
+        # Whoever is started next must not meet it still at work.
+        preexec_fn=die_with_parent(os.getpid()),
+    )
     if done.returncode:
         raise typer.Exit(EXIT_NOT_SO)
 
