@@ -53,6 +53,7 @@ def interrupted(
     def intrude() -> None:
         reached.append(place)
         everything_holds(world)
+        held[:] = world.held_by(1 - worker)
         _ACTS[intrusion](world, 1 - worker, name)
         everything_holds(world)
         held[:] = world.held_by(1 - worker)
