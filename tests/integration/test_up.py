@@ -102,3 +102,23 @@ def test_nothing_is_left_running_even_of_a_folder_too_deep_for_a_socket(tmp_path
         gone, left = psutil.wait_procs(children, timeout=5)
         assert left == []
         assert len(gone) == len(children)
+
+
+def test_preparing_does_not_outlive_the_supervisor_that_began_it(tmp_path):
+    ports = [str(port) for port in free_ports(2)]
+    command = [sys.executable, "-m", "gateway.cli.main", "up", "--data-dir", str(tmp_path / "nadi")]
+    process = subprocess.Popen(
+        [*command, "--port", ports[0], "--sandbox", "--sandbox-port", ports[1]],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    started = psutil.Process(process.pid)
+    wait_until(lambda: bool(started.children()), within_s=30, what="preparing has begun")
+    (preparing,) = started.children()
+    assert "gateway.cli.prepare" in preparing.cmdline()
+
+    process.kill()
+    process.wait(5)
+
+    gone, _ = psutil.wait_procs([preparing], timeout=5)
+    assert gone == [preparing]
