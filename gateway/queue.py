@@ -4,25 +4,20 @@
   rings again. So messages are acknowledged early, have no result and are not durable.
 * `ring_infer` and `ring_deliver` send one Celery task for a batch of ids over a connection that
   is held open; the batch's id is the id of that task.
-* `Bell` wakes the relay: a list on a Redis-protocol broker. AMQP has no such cheap list, so there
-  the bell falls back to short polling.
+* `bell` wakes the relay, see `gateway.bell`.
 """
 
 import contextlib
 import threading
-import time
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
-from amqp.exceptions import AMQPError
 from celery import Celery
 from celery.signals import setup_logging
-from kombu.exceptions import KombuError
-from redis import Redis, RedisError
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
+from gateway.bell import Bell, redis_client
+from gateway.broker import BROKER_ERRORS, KEY_PREFIX, SEND_TIMEOUT_S, is_redis
 from gateway.core.errors import TransientError
 from gateway.settings import Settings, get_settings
 
@@ -30,29 +25,6 @@ INFER_TASK = "nadi.infer"
 DELIVER_TASK = "nadi.deliver"
 INFER_QUEUE = "infer"
 DELIVER_QUEUE = "deliver"
-
-#: What a `Bell` message says when work may be waiting; other messages are `done:<batch id>`.
-KNOCK = "knock"
-DONE = "done:"
-
-#: Keys of Nadi on a broker that it may share with others.
-KEY_PREFIX = "nadi."
-BELL_KEY = f"{KEY_PREFIX}bell"
-
-#: Messages kept when no relay listens; more would tell it nothing new.
-BELL_LENGTH = 1000
-#: Longest single wait, so that a silent connection is noticed.
-LONGEST_WAIT_S = 5.0
-#: Longest time a knock or a ring may block its caller.
-SEND_TIMEOUT_S = 1.0
-#: After a failed knock the broker is left alone for this long.
-SULK_S = 1.0
-#: How often a bell without a list says "have a look".
-POLL_S = 0.25
-
-
-#: Every way in which the client libraries say that the broker does not answer.
-BROKER_ERRORS = (KombuError, RedisError, AMQPError, OSError)
 
 
 class BrokerAway(TransientError):
@@ -106,16 +78,6 @@ def _transport_options(url: str) -> dict[str, object]:
         "socket_keepalive": True,
         "health_check_interval": 5,
     }
-
-
-def is_redis(url: str) -> bool:
-    """Say whether a broker URL speaks the Redis protocol."""
-    return url.startswith(("redis", "valkey"))
-
-
-def redis_url(url: str) -> str:
-    """Turn a broker URL as Celery writes it into one as redis-py writes it."""
-    return url.replace("redis+socket://", "unix://", 1).replace("virtual_host=", "db=", 1)
 
 
 celery = Celery("nadi", set_as_current=True)
@@ -228,82 +190,6 @@ def ring_deliver(delivery_ids: Sequence[str]) -> str:
     return _ringer().ring(DELIVER_TASK, delivery_ids)
 
 
-class Bell:
-    """The doorbell of the relay.
-
-    Anyone knocks after a commit that made work; a worker says which batch it finished. Both are
-    best effort: they never raise and never block for long. Only the relay waits.
-    """
-
-    def __init__(self, url: str) -> None:
-        self._sender = _client(url, SEND_TIMEOUT_S / 2)
-        self._waiter = _client(url, LONGEST_WAIT_S + 2)
-        self._sulks_until = 0.0
-
-    def knock(self) -> None:
-        """Tell the relay that work may be waiting."""
-        self._send(KNOCK)
-
-    def done(self, batch_id: str) -> None:
-        """Tell the relay that a batch is finished, whatever came of it."""
-        self._send(f"{DONE}{batch_id}")
-
-    def wait(self, timeout_s: float) -> list[str]:
-        """Wait for messages, at most `timeout_s` seconds and never longer than `LONGEST_WAIT_S`.
-
-        Returns:
-            All messages that lie there, oldest first: `knock` or `done:<batch id>`. Empty after
-            a silent wait, or when the broker is away (then a short pause was made).
-        """
-        if self._waiter is None:
-            time.sleep(min(timeout_s, POLL_S))
-            return [KNOCK]
-        try:
-            return self._take(self._waiter, min(timeout_s, LONGEST_WAIT_S))
-        except BROKER_ERRORS:
-            time.sleep(min(timeout_s, POLL_S))
-            return []
-
-    def close(self) -> None:
-        """Give the connections back."""
-        for client in (self._sender, self._waiter):
-            if client is not None:
-                client.close()
-
-    def _send(self, message: str) -> None:
-        if self._sender is None or time.monotonic() < self._sulks_until:
-            return
-        try:
-            with self._sender.pipeline(transaction=False) as pipeline:
-                pipeline.rpush(BELL_KEY, message)
-                pipeline.ltrim(BELL_KEY, -BELL_LENGTH, -1)
-                pipeline.execute()
-        except BROKER_ERRORS:
-            self._sulks_until = time.monotonic() + SULK_S
-
-    @staticmethod
-    def _take(client: Redis, timeout_s: float) -> list[str]:
-        # Under load messages lie there already: they cost one command instead of two.
-        waiting: Any = client.lpop(BELL_KEY, BELL_LENGTH)
-        if not waiting:
-            first: Any = client.blpop([BELL_KEY], timeout=max(timeout_s, 0.01))
-            if first is None:
-                return []
-            waiting = [first[1], *(client.lpop(BELL_KEY, BELL_LENGTH) or ())]
-        return [str(message) for message in waiting]
-
-
-def _client(url: str, timeout_s: float) -> Redis | None:
-    if not is_redis(url):
-        return None
-    return Redis.from_url(
-        redis_url(url),
-        decode_responses=True,
-        socket_timeout=timeout_s,
-        retry=Retry(NoBackoff(), 1),
-    )
-
-
 @lru_cache(maxsize=1)
 def bell() -> Bell:
     """Give this process's bell."""
@@ -318,10 +204,9 @@ def knock() -> None:
 def is_broker_up(url: str | None = None) -> bool:
     """Say whether a broker answers, within a second: this process's own unless one is named."""
     url = url or get_settings().resolved_broker_url
-    client = _client(url, SEND_TIMEOUT_S)
     try:
-        if client is not None:
-            with client:
+        if is_redis(url):
+            with redis_client(url, SEND_TIMEOUT_S) as client:
                 return bool(client.ping())
         with celery.connection_for_write(url) as connection:
             connection.ensure_connection(max_retries=1, timeout=SEND_TIMEOUT_S)

@@ -6,6 +6,7 @@ that no secret stands in an environment or a process list.
 
 import hashlib
 import os
+import socket
 import tempfile
 from functools import lru_cache
 from pathlib import Path
@@ -80,6 +81,11 @@ class Settings(BaseSettings):
     max_waiting: int = Field(2000, description="Most events waiting for a commit before 503.")
     commit_batch: int = Field(256, description="Most events that share one commit.")
 
+    host_name: str = Field(
+        default_factory=socket.gethostname,
+        description="Name of this machine, in the log and for leases; no two that share a "
+        "database may have the same. Its own name when absent.",
+    )
     worker_name: str | None = Field(None, description="Name leases are held under; host and role.")
     infer_threads: int = Field(2, ge=1, description="Threads of the inference worker.")
     deliver_threads: int = Field(2, ge=1, description="Threads of the delivery worker.")

@@ -136,6 +136,16 @@ class RunningNadi:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
 
+    def kill_all(self) -> None:
+        """Kill everything at once, the supervisor first: the machine is gone."""
+        supervisor = psutil.Process(self.process.pid)
+        everything = [supervisor, *supervisor.children(recursive=True)]
+        for each in everything:
+            with suppress(psutil.NoSuchProcess):
+                each.kill()
+        self.process.wait()
+        psutil.wait_procs(everything[1:], timeout=10)
+
     @contextmanager
     def frozen(self, role: str) -> Iterator[None]:
         """Stop the processes of a role for a while, as a machine does that swaps."""
@@ -228,11 +238,23 @@ class RunningNadi:
 
 
 @contextmanager
-def running_nadi(folder: Path, *, environment: Mapping[str, str] = {}) -> Iterator[RunningNadi]:
-    """Start `nadi up --sandbox`, wait until it is ready, and stop it at the end."""
+def running_nadi(
+    folder: Path, *, environment: Mapping[str, str] = {}, beside: RunningNadi | None = None
+) -> Iterator[RunningNadi]:
+    """Start `nadi up --sandbox`, wait until it is ready, and stop it at the end.
+
+    Args:
+        folder: Of its data.
+        environment: Settings.
+        beside: Another host of the same installation, whose stand-in EHR serves this one too.
+    """
     port, ehr = free_ports(2)
     command = [sys.executable, "-m", "gateway.cli.main", "up", "--data-dir", str(folder)]
-    command += ["--port", str(port), "--sandbox", "--sandbox-port", str(ehr)]
+    command += ["--port", str(port)]
+    if beside is None:
+        command += ["--sandbox", "--sandbox-port", str(ehr)]
+    else:
+        ehr = int(beside.ehr_base.rpartition(":")[2])
     output = (folder.parent / f"{folder.name}.log").open("ab")
     # Her jobs would be among those that tests count; those about her turn her on.
     chosen = {"NADI_CANARY_EVERY_S": "0", **environment}

@@ -5,7 +5,6 @@ A worker uses threads, not child processes: one model session serves them all.
 """
 
 import random
-import socket
 from collections.abc import Collection
 from functools import lru_cache
 
@@ -58,7 +57,7 @@ def ports() -> Ports:
         site=watch.current,
         models=_models(settings, store) if INFER_QUEUE in _queues() else _NoModels(),
         ehrs=Ehrs(watch.current, timeout_s=settings.ehr_timeout_s),
-        owner=settings.worker_name or f"{'+'.join(sorted(_queues()))}@{socket.gethostname()}",
+        owner=settings.worker_name or f"{'+'.join(sorted(_queues()))}@{settings.host_name}",
         lease_ms=int(1000 * max(settings.lease_s, WAITS_PER_LEASE * settings.ehr_timeout_s)),
         backoff=Backoff(
             base_s=settings.retry_base_s,

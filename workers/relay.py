@@ -27,6 +27,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from adapters.site import Site, SiteWatch, name_of
 from gateway import heap, queue, telemetry
+from gateway.bell import DONE
 from gateway.core.audit import Source
 from gateway.core.delivery import Backoff
 from gateway.core.errors import ConfigurationError, TransientError
@@ -66,7 +67,7 @@ log = telemetry.get_logger()
 
 
 class Doorbell(Protocol):
-    """What the relay listens at; `gateway.queue.Bell` is one."""
+    """What the relay listens at; `gateway.bell.Bell` is one."""
 
     def wait(self, timeout_s: float) -> list[str]:
         """Wait for messages: `knock` or `done:<batch id>`."""
@@ -176,8 +177,8 @@ class Relay:
 
     def _hear(self, messages: Iterable[str]) -> None:
         for message in messages:
-            if message.startswith(queue.DONE):
-                batch_id = message.removeprefix(queue.DONE)
+            if message.startswith(DONE):
+                batch_id = message.removeprefix(DONE)
                 self._ports.infer.finished(batch_id)
                 self._ports.deliver.finished(batch_id)
 

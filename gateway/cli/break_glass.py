@@ -45,8 +45,8 @@ def run(
     as_json: AsJson = False,
 ) -> None:
     """Run a route for the patient's newest event, although consent would not permit it."""
+    from gateway.bell import Bell  # noqa: PLC0415
     from gateway.breaking import Emergency, break_glass  # noqa: PLC0415 - keep `--help` quick
-    from gateway.queue import Bell  # noqa: PLC0415
 
     with opened_by_officer(data_dir, Permission.BREAK_GLASS) as nadi:
         # What is told in the log of a process goes to standard error here.

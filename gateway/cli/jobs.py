@@ -9,6 +9,7 @@ import orjson
 import typer
 from rich.markup import escape
 
+from gateway.bell import Bell
 from gateway.cli.context import (
     EXIT_NOT_SO,
     AsJson,
@@ -39,7 +40,6 @@ from gateway.core.errors import (
     NotFound,
 )
 from gateway.core.jobs import Advance, BusinessStatus, Job, JobState
-from gateway.queue import Bell
 from gateway.store.audit_log import AuditFilter, AuditRow
 from gateway.store.deliveries import Settlement
 from gateway.store.jobs import JobFilter

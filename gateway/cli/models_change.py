@@ -5,11 +5,11 @@ A module of its own, since the database and the queue take a moment to load.
 
 from dataclasses import dataclass
 
+from gateway.bell import Bell
 from gateway.cli.context import Opened, fail, login, operator
 from gateway.cli.models_installed import library
 from gateway.core.errors import NotFound, StoreConflict
 from gateway.core.model_register import Card, ModelState, RegisteredModel, card_of
-from gateway.queue import Bell
 from gateway.store.registering import Actor, Entry, insist_on_room, register
 from gateway.store.registering import retire as retire_in
 from models.package import Package

@@ -3,7 +3,6 @@
 import importlib.util
 import os
 import shutil
-import socket
 import sys
 from pathlib import Path
 
@@ -124,7 +123,9 @@ def _environment(settings: Settings, name: str) -> dict[str, str]:
         NADI_HOST=settings.host,
         NADI_PORT=str(settings.port),
         NADI_SANDBOX_PORT=str(settings.sandbox_port),
-        NADI_WORKER_NAME=f"{name}@{socket.gethostname()}",
+        NADI_WORKER_NAME=f"{name}@{settings.host_name}",
+        # What PostgreSQL calls our sessions.
+        PGAPPNAME=f"nadi {name}@{settings.host_name}",
         PROMETHEUS_MULTIPROC_DIR=str(metrics_dir(settings)),
         # Each thread of glibc would keep a heap of its own; two are enough for these processes.
         MALLOC_ARENA_MAX="2",
