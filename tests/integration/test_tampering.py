@@ -279,7 +279,7 @@ def test_the_earlier_copy_alone_was_in_order(folder: Path, recorded: Recorded) -
     code, report = verify(folder)
 
     assert code == 0, report["findings"]
-    assert any("no checkpoint file" in note for note in report["notes"])
+    assert any("No checkpoint file" in note for note in report["notes"])
 
 
 def test_a_random_byte_of_the_file_is_noticed_wherever_it_changes_a_value(folder: Path) -> None:
