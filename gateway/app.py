@@ -5,6 +5,7 @@ Run it with `python -m gateway.app`.
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import uvicorn
 from fastapi import FastAPI
@@ -15,8 +16,10 @@ from starlette.types import Receive, Scope, Send
 
 from adapters.site import SiteWatch, name_of, site_schema
 from gateway import heap
+from gateway.api.arrivals import Posting
 from gateway.api.audit_event import AuditEvents
 from gateway.api.audit_questions import Questions
+from gateway.api.batch import Receipt
 from gateway.api.break_glass import BreakGlassCalls
 from gateway.api.canary import CanaryRunner
 from gateway.api.capability import capability_statement
@@ -41,6 +44,7 @@ from gateway.core.principal import Permission
 from gateway.core.r4_schema import prepare_for
 from gateway.erasure_watch import ErasureWatch
 from gateway.queue import bell, is_broker_up
+from gateway.room import Room
 from gateway.settings import Settings, get_settings
 from gateway.store.group_commit import GroupCommit
 from gateway.store.installation import MASTER, open_installation, record_start, record_stop
@@ -58,6 +62,7 @@ class _Gateway(FastAPI):
     """The application, with the short way in before it."""
 
     canary: CanaryRunner
+    room: Room
 
     def open_front(self, pushes: dict[str, Serve]) -> None:
         self._front = Front(super().__call__, **pushes)
@@ -71,37 +76,27 @@ def build(settings: Settings) -> _Gateway:
     installation = open_installation(settings)
     store = installation.store
     watch = SiteWatch(store)
-    intake = Intake(
-        store,
-        watch.current,
-        ModelWatch(store).current,
-        process_name=PROCESS,
-        after_commit=bell().knock,
-    )
-    committer = GroupCommit(
-        intake,
-        limit=settings.commit_batch,
-        max_waiting=settings.max_waiting,
-        weigh=lambda posting: posting.weight,
-    )
+    committer = _committer(settings, store, watch)
     edge = Edge(store, Authenticator(store), site=watch.current)
-    health = _health(store)
+    room = Room(settings, store)
+    health = _health(store, room)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         source = Source(name_of(watch.current, "unconfigured"), PROCESS)
         with store.write() as uow:
             record_start(uow, source, MASTER)
-        with ErasureWatch(store):
+        with ErasureWatch(store), room:
             yield
         committer.close()
         edge.close()
         record_stop(store, source)
         store.close()
 
-    pushes = _pushes(edge, Receiver(settings, committer, edge))
+    pushes = _pushes(edge, Receiver(settings, committer, edge, room))
     app = _Gateway(title="Nadi", lifespan=lifespan, docs_url=None, redoc_url=None)
     app.open_front(pushes)
+    app.room = room
     app.canary = _canary(app, edge, settings)
     app.router.routes.extend(
         [
@@ -118,10 +113,29 @@ def build(settings: Settings) -> _Gateway:
     return app
 
 
-def _health(store: Store) -> Health:
+def _committer(
+    settings: Settings, store: Store, watch: SiteWatch
+) -> GroupCommit[Posting, tuple[Receipt, ...]]:
+    """Make what receives: many requests, one commit."""
+    intake = Intake(
+        store,
+        watch.current,
+        ModelWatch(store).current,
+        process_name=PROCESS,
+        after_commit=bell().knock,
+    )
+    return GroupCommit(
+        intake,
+        limit=settings.commit_batch,
+        max_waiting=settings.max_waiting,
+        weigh=lambda posting: posting.weight,
+    )
+
+
+def _health(store: Store, room: Room) -> Health:
     """Make what is asked how the process is, and let each scrape read the queues' depths."""
     health = Health(store, is_broker_up)
-    report_levels(health.levels)
+    report_levels(lambda: replace(health.levels(), room=room.gauges()))
     return health
 
 

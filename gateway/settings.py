@@ -79,6 +79,19 @@ class Settings(BaseSettings):
     max_depth: int = Field(40, description="Deepest nesting of JSON.")
     max_entries: int = Field(5000, description="Most entries of one Bundle.")
     max_waiting: int = Field(2000, description="Most events waiting for a commit before 503.")
+    max_backlog: int = Field(
+        250_000, ge=0, description="Most jobs that wait before 503; 0: as many as come."
+    )
+    min_disk_free_bytes: int = Field(
+        512 * 2**20,
+        ge=0,
+        description="Free disk below which events get 503, or a twentieth of a small disk; 0: off.",
+    )
+    min_memory_free_bytes: int = Field(
+        128 * 2**20,
+        ge=0,
+        description="Available memory below which events get 503, or a twentieth of it; 0: off.",
+    )
     commit_batch: int = Field(256, description="Most events that share one commit.")
 
     host_name: str = Field(

@@ -17,7 +17,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
@@ -262,6 +262,19 @@ _glass = Counter(
 )
 
 
+_no_room = Counter(
+    "nadi_refused_for_room_total",
+    "Requests answered 503 by what was short.",
+    ["of"],
+    registry=_registry,
+)
+
+
+def count_refused_for_room(of: str) -> None:
+    """Count requests that were refused since there was too little room."""
+    _no_room.labels(of).inc()
+
+
 def count_break_glass(route: str, outcome: str) -> None:
     """Count uses of break-glass: outcome `run` or `refused`."""
     _glass.labels(route, outcome).inc()
@@ -324,6 +337,7 @@ class Levels:
         oldest_ready_s: Age of the oldest job that waits for a worker, in seconds.
         audit_waiting: Audit records without a place in the Merkle log yet.
         audit_lag_s: Age of the oldest of them, in seconds.
+        room: By what there may be too little room in, 1 where there is.
     """
 
     jobs: Mapping[str, int]
@@ -331,6 +345,7 @@ class Levels:
     oldest_ready_s: float = 0.0
     audit_waiting: int = 0
     audit_lag_s: float = 0.0
+    room: Mapping[str, float] = field(default_factory=dict)
 
 
 class _LevelsCollector:
@@ -350,6 +365,12 @@ class _LevelsCollector:
         yield GaugeMetricFamily("nadi_database_up", "Whether the database answers.", 1)
         yield _by_state("nadi_jobs", "Jobs by state.", levels.jobs)
         yield _by_state("nadi_deliveries", "Deliveries by state.", levels.deliveries)
+        short = GaugeMetricFamily(
+            "nadi_short_of_room", "Whether events are refused, by what is short.", labels=["of"]
+        )
+        for name, value in levels.room.items():
+            short.add_metric([name], value)
+        yield short
         for name, meaning, value in (
             ("nadi_oldest_ready_seconds", "Age of the oldest waiting job.", levels.oldest_ready_s),
             ("nadi_audit_waiting", "Audit records not yet in the log.", levels.audit_waiting),

@@ -56,6 +56,13 @@ class Posting:
         """Its number of resources."""
         return max(1, len(self.bundle.entries)) if self.bundle else 1
 
+    @property
+    def holds_consent(self) -> bool:
+        """Whether a Consent is among its resources."""
+        entries = self.bundle.entries if self.bundle else ()
+        resources = [self.resource, *(entry.resource for entry in entries)]
+        return any(each is not None and each.type == "Consent" for each in resources)
+
     @cached_property
     def sha256(self) -> str:
         """SHA-256 of the Bundle or of the resource, hexadecimal; hashed once however often read."""

@@ -27,6 +27,7 @@ from gateway.api.outcome import STATUS_OF_CONTENT, fhir_response, operation_outc
 from gateway.api.tally import Tally
 from gateway.api.wake import Wake
 from gateway.core.audit import Source
+from gateway.core.canary import CANARY_SYSTEM
 from gateway.core.errors import ContentError, Forbidden, InvalidResource, Issue, NotFound
 from gateway.core.fhir import (
     ParsedBundle,
@@ -38,6 +39,7 @@ from gateway.core.fhir import (
 )
 from gateway.core.r4_schema import resource_types
 from gateway.core.task import event_task
+from gateway.room import Room
 from gateway.settings import Settings
 from gateway.store.group_commit import GroupCommit
 from gateway.telemetry import count_received
@@ -55,8 +57,10 @@ class Receiver:
         settings: Settings,
         intake: GroupCommit[Posting, tuple[Receipt, ...]],
         edge: Edge,
+        room: Room,
     ) -> None:
         self._settings = settings
+        self._room = room
         self._intake = intake
         self._edge = edge
         self._wake = Wake()
@@ -107,6 +111,9 @@ class Receiver:
 
     async def _body(self, call: Call) -> bytes:
         check_headers(call.request)
+        kind = call.request.path_params.get("type", "Bundle")
+        if kind not in ("Bundle", "Consent"):  # before it is read: it may be what memory lacks for
+            self._room.insist(is_consent=_is_canary(call))
         body = await read_body(
             call.request,
             max_bytes=self._settings.max_body_bytes,
@@ -139,6 +146,8 @@ class Receiver:
         return fhir_response(_bundle_response(bundle, receipts))
 
     async def _receive(self, posting: Posting) -> tuple[Receipt, ...]:
+        is_canary = posting.system == CANARY_SYSTEM
+        self._room.insist(is_consent=posting.holds_consent or is_canary)
         receipts = await self._wake.answer(self._intake.submit(posting))
         patients = {key: ref for each in receipts for key, ref in each.consents_of.items()}
         if patients:
@@ -176,6 +185,10 @@ def _posting(
         resource=resource,
         bundle=bundle,
     )
+
+
+def _is_canary(call: Call) -> bool:
+    return call.principal.system == CANARY_SYSTEM
 
 
 def _system_of(call: Call) -> str:

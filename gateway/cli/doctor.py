@@ -40,6 +40,7 @@ from gateway.core.clock import utc_now
 from gateway.core.errors import GatewayError
 from gateway.core.model_register import Standing as ModelStanding
 from gateway.queue import is_broker_up
+from gateway.room import Room
 from gateway.settings import Settings
 from gateway.store.checkpoint_file import CheckpointFile
 from gateway.store.engine import is_at_head
@@ -256,6 +257,7 @@ def _stored(settings: Settings) -> Iterator[Finding]:
     try:
         yield _guarded("database", lambda: _database(store))
         yield _guarded("audit log", lambda: _audit_log(settings, keys, store))
+        yield _guarded("room", lambda: _room(Room(settings, store)))
         yield _guarded("withdrawn results", lambda: _withdrawn(store))
         yield _guarded("break-glass", lambda: _broken_glass(store))
         yield _guarded("canary", lambda: _canary(Opened(settings, keys, store)))
@@ -274,6 +276,17 @@ def _audit_log(settings: Settings, keys: Keys, store: Store) -> Finding:
         return Finding("audit log", Verdict.FAILED, why)
     says = f"{newest[0] if newest else 0} entries, {waiting} wait for their place"
     return Finding("audit log", Verdict.OK, says)
+
+
+def _room(room: Room) -> Finding:
+    """Check that events are taken: neither disk nor memory nor patience is short."""
+    measured = room.look()
+    if room.short_of:
+        says = " ".join(room.refusal(shortage).message for shortage in sorted(room.short_of))
+        return Finding("room", Verdict.FAILED, f"Events get 503. {says}")
+    memory = measured.memory_available_bytes
+    available = f"{memory / _GIB:.1f} GiB of memory available, " if memory is not None else ""
+    return Finding("room", Verdict.OK, f"{available}{measured.backlog} jobs wait")
 
 
 def _database(store: Store) -> Finding:
