@@ -325,7 +325,8 @@ def _explain(program: str, says: str) -> None:
             "server's version or a newer one, then try again; nothing was written."
         )
     lines = [line for line in says.splitlines() if "error:" in line] or says.splitlines()
-    raise CopyFailed(f"{lines[0] if lines else program + ' failed'} Nothing was written.")
+    says = lines[0].rstrip(".") if lines else f"{program} failed"
+    raise CopyFailed(f"{says}. Nothing was written.")
 
 
 def _size_of(file: Path) -> int:

@@ -99,7 +99,8 @@ def _grants(connection: sa.Connection, role: str) -> list[str]:
     return [
         f"REVOKE ALL ON ALL TABLES IN SCHEMA {schema} FROM {name}",
         f"GRANT USAGE ON SCHEMA {schema} TO {name}",
-        f"GRANT USAGE ON ALL SEQUENCES IN SCHEMA {schema} TO {name}",
+        # `pg_dump` reads where a sequence stands.
+        f"GRANT USAGE, SELECT ON ALL SEQUENCES IN SCHEMA {schema} TO {name}",
         f"GRANT SELECT ON {', '.join(reading)} TO {name}",
         f"GRANT INSERT ON {', '.join(quote(table) for table in APPEND_ONLY)} TO {name}",
         f"GRANT SELECT, INSERT, UPDATE, DELETE ON {', '.join(changing)} TO {name}",
