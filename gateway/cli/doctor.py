@@ -31,6 +31,7 @@ from gateway.cli.context import (
     settings_for,
     table,
 )
+from gateway.cli.doctor_backup import backups
 from gateway.cli.doctor_privacy import privacy_problems
 from gateway.cli.healthy import is_healthy
 from gateway.cli.machine import SLOW_FSYNC_MS, ClockState, clock_state, time_fsync
@@ -258,6 +259,7 @@ def _stored(settings: Settings) -> Iterator[Finding]:
         yield _guarded("database", lambda: _database(store))
         yield _guarded("audit log", lambda: _audit_log(settings, keys, store))
         yield _guarded("room", lambda: _room(Room(settings, store)))
+        yield _guarded("backup", lambda: _backup(settings, store))
         yield _guarded("withdrawn results", lambda: _withdrawn(store))
         yield _guarded("break-glass", lambda: _broken_glass(store))
         yield _guarded("canary", lambda: _canary(Opened(settings, keys, store)))
@@ -324,6 +326,12 @@ def _broken_glass(store: Store) -> Finding:
         return Finding("break-glass", Verdict.OK, "no use waits for its review")
     verdict = Verdict.FAILED if overdue else Verdict.WARNING
     return Finding("break-glass", verdict, f"{says}: `nadi break-glass list --open`")
+
+
+def _backup(settings: Settings, store: Store) -> Finding:
+    """Check that backups can be made, and are."""
+    says, is_well = backups(settings.data_dir, store)
+    return Finding("backup", Verdict.OK if is_well else Verdict.WARNING, says)
 
 
 def _withdrawn(store: Store) -> Finding:

@@ -7,16 +7,20 @@ import shutil
 import signal
 import subprocess
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 
 import orjson
 import pytest
 
+from gateway.cli.doctor_backup import backups
+from gateway.core.audit import Step, noted
+from gateway.core.clock import new_id, utc_now
 from gateway.core.errors import ConfigurationError
 from gateway.store.audit_log import AuditFilter
 from gateway.store.backing_up import Order, make_backup
 from gateway.store.backup_file import header_of
-from gateway.store.backup_key import read_public, read_secret
+from gateway.store.backup_key import SecretKey, keep_public, read_public, read_secret
 from gateway.store.checkpoint_file import CheckpointFile
 from gateway.store.erasing import Order as Erasure
 from gateway.store.erasing import erase
@@ -273,6 +277,30 @@ def test_on_a_small_disk_neither_a_backup_nor_a_restored_folder_is_left_half(
     assert "are needed for the copy of the database. Make room" in refused.stderr
 
     assert list(small_disk.iterdir()) == []
+
+
+def test_the_doctor_says_whether_backups_are_made(nadi, run, tmp_path):
+    def says():
+        return backups(nadi.folder, nadi.store)
+
+    assert "No backup key, so no backup" in says()[0]
+    run("backup", "key", "--out", str(tmp_path / "backup.key"))
+    assert "none was made yet" in says()[0]
+    run("backup", str(tmp_path / "b"))
+    what, is_well = says()
+    assert (what.startswith("the last one is of 20"), is_well) == (True, True)
+
+
+def test_a_backup_of_last_week_is_too_old_for_the_doctor(nadi):
+    keep_public(nadi.folder, [SecretKey(b"k" * 32).public])
+    week_ago = utc_now() - timedelta(days=7)
+    with nadi.store.write() as uow:
+        step = Step(id=new_id(), recorded=week_ago, source=ACTOR.source)
+        uow.audit(noted(step, "export", details={"what": "backup"}))
+
+    says, is_well = backups(nadi.folder, nadi.store)
+
+    assert (f"The last one is of {week_ago:%Y-%m-%d}" in says, is_well) == (True, False)
 
 
 # -- proving -------------------------------------------------------------------------------------
