@@ -39,6 +39,10 @@ class WeightsAltered(ModelUnusable):
     """A file of the model is not the one its manifest was written for."""
 
 
+class ModelFileMissing(ModelUnusable):
+    """A file of the model is not there: it was taken away, or has not come yet."""
+
+
 @dataclass(frozen=True)
 class InstalledModel:
     """A model on disk.
@@ -192,6 +196,8 @@ def _parsed(text: bytes, file: str) -> Manifest:
 def _sum(path: Path) -> str:
     try:
         return sha256_of(path)
+    except FileNotFoundError as error:
+        raise ModelFileMissing(f"{path} can't be read") from error
     except OSError as error:
         raise ModelUnusable(f"{path} can't be read") from error
 
@@ -199,6 +205,8 @@ def _sum(path: Path) -> str:
 def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
+    except FileNotFoundError as error:
+        raise ModelFileMissing(f"{path} can't be read") from error
     except OSError as error:
         raise ModelUnusable(f"{path} can't be read") from error
 

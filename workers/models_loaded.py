@@ -10,7 +10,7 @@ from gateway.core.errors import GatewayError, NotFound, ProcessingError, Transie
 from gateway.core.findings import RuntimeFacts
 from models.library import Library
 from models.manifest import ManifestError
-from models.registry import InstalledModel, ModelUnusable
+from models.registry import InstalledModel, ModelFileMissing, ModelUnusable
 from models.runtime import EngineBusy, Runtime, RunTimedOut
 from models.tensors import FloatArray, Tensors
 
@@ -104,7 +104,7 @@ class OpenModels:
         """Give a model by its digest, opening it where it is not.
 
         Raises:
-            NotFound: No model on this machine has this digest, or it was retired.
+            NotFound: No model on this machine has this digest and all its files, or it was retired.
             ModelUnfit: It was altered, or does not answer its golden cases on this machine.
         """
         found = self._open.get(digest)
@@ -162,6 +162,9 @@ class OpenModels:
             if model is None:
                 raise NotFound("No model on this machine has this digest.")
             return OpenModel(Runtime(model))
+        except ModelFileMissing as error:
+            # It may be back at the next look, as after an update of the files.
+            raise NotFound("A file of this model is not on this machine.") from error
         except (ManifestError, ModelUnusable) as error:
             why = f"The model can't be used on this machine ({type(error).__name__})."
             self._unfit[digest] = (self._monotonic(), why)

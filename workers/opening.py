@@ -36,6 +36,8 @@ log = telemetry.get_logger()
 # `effective` of a date without a time is a span of up to 50 hours; the record keeps its end.
 _SLACK_H = 50
 _MODEL_RETRY_S = 10.0
+#: So long a job waits for the files of its model, however often a worker died meanwhile.
+_MODEL_PATIENCE_S = 600.0
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -236,8 +238,9 @@ def _wanted(manifest: Manifest, local_codes: LocalCodes) -> frozenset[str]:
 
 
 def _without_model(job: Job, round_: Round) -> Ending:
-    """Wait a little for a model whose files have not come to this machine yet, then refuse."""
+    """Wait for a model whose files are not on this machine, yet or for a moment, then refuse."""
     reason = f"The files of model {job.model} are not on this machine."
-    if job.attempt < MOST_ATTEMPTS:
+    age_s = (round_.now_ms - job.created_ms) / 1000
+    if job.attempt < MOST_ATTEMPTS or age_s < _MODEL_PATIENCE_S:
         return postponed(job, round_, _MODEL_RETRY_S, reason)
     return ended(job, round_, "refuse", BusinessStatus.MODEL_UNAVAILABLE, reason)

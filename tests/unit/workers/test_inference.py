@@ -9,8 +9,10 @@ from sqlalchemy import select
 from adapters.fhir_rest.errors import EhrRefused
 from gateway.core.findings import RESULT_SYSTEM, Report
 from gateway.core.jobs import BusinessStatus, JobState
+from gateway.store.jobs import rescue
 from gateway.store.tables import audit_events, deliveries, jobs
 from tests.hospital import (
+    LEASE_MS,
     NOW,
     UREA,
     Hospital,
@@ -423,17 +425,36 @@ def test_a_model_that_is_not_installed_is_waited_for_and_then_refused(hospital: 
     hospital.admit_patient()
     hospital.push(observation())
 
-    hospital.infer()
-    assert hospital.job().state is JobState.READY
-    for _ in range(2):
-        hospital.pass_time(60)
+    for _ in range(5):
         hospital.infer()
+        assert hospital.job().state is JobState.READY
+        hospital.pass_time(120)
+    hospital.infer()
 
     job = hospital.job()
     assert (job.state, job.business_status) == (
         JobState.REJECTED,
         BusinessStatus.MODEL_UNAVAILABLE,
     )
+
+
+def test_a_model_that_was_away_for_a_moment_is_asked_however_often_workers_died(
+    hospital: Hospital,
+) -> None:
+    hospital.admit_patient()
+    hospital.push(observation())
+    for _ in range(4):
+        with hospital.store.write() as uow:
+            lost = uow.jobs.claim([hospital.job().id], "dead", lease_ms=LEASE_MS)
+            uow.jobs.advance(rescue(lost, now_ms=uow.now_ms, budget_s=3600))
+    hospital.models.is_installed = False
+    hospital.infer()
+    hospital.models.is_installed = True
+    hospital.pass_time(11)
+
+    hospital.infer()
+
+    assert hospital.job().business_status is BusinessStatus.DELIVERY_PENDING
 
 
 def test_a_job_whose_route_was_removed_is_cancelled(hospital: Hospital) -> None:

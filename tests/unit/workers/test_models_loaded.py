@@ -164,6 +164,21 @@ def test_a_model_of_notes_brings_its_own_tokenizer(tmp_path: Path) -> None:
     assert models.get(installed["toy-picture"].digest).encoder is None
 
 
+def test_a_model_whose_file_was_away_is_used_as_soon_as_it_is_back(
+    library: Library, imported: Path
+) -> None:
+    models = OpenModels(library)
+    shutil.copytree(CKD_RISK.folder, imported / DIGEST)
+    weights = imported / DIGEST / "model.onnx"
+    away = weights.rename(imported / "away.onnx")
+
+    with pytest.raises(NotFound, match="A file of this model"):
+        models.get(DIGEST)
+    away.rename(weights)
+
+    assert models.get(DIGEST).facts.model_digest == DIGEST
+
+
 def test_a_tokenizer_that_was_altered_or_is_gone_is_not_used(tmp_path: Path) -> None:
     file = write_models(tmp_path) / "toy-note" / "tokenizer.json"
     digest = load_installed(tmp_path)["toy-note"].digest
