@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 
 from benchmarks import audit_questions, audit_size, models, page, recovery
-from benchmarks.catalogue import RUNS, measure
+from benchmarks.catalogue import RUNS, about, measure
 from benchmarks.machine import facts
 from benchmarks.page import Page
 from benchmarks.result import Result, Scale, rich_table
@@ -56,14 +56,14 @@ def everything(*, quick: Quick = False, as_json: AsJson = False, events: Events 
 
 
 def _measure(names: list[str], asked: Asked) -> None:
-    about, results = facts(), list[Result]()
+    machine, results = facts(), list[Result]()
     with err.status("…") as status:
         for name in names:
             scale = Scale(
                 asked.quick, lambda line, n=name: status.update(f"{n}: {line}"), asked.events
             )
             results.append(measure(name, scale))
-    made = Page(page.today(), about, results)
+    made = Page(page.today(), machine, results)
     _show(made, as_json=asked.as_json)
     if asked.keeps:
         older = page.read() if len(names) < len(RUNS) else None
@@ -98,9 +98,8 @@ def _command(name: str) -> Callable[..., None]:
     return command
 
 
-for _name, _run in RUNS.items():
-    _about = (sys.modules[_run.__module__].__doc__ or "").partition("\n")[0]
-    app.command(_name, help=_about)(_command(_name))
+for _name in RUNS:
+    app.command(_name, help=about(_name))(_command(_name))
 
 
 @app.command("page")

@@ -60,7 +60,8 @@ def _turn(nadi: Installation, ring: Ringer, size: int) -> Turn:
 
 def _claim(nadi: Installation, ring: Ringer, size: int) -> int:
     with nadi.store.read() as uow:
-        ready = [job_id for job_id, _ in uow.jobs.ready(size)]
+        lines = uow.jobs.lines()
+        ready = [job.id for job in uow.jobs.head(lines[0], size)] if lines else []
     if not ready:
         return 0
     ring.ring(INFER_TASK, ready)
