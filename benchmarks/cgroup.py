@@ -2,9 +2,12 @@
 
 import contextlib
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 _V1 = Path("/sys/fs/cgroup/memory")
@@ -16,9 +19,12 @@ _FILES = {
 }
 
 
+_CURRENT: ContextVar[Path | None] = ContextVar("group", default=None)
+
+
 @dataclass(frozen=True)
 class Group:
-    """A control group in which this process and its new children are.
+    """A control group with a limit.
 
     Attributes:
         folder: Of its files; None where the kernel enforces nothing.
@@ -43,43 +49,37 @@ class Group:
 
 @contextmanager
 def limited(size_bytes: int) -> Iterator[Group]:
-    """Put this process, and so what it starts, under a limit until the block ends.
+    """Put what is started in the block (`entrance`) under a limit; it must have ended with it.
 
-    What it started must have ended by then. Where no group can be made nothing is limited.
+    Where no group can be made nothing is limited.
     """
     try:
-        group, home = _made(size_bytes)
+        group = _made(size_bytes)
     except OSError as error:
         yield Group(None, reason=f"no control group can be made here: {error.strerror}")
         return
+    entered = _CURRENT.set(group.folder)
     try:
         yield group
     finally:
-        _join(home)
+        _CURRENT.reset(entered)
         with contextlib.suppress(OSError):  # a page of it may still be in use; it stays, empty
             Path(group.folder or "").rmdir()
 
 
-def _made(size_bytes: int) -> tuple[Group, Path]:
+def entrance() -> Callable[[], None] | None:
+    """Give what a new process does first, to be in the group of the block; None outside of one."""
+    folder = _CURRENT.get()
+    return None if folder is None else partial(_enter, folder)
+
+
+def _enter(folder: Path) -> None:
+    (folder / "cgroup.procs").write_text(str(os.getpid()), "ascii")
+
+
+def _made(size_bytes: int) -> Group:
     version = 1 if (_V1 / "memory.limit_in_bytes").exists() else 2
-    root = _V1 if version == 1 else _V2
-    home = root / _own_path(version)
-    folder = root / f"nadi-benchmark-{os.getpid()}"
+    folder = (_V1 if version == 1 else _V2) / f"nadi-benchmark-{os.getpid()}-{time.monotonic_ns()}"
     folder.mkdir()
     (folder / _FILES[version][0]).write_text(str(size_bytes), "ascii")
-    _join(folder)
-    return Group(folder, version), home
-
-
-def _own_path(version: int) -> str:
-    """Read in which group this process is."""
-    wanted = "memory" if version == 1 else ""
-    for line in Path("/proc/self/cgroup").read_text("ascii").splitlines():
-        _, controllers, path = line.split(":", 2)
-        if controllers == wanted or wanted in controllers.split(",") != [""]:
-            return path.lstrip("/")
-    return ""
-
-
-def _join(folder: Path) -> None:
-    (folder / "cgroup.procs").write_text(str(os.getpid()), "ascii")
+    return Group(folder, version)

@@ -17,6 +17,7 @@ from benchmarks.arrivals import bundles, singles
 from benchmarks.databases import PostgresMissing, postgresql
 from benchmarks.endpoint import Endpoint
 from benchmarks.figures import Figures, Sample, Turn, by_turns, comparison, condensed, percentile
+from benchmarks.http_path import CPU, FRAMEWORK, SHORT, ways_in
 from benchmarks.load import push_all
 from benchmarks.machine import cpu_seconds
 from benchmarks.result import Chart, Result, Scale
@@ -73,6 +74,7 @@ def run(scale: Scale) -> Result:
         for name, nadi in running.items():
             push_all(nadi.endpoint, singles(200, f"warm-{len(name)}"), clients=8)
         cost = condensed(by_turns(turns, scale.pick(_ROUNDS, 1), scale.tell))
+    ways = ways_in(scale)
     return Result(
         number="B2",
         name="intake",
@@ -82,8 +84,14 @@ def run(scale: Scale) -> Result:
         "synchronous=FULL, PostgreSQL with fsync and synchronous_commit on. The same results, "
         "which start no model; CPU is that of all of Nadi's processes, without PostgreSQL's own. "
         "The generator shares the cores.",
-        tables={"Medians (lowest to highest round)": comparison(cost)},
-        values=_values(cost, loads),
+        tables={
+            "Medians (lowest to highest round)": comparison(cost),
+            "The way in, in process, 64 at once": comparison(ways),
+        },
+        values={
+            **_values(cost, loads),
+            "times_framework": figures.times(ways[FRAMEWORK][CPU], ways[SHORT][CPU]),
+        },
         charts=[
             Chart(
                 "Single resources",

@@ -60,7 +60,7 @@ def run(scale: Scale) -> Result:
         name="memory",
         title="Memory idle and loaded (PSS), start-up time, under a limit of 2 GB",
         fairness="PSS of all processes with their broker. Where a control group can be made, the "
-        "system runs in one of 2 GB together with the benchmark itself; the EHR is outside of it. "
+        "system runs in one of 2 GB; the EHR and the benchmark are outside of it. "
         f"Loaded is after {len(workload.triggers)} events.",
         tables={
             "Medians (lowest to highest round)": comparison(cost),

@@ -17,6 +17,7 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from adapters.sandbox.ward_labs import LOCAL_CODES
+from benchmarks.cgroup import entrance
 from benchmarks.endpoint import Endpoint, await_ok, free_port
 from benchmarks.folders import put_in_order
 from benchmarks.peers import REPOSITORY, Peer, environment
@@ -90,13 +91,11 @@ class Nadi:
         environment: Settings that differ from the defaults.
         routes: Routes of the site; one of them is for the events of the workload.
         folder: A data folder that is filled already; a fresh one where there is none.
-        wrap: What the command is run with: words before it.
     """
 
     environment: Mapping[str, str] = field(default_factory=dict)
     routes: int = 1
     folder: Path | None = None
-    wrap: tuple[str, ...] = ()
 
     @contextmanager
     def __call__(self, ehr: Endpoint) -> Iterator[Running]:
@@ -113,7 +112,7 @@ class Nadi:
             token = (folder / "credentials" / "ehr.token").read_text("ascii").strip()
             endpoint = Endpoint(port, token)
             began = time.monotonic()
-            command = (*self.wrap, *_NADI, "up", "--port", str(port))
+            command = (*_NADI, "up", "--port", str(port))
             with started(command, settings, Path(name) / "log") as pid:
                 await_ok(endpoint, "/health/ready")
                 yield Running(endpoint, (pid,), time.monotonic() - began)
@@ -221,6 +220,7 @@ def started(command: Sequence[str], settings: Mapping[str, str], log: Path) -> I
             env={**os.environ, **settings},
             stdout=file,
             stderr=subprocess.STDOUT,
+            preexec_fn=entrance(),  # noqa: PLW1509 - it writes one file
         )
         try:
             yield process.pid
