@@ -1,5 +1,6 @@
 """Run the benchmarks: `python -m benchmarks NAME [--quick] [--json]`; `--help` lists them."""
 
+import math
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,6 +19,10 @@ from benchmarks.result import Result, Scale, rich_table
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
 err = Console(stderr=True)
+
+#: How long the rounds of a benchmark may take where all are measured, in seconds.
+WITHIN_S = {"intake": 100, "end-to-end": 330, "growth": 110}
+_USUAL_S = 60
 
 Quick = Annotated[
     bool, typer.Option("--quick", help="One round with few events, to try it; keeps nothing.")
@@ -60,9 +65,13 @@ def _measure(names: list[str], asked: Asked) -> None:
     with err.status("…") as status:
         for name in names:
             scale = Scale(
-                asked.quick, lambda line, n=name: status.update(f"{n}: {line}"), asked.events
+                asked.quick,
+                lambda line, n=name: status.update(f"{n}: {line}"),
+                asked.events,
+                WITHIN_S.get(name, _USUAL_S) if len(names) > 1 else math.inf,
             )
             results.append(measure(name, scale))
+            err.print(f"{results[-1].number} {name}: {results[-1].seconds:.0f} s")
     made = Page(page.today(), machine, results)
     _show(made, as_json=asked.as_json)
     if asked.keeps:

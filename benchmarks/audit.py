@@ -82,7 +82,7 @@ def run(scale: Scale) -> Result:
     with _contestants() as contestants:
         before = {each.name: each.size() for each in contestants}
         turns = {each.name: _turn(each, scale) for each in contestants}
-        cost = condensed(by_turns(turns, scale.pick(5, 1), scale.tell))
+        cost = condensed(by_turns(turns, scale.pick(5, 1), scale.tell, scale.within_s))
         bytes_each = {each.name: (each.size() - before[each.name]) for each in contestants}
         counts = {each.name: each.appended for each in contestants}
         scale.tell("verifying")

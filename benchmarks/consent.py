@@ -137,7 +137,7 @@ def run(scale: Scale) -> Result:
             turns["Cedar (cedarpy)"] = lambda _: _cedar(everyone)["took"]
         except PeerMissing as error:
             skipped.append(str(error))
-        cost = condensed(by_turns(turns, scale.pick(_ROUNDS, 1), scale.tell))
+        cost = condensed(by_turns(turns, scale.pick(_ROUNDS, 1), scale.tell, scale.within_s))
     ours = verdicts["Nadi, compiled"]
     agreeing = {name: _agreement(ours, each) for name, each in verdicts.items()}
     rows = comparison(cost, first="one decision")

@@ -92,7 +92,7 @@ def _rounds(plan: Plan, scale: Scale) -> tuple[list[Round], list[str]]:
     except PeerMissing as error:
         skipped.append(str(error))
     turns = {each.name: _turn(each, plan, workload, rounds) for each in systems}
-    by_turns(turns, scale.pick(_ROUNDS, 1), scale.tell)
+    by_turns(turns, scale.pick(_ROUNDS, 1), scale.tell, scale.within_s)
     return rounds, skipped
 
 

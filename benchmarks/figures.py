@@ -10,10 +10,12 @@ Every benchmark takes its figures here, so that the rules are the same for all o
 
 import math
 import statistics
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 _PERCENT = 100
+_LEAST_ROUNDS = 2
 _THOUSAND = 1000
 
 #: What one turn measured: measure -> figure.
@@ -31,6 +33,7 @@ class Figure:
     median: float
     low: float
     high: float
+    rounds: int = 1
 
     def __str__(self) -> str:
         if self.low == self.high or math.isnan(self.median):
@@ -45,7 +48,7 @@ def figure(values: Sequence[float]) -> Figure:
     """Condense the same measurement of several rounds."""
     if not values or any(map(math.isnan, values)):
         return Figure(math.nan, math.nan, math.nan)
-    return Figure(statistics.median(values), min(values), max(values))
+    return Figure(statistics.median(values), min(values), max(values), len(values))
 
 
 def percentile(values: Sequence[float], percent: float) -> float:
@@ -57,7 +60,10 @@ def percentile(values: Sequence[float], percent: float) -> float:
 
 
 def by_turns(
-    contestants: Mapping[str, Turn], rounds: int, tell: Callable[[str], None]
+    contestants: Mapping[str, Turn],
+    rounds: int,
+    tell: Callable[[str], None],
+    within_s: float = math.inf,
 ) -> dict[str, list[Sample]]:
     """Let everyone have a turn, and again, until all rounds are over.
 
@@ -65,13 +71,23 @@ def by_turns(
         contestants: Name -> what its turn does; their order is that of the turns.
         rounds: How many turns each has.
         tell: Told whose turn it is.
+        within_s: On a slow machine there are fewer rounds, but at least two, so that it does not
+            take longer than this.
     """
     taken: dict[str, list[Sample]] = {name: [] for name in contestants}
+    began = time.monotonic()
     for number in range(rounds):
+        if number >= _LEAST_ROUNDS and _next_ends_s(began, number) > within_s:
+            break
         for name, turn in contestants.items():
             tell(f"round {number + 1} of {rounds}: {name}")
             taken[name].append(turn(number))
     return taken
+
+
+def _next_ends_s(began: float, rounds: int) -> float:
+    """Foresee how long it will have taken when one more round is over."""
+    return (time.monotonic() - began) * (rounds + 1) / rounds
 
 
 def condensed(taken: Mapping[str, Sequence[Sample]]) -> Figures:
@@ -86,7 +102,7 @@ def condensed(taken: Mapping[str, Sequence[Sample]]) -> Figures:
 
 
 def comparison(figures: Figures, *, first: str = "measure") -> Rows:
-    """Lay out one row per measure and one column per contestant.
+    """Lay out one row per measure and one column per contestant, and how many rounds there were.
 
     Args:
         figures: What was measured; the measures are those of all contestants together.
@@ -97,7 +113,8 @@ def comparison(figures: Figures, *, first: str = "measure") -> Rows:
         (measure, *(str(each[measure]) if measure in each else "" for each in figures.values()))
         for measure in measures
     ]
-    return [(first, *figures), *rows]
+    most = [str(max(one.rounds for one in each.values())) for each in figures.values()]
+    return [(first, *figures), *rows, ("rounds", *most)]
 
 
 def times(over: Figure, under: Figure) -> float:

@@ -119,7 +119,7 @@ def run(scale: Scale) -> Result:
     with ExitStack() as stack:
         lane = stack.enter_context(_all(variants, scale))
         turns = {name: _turn(lane, name) for name in variants}
-        cost = condensed(by_turns(turns, scale.pick(_ROUNDS, 1), scale.tell))
+        cost = condensed(by_turns(turns, scale.pick(_ROUNDS, 1), scale.tell, scale.within_s))
         failed = lane.failed
     base = cost[_name(BASE)]
     return Result(

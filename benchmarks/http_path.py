@@ -51,7 +51,7 @@ def ways_in(scale: Scale) -> Figures:
             turns = {way: _turn(runner, call, token, (way, count)) for way, call in ways.items()}
             for turn in turns.values():
                 turn(-1)  # warm
-            cost = condensed(by_turns(turns, scale.pick(_ROUNDS, 1), scale.tell))
+            cost = condensed(by_turns(turns, scale.pick(_ROUNDS, 1), scale.tell, scale.within_s))
             runner.run(lifespan.__aexit__(None, None, None))
     return cost
 

@@ -73,7 +73,7 @@ def run(scale: Scale) -> Result:
         turns = {name: _turn(name, nadi, loads, failed) for name, nadi in running.items()}
         for name, nadi in running.items():
             push_all(nadi.endpoint, singles(200, f"warm-{len(name)}"), clients=8)
-        cost = condensed(by_turns(turns, scale.pick(_ROUNDS, 1), scale.tell))
+        cost = condensed(by_turns(turns, scale.pick(_ROUNDS, 1), scale.tell, scale.within_s))
     ways = ways_in(scale)
     return Result(
         number="B2",

@@ -30,12 +30,14 @@ def facts() -> dict[str, str]:
     has = re.search(r"^flags\s*:(.*)$", cpu_info, re.MULTILINE)
     known = set(has[1].split()) if has else set()
     median, slow = _fsync_ms()
+    busy = ", ".join(f"{load:.1f}" for load in os.getloadavg())
     return {
         "CPU": f"{found[1] if found else platform.machine()}, {psutil.cpu_count()} cores",
         "CPU flags": " ".join(flag for flag in _FLAGS if flag in known),
         "int8 kernels": cpu_kernel_class(),
         "Memory": f"{psutil.virtual_memory().total / 2**30:.0f} GiB",
         "Disk": f"{_file_system()}; fsync of 4 KiB: median {median:.2f} ms, p95 {slow:.2f} ms",
+        "Load before": f"{busy} (1, 5 and 15 minutes)",
         "System": f"{platform.system()} {platform.release()}, Python {platform.python_version()}",
         "Versions": ", ".join(f"{name} {version(name)}" for name in _PACKAGES),
     }

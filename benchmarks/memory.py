@@ -52,7 +52,7 @@ def run(scale: Scale) -> Result:
     workload = make_workload(scale.pick(_EVENTS, 50), seed=_SEED, now=now)
     taken: list[Footprint] = []
     turns = {each.name: _turn(each, workload, taken) for each in (NADI, PLAIN)}
-    cost = condensed(by_turns(turns, scale.pick(2, 1), scale.tell))
+    cost = condensed(by_turns(turns, scale.pick(2, 1), scale.tell, scale.within_s))
     limits = [("system", "2 GB control group"), *((each.system, each.limit) for each in taken)]
     nadi = cost[NADI.name]
     return Result(

@@ -95,7 +95,7 @@ def run(scale: Scale) -> Result:
                 continue
             queue.push(NOTHING, 64)  # warm
             turns[name] = _turn(queue, scale)
-        cost = condensed(by_turns(turns, scale.pick(_ROUNDS, 1), scale.tell))
+        cost = condensed(by_turns(turns, scale.pick(_ROUNDS, 1), scale.tell, scale.within_s))
     claimed = claims(scale)
     one, many = (claimed[name]["jobs/s"].median for name in ("1 at a time", "64 at a time"))
     nothing = "CPU µs, nothing to do"

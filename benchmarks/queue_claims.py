@@ -40,7 +40,7 @@ def claims(scale: Scale) -> Figures:
         posts = (*load.records, *load.triggers)
         fill(nadi, Settings(data_dir=folder), posts, lambda made: scale.tell(f"{made} received"))
         turns = {f"{size} at a time": _turn(nadi, ring, size) for size in _SIZES}
-        cost = condensed(by_turns(turns, scale.pick(_ROUNDS, 1), scale.tell))
+        cost = condensed(by_turns(turns, scale.pick(_ROUNDS, 1), scale.tell, scale.within_s))
         nadi.store.close()
     return cost
 

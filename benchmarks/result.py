@@ -25,11 +25,13 @@ class Scale:
         is_quick: Fewer rounds and events, for trying it out.
         tell: Takes one line about what is under way.
         events: Most events of the benchmark that asks how cost grows.
+        within_s: When there are to be fewer rounds, because they take long.
     """
 
     is_quick: bool
     tell: Tell
     events: int = 100_000
+    within_s: float = math.inf
 
     def pick(self, full: int, quick: int) -> int:
         """Choose between the full and the quick measure."""

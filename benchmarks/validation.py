@@ -164,7 +164,7 @@ def _cost(scale: Scale) -> tuple[Figures, str]:
     turns: dict[str, Turn] = {name: _turn(judge, parts) for name, (judge, _) in JUDGES.items()}
     for turn in turns.values():
         turn(0)  # what is compiled at the first sight of a type is measured by itself
-    taken = by_turns(turns, scale.pick(5, 1), scale.tell)
+    taken = by_turns(turns, scale.pick(5, 1), scale.tell, scale.within_s)
     mean = sum(map(len, documents)) / len(documents)
     return condensed(taken), f"{len(documents)} {source}, {mean:.0f} bytes on average"
 

@@ -36,7 +36,7 @@ _AT_ONCE = 2
 def run(scale: Scale) -> Result:
     """Measure both pools by turns."""
     turns = {name: _turn(pool, scale) for name, pool in _POOLS.items()}
-    cost = condensed(by_turns(turns, scale.pick(_ROUNDS, 1), scale.tell))
+    cost = condensed(by_turns(turns, scale.pick(_ROUNDS, 1), scale.tell, scale.within_s))
     ours, theirs = cost[THREADS], cost[PREFORK]
     speeds = [f"runs/s, {name}" for name in RUNS]
     most = f"PSS MiB, {len(RUNS)} models"

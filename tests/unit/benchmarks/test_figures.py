@@ -1,4 +1,5 @@
 import math
+import time
 
 import pytest
 from hypothesis import given
@@ -30,8 +31,15 @@ def test_everyone_has_a_turn_before_anyone_has_another():
     assert taken == {"a": [{"ms": 0.0}, {"ms": 1.0}], "b": [{"ms": 0.0}, {"ms": 1.0}]}
 
 
+def test_where_rounds_take_long_there_are_fewer_but_two_at_least():
+    slow = {"a": lambda _: time.sleep(0.02) or {"ms": 1.0}}
+
+    assert len(by_turns(slow, 50, lambda _: None, 0.0)["a"]) == 2
+    assert 2 <= len(by_turns(slow, 50, lambda _: None, 0.1)["a"]) <= 5
+
+
 def test_a_figure_is_the_median_with_its_lowest_and_highest():
-    assert figure([3, 1, 100]) == Figure(3, 1, 100)
+    assert figure([3, 1, 100]) == Figure(3, 1, 100, 3)
     assert str(figure([3, 1, 250])) == "3 (1 to 250)"
 
 
@@ -74,6 +82,7 @@ def test_a_comparison_has_a_row_per_measure_and_a_column_per_contestant():
         ("measure", "a", "b"),
         ("ms", "1", "2"),
         ("MiB", "", "120"),
+        ("rounds", "1", "1"),
     ]
 
 
