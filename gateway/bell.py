@@ -22,7 +22,7 @@ from redis.retry import Retry
 
 from gateway.broker import BROKER_ERRORS, KEY_PREFIX, SEND_TIMEOUT_S, is_redis, redis_url
 
-#: What a message says when work may be waiting; other messages are `done:<batch id>`.
+#: What a message says when work may be waiting; other messages are `done:<batch id> <worker>`.
 KNOCK = "knock"
 DONE = "done:"
 
@@ -70,16 +70,16 @@ class Bell:
         """Tell the relay that work may be waiting."""
         self._send(KNOCK)
 
-    def done(self, batch_id: str) -> None:
-        """Tell the relay that a batch is finished, whatever came of it."""
-        self._send(f"{DONE}{batch_id}")
+    def done(self, batch_id: str, worker: str) -> None:
+        """Tell the relay that a worker has finished a batch, whatever came of it."""
+        self._send(f"{DONE}{batch_id} {worker}")
 
     def wait(self, timeout_s: float) -> list[str]:
         """Wait for messages, at most `timeout_s` seconds and never longer than `LONGEST_WAIT_S`.
 
         Returns:
-            All messages that lie there, oldest first: `knock` or `done:<batch id>`. Empty after
-            a silent wait, or when the broker is away (then a short pause was made).
+            All messages that lie there, oldest first: `knock` or `done:<batch id> <worker>`.
+            Empty after a silent wait, or when the broker is away (then a short pause was made).
         """
         try:
             return self._box.take(min(timeout_s, LONGEST_WAIT_S))

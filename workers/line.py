@@ -1,7 +1,7 @@
 """(3) The outstanding batches of one queue, and how many more there may be.
 
 * As many batches may be outstanding as workers have threads: when work comes faster than it is
-  done, batches grow.
+  done, batches grow. Each further host that is heard to finish batches adds as many.
 * While one batch is under way a second one goes only when it is large, or when the first takes
   long: a message for each job would cost more than the job.
 * One thread more is kept for what is stat: it goes at once, in batches of its own, whatever is
@@ -19,6 +19,10 @@ PATIENCE_S = 0.05
 _LARGE = 0.5
 
 
+#: A worker that finished nothing for so long counts no more.
+_HEARD_S = 60.0
+
+
 @dataclass(frozen=True)
 class _Batch:
     ids: frozenset[str]
@@ -32,8 +36,8 @@ class Line:
 
     Attributes:
         ring: Sends a batch of ids, gives the id of the batch.
-        most: Most batches outstanding at once, of what is not stat and of what is; together they
-            are `EXPRESS_THREADS` more.
+        most: Most batches outstanding at once for each worker, of what is not stat and of what is;
+            together they are `EXPRESS_THREADS` more.
         batch_size: Most ids of one batch.
     """
 
@@ -41,6 +45,7 @@ class Line:
     most: int
     batch_size: int
     _batches: dict[str, _Batch] = field(default_factory=dict)
+    _heard_s: dict[str, float] = field(default_factory=dict)
 
     @property
     def rung(self) -> frozenset[str]:
@@ -55,7 +60,9 @@ class Line:
     def room(self, *, is_stat: bool = False) -> int:
         """How many ids more may be rung now."""
         alike = sum(batch.is_stat is is_stat for batch in self._batches.values())
-        free = min(self.most - alike, self.most + EXPRESS_THREADS - len(self._batches))
+        workers = max(len(self._heard_s), 1)
+        most, express = workers * self.most, workers * EXPRESS_THREADS
+        free = min(most - alike, most + express - len(self._batches))
         return max(free, 0) * self.batch_size
 
     def send(self, ids: Sequence[str], now_s: float, *, is_stat: bool = False) -> bool:
@@ -83,11 +90,14 @@ class Line:
             for batch in self._batches.values()
         )
 
-    def finished(self, batch_id: str) -> None:
-        """Take note that a worker is through with a batch."""
-        self._batches.pop(batch_id, None)
+    def finished(self, batch_id: str, worker: str, now_s: float) -> None:
+        """Take note that a worker is through with a batch; one of another line is none of ours."""
+        if self._batches.pop(batch_id, None) is not None:
+            self._heard_s[worker] = now_s
 
     def forget(self, before_s: float) -> None:
         """Give up on batches rung before a moment: their message or their worker is lost."""
         for batch_id in [key for key, each in self._batches.items() if each.rung_s < before_s]:
             del self._batches[batch_id]
+        for worker in [key for key, at in self._heard_s.items() if at < before_s - _HEARD_S]:
+            del self._heard_s[worker]

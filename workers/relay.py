@@ -70,7 +70,7 @@ class Doorbell(Protocol):
     """What the relay listens at; `gateway.bell.Bell` is one."""
 
     def wait(self, timeout_s: float) -> list[str]:
-        """Wait for messages: `knock` or `done:<batch id>`."""
+        """Wait for messages: `knock` or `done:<batch id> <worker>`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,9 +178,9 @@ class Relay:
     def _hear(self, messages: Iterable[str]) -> None:
         for message in messages:
             if message.startswith(DONE):
-                batch_id = message.removeprefix(DONE)
-                self._ports.infer.finished(batch_id)
-                self._ports.deliver.finished(batch_id)
+                batch_id, _, worker = message.removeprefix(DONE).partition(" ")
+                for line in (self._ports.infer, self._ports.deliver):
+                    line.finished(batch_id, worker, self._ports.monotonic())
 
     # -- ringing -----------------------------------------------------------------------------
 

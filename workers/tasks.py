@@ -23,16 +23,16 @@ def register(ports: Callable[[], Ports]) -> None:
         # Imported when wanted: a worker that only delivers does without numpy and what needs it.
         from workers import inference  # noqa: PLC0415
 
-        _run(lambda: inference.infer(job_ids, ports()), task.request.id)
+        _run(lambda: inference.infer(job_ids, ports()), task.request.id, ports().owner)
 
     def deliver(task: Any, delivery_ids: Sequence[str]) -> None:  # noqa: ANN401
-        _run(lambda: delivery.deliver(delivery_ids, ports()), task.request.id)
+        _run(lambda: delivery.deliver(delivery_ids, ports()), task.request.id, ports().owner)
 
     celery.task(infer, name=INFER_TASK, bind=True, ignore_result=True)
     celery.task(deliver, name=DELIVER_TASK, bind=True, ignore_result=True)
 
 
-def _run(story: Callable[[], int], batch_id: str) -> None:
+def _run(story: Callable[[], int], batch_id: str, worker: str) -> None:
     try:
         story()
     except TransientError as error:  # leases run out, the relay rings again
@@ -40,4 +40,4 @@ def _run(story: Callable[[], int], batch_id: str) -> None:
     except Exception:  # an edge: a message must not end the worker, and its text may quote
         log.exception("batch-failed", batch_id=batch_id)
     finally:
-        bell().done(batch_id)
+        bell().done(batch_id, worker)

@@ -70,24 +70,24 @@ def test_a_knock_wakes_the_waiting_relay_at_once(bell):
 
 def test_everything_that_lies_there_is_taken_at_once_in_order(bell):
     bell.knock()
-    bell.done("batch-1")
+    bell.done("batch-1", "infer@a")
     bell.knock()
 
-    assert bell.wait(1) == ["knock", "done:batch-1", "knock"]
+    assert bell.wait(1) == ["knock", "done:batch-1 infer@a", "knock"]
     assert bell.wait(0.05) == []
 
 
 def test_a_bell_that_nobody_hears_does_not_grow_without_bound(broker):
     bell = Bell(broker.url)
     for number in range(BELL_LENGTH + 5):
-        bell.done(str(number))
+        bell.done(str(number), "w")
     # What AMQP sends has no answer: the last is waited for.
     heard = []
-    while f"done:{BELL_LENGTH + 4}" not in heard:
+    while f"done:{BELL_LENGTH + 4} w" not in heard:
         heard += bell.wait(1)
     bell.close()
 
-    assert heard == [f"done:{number}" for number in range(5, BELL_LENGTH + 5)]
+    assert heard == [f"done:{number} w" for number in range(5, BELL_LENGTH + 5)]
 
 
 @pytest.mark.parametrize("scheme", ["redis", "amqp"])
@@ -111,7 +111,7 @@ def test_a_bell_hears_again_after_the_broker_was_killed(valkey):
     assert bell.wait(0.05) == []
     valkey.start()
 
-    bell.done("batch-2")
+    bell.done("batch-2", "w")
 
-    assert bell.wait(1) == ["done:batch-2"]
+    assert bell.wait(1) == ["done:batch-2 w"]
     bell.close()

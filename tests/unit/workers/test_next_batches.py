@@ -236,7 +236,7 @@ def turn_ms(post: Post) -> float:
     took = []
     for _ in range(9):
         post.look()
-        post.line.finished(next(iter(post.line._batches)))
+        post.line.finished(next(iter(post.line._batches)), "w", 0.0)
         began = time.process_time()
         post.look()
         took.append(1000 * (time.process_time() - began))

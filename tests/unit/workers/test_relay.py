@@ -300,11 +300,27 @@ def test_few_results_go_as_soon_as_the_batch_under_way_is_done() -> None:
     ring = Ring()
     line = Line(ring, most=2, batch_size=8)
     line.send(["a"], 100.0)
-    line.finished("b1")
+    line.finished("b1", "infer@a", 100.005)
 
     assert not line.send(["b"], 100.01)
 
     assert ring.batches == [["a"], ["b"]]
+
+
+def test_each_worker_that_is_heard_adds_its_threads_and_one_that_falls_silent_takes_them() -> None:
+    line = Line(Ring(), most=2, batch_size=1)
+    line.send(["a", "b"], 100.0)
+    assert not line.room()
+
+    line.finished("b1", "infer@a", 100.1)
+    assert line.room() == 1
+    line.finished("b2", "infer@b", 100.2)
+    assert line.room() == 4
+
+    line.finished("b9", "deliver@c", 150.0)
+    line.finished("b1", "infer@b", 150.0)
+    line.forget(165.0)
+    assert line.room() == 2
 
 
 def test_a_relay_looks_at_once_but_under_load_lets_knocks_gather(post: Post) -> None:
