@@ -86,7 +86,7 @@ class Post:
         with self.store.write() as uow:
             got = uow.jobs.claim(batch.ids, "infer@one", lease_ms=60_000)
         self.taken += [job.id for job in got]
-        self.line.finished(batch_id)
+        self.line.finished(batch_id, "w", 0.0)
 
 
 @pytest.fixture
