@@ -329,14 +329,14 @@ def _gap(done: Restored) -> str:
 def _next_steps(settings: Settings, done: Restored) -> list[str]:
     since, folder = done.manifest.made_at, settings.data_dir
     named = ", ".join(_secrets(done.site)) or "none"
-    resend = f"Have the EHR send everything since {since} again. What it sent before does no harm"
+    resend = f"Have the EHR send everything since {since} again, in the order of time"
     by_people = "erasures, consents recorded here, holds, credentials, models, site files"
     steps = [
         "Make sure that the old Nadi never starts again.",
         f"Put back the secrets that the site file names: {named}.",
         f"Start it: nadi up --data-dir {folder}",
         f"Look: nadi doctor --data-dir {folder}",
-        f"{resend}: nothing is computed or written twice.",
+        f"{resend}; what it sent before does no harm, since no result is written twice.",
         f"Do again what people changed since {since}: {by_people}.",
     ]
     if done.again.kept:
