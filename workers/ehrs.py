@@ -17,6 +17,8 @@ from workers.result_recipient import ResultRecipient
 
 #: Largest answer of an EHR that is read: a page of a search, an image in base64.
 _MAX_RESPONSE_BYTES = 48 * 2**20
+#: Requests under way where each result goes alone: half of what a thread's share of the pool is.
+_CONNECTIONS = 4
 
 
 @dataclass(frozen=True)
@@ -104,7 +106,11 @@ def _connect(system: System, key: _Key) -> Connection:
         timeout_s=key.timeout_s,
         max_response_bytes=_MAX_RESPONSE_BYTES,
     )
-    return Connection(client, archive or None, ResultRecipient(client), key.base_url)
+    return Connection(client, archive or None, _recipient(client, key), key.base_url)
+
+
+def _recipient(client: FhirClient, key: _Key) -> ResultRecipient:
+    return ResultRecipient(client, connections=1 if key.per_second else _CONNECTIONS)
 
 
 def authorization(token: Secret | None) -> str | None:

@@ -4,7 +4,8 @@ The ladder, from the cheapest for both sides to what every FHIR server can:
 
 1. one transaction Bundle for many reports;
 2. where the EHR refuses the whole, one transaction for each report;
-3. where it takes no transactions, Device, result, Media and Provenance one after the other.
+3. where it takes no transactions, Device, result, Media and Provenance one after the other, for
+   several reports side by side over as many connections.
 
 An EHR without RiskAssessment gets the result as an Observation, one without Media gets it without
 (`workers.ehr_abilities`); the outcome says so.
@@ -18,6 +19,7 @@ parameter they don't know, so what is found is compared before it is believed.
 Source: FHIR R4 RESTful API; docs/architecture.md (deliver).
 """
 
+import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -47,6 +49,7 @@ from gateway.core.write_back import (
     with_device,
 )
 from workers.ehr_abilities import REMEMBER_S, EhrAbilities
+from workers.side_by_side import side_by_side
 
 #: Reports of one transaction: enough to share its cost, few enough for any EHR's limits.
 REPORTS_PER_TRANSACTION = 50
@@ -135,8 +138,17 @@ def open_gate(reports: Sequence[StoredReport]) -> Collection[str]:
 class ResultRecipient:
     """One EHR as a recipient of results; safe to share among threads."""
 
-    def __init__(self, ehr: Ehr, *, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        ehr: Ehr,
+        *,
+        connections: int = 1,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Take the EHR, and how many requests may be under way where each result goes alone."""
         self._ehr = ehr
+        self._connections = connections
+        self._placing = threading.Lock()
         self._monotonic = monotonic
         self._no_transactions_until = float("-inf")
         self._devices: dict[str, str] = {}
@@ -280,15 +292,21 @@ class ResultRecipient:
         }
 
     def _one_by_one(self, reports: Sequence[StoredReport], gate: Gate) -> dict[str, Fate]:
-        fates: dict[str, Fate] = {}
-        for report in reports:
+        """Write each alone: the first shows whether the EHR is there, the others side by side."""
+        away: list[NotReached] = []
+
+        def write(report: StoredReport) -> Fate:
+            if away:  # no use in knocking for each of the others: they share its fate
+                return away[0]
             fate = self._alone(report, gate)
-            fates[report.identifier] = fate
             if isinstance(fate, NotReached) and fate.is_of_system:
-                # No use in knocking for each of the others: they share its fate.
-                rest = (each.identifier for each in reports if each.identifier not in fates)
-                return fates | dict.fromkeys(rest, fate)
-        return fates
+                away.append(fate)
+            return fate
+
+        fates = {report.identifier: write(report) for report in reports[:1]}
+        rest = reports[1:]
+        written = side_by_side(write, rest, at_once=self._connections)
+        return fates | {each.identifier: fate for each, fate in zip(rest, written, strict=True)}
 
     def _alone(self, report: StoredReport, gate: Gate) -> Fate:
         try:
@@ -299,7 +317,8 @@ class ResultRecipient:
         except TransientError as error:
             return _not_reached(error)
         except MultipleMatches:
-            return self._search([report]).get(report.identifier, _unclear())
+            unclear = NotReached("MultipleMatches", is_of_system=False)
+            return self._search([report]).get(report.identifier, unclear)
         except EhrRefused as error:
             self._forget_devices([report])
             return self._without_its_type(report, gate, error)
@@ -399,13 +418,17 @@ class ResultRecipient:
         Raises:
             TransientError: The EHR is away, or does not say where the Device is.
         """
-        if report.digest not in self._devices:
-            try:
-                place = self._find_device(report.digest) or self._create_device(report)
-            except ProcessingError:  # an EHR without Devices: the Observation carries its own
-                place = CONTAINED_DEVICE
-            self._devices[report.digest] = place
-        return self._devices[report.digest]
+        with self._placing:  # one places it, so that an EHR without conditions gets no second one
+            place = self._devices.get(report.digest)
+            if place is None:
+                place = self._devices[report.digest] = self._placed_device(report)
+            return place
+
+    def _placed_device(self, report: StoredReport) -> str:
+        try:
+            return self._find_device(report.digest) or self._create_device(report)
+        except ProcessingError:  # an EHR without Devices: the Observation carries its own
+            return CONTAINED_DEVICE
 
     def _find_device(self, digest: str) -> str | None:
         token = [("identifier", f"{DIGEST_SYSTEM}|{digest}")]
@@ -448,10 +471,6 @@ def _not_reached(error: TransientError) -> NotReached:
     # A conflict is about this one result; anything else is about the whole EHR.
     is_conflict = error.issue_type == "lock-error"
     return NotReached(type(error).__name__, error.retry_after_s, is_of_system=not is_conflict)
-
-
-def _unclear() -> NotReached:
-    return NotReached("MultipleMatches", is_of_system=False)
 
 
 def _chunks(reports: Sequence[StoredReport]) -> Iterator[Sequence[StoredReport]]:
