@@ -64,8 +64,8 @@ def run(scale: Scale) -> Result:
     failed: list[str] = []
     loads = (
         _Load(1, scale.pick(250, 50)),
-        _Load(8, scale.pick(800, 100)),
-        _Load(64, scale.pick(1600, 256)),
+        _Load(8, scale.pick(600, 100)),
+        _Load(64, scale.pick(1024, 256)),
         _Load(8, scale.pick(24, 4), _BUNDLE),
     )
     with ExitStack() as stack:

@@ -24,8 +24,8 @@ from benchmarks.machine import cpu_seconds
 from benchmarks.systems import Running, System, sandbox_ehr
 from benchmarks.workload import Post, Workload
 
-_SETTLE_S = 2.5
-_IDLE_S = 3.0
+_SETTLE_S = 2.2
+_IDLE_S = 2.0
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,8 @@ class Plan:
     """
 
     warm_up: int = 30
-    rates: Mapping[float, int] = field(default_factory=lambda: {2.3: 14, 12: 60, 116: 464})
-    saturating: int = 900
+    rates: Mapping[float, int] = field(default_factory=lambda: {2.3: 10, 12: 48, 116: 464})
+    saturating: int = 700
     clients: int = 32
 
     @property

@@ -46,7 +46,8 @@ def run(scale: Scale) -> Result:
         title="Workers: threads that share one session against prefork, PSS and throughput",
         fairness="The same Celery worker, two tasks at a time, the same models and cases; only the "
         "pool differs. A task makes several runs, so that the model is measured and not the queue. "
-        "Sessions have one thread. Nothing is written.",
+        "Sessions have one thread. Runs are of one case: with the smallest model it is the "
+        "interpreter's lock that is measured; Nadi itself runs up to 64 cases at once.",
         tables={"Medians (lowest to highest round)": comparison(cost)},
         values={
             "saved_mib": theirs[most].median - ours[most].median,
