@@ -17,6 +17,7 @@ class Target:
         key: Its figure there.
         limit: What it has to be at least, or at most.
         is_floor: Whether more is better.
+        at: A figure that says how far it was measured, where that can be less than was aimed at.
     """
 
     what: str
@@ -24,6 +25,7 @@ class Target:
     key: str
     limit: float
     is_floor: bool = False
+    at: str = ""
 
     def is_met(self, value: float) -> bool:
         """Say whether a figure meets it."""
@@ -37,10 +39,11 @@ class Target:
         command = f"`{result.command}`" if result else ""
         if value is None:
             return (self.what, aim, "not measured", "", command)
+        far = result.values.get(self.at) if result else None
         return (
             self.what,
             aim,
-            short(value),
+            short(value) if far is None else f"{short(value)} (up to {short(far)})",
             "met" if self.is_met(value) else "**missed**",
             command,
         )
@@ -59,7 +62,13 @@ TARGETS = (
     Target("Official examples wrongly refused", "B1", "examples_refused", 0),
     Target("Idle PSS with all reference models installed, MiB", "B9", "idle_mib", 450),
     Target("Start until ready, s", "B9", "ready_s", 8),
-    Target("Cost per event as the store grows, % off", "B10", "grows_by_percent", 20),
+    Target(
+        "Growth of the cost per event from 1,000 to 1,000,000 stored events, %",
+        "B10",
+        "grows_by_percent",
+        20,
+        at="most_events",
+    ),
 )
 
 
