@@ -9,6 +9,7 @@ import sys
 import tempfile
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
+from statistics import median
 from typing import Annotated
 
 import typer
@@ -58,7 +59,7 @@ def _show(report: Report) -> None:
     table = Table("fault", "struck", "missed", "median s to next result", "longest")
     for kind in sorted({*_counts(told, "faults"), *_counts(told, "missed")}):
         took = report.recoveries.get(kind, [])
-        times = [f"{sorted(took)[len(took) // 2]:.1f}", f"{max(took):.1f}"] if took else ["", ""]
+        times = [f"{median(took):.1f}", f"{max(took):.1f}"] if took else ["", ""]
         counts = [str(_counts(told, name).get(kind, 0)) for name in ("faults", "missed")]
         table.add_row(kind, *counts, *times)
     out.print(table)
