@@ -86,11 +86,13 @@ def test_deliveries_that_may_be_tried_are_sorted_by_system(work: Work) -> None:
     assert pending == {"ehr": [new[0].id], "other": [new[1].id]}
 
 
-def test_what_is_due_leaves_out_the_systems_that_are_blocked(work: Work) -> None:
-    mine, other = make(1), make(2, "other")
-    Deliveries(work).add([mine, other])
+def test_what_is_due_waits_in_a_line_for_each_system(work: Work) -> None:
+    Deliveries(work).add([make(1), make(2, system="away")])
 
-    assert Deliveries(work).due(10, blocked=["other"]) == [(mine.id, "ehr")]
+    lines = Deliveries(work).lines()
+
+    assert sorted(name for _, name in lines) == ["away/", "ehr/"]
+    assert [len(Deliveries(work).head(line, 10)) for line in lines] == [1, 1]
 
 
 def test_a_claim_takes_what_is_due_and_only_once(work: Work) -> None:
