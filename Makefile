@@ -5,6 +5,7 @@
 #   make test-train  install PyTorch too and run the tests of quantization-aware training
 #   make check    format, lint, types
 #   make bench    every benchmark, beside other builds of the same; writes docs/performance.md
+#   make fuzz     give every parser and route what nobody should send: make fuzz MINUTES=30
 #   make chaos    break everything at random while events flow: make chaos MINUTES=60 DATABASE=postgresql
 
 PYTHON ?= $(firstword $(foreach p,python3 python3.13 python3.12 python3.14 python3.11,\
@@ -16,6 +17,7 @@ DATA   ?= data
 PORT   ?= 8080
 SANDBOX_PORT ?= 8090
 MINUTES ?= 3
+SEEDS ?= $(HOME)/.cache/nadi-fuzz
 DATABASE ?= sqlite
 # A process of the tests for each core, four at most; a file's tests stay in one, as they share what is slow to start.
 SHARED_OUT ?= -n logical --maxprocesses=4 --dist=loadfile --no-loadscope-reorder
@@ -24,7 +26,7 @@ SHARED_OUT ?= -n logical --maxprocesses=4 --dist=loadfile --no-loadscope-reorder
 # is the habit of this machine.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: install dev train-env run test test-train check bench chaos clean
+.PHONY: install dev train-env run test test-train check bench chaos fuzz clean
 .DEFAULT_GOAL := install
 
 install: $(VENV)/.installed
@@ -76,6 +78,9 @@ bench: dev
 chaos: dev
 	@$(BIN)/python -m tests.chaos --minutes $(MINUTES) --database $(DATABASE) \
 	  $(if $(SEED),--seed $(SEED)) $(if $(JSON),--json $(JSON))
+
+fuzz: dev
+	@$(BIN)/python -m tests.fuzz --minutes $(MINUTES) --folder $(SEEDS) $(if $(ONLY),--only $(ONLY))
 
 # The data folder stays: it may hold the only master key.
 clean:

@@ -96,7 +96,10 @@ def _file(content_type: str, body: bytes) -> bytes:
     media["content-type"] = content_type
     if media.get_content_type() == DICOM:
         return body
-    boundary = media.get_boundary()
+    try:
+        boundary = media.get_boundary()
+    except TypeError:  # a parameter in pieces (RFC 2231), some numbered and some not
+        raise EhrAnswerUnreadable from None
     if media.get_content_type() != "multipart/related" or not boundary:
         raise EhrAnswerUnreadable
     return first_part(body, boundary.encode("ascii", "replace"))

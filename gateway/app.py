@@ -23,6 +23,7 @@ from gateway.api.batch import Receipt
 from gateway.api.break_glass import BreakGlassCalls
 from gateway.api.canary import CanaryRunner
 from gateway.api.capability import capability_statement
+from gateway.api.connections import bounded
 from gateway.api.consents import ConsentCalls
 from gateway.api.docs_page import CONTENT_SECURITY_POLICY, docs_page
 from gateway.api.edge import Edge
@@ -271,6 +272,8 @@ def main() -> None:
         app,
         host=settings.host,
         port=settings.port,
+        http=bounded(settings),
+        ws="none",
         log_config=None,
         access_log=False,
         server_header=False,

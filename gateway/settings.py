@@ -74,6 +74,14 @@ class Settings(BaseSettings):
         None, description="Port on which a worker serves its own metrics; none when absent."
     )
 
+    max_connections: int = Field(800, ge=1, description="Most connections to the API at once.")
+    max_connections_per_address: int = Field(
+        256, ge=1, description="Most of them from one network address."
+    )
+    max_header_bytes: int = Field(64 * 2**10, ge=1024, description="Largest headers of a request.")
+    header_timeout_s: float = Field(10, gt=0, description="Within which headers have to arrive.")
+    body_timeout_s: float = Field(60, gt=0, description="Within which a body has to arrive.")
+    write_timeout_s: float = Field(30, gt=0, description="How long an answer may stay unread.")
     max_body_bytes: int = Field(16 * 2**20, description="Largest request body, as sent.")
     max_decompressed_bytes: int = Field(64 * 2**20, description="Largest body after gzip.")
     max_depth: int = Field(40, description="Deepest nesting of JSON.")

@@ -219,6 +219,12 @@ ProcessCollector(registry=_registry)
 _STEP_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 _LAG_BUCKETS_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 30, 120, 600, 3600, 21600, 86400)
 
+_dropped = Counter(
+    "nadi_connections_dropped_total",
+    "Connections closed by a limit.",
+    ["reason"],
+    registry=_registry,
+)
 _received = Counter(
     "nadi_received_total", "Resources received.", ["system", "outcome"], registry=_registry
 )
@@ -278,6 +284,11 @@ def count_refused_for_room(of: str) -> None:
 def count_break_glass(route: str, outcome: str) -> None:
     """Count uses of break-glass: outcome `run` or `refused`."""
     _glass.labels(route, outcome).inc()
+
+
+def count_dropped(reason: str) -> None:
+    """Count a connection that was closed by a limit: too-many, slow, too-large, no-http, unread."""
+    _dropped.labels(reason).inc()
 
 
 def count_received(system: str, outcome: str, count: int = 1) -> None:

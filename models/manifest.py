@@ -395,13 +395,22 @@ def parse(text: str, *, file: str = MANIFEST_FILE) -> Manifest:
         ManifestError: Not TOML, or a key is missing, unknown or wrong; all problems are named.
     """
     try:
-        return Manifest.model_validate(tomllib.loads(text))
-    except tomllib.TOMLDecodeError as error:
-        raise ManifestError(file, (f"not valid TOML: {error}",)) from error
+        return Manifest.model_validate(_decoded(text, file))
     except ValidationError as error:
         found = error.errors(include_input=False, include_url=False, include_context=False)
         problems = tuple(f"{_path(each['loc'])}: {each['msg']}" for each in found)
         raise ManifestError(file, problems) from error
+
+
+def _decoded(text: str, file: str) -> dict[str, object]:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ManifestError(file, (f"not valid TOML: {error}",)) from error
+    except RecursionError as error:
+        raise ManifestError(file, ("nested deeper than a manifest is",)) from error
+    except ValueError as error:  # of more digits than Python turns into a number
+        raise ManifestError(file, ("a number has too many digits",)) from error
 
 
 def _input_rules(each: Manifest) -> tuple[tuple[bool, str], ...]:

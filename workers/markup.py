@@ -22,6 +22,8 @@ _BREAKS = frozenset(
     | {"h4", "h5", "h6", "hr", "li", "ol", "p", "pre", "section", "table", "tr", "ul"}
 )
 _CELLS = frozenset({"td", "th"})
+# No character has a number of so many digits, and Python turns none of thousands into one.
+_ENDLESS = re.compile(r"&#(?:[xX][0-9a-fA-F]{9,}|[0-9]{9,});?")
 _BLANKS = re.compile(r"[^\S\n]+")
 _LINES = re.compile(r"\s*\n\s*")
 
@@ -32,7 +34,7 @@ def text_of_markup(markup: str) -> str:
     Args:
         markup: HTML or XHTML; anything is read.
     """
-    plain = unescape("".join(_pieces(markup)))
+    plain = unescape(_ENDLESS.sub("\ufffd", "".join(_pieces(markup))))
     return _LINES.sub("\n", _BLANKS.sub(" ", plain)).strip()
 
 

@@ -7,13 +7,14 @@ Source: FHIR R4 http.html#mime-type; RFC 9110 section 8.4 (content codings).
 """
 
 import zlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from email.message import Message
 from functools import lru_cache
 
 from starlette.requests import Request
 
 from gateway.core.errors import ContentError, MalformedJson, TooLarge, UnsupportedFormat
+from gateway.core.r4_json import ELEMENT_NAME
 
 _JSON_TYPES = frozenset(
     {"application/fhir+json", "application/json", "application/json+fhir", "text/json"}
@@ -47,9 +48,16 @@ def _problem_of(content_type: str) -> str | None:
     kind = media.get_content_type() if content_type else "no content type"
     if kind not in _JSON_TYPES:
         return _explain_type(kind)
-    if str(media.get_param("charset", "utf-8")).lower() not in {"utf-8", "utf8"}:
+    try:
+        charset, version = (
+            media.get_param("charset", "utf-8"),
+            media.get_param("fhirVersion", "4.0"),
+        )
+    except TypeError:  # a parameter in pieces (RFC 2231), some numbered and some not
+        return "The parameters of the Content-Type can't be read: send application/fhir+json."
+    if str(charset).lower() not in {"utf-8", "utf8"}:
         return "The charset has to be UTF-8."
-    if str(media.get_param("fhirVersion", "4.0")) not in {"4.0", "4.0.1"}:
+    if str(version) not in {"4.0", "4.0.1"}:
         return "This gateway speaks FHIR R4 (fhirVersion=4.0)."
     return None
 
@@ -70,6 +78,13 @@ def _explain_type(kind: str) -> str:
     if "xml" in kind:
         return "FHIR XML is not read here: send FHIR R4 JSON with application/fhir+json."
     return "Send FHIR R4 JSON with Content-Type application/fhir+json."
+
+
+def place_of(location: Sequence[int | str]) -> str:
+    """Name a place in a body that is no FHIR; a name that can be no element's is not repeated."""
+    steps = [str(step) for step in location]
+    named = [step if step.isdecimal() or ELEMENT_NAME.fullmatch(step) else "?" for step in steps]
+    return ".".join(named)
 
 
 async def read_body(request: Request, *, max_bytes: int, max_decompressed: int) -> bytes:

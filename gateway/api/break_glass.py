@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse, Response
 
-from gateway.api.body import read_body
+from gateway.api.body import place_of, read_body
 from gateway.api.edge import Call, Edge
 from gateway.breaking import Emergency, break_glass, review
 from gateway.core.audit import Source
@@ -22,6 +22,7 @@ from gateway.store.unit_of_work import UnitOfWork
 
 _MOST_BYTES = 16 * 1024
 _MOST_LISTED = 200
+_MOST_NAMED = 20
 
 Text = Annotated[str, StringConstraints(min_length=1, max_length=2000)]
 
@@ -138,6 +139,6 @@ def _read(kind: type[Any], body: bytes) -> Any:  # noqa: ANN401 - an instance of
     try:
         return kind.model_validate_json(body)
     except ValidationError as error:
-        where = {".".join(map(str, each["loc"])) or "the body" for each in error.errors()}
-        names = ", ".join(sorted(where))
+        where = {place_of(each["loc"]) or "the body" for each in error.errors()}
+        names = ", ".join(sorted(where)[:_MOST_NAMED])
         raise ContentError(f"Not as it has to be: {names}.", location=names) from None

@@ -14,7 +14,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from gateway.api.body import check_headers, read_body
+from gateway.api.body import check_headers, place_of, read_body
 from gateway.api.edge import Call, Edge
 from gateway.api.outcome import fhir_response
 from gateway.api.paging import insist_on_known, searchset
@@ -133,7 +133,13 @@ async def _body(request: Request) -> tuple[dict[str, Any], bool]:
     if not isinstance(content, dict):
         raise ContentError("The body has to be a JSON object.")
     if content.get("resourceType") == "Parameters":
-        return _of_parameters(content), True
+        try:
+            return _of_parameters(content), True
+        except (AttributeError, TypeError):
+            raise ContentError(
+                "parameter has to be a list of objects, each with name and value[x].",
+                location="Parameters.parameter",
+            ) from None
     return content, False
 
 
@@ -142,7 +148,7 @@ def _read(content: dict[str, Any]) -> _Asked:
         return _Asked.model_validate(content)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        where = ".".join(map(str, first["loc"]))
+        where = place_of(first["loc"])
         raise ContentError(f"{where}: {first['msg']}.", location=where) from None
 
 

@@ -11,6 +11,9 @@ from gateway.core.principal import PERMISSIONS, Permission
 
 _ASKED = ("patient", "resource", "system", "model", "since", "until", "_count", "before")
 _RESOURCE = {"application/fhir+json": {"schema": {"type": "object"}}}
+_JSON, _LIST = ({"application/json": {"schema": {"type": each}}} for each in ("object", "array"))
+_TEXT = {"text/plain": {"schema": {"type": "string"}}}
+_PAGE = {each: {"schema": {"type": "string"}} for each in ("text/html", "application/pdf")}
 _OUTCOME = {
     "description": "OperationOutcome: what is wrong, where, and how to mend it",
     "content": _RESOURCE,
@@ -20,17 +23,20 @@ _OUTCOME = {
 def describe(app: FastAPI) -> None:
     """Give the app its OpenAPI document, shown at `/docs`."""
 
-    def document() -> dict[str, Any]:
+    def kept() -> dict[str, Any]:
         if app.openapi_schema is None:
-            made = get_openapi(title="Nadi", version="R4", description=_ABOUT, routes=[])
-            made["paths"] = _paths()
-            made["components"] = {
-                "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}}
-            }
-            app.openapi_schema = made
+            app.openapi_schema = document()
         return app.openapi_schema
 
-    app.openapi = document  # type: ignore[method-assign]  # FastAPI's documented way to replace it
+    app.openapi = kept  # type: ignore[method-assign]  # FastAPI's documented way to replace it
+
+
+def document() -> dict[str, Any]:
+    """Give the OpenAPI document."""
+    made = get_openapi(title="Nadi", version="R4", description=_ABOUT, routes=[])
+    made["paths"] = _paths()
+    made["components"] = {"securitySchemes": {"token": {"type": "http", "scheme": "bearer"}}}
+    return made
 
 
 _ABOUT = (
@@ -67,9 +73,9 @@ def _paths() -> dict[str, Any]:
         **_break_glass(identifier),
         **_consents(system, identifier),
         "/fhir/metadata": {"get": _call("CapabilityStatement", "What this gateway can do")},
-        "/health/ready": {"get": _call("Readiness", "Ready to accept events")},
-        "/metrics": {"get": _call("Prometheus metrics", "Counts and times")},
-        "/site.schema.json": {"get": _call("JSON Schema of the site file", "Schema")},
+        "/health/ready": {"get": _readiness()},
+        "/metrics": {"get": _call("Prometheus metrics", "Counts and times", gives=_TEXT)},
+        "/site.schema.json": {"get": _call("JSON Schema of the site file", "Schema", gives=_JSON)},
     }
 
 
@@ -85,7 +91,12 @@ def _audit(parameters: list[dict[str, Any]], identifier: dict[str, Any]) -> dict
             )
         },
         "/audit/checkpoint": {
-            "get": _call("The newest signed checkpoint", "Signed note", needs=Permission.READ_AUDIT)
+            "get": _call(
+                "The newest signed checkpoint",
+                "Signed note",
+                needs=Permission.READ_AUDIT,
+                gives=_TEXT,
+            )
         },
         "/audit/proof/{id}": {
             "get": _call(
@@ -93,6 +104,7 @@ def _audit(parameters: list[dict[str, Any]], identifier: dict[str, Any]) -> dict
                 "Receipt for verify_receipt.py",
                 [identifier],
                 needs=Permission.READ_AUDIT,
+                gives=_JSON,
             )
         },
         "/audit/report": {
@@ -104,6 +116,7 @@ def _audit(parameters: list[dict[str, Any]], identifier: dict[str, Any]) -> dict
                     *(_parameter(name, "query") for name in ("patient", "system", "format")),
                 ],
                 needs=Permission.READ_AUDIT,
+                gives=_PAGE,
             )
         },
         "/audit/questions/{name}": {
@@ -116,11 +129,14 @@ def _audit(parameters: list[dict[str, Any]], identifier: dict[str, Any]) -> dict
                     *(_parameter(name, "query") for name in _ASKED),
                 ],
                 needs=Permission.READ_AUDIT,
+                gives=_JSON,
             )
         },
         "/witness/checkpoints": {
-            "get": _call("The newest checkpoint kept of another log", "Signed note", [origin]),
-            "post": _call("Have a checkpoint of another log kept", "Its size"),
+            "get": _call(
+                "The newest checkpoint kept of another log", "Signed note", [origin], gives=_TEXT
+            ),
+            "post": _witness(),
         },
     }
 
@@ -132,6 +148,7 @@ def _consents(system: dict[str, Any], identifier: dict[str, Any]) -> dict[str, A
         "Ask what consent says now: patient, route or purpose, action, actor, resource",
         "decision, basis, obligations, rules, what would change it; Parameters for Parameters",
         needs=may,
+        gives={**_JSON, **_RESOURCE},
     )
     asked = {"application/json": {"schema": {"type": "object"}}, **_RESOURCE}
     return {
@@ -161,12 +178,14 @@ def _break_glass(identifier: dict[str, Any]) -> dict[str, Any]:
         "JSON: its job, and the review that was opened",
         needs=Permission.BREAK_GLASS,
         status=202,
+        gives=_JSON,
     )
     review = _call(
         "Review a use of break-glass: verdict (justified, not-justified), comment",
         "JSON: the use with its review",
         [identifier],
         needs=Permission.REVIEW_BREAK_GLASS,
+        gives=_JSON,
     )
     return {
         "/break-glass": {
@@ -175,6 +194,7 @@ def _break_glass(identifier: dict[str, Any]) -> dict[str, Any]:
                 "JSON: each with its reason and its review",
                 [_parameter("open", "query")],
                 needs=Permission.REVIEW_BREAK_GLASS,
+                gives=_LIST,
             ),
             "post": {**use, "requestBody": asked},
         },
@@ -195,6 +215,20 @@ def _results(parameters: list[dict[str, Any]]) -> dict[str, Any]:
         }
         for name in ("Observation", "RiskAssessment")
     }
+
+
+def _readiness() -> dict[str, Any]:
+    made = _call("Readiness", "Ready to accept events", gives=_JSON)
+    made["responses"]["503"] = {"description": "Not ready, and why", "content": _JSON}
+    return made
+
+
+def _witness() -> dict[str, Any]:
+    made = _call("Have a checkpoint of another log kept", "Its size", gives=_TEXT)
+    made["requestBody"] = {"required": True, "content": _TEXT}
+    known = {"text/x.tlog.size": {"schema": {"type": "string"}}}
+    made["responses"]["409"] = {"description": "The size that is kept here", "content": known}
+    return made
 
 
 def _parameter(name: str, place: str, *, is_required: bool = False) -> dict[str, Any]:
@@ -220,6 +254,7 @@ def _call(
     *,
     needs: Permission | None = None,
     status: int = 200,
+    gives: dict[str, Any] = _RESOURCE,
 ) -> dict[str, Any]:
     """Describe one call.
 
@@ -229,6 +264,7 @@ def _call(
         parameters: Those of path and query.
         needs: What the caller has to be permitted; None when everybody may call it.
         status: Of the answer when all is well.
+        gives: Content types of that answer.
     """
     return {
         "summary": summary,
@@ -236,7 +272,7 @@ def _call(
         "x-nadi-roles": [role.value for role, may in PERMISSIONS.items() if needs in may],
         "parameters": parameters or [],
         "responses": {
-            str(status): {"description": answer, "content": _RESOURCE},
+            str(status): {"description": answer, "content": gives},
             "4XX": _OUTCOME,
             "503": _OUTCOME,
         },

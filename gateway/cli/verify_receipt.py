@@ -234,7 +234,7 @@ def main() -> int:
     except InvalidSignature:
         print("DOES NOT HOLD: The signature of a checkpoint is false.")
         return 1
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError):
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError):
         print("DOES NOT HOLD: A file is not what it should be.")
         return 1
     for event in events:

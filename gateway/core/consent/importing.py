@@ -59,10 +59,10 @@ def documents_in(raw: bytes) -> list[Document]:
         ConsentNotRecordable: It is an export, and one of its consents can't be read.
     """
     try:
-        file = msgspec.json.decode(raw, type=_File)
-    except msgspec.MsgspecError as error:
+        found = _documents(msgspec.json.decode(raw, type=_File), raw)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        # What msgspec passes over unread may be broken or nested without end.
         raise NothingToImport from error
-    found = _documents(file, raw)
     if not found or len(found) > MOST_DOCUMENTS:
         raise NothingToImport
     return found

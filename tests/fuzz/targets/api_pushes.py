@@ -1,0 +1,20 @@
+"""Real FHIR resources that something is wrong with, pushed through the whole application."""
+
+import random
+
+from tests.fuzz.pushing import whatever_is_pushed
+from tests.fuzz.target import Target
+
+
+def run(data: bytes) -> None:
+    """Push what hypothesis makes of these bytes."""
+    whatever_is_pushed.hypothesis.fuzz_one_input(data)
+
+
+def seeds() -> list[bytes]:
+    """Give bytes that pushes are made of."""
+    chance = random.Random(5)  # noqa: S311 - no secret
+    return [chance.randbytes(2**size) for size in range(8, 13)]
+
+
+TARGET = Target(run, seeds, longest=4096)
