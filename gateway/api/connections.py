@@ -144,9 +144,9 @@ class BoundedConnection(HttpToolsProtocol):
         """
         if len(self.pipeline) >= _MOST_PIPELINED:
             raise PipelineTooLong
+        super().on_headers_complete()
         self._is_head, self._fed = False, 0
         self._arrive_within(self.settings.body_timeout_s)
-        super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
         """Take a piece of a body."""
@@ -197,7 +197,7 @@ class BoundedConnection(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         count_dropped(why.reason)
-        is_answering = not self._is_head and self.cycle and self.cycle.response_started
+        is_answering = not self._is_head and self.cycle.response_started
         if not is_answering and not self.pipeline:
             self.transport.write(_answer(why))
         self.transport.close()

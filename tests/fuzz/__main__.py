@@ -50,21 +50,26 @@ def main() -> int:
     parser.add_argument("--only", nargs="*", choices=names(), default=names())
     given = parser.parse_args()
     if not HAS_ATHERIS:
-        print("atheris is not installed here: inputs are mutated without coverage.")
+        _say("atheris is not installed here: inputs are mutated without coverage.")
     share = max(_LEAST_S, round(given.minutes * 60 / len(given.only)))
-    print("| target | executions | per second | seconds | findings | peak memory, MB |")
-    print("|---|---|---|---|---|---|")
+    _say("| target | executions | per second | seconds | findings | peak memory, MB |")
+    _say("|---|---|---|---|---|---|")
     lines = []
     for name in given.only:
         lines.append(_fuzzed(name, given.folder, share))
-        print(lines[-1], flush=True)
+        _say(str(lines[-1]))
     total = Line("together", sum(x.executions for x in lines), sum(x.seconds for x in lines))
     total.peak_mb, total.died = max(x.peak_mb for x in lines), sum(x.died for x in lines)
     total.kinds = tuple(f"{x.name}: {kind}" for x in lines for kind in x.kinds)
-    print(total)
+    _say(str(total))
     for kind in total.kinds:
-        print(f"FOUND {kind}")
+        _say(f"FOUND {kind}")
     return 1 if total.kinds or total.died else 0
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
 
 
 def _fuzzed(name: str, folder: Path, share: int) -> Line:

@@ -18,14 +18,44 @@ from tests.fuzz.target import shared
 # No name of an element: an unknown one that might be is repeated, to help who mistyped it.
 _NAME = f"{MARK} 1"
 _ODD = (
-    "null", "true", "0", "-0", "1e400", "-1e-400", "1E+2", "0.1e", "01", "NaN", "1" * 30,
-    f"0.{'1' * 30}", "9" * 4400, "2147483648", "[]", "{}", "[null]", '[""]', '""', '" "', f'"{MARK}"',
-    f'"{MARK} \\u0000"', f'"\\ud800{MARK}"', '"\\udc00\\ud800"', f'"\x01{MARK}"', f'"\U0001f600{MARK}"',
-    f'"{MARK * 20_000}"', f'{{"{_NAME}":"{MARK}"}}', f'{{"resourceType":"{MARK}"}}',
-    '{"resourceType":"Patient"}', '{"reference":"#1"}', '{"reference":"Patient/../../x"}',
-    '{"coding":[{"system":"urn:x","code":"a\\nb"}]}', f'"2026-02-30T25:61:00{MARK}"', '"0001-01-01"',
-    '"9999-12-31T23:59:59.999999999-14:00"', '{"extension":[{"url":"x","valueString":"y"}]}',
-)  # fmt: skip
+    "null",
+    "true",
+    "0",
+    "-0",
+    "1e400",
+    "-1e-400",
+    "1E+2",
+    "0.1e",
+    "01",
+    "NaN",
+    "1" * 30,
+    f"0.{'1' * 30}",
+    "9" * 4400,
+    "2147483648",
+    "[]",
+    "{}",
+    "[null]",
+    '[""]',
+    '""',
+    '" "',
+    f'"{MARK}"',
+    f'"{MARK} \\u0000"',
+    f'"\\ud800{MARK}"',
+    '"\\udc00\\ud800"',
+    f'"\x01{MARK}"',
+    f'"\U0001f600{MARK}"',
+    f'"{MARK * 20_000}"',
+    f'{{"{_NAME}":"{MARK}"}}',
+    f'{{"resourceType":"{MARK}"}}',
+    '{"resourceType":"Patient"}',
+    '{"reference":"#1"}',
+    '{"reference":"Patient/../../x"}',
+    '{"coding":[{"system":"urn:x","code":"a\\nb"}]}',
+    f'"2026-02-30T25:61:00{MARK}"',
+    '"0001-01-01"',
+    '"9999-12-31T23:59:59.999999999-14:00"',
+    '{"extension":[{"url":"x","valueString":"y"}]}',
+)
 _DEPTHS = (1, 2, 35, 45, 1100)
 
 
@@ -112,9 +142,13 @@ def _rename(draw: st.DrawFn, parent: list[Any], key: int) -> None:
 
 
 _CHANGES = {
-    "delete": _delete, "double": _double, "retype": _retype,
-    "reorder": _reorder, "nest": _nest, "rename": _rename,
-}  # fmt: skip
+    "delete": _delete,
+    "double": _double,
+    "retype": _retype,
+    "reorder": _reorder,
+    "nest": _nest,
+    "rename": _rename,
+}
 
 
 def _written(node: Any) -> str:

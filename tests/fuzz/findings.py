@@ -27,7 +27,7 @@ class Findings:
             target.run(data)
         except target.refusals:
             pass
-        except Exception as error:  # whatever it is, it is what is looked for
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is looked for
             self._keep(data, _kind_of(error))
         spent_s = time.process_time() - began
         if spent_s > self._slow_s:

@@ -62,7 +62,7 @@ def _with_coverage(name: str, findings: Findings, folder: Path, seconds: int) ->
     options = [
         f"-max_total_time={seconds}",
         f"-max_len={target.longest}",
-        "-timeout=20",
+        "-timeout=60",
         f"-rss_limit_mb={_MEMORY_MB}",
         "-reload=0",
         f"-artifact_prefix={folder}/findings/",
@@ -83,7 +83,7 @@ def _without(name: str, findings: Findings, _folder: Path, seconds: int) -> None
         if time.monotonic() > end:
             break
     # The form in which libFuzzer tells it.
-    print(f"#{count}\tDONE", file=sys.stderr)
+    sys.stderr.write(f"#{count}\tDONE\n")
 
 
 def _write_seeds(target: Target, folder: Path) -> None:

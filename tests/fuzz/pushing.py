@@ -27,10 +27,31 @@ _CHECKS = [
     checks.status_code_conformance,
 ]
 _ODD = (
-    MARK, f"Patient/{MARK}", "Patient/p1", "\0", "%00", "'", "1,2", "a|b", "|", "9" * 5000, "-1", "1e9", "²",
-    "ge9999-12-31T23:59:59.999999-14:00", "lt0001-01-01", "2026-02-30", "../..", "\u202e", "x" * 9000,
-    "018f0000-0000-7000-8000-000000000000", "Observation/o1", "pdf", "true", "date",
-)  # fmt: skip
+    MARK,
+    f"Patient/{MARK}",
+    "Patient/p1",
+    "\0",
+    "%00",
+    "'",
+    "1,2",
+    "a|b",
+    "|",
+    "9" * 5000,
+    "-1",
+    "1e9",
+    "²",
+    "ge9999-12-31T23:59:59.999999-14:00",
+    "lt0001-01-01",
+    "2026-02-30",
+    "../..",
+    "\u202e",
+    "x" * 9000,
+    "018f0000-0000-7000-8000-000000000000",
+    "Observation/o1",
+    "pdf",
+    "true",
+    "date",
+)
 _ACTOR = {"name": "actor", "valueReference": {"reference": "Practitioner/1"}}
 #: Bodies that are not FHIR resources of the EHR, or whose form the document does not tell.
 _BODIES = {

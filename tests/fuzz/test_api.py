@@ -20,7 +20,7 @@ _HEAD = (
 
 @pytest.mark.parametrize("operation", operations(), ids=lambda each: each.label)
 def test_whatever_is_asked_by_whomever_is_answered_as_documented(operation):
-    @settings(_SHORT, max_examples=6)
+    @settings(_SHORT, max_examples=4)
     @given(asked(operation))
     def ask(case):
         insist_on_answers(case)
@@ -28,7 +28,7 @@ def test_whatever_is_asked_by_whomever_is_answered_as_documented(operation):
     ask()
 
 
-@settings(_SHORT, max_examples=150)
+@settings(_SHORT, max_examples=80)
 @given(broken(), st.booleans())
 def test_a_resource_that_something_is_wrong_with_is_taken_or_refused_with_a_reason(
     made, names_type

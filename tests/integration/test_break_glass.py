@@ -226,7 +226,13 @@ def test_a_patient_of_whom_nothing_was_received_can_t_be_run_for(here: Ward) -> 
 
 
 @pytest.mark.parametrize(
-    "changed", [{"reason": " "}, {"route": "no-such-route"}, {"patient": "ZZ CANARY"}]
+    "changed",
+    [
+        {"reason": " "},
+        {"route": "no-such-route"},
+        {"patient": "ZZ CANARY"},
+        {"ZZ CANARY\u0014": "x"},
+    ],
 )
 def test_what_is_asked_wrongly_is_refused_without_its_values(
     here: Ward, changed: dict[str, str]

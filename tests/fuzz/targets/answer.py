@@ -29,7 +29,7 @@ def seeds() -> list[bytes]:
     return [
         b'multipart/related; type="application/dicom"; boundary=b\n' + _BODY,
         b'application/fhir+json\n{"resourceType":"Binary","contentType":"text/plain","data":"eA=="}',
-        b'Wed, 25 Nov 2026 10:00:00 GMT\n{"resourceType":"OperationOutcome","issue":[{"code":"x"}]}',
+        b'Wed, 25 Nov 2026 10:00:00 GMT\n{"resourceType":"OperationOutcome","issue":[{}]}',
         *(b"application/fhir+json\n" + each for each in capabilities),
     ]
 

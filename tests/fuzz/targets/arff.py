@@ -3,7 +3,10 @@
 from models.arff import read
 from tests.fuzz.target import Target, as_file
 
-_TABLE = b"@relation x\n@attribute 'age' numeric\n@attribute class {a,b}\n@data\n% note\n48, a\n?,\tb\n1,,b\n"
+_TABLE = (
+    b"@relation x\n@attribute 'age' numeric\n@attribute class {a,b}\n"
+    b"@data\n% note\n48, a\n?,\tb\n1,,b\n"
+)
 
 
 def run(data: bytes) -> None:

@@ -40,9 +40,13 @@ def seeds() -> list[bytes]:
     """Give a resource of each kind that holds any."""
     part = attachment(b"x", "text/plain")
     made = [
-        media(part), document(part), imaging_study(("1.2.3.4", "1.2.3.5")), report(),
-        composition(section("<p>x</p>")), communication({"contentString": "x"}),
-    ]  # fmt: skip
+        media(part),
+        document(part),
+        imaging_study(("1.2.3.4", "1.2.3.5")),
+        report(),
+        composition(section("<p>x</p>")),
+        communication({"contentString": "x"}),
+    ]
     kinds = ("Media", "DocumentReference", "ImagingStudy", "DiagnosticReport", "Composition")
     return [
         *map(raw, made),

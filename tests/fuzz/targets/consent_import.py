@@ -9,9 +9,14 @@ from tests.factories import bundle, consent, raw
 from tests.fuzz.target import Target
 
 _LOCAL = {
-    "patient": "Patient/p1", "system": "ehr", "decision": "permit", "purposes": ["TREAT"],
-    "means": "written", "recorded_at": "2026-11-25T10:00:00Z", "recorded_by": "nurse",
-}  # fmt: skip
+    "patient": "Patient/p1",
+    "system": "ehr",
+    "decision": "permit",
+    "purposes": ["TREAT"],
+    "means": "written",
+    "recorded_at": "2026-11-25T10:00:00Z",
+    "recorded_by": "nurse",
+}
 
 
 def run(data: bytes) -> None:

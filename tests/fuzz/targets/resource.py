@@ -1,4 +1,4 @@
-"""Resources of every type: read, and the facts that everything else is decided by taken from them."""
+"""Resources of every type: read, and the facts taken from them that all else is decided by."""
 
 from gateway.core import event
 from gateway.core.clinical_time import clinical_time
@@ -26,7 +26,7 @@ def seeds() -> list[bytes]:
         raw(patient(1)),
         raw(creatinine(1)),
         raw(consent(1)),
-        *shared("r4-examples/*.json", most=120),
+        *shared("r4-examples/*.json", most=30),
     ]
 
 

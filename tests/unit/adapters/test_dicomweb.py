@@ -104,6 +104,7 @@ def test_a_file_that_is_larger_than_allowed_is_not_read(
         (b"no parts", MULTIPART),
         (b"--a b+c\r\nContent-Type: application/dicom\r\n\r\n" + FILE, MULTIPART),
         (b"--a b+c--\r\n", MULTIPART),
+        (parts(FILE), "multipart/related; boundary*=a''b; boundary*0*=x"),
     ],
 )
 def test_what_is_no_file_is_unreadable(

@@ -79,6 +79,14 @@ def test_a_wrong_manifest_is_refused_naming_file_and_key(old, new, said):
     assert all(line.startswith("site/manifest.toml: ") for line in str(caught.value).splitlines())
 
 
+@pytest.mark.parametrize(
+    ("value", "said"), [("[" * 20_000, "nested deeper"), ("9" * 5000, "too many digits")]
+)
+def test_a_manifest_that_its_reader_chokes_on_is_refused(value: str, said: str):
+    with pytest.raises(ManifestError, match=said):
+        parse(f"a = {value}")
+
+
 def test_an_input_of_the_patient_has_no_panels():
     text = changed(
         'source = "patient-age"', 'source = "patient-age"\npanels = [{system="s",code="c"}]'

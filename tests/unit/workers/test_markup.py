@@ -14,6 +14,7 @@ from workers.markup import text_of_markup
         ("<table><tr><td>BP</td><td>120</td></tr><tr><td>HR</td></tr></table>", "BP 120\nHR"),
         ("a<br/>b<br>c", "a\nb\nc"),
         ("fever &lt;38 &amp; cough&nbsp;&#233;", "fever <38 & cough é"),
+        (f"a &#{'9' * 4400}; b &#x{'f' * 9}; c", "a \ufffd b \ufffd c"),
         ("temperature <38 and > 37", "temperature <38 and > 37"),
         ("<script>var pain = '<p>';</script >well", "well"),
         ("<STYLE>p {}</Style><p>well</p>", "well"),

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from starlette.requests import Request
 
-from gateway.api.body import check_headers, read_body
+from gateway.api.body import check_headers, place_of, read_body
 from gateway.core.errors import GatewayError, MalformedJson, TooLarge, UnsupportedFormat
 
 
@@ -131,9 +131,15 @@ def test_the_content_types_that_are_read(kind: str):
         ("application/fhir+json; charset=latin-1", "UTF-8"),
         ("application/fhir+json; charset*=utf-16''x", "UTF-8"),
         ("application/fhir+json; fhirVersion=3.0", "R4"),
+        ("application/json; charset*=utf-8''utf-8; a*0*=x; a*=y", "parameters"),
         ("json", "application/fhir+json"),
     ],
 )
 def test_other_content_types_are_told_what_to_send(kind: str, says: str):
     with pytest.raises(UnsupportedFormat, match=says.replace("+", r"\+")):
         check_headers(request([], content_type=kind))
+
+
+def test_a_place_is_named_but_a_name_that_can_be_no_elements_is_not_repeated():
+    assert place_of(("actor", "roles", 1)) == "actor.roles.1"
+    assert place_of(("actor", "Asha Rao, 1970")) == "actor.?"

@@ -236,6 +236,10 @@ def test_the_patient_asked_about_stands_in_no_record_but_by_her_key(api: Api):
         {"purpose": "TREAT", "resource": {"meta": 1}},
         {"purpose": "TREAT", "resource": {"resourceType": "Observation", "meta": {"security": 5}}},
         {"purpose": 5},
+        {"purpose": "TREAT", "Asha Rao, 1970": 1},
+        {"resourceType": "Parameters", "parameter": 5},
+        {"resourceType": "Parameters", "parameter": [{"name": "route", "valueReference": "x"}]},
+        {"resourceType": "Parameters", "parameter": [{"name": "actor", "valueReference": "x"}]},
     ],
 )
 def test_what_can_not_be_read_is_refused_with_its_place(api: Api, asked: dict[str, object]):
@@ -243,3 +247,4 @@ def test_what_can_not_be_read_is_refused_with_its_place(api: Api, asked: dict[st
 
     assert response.status_code in (400, 422)
     assert response.json()["resourceType"] == "OperationOutcome"
+    assert "Asha" not in response.text
