@@ -70,6 +70,7 @@ def _paths() -> dict[str, Any]:
         },
         **_results([system, *count]),
         **_audit([*searched, system, *count], identifier),
+        **_witnessed(),
         **_break_glass(identifier),
         **_consents(system, identifier),
         "/fhir/metadata": {"get": _call("CapabilityStatement", "What this gateway can do")},
@@ -80,7 +81,6 @@ def _paths() -> dict[str, Any]:
 
 
 def _audit(parameters: list[dict[str, Any]], identifier: dict[str, Any]) -> dict[str, Any]:
-    origin = _parameter("origin", "query", is_required=True)
     return {
         "/fhir/AuditEvent": {
             "get": _call(
@@ -131,12 +131,6 @@ def _audit(parameters: list[dict[str, Any]], identifier: dict[str, Any]) -> dict
                 needs=Permission.READ_AUDIT,
                 gives=_JSON,
             )
-        },
-        "/witness/checkpoints": {
-            "get": _call(
-                "The newest checkpoint kept of another log", "Signed note", [origin], gives=_TEXT
-            ),
-            "post": _witness(),
         },
     }
 
@@ -221,6 +215,18 @@ def _readiness() -> dict[str, Any]:
     made = _call("Readiness", "Ready to accept events", gives=_JSON)
     made["responses"]["503"] = {"description": "Not ready, and why", "content": _JSON}
     return made
+
+
+def _witnessed() -> dict[str, Any]:
+    origin = _parameter("origin", "query", is_required=True)
+    return {
+        "/witness/checkpoints": {
+            "get": _call(
+                "The newest checkpoint kept of another log", "Signed note", [origin], gives=_TEXT
+            ),
+            "post": _witness(),
+        },
+    }
 
 
 def _witness() -> dict[str, Any]:
