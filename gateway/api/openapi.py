@@ -70,6 +70,7 @@ def _paths() -> dict[str, Any]:
         },
         **_results([system, *count]),
         **_audit([*searched, system, *count], identifier),
+        **_questions(),
         **_witnessed(),
         **_break_glass(identifier),
         **_consents(system, identifier),
@@ -117,19 +118,6 @@ def _audit(parameters: list[dict[str, Any]], identifier: dict[str, Any]) -> dict
                 ],
                 needs=Permission.READ_AUDIT,
                 gives=_PAGE,
-            )
-        },
-        "/audit/questions/{name}": {
-            "get": _call(
-                f"Ask one of: {', '.join(QUESTIONS)}",
-                "JSON: groups, rows, and the address of the next page",
-                [
-                    _parameter("name", "path"),
-                    _parameter("X-Nadi-Patient", "header"),
-                    *(_parameter(name, "query") for name in _ASKED),
-                ],
-                needs=Permission.READ_AUDIT,
-                gives=_JSON,
             )
         },
     }
@@ -215,6 +203,24 @@ def _readiness() -> dict[str, Any]:
     made = _call("Readiness", "Ready to accept events", gives=_JSON)
     made["responses"]["503"] = {"description": "Not ready, and why", "content": _JSON}
     return made
+
+
+def _questions() -> dict[str, Any]:
+    return {
+        "/audit/questions/{name}": {
+            "get": _call(
+                f"Ask one of: {', '.join(QUESTIONS)}",
+                "JSON: groups, rows, and the address of the next page",
+                [
+                    _parameter("name", "path"),
+                    _parameter("X-Nadi-Patient", "header"),
+                    *(_parameter(name, "query") for name in _ASKED),
+                ],
+                needs=Permission.READ_AUDIT,
+                gives=_JSON,
+            )
+        },
+    }
 
 
 def _witnessed() -> dict[str, Any]:
