@@ -104,8 +104,8 @@ def test_two_processes_cannot_both_make_their_version_the_current_one(store: Sto
                 sa.text(
                     "insert into events select :id, :key, submission_id, entry_index, system, "
                     "principal_id, request_id, resource_type, resource_key, version_id, "
-                    "last_updated_ms, patient_key, patient_ref, codes, effective_ms, is_current, "
-                    "sha256, payload, received_ms from events"
+                    "last_updated_ms, patient_key, patient_ref, codes, effective_ms, lane, "
+                    "is_current, sha256, payload, received_ms from events"
                 ),
                 {"id": second.id, "key": second.dedupe_key},
             )
