@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Sequence
 from email.message import Message
 from functools import lru_cache
 
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
 from gateway.core.errors import ContentError, MalformedJson, TooLarge, UnsupportedFormat
@@ -127,7 +128,9 @@ async def _gunzip(stream: AsyncIterator[bytes], limit: int) -> bytes:
     size = 0
     try:
         async for piece in stream:
-            pieces.append(expander.decompress(piece, limit + 1 - size))
+            # A small piece may become many megabytes: nobody else waits for that.
+            most = limit + 1 - size
+            pieces.append(await run_in_threadpool(expander.decompress, piece, most))
             size += len(pieces[-1])
             if size > limit:
                 raise TooLarge(f"A body may have at most {limit} bytes after expansion.")
