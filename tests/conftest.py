@@ -50,8 +50,8 @@ def pytest_configure() -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Put the slow tiers first where a process of several collects."""
     if hasattr(config, "workerinput"):
-        here = Path(__file__).parent
-        items.sort(key=lambda each: _SLOWEST_FIRST.index(each.path.relative_to(here).parts[0]))
+        here, rank = Path(__file__).parent, {tier: at for at, tier in enumerate(_SLOWEST_FIRST)}
+        items.sort(key=lambda each: rank.get(each.path.relative_to(here).parts[0], len(rank)))
 
 
 def shared_data(folder: str) -> Path:
