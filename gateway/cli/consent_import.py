@@ -1,7 +1,9 @@
 """`nadi consent import`, `export` and `sign`: consents that come from elsewhere, and go there.
 
 A file is taken only with a detached signature beside it (FILE.jws) by a key that the site file
-lists. The signer vouches for the file: that an ABDM artefact came from the consent manager.
+lists. The signer vouches for the file: that an ABDM artefact came from the consent manager. Signing
+takes the signer's private key and no credential, since it is done where no installation may be;
+importing takes a credential, whoever signed.
 """
 
 import hashlib
@@ -21,22 +23,20 @@ from gateway.cli.context import (
     DataDir,
     Opened,
     fail,
-    login,
-    opened,
-    operator,
     out,
     print_json,
     table,
 )
+from gateway.cli.officer import opened_by_officer, opened_for_consents
 from gateway.cli.patients import patient_of, record_search
 from gateway.core.consent.abdm_artefact import patient_address, read_notification
 from gateway.core.consent.importing import EXPORT, Document, documents_in
 from gateway.core.consent.statement import StatementForged, insist_on, sign
 from gateway.core.errors import ConfigurationError, Erased
+from gateway.core.principal import Permission
 from gateway.store import consenting
 from gateway.store.consent_acts import StoredConsent
 from gateway.store.consenting import Owner, PatientMismatch, Signed, Taken
-from gateway.store.registering import Actor
 from gateway.store.unit_of_work import UnitOfWork
 from gateway.withdrawal import withdraw
 from models.signature import KeyUnusable, public_key, read_key, written_key
@@ -76,11 +76,10 @@ def import_file(  # noqa: PLR0913 - each is an option of the command line
     raw = _read(file)
     jws = _signature_of(file, signature)
     wanted = _Wanted(patient, system, identity_checked)
-    with opened(data_dir) as nadi:
+    with opened_for_consents(data_dir) as (nadi, actor):
         site = nadi.site()
         signed = _signed(site, raw, jws)
         documents = documents_in(raw)
-        actor = Actor(nadi.source(), operator(), login())
         with nadi.store.write() as uow:
             found = [
                 (each, consenting.take(uow, each, _owner(nadi, uow, each, wanted), signed, actor))
@@ -247,7 +246,7 @@ def export(
     data_dir: DataDir = None,
 ) -> None:
     """Write the consents that staff recorded and that hold, for another site to import."""
-    with opened(data_dir) as nadi:
+    with opened_by_officer(data_dir, Permission.READ_CONSENT) as nadi:
         only = patient_of(nadi, patient, system).key if patient else None
         with nadi.store.read() as uow:
             found = uow.consent_acts.of([only]) if only else list(uow.consent_acts.every())

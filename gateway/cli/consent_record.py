@@ -17,12 +17,10 @@ from gateway.cli.context import (
     DataDir,
     Opened,
     fail,
-    login,
-    opened,
-    operator,
     out,
     print_json,
 )
+from gateway.cli.officer import opened_for_consents
 from gateway.cli.patients import KnownPatient, patient_of
 from gateway.core.consent.local import (
     DECISIONS,
@@ -91,7 +89,7 @@ def record(  # noqa: PLR0913 - each is an option of the command line
 ) -> None:
     """Record what a patient said: a permit, a denial, or a refusal of all AI."""
     _insist_on_words(decision, how, notice, language)
-    with opened(data_dir) as nadi:
+    with opened_for_consents(data_dir) as (nadi, actor):
         known = patient_of(nadi, patient, system)
         given = {
             "patient": f"Patient/{patient.rpartition('/')[2]}",
@@ -105,7 +103,7 @@ def record(  # noqa: PLR0913 - each is an option of the command line
             "means": how,
             "content": _content(content),
         }
-        done = _recorded(nadi, known, given, birth_date)
+        done = _recorded(nadi, actor, known, given, birth_date)
     if as_json:
         print_json({"id": done.consent_id, "decision": decision, "stopped": done.stopped})
         return
@@ -151,10 +149,13 @@ def _content(path: Path | None) -> Mapping[str, Any] | None:
 
 
 def _recorded(
-    nadi: Opened, known: KnownPatient, given: Mapping[str, Any], birth_date: str | None
+    nadi: Opened,
+    actor: Actor,
+    known: KnownPatient,
+    given: Mapping[str, Any],
+    birth_date: str | None,
 ) -> Done:
     """Check and record; both in one transaction, so that what was checked is what is recorded."""
-    actor = Actor(nadi.source(), operator(), login())
     site = nadi.site()
     with nadi.store.write() as uow:
         if uow.erasures.closed([known.key]):
@@ -189,8 +190,7 @@ def revoke(
     """Take back what was recorded or imported here; it never holds again."""
     if not reason.strip():
         fail("Say why with --reason.", code=EXIT_USAGE)
-    with opened(data_dir) as nadi:
-        actor = Actor(nadi.source(), operator(), login())
+    with opened_for_consents(data_dir) as (nadi, actor):
         with nadi.store.write() as uow:
             found = consenting.revoke(uow, consent_id, reason.strip(), actor)
             whose = consenting.whose(uow, found)

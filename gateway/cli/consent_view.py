@@ -13,7 +13,7 @@ import typer
 from rich.markup import escape
 
 from adapters.site import Site
-from gateway.cli.context import AsJson, DataDir, opened, out, print_json, table
+from gateway.cli.context import AsJson, DataDir, out, print_json, table
 from gateway.cli.officer import opened_by_officer
 from gateway.cli.patients import patient_of, record_search, tell_of
 from gateway.core.canary import CANARY_PATIENT, CANARY_SYSTEM
@@ -218,7 +218,7 @@ def _show_ending(counts: _Counts, days: int) -> None:
 
 def due(data_dir: DataDir = None, as_json: AsJson = False) -> None:
     """List ABDM artefacts that have ended: what was had under them is to be erased."""
-    with opened(data_dir) as nadi:
+    with opened_by_officer(data_dir, Permission.READ_CONSENT) as nadi:
         policy = nadi.site().abdm_policy
         with nadi.store.read() as uow:
             ended = list(_ended(uow, policy))

@@ -1,8 +1,8 @@
-"""Who reads the audit log and answers patients at this machine: an officer, by their credential.
+"""Who reads the audit log, answers patients and records their consents at this machine: an officer.
 
 The database and the keys are open to whoever runs Nadi, so no command can keep them from reading
-with tools of their own. What it does: the log is read through Nadi only with a credential of the
-role, and what is recorded of the reading names that person and not a shared login.
+or writing with tools of their own. What it does: through Nadi it takes a credential of the role,
+and what is recorded names that person and not a shared login.
 """
 
 from collections.abc import Iterator
@@ -10,12 +10,13 @@ from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
-from gateway.cli.context import Opened, acting, fail, login, opened
+from gateway.cli.context import Opened, acting, fail, login, opened, operator
 from gateway.core import audit
 from gateway.core.audit import AgentKind, AuditAgent
 from gateway.core.clock import new_id
 from gateway.core.principal import PERMISSIONS, Permission, Principal, Role
 from gateway.store.credentials import split_token
+from gateway.store.registering import Actor
 
 #: How a credential is named on the command line of a site whose officer keeps it elsewhere.
 VARIABLE = "NADI_CREDENTIAL_FILE"
@@ -49,6 +50,17 @@ def opened_for_rights(data_dir: Path | None) -> Iterator[Opened]:
     """
     with opened_by_officer(data_dir, Permission.ANSWER_RIGHTS) as nadi:
         yield nadi
+
+
+@contextmanager
+def opened_for_consents(data_dir: Path | None) -> Iterator[tuple[Opened, Actor]]:
+    """Open the installation for who records, imports and takes back consents; give who that is.
+
+    Raises:
+        GatewayError: Database or keys can't be used.
+    """
+    with opened_by_officer(data_dir, Permission.RECORD_CONSENT) as nadi:
+        yield nadi, Actor(nadi.source(), operator(), operator().identifier)
 
 
 def _officer(nadi: Opened, permission: Permission) -> Principal:

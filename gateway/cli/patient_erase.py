@@ -23,7 +23,6 @@ from gateway.cli.context import (
     fail,
     iso,
     moment,
-    opened,
     operator,
     out,
     print_json,
@@ -197,7 +196,7 @@ def _erase_again(nadi: Opened, line: ErasedLine, reference: str | None) -> list[
 @explained
 def compact(data_dir: DataDir = None) -> None:
     """Write the database's file anew, so that no byte of a destroyed key is left in it."""
-    with opened(data_dir) as nadi:
+    with opened_for_rights(data_dir) as nadi:
         if nadi.store.engine.dialect.name != "sqlite":
             fail("On PostgreSQL the tables' owner runs VACUUM FULL patient_keys.")
         if not compact_file(nadi.store.engine):

@@ -20,6 +20,7 @@ from gateway.cli.context import (
     print_json,
     table,
 )
+from gateway.cli.officer import opened_for_rights
 from gateway.core.clock import new_id
 from gateway.core.retention import TERMS, Retention, RetentionClass
 from gateway.store.retaining import Due, Run, due, expire
@@ -60,7 +61,7 @@ def run(
     as_json: AsJson = False,
 ) -> None:
     """Remove what has had its time now, in short transactions, each on record."""
-    with opened(data_dir) as nadi:
+    with opened_for_rights(data_dir) as nadi:
         retention = nadi.site().retention
         if not retention.is_in_force:
             fail(_OFF)

@@ -28,6 +28,7 @@ class Permission(StrEnum):
     READ_RESULTS = "read-results"
     READ_AUDIT = "read-audit"
     READ_CONSENT = "read-consent"
+    RECORD_CONSENT = "record-consent"
     BREAK_GLASS = "break-glass"
     REVIEW_BREAK_GLASS = "review-break-glass"
     ANSWER_RIGHTS = "answer-rights"
@@ -45,6 +46,7 @@ PERMISSIONS: dict[Role, frozenset[Permission]] = {
         {
             Permission.READ_AUDIT,
             Permission.READ_CONSENT,
+            Permission.RECORD_CONSENT,
             Permission.REVIEW_BREAK_GLASS,
             Permission.ANSWER_RIGHTS,
         }

@@ -1,4 +1,4 @@
-"""The log is read, and patients are answered, only with a credential of role compliance."""
+"""Only an officer's credential reads the log, answers patients and records consents."""
 
 import json
 import shutil
@@ -24,6 +24,9 @@ READING = (
     ("patient", "export", "Patient/p1", "--out", "copy.zip"),
     ("patient", "holds"),
     ("rights", "list"),
+    ("consent", "list", "--patient", "Patient/p1"),
+    ("consent", "due"),
+    ("consent", "export", "out.json"),
 )
 GROUND = ("--reason", "She asked for it.", "--law", "DPDP Act 2023, s.12(3)")
 ANSWERING = (
@@ -34,7 +37,11 @@ ANSWERING = (
     ("patient", "rectify", "Patient/p1", "--resource", "Observation/p1-creatinine-1", *GROUND),
     ("rights", "add", "Patient/p1", "--kind", "erasure"),
     ("rights", "close", "no-such-request", "--outcome", "Answered."),
+    ("patient", "compact"),
+    ("retention", "run", "--yes"),
 )
+REFUSAL = ("consent", "record", "ai-opt-out", "--patient", "Patient/p1", "--how", "verbal")
+CONSENTING = (REFUSAL, ("consent", "revoke", "no-such-consent", "--reason", "She asked."))
 
 
 def newest(nadi: Installation, event: str) -> dict[str, object]:
@@ -56,7 +63,9 @@ def hand_out(nadi: Installation) -> None:
     shutil.rmtree(nadi.folder / "credentials")
 
 
-@pytest.mark.parametrize("arguments", [*READING, *ANSWERING], ids=lambda each: " ".join(each[:2]))
+@pytest.mark.parametrize(
+    "arguments", [*READING, *ANSWERING, *CONSENTING], ids=lambda each: " ".join(each[:2])
+)
 def test_without_the_officers_credential_nothing_is_read_or_done(
     run: Run, nadi: Installation, arguments: tuple[str, ...]
 ) -> None:
@@ -123,6 +132,55 @@ def test_what_was_done_for_a_patient_names_the_officer_and_verifies(
         assert newest(nadi, event)["agent"][0]["name"].startswith("dr-rao (as ")  # type: ignore[index]
     nadi.integrate()
     run("audit", "verify")
+
+
+def test_a_shell_alone_lifts_no_refusal_of_ai(run: Run, nadi: Installation, tmp_path: Path) -> None:
+    made = json.loads(run(*REFUSAL, "--json").stdout)
+    hand_out(nadi)
+    operator = credential(nadi, "night-shift", Role.OPERATOR, tmp_path / "operator")
+    take_back = ("consent", "revoke", made["id"], "--reason", "She asked for it.")
+
+    run(*take_back, code=1)
+    run(*take_back, credential=operator, code=1)
+
+    officer = credential(nadi, "dr-rao", Role.COMPLIANCE, tmp_path / "officer")
+    listed = json.loads(
+        run("consent", "list", "--patient", "p1", "--json", credential=officer).stdout
+    )
+    assert [each["state"] for each in listed] == ["in force"]
+
+
+def test_what_is_recorded_of_consents_names_the_officer_and_verifies(
+    run: Run, nadi: Installation, tmp_path: Path
+) -> None:
+    hand_out(nadi)
+    file = tmp_path / "token"
+    run("access", "add", "dr-rao", "--role", "compliance", "--out", str(file))
+    made = json.loads(run(*REFUSAL, "--json", credential=file).stdout)
+    run("consent", "revoke", made["id"], "--reason", "She asked for it.", credential=file)
+
+    with nadi.store.read() as uow:
+        (known,) = (each for each in uow.credentials.list() if each.name == "dr-rao")
+        consent_acts = uow.consent_acts.get(made["id"])
+        assert consent_acts is not None
+        said = [act.statement["by"] for act in uow.consent_acts.open(consent_acts)]
+    assert said == [known.id, known.id]
+    for event in ("consent-record", "consent-revoke"):
+        assert newest(nadi, event)["agent"][0]["name"].startswith("dr-rao (as ")  # type: ignore[index]
+    nadi.integrate()
+    assert json.loads(run("audit", "verify", "--json").stdout)["findings"] == []
+
+
+def test_an_import_asks_for_a_credential_whoever_signed_the_file(
+    run: Run, nadi: Installation, tmp_path: Path
+) -> None:
+    hand_out(nadi)
+    file = tmp_path / "consent.json"
+    file.write_text(json.dumps(consent("p1")))
+    run("models", "key", "new", str(tmp_path / "signer.pem"))
+    run("consent", "sign", str(file), "--key", str(tmp_path / "signer.pem"))
+
+    assert "NADI_CREDENTIAL_FILE" in run("consent", "import", str(file), code=1).stderr
 
 
 def test_an_erasure_closes_the_request_that_it_answers_and_no_other(
