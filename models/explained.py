@@ -31,6 +31,11 @@ _WORDS: dict[Part, str] = {
     "phrases": "The words that carried it, each phrase hidden in turn",
     "squares": "Where it came from, each square of the image hidden in turn",
 }
+#: How "suggested" and a map that is mostly blue go together.
+_LOWERING = (
+    "More of the image lowers the value than raises it; the value can be high all the same, since "
+    "it rests on the whole image and not on single squares."
+)
 
 
 @dataclass(frozen=True)
@@ -116,7 +121,8 @@ class Explained:
         subject = f" ({self.subject})" if self.subject else ""
         said = f"{_WORDS[self.parts]}{subject}: {self._effects()}."
         kept = f" Not hidden: {', '.join(self.kept)}." if self.kept else ""
-        return f"{said} {self._together()}{kept}"
+        fits = f" {_LOWERING}" if self._is_mostly_lowering() else ""
+        return f"{said} {self._together()}{kept}{fits}"
 
     def _effects(self) -> str:
         if self.parts == "squares":
@@ -133,11 +139,25 @@ class Explained:
 
     def _range(self) -> str:
         changes = [each.change for each in self.effects]
-        told = f"between {self._shown(min(changes))} and {self._shown(max(changes))}"
-        strongest = max(self.effects, key=lambda each: abs(each.log_odds))
-        if _is_factor(strongest.log_odds):
-            told += f", its odds by up to {shown_odds(strongest.log_odds)}"
+        shown_range = tuple(dict.fromkeys(map(self._shown, (min(changes), max(changes)))))
+        if shown_range == (self._shown(0.0),):
+            told = "no square alone changes it by as much as would be shown"
+        else:
+            told = f"between {' and '.join(shown_range)}" if shown_range[1:] else shown_range[0]
+        told += self._range_of_odds()
         return f"{told}; the map shows where" if self.drawing else f"{told}; too little for a map"
+
+    def _range_of_odds(self) -> str:
+        """Tell by how much squares change the odds, in both directions where both do."""
+        odds = [each.log_odds for each in self.effects]
+        found = [each for each in (min(odds), max(odds)) if _is_factor(each)]
+        told = [shown_odds(each) for each in dict.fromkeys(found)]
+        return f", its odds by up to {' and '.join(told)}" if told else ""
+
+    def _is_mostly_lowering(self) -> bool:
+        """Whether the squares, taken one by one, speak against the answer."""
+        odds = sum(each.log_odds for each in self.effects)
+        return self.parts == "squares" and self.drawing is not None and (odds or self.sum) < 0
 
     def _odds(self) -> str:
         """Tell the factors of the odds, where the probability itself hides what moved it."""

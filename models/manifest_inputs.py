@@ -71,6 +71,7 @@ class Input(Part):
         look_back_h: The window of `mean`, `min` and `max`, in hours before the event.
         plausible: What a living person can have; outside it the value is taken for an error.
         intended: What the model was made for; outside it the model refuses.
+        intended_codes: Codes of `categories` that the model was made for; others are refused.
         missing: `refuse` the case, `mask` (NaN reaches the model) or `impute` a constant.
         impute_value: The constant of `impute`, in `unit`.
         impute_reason: Why this constant is defensible; required with it.
@@ -92,6 +93,7 @@ class Input(Part):
     look_back_h: PositiveFloat | None = None
     plausible: Range
     intended: Range | None = None
+    intended_codes: tuple[Text, ...] = ()
     missing: MissingPolicy
     impute_value: float | None = None
     impute_reason: str = ""
@@ -101,6 +103,7 @@ class Input(Part):
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:
         require(*_source_rules(self), *_window_rules(self), *_missing_rules(self))
+        require(*_code_rules(self))
         return self
 
     def is_plausible(self, value: float) -> bool:
@@ -109,7 +112,9 @@ class Input(Part):
 
     def is_intended(self, value: float) -> bool:
         """Whether the model was made for this value, given in `unit`."""
-        return self.intended is None or self.intended[0] <= value <= self.intended[1]
+        low, high = self.intended or (-inf, inf)
+        named = {each.value for each in self.categories if each.code in self.intended_codes}
+        return low <= value <= high and (value in named or not self.intended_codes)
 
 
 class ImageInput(Part):
@@ -220,6 +225,18 @@ def _source_rules(each: Input) -> tuple[tuple[bool, str], ...]:
         (bool(each.codes) == observed, "codes: for source observation, and only there"),
         (observed or not each.panels, "panels: only for source observation"),
         (not sexed or bool(each.categories), "categories: source patient-sex needs them"),
+    )
+
+
+def _code_rules(each: Input) -> tuple[tuple[bool, str], ...]:
+    known = {category.code for category in each.categories}
+    named = set(each.intended_codes)
+    meant = {category.value for category in each.categories if category.code in named}
+    others = {category.value for category in each.categories if category.code not in named}
+    return (
+        (named <= known, "intended_codes: each must be a code of categories"),
+        (not named or not meant & others, "intended_codes: a code left out has the same value"),
+        (not named or each.missing == "refuse", "intended_codes: need missing refuse"),
     )
 
 

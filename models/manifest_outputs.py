@@ -226,14 +226,16 @@ class Answer:
             total: How many inputs the model knows.
         """
         template = self.output.summary or ""
-        return template.format(
+        filled = template.format(
             percent=percent(self.value),
             value=f"{self.value:.3g}",
             label=self.label,
             advice=self.advice,
             used=used,
             total=total,
-        ).strip()
+        )
+        # Where there is no advice the template leaves two spaces.
+        return " ".join(filled.split())
 
 
 def percent(probability: float) -> str:

@@ -186,6 +186,7 @@ def _column(answer: Answer) -> int:
 
 def _subject(manifest: Manifest, answer: Answer) -> str:
     if answer.shares:
-        return answer.output.classes[int(np.argmax(answer.shares))].words
+        words = answer.output.classes[int(np.argmax(answer.shares))].words
+        return words if answer.chosen else f"{words}: most likely, not said"
     output = answer.output
     return (output.label or output.code.display or output.name) if manifest.panel else ""

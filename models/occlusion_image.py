@@ -143,7 +143,8 @@ def draw(
     strongest = float(np.abs(heat).max())
     if strongest < scale.nothing:
         return None
-    full = max(strongest, scale.full)
+    # The strongest square, as the text tells it; where squares overlap, a pixel has their mean.
+    full = max(float(np.abs(changes).max()), scale.full)
     grey = Image.fromarray(_grey(pixels)).resize(_size(height, width), Image.Resampling.BICUBIC)
     picture = _coloured(grey.convert("RGB"), _resized(heat / full, grey.size))
     return _encoded(_with_caption(picture, CAPTION.format(full=scale.shown(full))))

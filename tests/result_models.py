@@ -182,13 +182,16 @@ summary = "{name}: {{label}} ({{percent}} %)."
 _AS_RISK = '\n[result]\nresource = "RiskAssessment"\n'
 
 
-def _model(name: str, title: str, body: str) -> Manifest:
-    head = _HEAD.format(name=name, title=title, top="", zeros="0" * 64)
+_CAUTION = 'contraindications = ["Dialysis.", "Pregnancy."]'
+
+
+def _model(name: str, title: str, body: str, top: str = "") -> Manifest:
+    head = _HEAD.format(name=name, title=title, top=top, zeros="0" * 64)
     return parse(head + body)
 
 
-RISK = _model("kidney", "Kidney risk", _NUMBERS + _RISK)
-RISK_ASSESSMENT = _model("kidney", "Kidney risk", _NUMBERS + _RISK + _AS_RISK)
+RISK = _model("kidney", "Kidney risk", _NUMBERS + _RISK, _CAUTION)
+RISK_ASSESSMENT = _model("kidney", "Kidney risk", _NUMBERS + _RISK + _AS_RISK, _CAUTION)
 BESIDE = _model("kidney", "Kidney risk", _NUMBERS + _RISK + _REGRESSION.replace("COLUMN", "1"))
 SCORE = _model("news", "Early warning score", _NUMBERS + _SCORE)
 REGRESSION = _model("filtration", "Filtration", _NUMBERS + _REGRESSION.replace("COLUMN", "0"))

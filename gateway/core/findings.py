@@ -7,7 +7,8 @@ The rules a report keeps:
 * it is about the patient at the time of the inputs, and made now;
 * the Provenance says which model, which runtime on which kernels, and from which versions;
 * `code.text` says that it is an AI's: a result list shows the code and the value, nothing else;
-* the text says in one glance what was found, by whom (a machine) and how far to trust it;
+* the text says in one glance what was found, in whom the model does harm, by whom (a machine) it
+  was found and how far to trust it;
 * a RiskAssessment is accompanied by the same answer as an Observation, for an EHR without them.
 
 The forms are in `result_observation` and `result_risk`. Same input, same report.
@@ -31,6 +32,7 @@ from gateway.core.result_terms import (
     DIGEST_SYSTEM,
     RESULT_SYSTEM,
     Json,
+    cautions_of,
     device_urn,
     result_identifier,
     result_urn,
@@ -132,7 +134,9 @@ def report(
         context=context,
         device=device_urn(runtime.model_digest),
         sources=_sources(inputs, context),
-        text=narrative_of(manifest, summary_of(manifest, answers, inputs), basis, why),
+        text=narrative_of(
+            manifest, summary_of(manifest, answers, inputs), cautions_of(manifest), basis, why
+        ),
         notes=notes_for(manifest, why),
         rationale=f"{basis} {why}".strip(),
     )

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from gateway.core.remembered import once_per_object
-from gateway.core.result_terms import AIAST, RESULT_SYSTEM, Json, limits_of
+from gateway.core.result_terms import AIAST, RESULT_SYSTEM, Json, cautions_of, limits_of
 from models.manifest import Manifest
 
 
@@ -126,10 +126,11 @@ def method_of(manifest: Manifest) -> Json:
 
 
 def notes_of(frame: Frame) -> list[Json]:
-    """Give `note`: what the model is not for, and what else was said."""
+    """Give `note`: what the model is not for and in whom it does harm, and what else was said."""
     return [{"text": text} for text in frame.notes]
 
 
 def notes_for(manifest: Manifest, explained: str = "") -> tuple[str, ...]:
     """Give the sentences of `note`."""
-    return (limits_of(manifest), explained) if explained else (limits_of(manifest),)
+    told = (limits_of(manifest), cautions_of(manifest), explained)
+    return tuple(text for text in told if text)

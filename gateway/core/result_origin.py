@@ -17,6 +17,7 @@ from gateway.core.result_terms import (
     RUNTIME_SYSTEM,
     TERMINOLOGY,
     Json,
+    cautions_of,
     instant,
     limits_of,
     result_urn,
@@ -32,6 +33,7 @@ def device_of(manifest: Manifest, digest: str) -> Json:
         digest: Of its package.
     """
     kind = {"coding": [{"system": AI_TYPES, "code": "Machine-Learning-Models"}]}
+    cautions = cautions_of(manifest)
     return {
         "resourceType": "Device",
         "extension": [{"url": AI_KIND, "valueCodeableConcept": kind}],
@@ -42,7 +44,7 @@ def device_of(manifest: Manifest, digest: str) -> Json:
         "modelNumber": manifest.name,
         "type": AI_ROLE,
         "version": [{"value": manifest.version}],
-        "note": [{"text": f"{manifest.intended_use} {limits_of(manifest)}"}],
+        "note": [{"text": f"{manifest.intended_use} {limits_of(manifest)} {cautions}".strip()}],
     }
 
 

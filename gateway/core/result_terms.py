@@ -137,6 +137,13 @@ def limits_of(manifest: Manifest) -> str:
     return f"Not for: {manifest.not_for}"
 
 
+@once_per_object
+def cautions_of(manifest: Manifest) -> str:
+    """Say in whom a model does harm; empty where its manifest names nobody."""
+    told = " ".join(manifest.contraindications)
+    return f"Contraindications: {told}" if told else ""
+
+
 def type_of(reference: str) -> str:
     """Give the resource type that a literal reference names; empty where it names none."""
     plain, _, _ = reference.partition("/_history/")

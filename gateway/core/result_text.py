@@ -6,9 +6,10 @@ from html import escape
 from gateway.core.remembered import once_per_object
 from gateway.core.result_frame import InputUsed
 from gateway.core.result_terms import Json, limits_of
-from models.manifest import Answer, Manifest
+from models.manifest import Answer, Input, Manifest
 
 _XHTML = "http://www.w3.org/1999/xhtml"
+_NO_UNIT = "1"
 
 
 def narrative_of(manifest: Manifest, *paragraphs: str) -> Json:
@@ -40,28 +41,36 @@ def summary_of(manifest: Manifest, answers: Sequence[Answer], inputs: Sequence[I
 
 def basis_of(manifest: Manifest, inputs: Sequence[InputUsed]) -> str:
     """Name what the answer rests on, in a sentence; empty where nothing was there."""
-    labels = _labels(manifest)
-    shown = [text for each in inputs if (text := _input_text(labels, each))]
+    shown = [text for each in inputs if (text := _input_text(_labels(manifest), each))]
     return f"Based on: {', '.join(shown)}." if shown else ""
 
 
-def _input_text(labels: Mapping[str, tuple[str, str | None]], used: InputUsed) -> str:
+def _input_text(labels: Mapping[str, tuple[str, Input | None]], used: InputUsed) -> str:
     if used.status != "present" or used.id not in labels:
         return ""
-    label, unit_text = labels[used.id]
+    label, given = labels[used.id]
     on = f" ({used.effective.date().isoformat()})" if used.effective else ""
-    value = "" if used.value is None else f" {used.value:.4g} {unit_text or used.unit}"
+    value = "" if used.value is None else f" {_value_text(given, used.value, used.unit)}"
     return f"{label}{value}{on}"
 
 
+def _value_text(given: Input | None, value: float, unit: str) -> str:
+    """Write a value as people do: a coded answer in its words, a bare number without a unit."""
+    for known in given.categories if given else ():
+        if known.value == value:
+            return known.display or known.code
+    words = (given and given.unit_text) or ("" if unit == _NO_UNIT else unit)
+    return f"{value:.4g} {words}".rstrip()
+
+
 @once_per_object
-def _labels(manifest: Manifest) -> Mapping[str, tuple[str, str | None]]:
-    """Give by its id what people call an input, and its unit."""
+def _labels(manifest: Manifest) -> Mapping[str, tuple[str, Input | None]]:
+    """Give by its id what people call an input, and the input where it is a number."""
     others = {"image": manifest.image, "text": manifest.text}
-    named: dict[str, tuple[str, str | None]] = {
+    named: dict[str, tuple[str, Input | None]] = {
         name: (part.label, None) for name, part in others.items() if part
     }
-    return named | {each.id: (each.label, each.unit_text) for each in manifest.inputs}
+    return named | {each.id: (each.label, each) for each in manifest.inputs}
 
 
 @once_per_object

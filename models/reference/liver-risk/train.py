@@ -82,22 +82,21 @@ SCENARIOS = {
 }  # fmt: skip
 HALF = "half of the values hidden at random"
 
-# Made-up patients, in the order of COLUMNS; they are nobody's values.
+# Made-up patients, in the order of COLUMNS; they are nobody's values. Men: others are refused.
 PROFILES = {
-    "well": (34, 1, 0.6, 0.15, 165, 22, 24, 7.2, 4.1, 1.3),
+    "well young man": (34, 0, 0.6, 0.15, 165, 22, 24, 7.2, 4.1, 1.3),
     "well man": (45, 0, 0.8, 0.2, 180, 28, 27, 7.0, 3.9, 1.25),
     "hepatitis": (29, 0, 6.4, 3.6, 310, 890, 760, 6.6, 3.3, 1.0),
-    "obstruction": (57, 1, 11.5, 6.9, 690, 95, 110, 6.2, 2.8, 0.8),
+    "obstruction": (57, 0, 11.5, 6.9, 690, 95, 110, 6.2, 2.8, 0.8),
     "cirrhosis": (52, 0, 3.1, 1.5, 240, 38, 81, 6.0, 2.2, 0.55),
     "borderline": (48, 0, 1.2, 0.4, 215, 48, 44, 6.7, 3.3, 0.95),
-    "old": (90, 1, 0.9, 0.3, 230, 25, 33, 6.1, 2.7, 0.8),
+    "old": (90, 0, 0.9, 0.3, 230, 25, 33, 6.1, 2.7, 0.8),
     "limits": (120, 0, 100, 80, 5000, 20000, 20000, 14, 8, 5),
 }
 PATTERNS = {
     "complete": (),
     "no direct bilirubin": ("bilirubin-direct",),
     "no proteins": ("protein", "albumin", "albumin-globulin"),
-    "no sex": ("sex",),
 }
 
 

@@ -108,13 +108,25 @@ def test_a_probability_at_its_end_is_told_by_the_factors_of_its_odds() -> None:
     picture = squares((0.0001, log(720)), (0.0, -log(3)))
 
     assert "on its own; its odds by Creatinine ÷64, Urea ×2.7. All hidden" in numbers  # noqa: RUF001
-    assert "+0 points, its odds by up to ×720; the map shows where." in picture  # noqa: RUF001
+    assert (
+        "no square alone changes it by as much as would be shown, its odds by up to "
+        "÷3 and ×720; the map shows where." in picture  # noqa: RUF001
+    )
 
 
 def test_an_image_without_any_effect_has_no_map_and_says_so() -> None:
     text = squares((0.0, 0.01), drawn=False)
 
-    assert "between +0 points and +0 points; too little for a map." in text
+    assert "no square alone changes it by as much as would be shown; too little for a map." in text
+
+
+def test_a_map_that_mostly_lowers_a_high_answer_says_how_the_two_go_together() -> None:
+    lowers = squares((-0.05, -log(7.8)), (0.01, log(1.2)))
+    raises = squares((0.05, log(7.8)), (-0.01, -log(1.2)))
+
+    assert "More of the image lowers the value than raises it; the value can be high" in lowers
+    assert "More of the image" not in raises
+    assert "More of the image" not in squares((-0.05, -1.0), drawn=False)
 
 
 @given(st.floats(0, 1), st.floats(0, 1))

@@ -137,3 +137,40 @@ def test_an_input_knows_what_can_be_and_what_it_is_for(value, plausible, intende
 
     assert (age.is_plausible(value), age.is_intended(value)) == (plausible, intended)
     assert MANIFEST.input("urea").is_intended(value)
+
+
+MEN = """
+[[inputs]]
+id = "sex"
+label = "Sex"
+source = "patient-sex"
+unit = "1"
+plausible = [0, 2]
+intended_codes = ["male"]
+missing = "refuse"
+categories = [
+  { system = "http://hl7.org/fhir/administrative-gender", code = "male", value = 0 },
+  { system = "http://hl7.org/fhir/administrative-gender", code = "female", value = 1 },
+]
+
+[[outputs]]
+"""
+
+
+def test_a_model_for_some_codes_is_for_no_others():
+    sex = parse(changed("[[outputs]]\n", MEN)).input("sex")
+
+    assert [sex.is_intended(value) for value in (0, 1, 2)] == [True, False, False]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ('["male"]', '["men"]', "intended_codes: each must be a code"),
+        ("value = 1", "value = 0", "intended_codes: a code left out has the same value"),
+        ('missing = "refuse"', 'missing = "mask"', "intended_codes: need missing refuse"),
+    ],
+)
+def test_codes_that_would_let_others_through_are_no_manifest(old, new, said):
+    with pytest.raises(ManifestError, match=said):
+        parse(changed("[[outputs]]\n", MEN.replace(old, new)))

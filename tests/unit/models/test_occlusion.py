@@ -97,7 +97,7 @@ def test_an_uncertain_answer_is_explained_by_its_likeliest_class() -> None:
 
     told = read(CLASSES, two_parts(), measured([0.4, 0.35, 0.25], *changes))
 
-    assert told.subject == "Cardiology"
+    assert told.subject == "Cardiology: most likely, not said"
 
 
 def test_of_several_labels_the_likeliest_is_explained() -> None:

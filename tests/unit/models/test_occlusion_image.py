@@ -1,5 +1,6 @@
 """Hiding squares of an image, and the map of what that did."""
 
+from dataclasses import replace
 from io import BytesIO
 
 import numpy as np
@@ -10,9 +11,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from models.explain import answer_and_explain
-from models.explained import Drawing
+from models.explained import Drawing, shown_odds
 from models.manifest import Manifest
-from models.occlusion import Scale, Unexplainable
+from models.occlusion import Scale, Unexplainable, measure, read
 from models.occlusion_image import (
     LOWERS_RGB,
     RAISES_RGB,
@@ -188,6 +189,20 @@ def test_a_picture_is_large_enough_to_be_looked_at_and_small_enough_to_be_sent(
     assert drawing is not None
     assert (drawing.width, drawing.height - 50) == expected
     assert len(drawing.png) < 400_000
+
+
+def test_the_caption_and_the_text_tell_of_the_same_strongest_square() -> None:
+    captions: list[float] = []
+    scale = Scale(0.01, 0.1, lambda full: captions.append(full) or f"{full:g}")
+    plan = plan_image(LABELS, LABELS.image, {"image": xray()})  # type: ignore[arg-type]
+    measured = measure(network, {"image": xray()}, plan, max_batch=8, is_late=lambda: False)
+    drawn = replace(plan, draw=lambda changes, _: plan.draw(changes, scale))  # type: ignore[misc]
+
+    told = read(LABELS, drawn, measured)
+
+    strongest = max(abs(each.log_odds) for each in told.effects)
+    assert captions == [pytest.approx(strongest)]
+    assert shown_odds(strongest) in told.describe()
 
 
 def test_where_no_square_did_anything_there_is_no_map() -> None:

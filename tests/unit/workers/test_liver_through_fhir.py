@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from models.golden import read_golden
 from models.registry import REFERENCE_MODELS, load
 from models.runtime import Runtime
 from models.statistics import auroc
@@ -78,13 +79,13 @@ def direct(row):
 
 
 @pytest.mark.parametrize("dialect", [CONVENTIONAL, SI], ids=["conventional", "si"])
-def test_every_adult_reaches_the_model_as_in_the_table_and_no_child_does(dialect):
+def test_every_man_reaches_the_model_as_in_the_table_and_no_woman_or_child_does(dialect):
     through_fhir, expected, truth = [], [], []
 
     for row in rows():
         patient, results = to_fhir(row, dialect)
         read = extract(MODEL.manifest, results, patient=patient, at=AT)
-        if int(row["Age"]) < 18:
+        if int(row["Age"]) < 18 or row["Gender"] == "Female":
             assert isinstance(read, Refusal)
             assert read.reason == "outside-intended-use"
             continue
@@ -96,3 +97,37 @@ def test_every_adult_reaches_the_model_as_in_the_table_and_no_child_does(dialect
     np.testing.assert_allclose(through_fhir, np.array(expected, dtype=np.float32), rtol=1e-5)
     answers = Runtime(MODEL).predict({"features": np.array(through_fhir)})[:, 0]
     assert auroc(np.array(truth), answers.astype(float)) > 0.75  # patients it was trained on
+
+
+@pytest.mark.parametrize(
+    ("gender", "reason"),
+    [
+        ("female", "outside-intended-use"),
+        ("other", "patient-unknown"),
+        ("unknown", "patient-unknown"),
+        (None, "patient-unknown"),
+    ],
+)
+def test_nobody_but_a_man_is_given_an_answer(gender, reason):
+    row = next(each for each in rows() if each["Gender"] == "Male" and int(each["Age"]) > 40)
+    patient, results = to_fhir(row, CONVENTIONAL)
+    about = {name: value for name, value in patient.items() if name != "gender"}
+    if gender:
+        about["gender"] = gender
+
+    refused = extract(MODEL.manifest, results, patient=about, at=AT)
+
+    assert isinstance(refused, Refusal)
+    assert (refused.reason, refused.inputs) == (reason, ("sex",))
+    assert isinstance(extract(MODEL.manifest, results, patient=patient, at=AT), Features)
+
+
+def test_no_golden_case_is_one_that_would_be_refused():
+    inputs = MODEL.manifest.inputs
+
+    content = (MODEL.folder / MODEL.manifest.golden).read_bytes()
+    for case in read_golden(content, MODEL.manifest):
+        assert case.inputs is not None
+        given = [(each, case.inputs[each.id]) for each in inputs]
+        assert all(value is None or each.is_intended(value) for each, value in given)
+        assert case.inputs["sex"] == 0

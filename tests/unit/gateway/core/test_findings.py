@@ -343,6 +343,59 @@ def test_the_text_tells_the_finding_first_and_is_escaped(manifest: Manifest) -> 
     assert paragraphs[3].startswith("Demonstration only: not a medical device.")
 
 
+def test_a_result_says_after_its_advice_in_whom_the_model_does_harm(manifest: Manifest) -> None:
+    cautious = manifest.model_copy(update={"contraindications": ("Dialysis.", "A <graft>.")})
+
+    made = make(cautious)
+
+    paragraphs = [
+        "".join(each.itertext())
+        for each in ET.fromstring(made.observation["text"]["div"])  # noqa: S314
+    ]
+    said = "Contraindications: Dialysis. A <graft>."
+    assert paragraphs[1] == said
+    assert made.observation["note"][1] == {"text": said}
+    assert said in made.device["note"][0]["text"]
+    parse_resource(orjson.dumps(made.observation))
+
+
+@pytest.mark.parametrize(
+    ("model", "row"),
+    [("note-specialty", [0.9] + [0.1 / 12] * 12), ("note-specialty", [1 / 13] * 13)],
+    ids=["said", "uncertain"],
+)
+def test_a_desk_for_a_note_is_never_named_without_saying_that_emergencies_are_not_for_it(
+    model: str, row: list[float]
+) -> None:
+    specialty = parse((REFERENCE_MODELS / model / "manifest.toml").read_text(encoding="utf-8"))
+
+    made = report(specialty, row, inputs=(), context=CONTEXT, runtime=RUNTIME).observation
+
+    found, cautions, *_ = ["".join(each.itertext()) for each in ET.fromstring(made["text"]["div"])]  # noqa: S314
+    assert "Not for emergencies: urgency is not read." in found
+    assert "  " not in found
+    assert cautions.startswith("Contraindications: Notes of emergencies:")
+    assert made["note"][0]["text"].startswith(
+        "Demonstration only: not a medical device. Not for: Emergencies"
+    )
+
+
+def test_a_coded_answer_is_told_in_words_and_a_bare_number_without_a_unit() -> None:
+    file = REFERENCE_MODELS / "liver-risk" / "manifest.toml"
+    liver = parse(file.read_text(encoding="utf-8"))
+    inputs = [
+        Used("sex", 0.0, "1", None, (), "present"),
+        Used("albumin-globulin", 1.3, "1", None, (), "present"),
+        Used("albumin", 4.1, "g/dL", None, (), "present"),
+    ]
+
+    text = report(liver, (0.6,), inputs=inputs, context=CONTEXT, runtime=RUNTIME).observation
+
+    assert "Based on: Sex male, Albumin to globulin ratio 1.3, Albumin 4.1 g/dL." in str(
+        text["text"]["div"]
+    )
+
+
 def test_a_model_that_is_a_product_says_what_it_is_not_for(manifest: Manifest) -> None:
     product = manifest.model_copy(update={"demonstration_only": False})
 
