@@ -10,7 +10,7 @@
 Job, review and AuditEvents are one transaction. For the API and the command line alike.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 import httpx
@@ -88,7 +88,7 @@ class _Scene:
     chosen: _Chosen
     decision: ConsentDecision
 
-    def step(self, uow: UnitOfWork, job_id: str | None, outcome: Outcome = Outcome.SUCCESS) -> Step:
+    def step(self, uow: UnitOfWork, job_id: str | None) -> Step:
         """Give the frame of an audit event."""
         return Step(
             id=new_id(),
@@ -97,8 +97,14 @@ class _Scene:
             patient_key=self.wanted.patient_key,
             job_id=job_id,
             event_id=self.chosen.event.id,
-            outcome=outcome,
         )
+
+    def tried(self, uow: UnitOfWork, job_id: str | None) -> Step:
+        """Give the frame of the event of the use itself: refused for the reasons of consent."""
+        step, decision = self.step(uow, job_id), self.decision
+        if decision.is_permitted:
+            return step
+        return replace(step, outcome=Outcome.SERIOUS_FAILURE, reason=" ".join(decision.reasons))
 
 
 def break_glass(store: Store, site: Site, source: Source, wanted: Emergency) -> Use:
@@ -278,12 +284,9 @@ def _record(uow: UnitOfWork, scene: _Scene, *, job_id: str | None, review: str =
     """Put on record who broke the glass, or tried to, and what consent said to it."""
     who, decision = scene.wanted.clinician, scene.decision
     agent = AuditAgent(who.id, who.name, AgentKind.USER, role=who.role.value, purpose=BREAK_GLASS)
-    outcome = Outcome.SUCCESS if decision.is_permitted else Outcome.SERIOUS_FAILURE
     details = {"route": scene.wanted.route, "purpose": BREAK_GLASS, "review": review}
     uow.audit(
-        audit.noted(
-            scene.step(uow, job_id, outcome), "break-glass", agents=[agent], details=details
-        ),
+        audit.noted(scene.tried(uow, job_id), "break-glass", agents=[agent], details=details),
         audit.consent_decided(scene.step(uow, job_id), decision, stage="admit", user=agent),
     )
 

@@ -18,7 +18,8 @@ from gateway.api.docs_page import CONTENT_SECURITY_POLICY
 from gateway.api.edge import Call, Edge
 from gateway.api.paging import insist_on_known
 from gateway.api.patient_names_told import Called
-from gateway.core.audit_answers import who_saw
+from gateway.api.patient_report_consents import SaidByHer
+from gateway.core.audit_answers import BREAKING_GLASS, who_saw
 from gateway.core.audit_entry import Entry, read_entry
 from gateway.core.clock import from_ms
 from gateway.core.delivery import Delivery, DeliveryState
@@ -26,6 +27,7 @@ from gateway.core.errors import ContentError, NotFound, Unsealable
 from gateway.core.findings import Report
 from gateway.core.jobs import TRANSITIONS, BusinessStatus, Job
 from gateway.core.patient_report import (
+    Attempt,
     Decided,
     PatientReport,
     Run,
@@ -115,8 +117,10 @@ def gather(uow: UnitOfWork, site: Site, patient: Patient) -> PatientReport:
         site=site.name or "the hospital",
         zone=site.hours.zone if site.hours else _here(),
         privacy=site.privacy,
+        said=SaidByHer(uow, site, called).all(patient.key, entries),
         sent=_sent(entries, called),
         runs=list(_runs(uow, patient.key, called)),
+        attempts=_attempts(entries, called),
         decided=_decided(entries),
         seen=[called.line(line) for line in who_saw(entries)],
         erased_at=from_ms(erased.erased_ms) if erased else None,
@@ -158,6 +162,19 @@ def _sent(entries: Sequence[Entry], called: Called) -> list[Sent]:
             max(times[name]),
         )
         for name in sorted(kinds)
+    ]
+
+
+def _attempts(entries: Sequence[Entry], called: Called) -> list[Attempt]:
+    """Give the emergency uses that were refused."""
+    return [
+        Attempt(
+            each.at,
+            called.party(each.doers[0].identifier, each.doers[0].name),
+            without_ids(each.reason) or "your consent does not permit it",
+        )
+        for each in entries
+        if each.event == BREAKING_GLASS and each.outcome != "0"
     ]
 
 

@@ -106,6 +106,7 @@ def _seen(party: Party, entries: Sequence[Entry]) -> Json:
         "id": party.identifier,
         "role": party.role,
         "did": sorted({DEEDS[each.event] for each in well}),
+        "tried": sorted({DEEDS[each.event] for each in entries if each.outcome != _WELL}),
         "times": len(well),
         "refused": len(entries) - len(well),
         "purposes": sorted({each.purpose for each in entries if each.purpose}),

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, tzinfo
 
-from gateway.core.audit_answers import Json
+from gateway.core.audit_answers import DEEDS, Json
 from gateway.core.page import Markup, card, cards, facts, grid, page, section, tag, when
 from gateway.core.privacy import Privacy
 from gateway.core.purposes import without_codes
@@ -23,6 +23,18 @@ INTRODUCTION = (
 )
 _REFERENCE = re.compile(r"\bConsent/[A-Za-z0-9.-]*[A-Za-z0-9]")
 _ROUTE = "the route's default is"
+#: Deeds of `audit_answers.DEEDS` as she is told them, and as what was tried in vain.
+_SENT = frozenset({DEEDS["receive"]})
+_TO_HER = {DEEDS["break-glass"]: "used it in an emergency without your consent"}
+_TRIED = {
+    DEEDS["infer"]: "to compute with it",
+    DEEDS["deliver"]: "to get a result",
+    DEEDS["read"]: "to read it",
+    DEEDS["query"]: "to search it",
+    DEEDS["export"]: "to take a copy",
+    DEEDS["fetch"]: "to give more of it",
+    DEEDS["break-glass"]: "to use it in an emergency without your consent",
+}
 
 
 @dataclass(frozen=True)
@@ -33,6 +45,41 @@ class Sent:
     what: str
     first: datetime
     last: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class Said:
+    """One thing that she, or somebody for her, permitted or refused.
+
+    Attributes:
+        what: What it says, in words.
+        at: When it was recorded here.
+        by: Who recorded it, or which system sent it.
+        until: When it ends; None while it has no end.
+        ended_at: When it was taken back or replaced; None where it was not, or nobody can tell.
+        ended: What became of it, in words that a time and `ended_by` may follow; empty while it
+            holds.
+        ended_by: Who did that.
+        why: The reason that was given for taking it back.
+    """
+
+    what: str
+    at: datetime
+    by: str
+    until: datetime | None = None
+    ended: str = ""
+    ended_at: datetime | None = None
+    ended_by: str = ""
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One time that somebody asked for an emergency use, and was refused."""
+
+    at: datetime
+    who: str
+    why_not: str
 
 
 @dataclass(frozen=True)
@@ -78,8 +125,10 @@ class PatientReport:
     site: str
     zone: tzinfo
     privacy: Privacy | None
+    said: Sequence[Said] = ()
     sent: Sequence[Sent]
     runs: Sequence[Run]
+    attempts: Sequence[Attempt] = ()
     decided: Sequence[Decided]
     seen: Sequence[Json]
     erased_at: datetime | None = None
@@ -132,14 +181,21 @@ def numbers(report: PatientReport) -> list[tuple[str, str]]:
     return [
         (str(len(report.sent)), "systems sent data"),
         (str(said), "AI findings"),
-        (str(len(report.runs) - said), "refused"),
-        (str(len(_lookers(report))), "had to do with it"),
+        (str(len(report.runs) - said + len(report.attempts)), "refused"),
+        (str(len(_lookers(report))), "saw it, or tried to"),
     ]
 
 
 def sheets(report: PatientReport) -> list[Sheet]:
     """Give the parts of the report, in order."""
-    return [_sent(report), _said(report), _refused(report), _consents(report), _seen(report)]
+    return [
+        _permitted(report),
+        _sent(report),
+        _found(report),
+        _refused(report),
+        _consents(report),
+        _seen(report),
+    ]
 
 
 _OBJECT = (
@@ -176,8 +232,10 @@ def as_json(report: PatientReport) -> Json:
         "made_at": report.made_at,
         "patient": report.reference,
         "site": report.site,
+        "said": [asdict(each) for each in report.said],
         "sent": [asdict(each) for each in report.sent],
         "runs": [asdict(each) for each in report.runs],
+        "attempts": [asdict(each) for each in report.attempts],
         "decided": [asdict(each) for each in report.decided],
         "seen": list(report.seen),
         "erased_at": erased,
@@ -213,6 +271,37 @@ def _unbroken(sheet: Sheet) -> list[list[str]]:
     ]
 
 
+def _permitted(report: PatientReport) -> Sheet:
+    rows = [
+        (
+            each.what,
+            _when(report, each.at),
+            each.by,
+            _when(report, each.until) if each.until else "no end",
+            _now(report, each),
+        )
+        for each in report.said
+    ]
+    return Sheet(
+        "What you permitted and refused",
+        "Everything on record that you, or somebody for you, said about the use of your data. If "
+        "something here is not what you said, or was taken back without you, tell the hospital.",
+        ("What you said", "When", "Recorded by", "Until", "Now"),
+        (5, 4, 4, 4, 5),
+        rows,
+        "Nothing that you said about the use of your data is on record.",
+    )
+
+
+def _now(report: PatientReport, said: Said) -> str:
+    """Say whether it holds, or what became of it, when and by whom."""
+    if said.ended:
+        at = f" on {_when(report, said.ended_at)}" if said.ended_at else ""
+        by = f" by {said.ended_by}" if said.ended_by else ""
+        return f"{said.ended}{at}{by}{f': {said.why}' if said.why else ''}"
+    return "over" if said.until is not None and said.until <= report.made_at else "holds"
+
+
 def _sent(report: PatientReport) -> Sheet:
     rows = [(each.system, each.what, _span(report, each.first, each.last)) for each in report.sent]
     return Sheet(
@@ -225,7 +314,7 @@ def _sent(report: PatientReport) -> Sheet:
     )
 
 
-def _said(report: PatientReport) -> Sheet:
+def _found(report: PatientReport) -> Sheet:
     rows = [
         (_when(report, each.at), each.model, each.says, each.became)
         for each in report.runs
@@ -242,15 +331,18 @@ def _said(report: PatientReport) -> Sheet:
 
 
 def _refused(report: PatientReport) -> Sheet:
-    rows = [
-        (_when(report, each.at), each.model, each.why_not) for each in report.runs if each.why_not
+    refused = [(each.at, each.model, each.why_not) for each in report.runs if each.why_not]
+    refused += [
+        (each.at, f"emergency use, asked for by {each.who}", each.why_not)
+        for each in report.attempts
     ]
+    refused.sort(key=lambda row: row[0], reverse=True)
     return Sheet(
         "What was refused, and why",
         "Each time that a model was not allowed to run, or could not.",
-        ("When", "Model", "Why"),
+        ("When", "What", "Why"),
         (4, 4, 9),
-        rows,
+        [(_when(report, at), what, why) for at, what, why in refused],
         "Nothing was refused.",
     )
 
@@ -269,11 +361,11 @@ def _consents(report: PatientReport) -> Sheet:
 
 def _seen(report: PatientReport) -> Sheet:
     rows = [
-        (str(line["who"]), _joined(line.get("did")), str(line["times"]), _last(report, line))
+        (str(line["who"]), _deeds(line), str(_times(line)), _last(report, line))
         for line in _lookers(report)
     ]
     return Sheet(
-        "Who saw your data",
+        "Who saw your data, or tried to",
         "People, systems and models that had to do with it, the latest first.",
         ("Who", "What they did", "Times", "Last"),
         (6, 5, 2, 4),
@@ -283,16 +375,30 @@ def _seen(report: PatientReport) -> Sheet:
 
 
 def _lookers(report: PatientReport) -> list[Json]:
-    """Leave out who only sent data, and attempts that were refused."""
-    return [line for line in report.seen if line.get("did") not in (None, ["sent it"])]
+    """Leave out who only sent data, well or not."""
+    return [line for line in report.seen if {*_texts(line, "did"), *_texts(line, "tried")} - _SENT]
+
+
+def _deeds(line: Json) -> str:
+    """Say what somebody did, and what they tried in vain."""
+    told = [_TO_HER.get(each, each) for each in _texts(line, "did")]
+    tried = [_TRIED[each] for each in _texts(line, "tried") if each in _TRIED]
+    if tried:
+        told.append(f"tried {' and '.join(tried)}, in vain")
+    return ", ".join(told)
+
+
+def _times(line: Json) -> int:
+    return int(str(line["times"])) + int(str(line["refused"]))
+
+
+def _texts(line: Json, name: str) -> list[str]:
+    values = line.get(name, ())
+    return [str(each) for each in values] if isinstance(values, Iterable) else []
 
 
 def _last(report: PatientReport, line: Json) -> str:
     return _when(report, datetime.fromisoformat(str(line["last"])))
-
-
-def _joined(values: object) -> str:
-    return ", ".join(map(str, values)) if isinstance(values, Iterable) else ""
 
 
 def _span(report: PatientReport, first: datetime, last: datetime) -> str:

@@ -11,7 +11,7 @@ can't be opened or read is given as one that denies everything.
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from threading import Lock
 from typing import TYPE_CHECKING
 
@@ -46,6 +46,12 @@ _RECEIVED = (
     )
     .order_by(events.c.id)
 )
+_EVER_RECEIVED = (
+    sa.select(*(events.c[name] for name in ("id", "system", "is_current", "received_ms")))
+    .add_columns(events.c.resource_key)
+    .where(events.c.patient_key == sa.bindparam("patient"), events.c.resource_type == "Consent")
+    .order_by(events.c.received_ms, events.c.id)
+)
 _EVENT, _ACT, _ERASURE = 0, 1, 2
 # Which consents are in force, in which version: what most patients have is found by this alone.
 _ON_RECORD = sa.union_all(
@@ -72,6 +78,22 @@ _USED_BY = sa.select(consent_uses.c.event_id).where(
 _LAST_USE = sa.select(sa.func.coalesce(sa.func.max(consent_uses.c.number), 0)).where(
     consent_uses.c.consent_id == sa.bindparam("consent")
 )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Version:
+    """One version of a Consent that a system pushed.
+
+    Attributes:
+        is_current: Whether it is the newest one.
+        replaced_ms: When the next version came; None where none did, or nobody can tell any more.
+    """
+
+    record: ConsentRecord
+    system: str
+    received_ms: int
+    is_current: bool
+    replaced_ms: int | None
 
 
 class ConsentCache:
@@ -172,6 +194,27 @@ class Consents:
         found = self._uow.connection.scalars(_RECEIVED, {"patients": [patient_key]}).all()
         events = self._uow.events.get_many(found)
         return [events[event_id] for event_id in found]
+
+    def versions(self, patient_key: str) -> list[Version]:
+        """Give every version of every Consent that a system ever pushed of her, oldest first."""
+        rows = self._uow.connection.execute(_EVER_RECEIVED, {"patient": patient_key}).all()
+        records = self._received([row.id for row in rows])
+        next_ms: dict[str, int] = {}
+        found = []
+        for row in reversed(rows):
+            replaced_ms = None if row.is_current else next_ms.get(row.resource_key)
+            if row.resource_key:
+                next_ms[row.resource_key] = row.received_ms
+            found.append(
+                Version(
+                    record=records[row.id],
+                    system=row.system,
+                    received_ms=row.received_ms,
+                    is_current=row.is_current,
+                    replaced_ms=replaced_ms,
+                )
+            )
+        return found[::-1]
 
     def recorded(self, patient_key: str) -> tuple[list[StoredConsent], list[ConsentRecord]]:
         """Give what was recorded or imported of a patient, and what an erasure left over.

@@ -3,12 +3,18 @@
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from gateway.cli.main import app
+from gateway.core.principal import Role
 from gateway.store.audit_log import AuditFilter
+from gateway.store.erasing import Order, erase
 from tests.commands import Run
 from tests.installation import Installation, consent, creatinine, installation
+from tests.registered import ACTOR
 
 COMMAND = ("audit", "report")
 
@@ -82,3 +88,93 @@ def test_a_report_about_nobody_or_to_nowhere_is_refused(run: Run, tmp_path: Path
     assert "Nothing was ever received" in unknown.stderr
     nowhere = run("Patient/p1", "--html", str(tmp_path / "none" / "r.html"), code=1)
     assert "can't be written" in nowhere.stderr
+
+
+def nadi_says(folder: Path, *words: str, **env: str) -> str:
+    """Run another command of `nadi` on the installation; give what it prints."""
+    done = CliRunner().invoke(app, words, env={"NADI_DATA_DIR": str(folder), **env})
+    assert not done.exception or isinstance(done.exception, SystemExit), done.output
+    return done.output
+
+
+def said(run: Run) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads(run("Patient/p1", "--json").stdout)["said"]
+    return found
+
+
+def test_she_reads_what_she_said_and_who_took_her_refusal_back(
+    nadi: Installation, run: Run, tmp_path: Path
+) -> None:
+    refused = ("record", "ai-opt-out", "--patient", "Patient/p1", "--how", "verbal", "--json")
+    made = json.loads(nadi_says(nadi.folder, "consent", *refused))
+    nadi_says(nadi.folder, "consent", "revoke", made["id"], "--reason", "The ward said so.")
+    nadi.receive(consent("p1", rule="permit", version="2"))
+
+    first, refusal, second = said(run)
+
+    assert (first["what"], first["ended"]) == ("You refused: any use", "replaced")
+    assert (second["what"], second["ended"]) == ("You permitted: any use", "")
+    assert first["ended_at"] == second["at"], "the version that replaced it"
+    assert refusal["what"] == "You refused that AI uses your data"
+    assert (refusal["ended"], refusal["why"]) == ("taken back", "The ward said so.")
+    assert refusal["ended_by"] == "a compliance officer"
+    run("Patient/p1", "--html", str(tmp_path / "r.html"), "--pdf", str(tmp_path / "r.pdf"))
+    told = (tmp_path / "r.html").read_text()
+    assert "What you permitted and refused" in told
+    assert "said aloud" in told
+    assert re.search(r"taken back on .* by a compliance officer: The ward said so\.", told)
+    for word in ("ai-opt-out", "os-user", "consent-revoke", made["id"]):
+        assert word not in told
+
+
+def test_after_an_erasure_she_reads_that_her_refusal_was_kept_and_then_lifted(
+    nadi: Installation, run: Run
+) -> None:
+    opt_out = ("record", "ai-opt-out", "--patient", "Patient/p1", "--how", "paper")
+    nadi_says(nadi.folder, "consent", *opt_out)
+    with nadi.store.write() as uow:
+        key = uow.sealer.patient_key("ehr", "Patient/p1")
+        erase(uow, Order(patient_key=key, reason="She asked.", law="s.12"), set(), ACTOR)
+        (left,) = uow.erasures.find([key]).values()
+
+    pushed, recorded, kept = said(run)
+
+    assert pushed["what"] == "What it said is no longer kept"
+    assert recorded["what"] == "You refused that AI uses your data"
+    assert {pushed["ended"], recorded["ended"]} == {"erased with your data"}
+    assert "kept when your data was erased" in kept["what"]
+    assert kept["ended"] == ""
+    assert left.refused_ai
+
+
+def test_an_emergency_use_that_was_refused_stands_in_every_section(
+    nadi: Installation, run: Run, tmp_path: Path
+) -> None:
+    token = emergency_of(nadi, tmp_path)
+    opt_out = ("record", "ai-opt-out", "--patient", "Patient/p1", "--how", "paper")
+    nadi_says(nadi.folder, "consent", *opt_out)
+    asked = ("run", "Patient/p1", "--route", "ckd-risk", "--reason", "Unconscious")
+    nadi_says(nadi.folder, "break-glass", *asked, NADI_CREDENTIAL_FILE=str(token))
+
+    told = json.loads(run("Patient/p1", "--json").stdout)
+
+    assert [each["who"] for each in told["attempts"]] == ["dr-rao, a clinician"]
+    assert "refuse" in told["attempts"][0]["why_not"]
+    run("Patient/p1", "--html", str(tmp_path / "r.html"))
+    page = (tmp_path / "r.html").read_text()
+    assert "emergency use, asked for by dr-rao, a clinician" in page
+    assert "tried to use it in an emergency without your consent, in vain" in page
+    assert "Nothing was refused" not in page
+
+
+def emergency_of(nadi: Installation, tmp_path: Path) -> Path:
+    """Let dr-rao break the glass; give the file with her token."""
+    with nadi.store.write() as uow:
+        _, token = uow.credentials.add("dr-rao", Role.CLINICIAN)
+        current = uow.sites.current()
+    assert current is not None
+    site = tmp_path / "site.yaml"
+    site.write_text(current.yaml.replace("[first-clinician]", "[dr-rao]"))
+    nadi_says(nadi.folder, "site", "apply", str(site), "--force")
+    (tmp_path / "dr-rao.token").write_text(token)
+    return tmp_path / "dr-rao.token"
