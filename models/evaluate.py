@@ -26,6 +26,7 @@ from models.gate import Cases, Verdict, judge
 from models.kernels import cpu_kernel_class, needs_exact_int8
 from models.manifest import Gate
 from models.onnx_engine import OnnxEngine, open_session
+from models.precision import narrow_parts_of
 from models.registry import InstalledModel
 from models.runtime import open_engine_of
 from models.statistics import Score
@@ -209,6 +210,11 @@ def evaluate(model: InstalledModel, data: Dataset, *, twin: Path | None = None) 
             "a package needs none where the weights are not quantized"
         )
     twin_file = twin or _twin_of(model)
+    if narrow := narrow_parts_of(twin_file):
+        raise EvaluationImpossible(
+            f"{twin_file} is to be the fp32 network, but it is quantized: {', '.join(narrow)}; "
+            "name the network that was quantized"
+        )
     original = open_engine_of(twin_file, manifest, exact_int8=needs_exact_int8())
     expected = ask(original, _fitting(original.inputs, data))
     network = _network(model)

@@ -5,6 +5,8 @@
 * Its operators are those that the runtime brings; others need the manifest's word and the site's.
 * It has no functions of its own and no training part; branches and loops nest a few deep.
 * It passes ONNX's own checker, and its inputs and outputs are those of the manifest.
+* A network that is declared float32, and any fp32 twin, has no quantized part: a model would get
+  past the gate by one word of its manifest, or be compared with itself.
 * A TFLite file begins as one; where LiteRT is installed it opens it, and the same holds for its
   inputs and outputs.
 
@@ -25,8 +27,10 @@ from onnx import TensorProto
 
 from models.engines import TensorSpec
 from models.manifest import Manifest
+from models.precision import narrow_parts
 from models.refusals import (
     ExternalData,
+    FormatNotAsDeclared,
     NestedTooDeep,
     NetworkNotAsDeclared,
     NetworkUnreadable,
@@ -86,6 +90,7 @@ def check_onnx(content: bytes, file: str, manifest: Manifest, allowed: Iterable[
     # Tools import more domains than they use, so what counts is which are called.
     _insist_on_domains(domains, manifest, allowed)
     _insist_on_onnx(model, file)
+    insist_on_format(manifest, file, narrow_parts(model))
     constants = {each.name for each in model.graph.initializer}
     given = {each.name: _tensor(each) for each in model.graph.input if each.name not in constants}
     answers = {each.name: _tensor(each) for each in model.graph.output}
@@ -101,6 +106,7 @@ def check_tflite(content: bytes, file: str, manifest: Manifest) -> bool:
     Raises:
         NetworkUnreadable: It is none, or can't be opened.
         NetworkNotAsDeclared: Its inputs or outputs are not those of the manifest.
+        FormatNotAsDeclared: It is quantized, and declared as float32.
     """
     place, magic = _TFLITE_MAGIC
     if content[place] != magic:
@@ -121,8 +127,37 @@ def check_tflite(content: bytes, file: str, manifest: Manifest) -> bool:
         given = {spec.name: _specified(spec) for spec in engine.inputs}
         width = engine.output.shape[-1]
         answers = {engine.output_name: Tensor(_FLOAT, (None, None if width < 0 else width))}
+    insist_on_format(manifest, file, engine.narrow_parts)
     _insist_on_signature(given, answers, file, manifest)
     return True
+
+
+def insist_on_format(manifest: Manifest, file: str, narrow: Sequence[str]) -> None:
+    """Insist that what is declared float32 is.
+
+    Args:
+        manifest: What its weights and their twin are said to be.
+        file: Name of one of the two.
+        narrow: What was found in it that is narrower.
+
+    Raises:
+        FormatNotAsDeclared: It is quantized.
+    """
+    weights = manifest.weights
+    is_twin = weights.reference is not None and file == weights.reference.file
+    if not narrow or (weights.is_quantized and not is_twin):
+        return
+    if is_twin:
+        mend = "weights.reference has to name the float32 network that was quantized"
+    else:
+        mend = (
+            "name the format that it has in weights.format, give the manifest a [gate], "
+            "and evaluate the model with `nadi models evaluate`"
+        )
+    said = "the fp32 twin" if is_twin else weights.format
+    raise FormatNotAsDeclared(
+        f"{file} is declared as {said}, but it is quantized: {', '.join(narrow)}; {mend}"
+    )
 
 
 def _read(content: bytes, file: str) -> onnx.ModelProto:

@@ -308,7 +308,7 @@ class _Evaluation(BaseModel):
 def _check_evaluation(manifest: Manifest, read: Callable[[str], bytes]) -> str:
     """Insist that the report is about these weights and this gate, and accepts them."""
     if manifest.evaluation is None:
-        return "none is needed: the weights are not quantized"
+        return f"none is needed for {manifest.weights.format}, which the network is held to"
     mend = f"{manifest.evaluation}: evaluate the model again with `nadi models evaluate`"
     try:
         found = _Evaluation.model_validate_json(read(manifest.evaluation))

@@ -168,3 +168,9 @@ class NetworkNotAsDeclared(PackageRefused):
     """The network's inputs or outputs are not those of the manifest."""
 
     check = "network"
+
+
+class FormatNotAsDeclared(PackageRefused):
+    """A network that is said to be float32 is quantized, so that no gate would judge it."""
+
+    check = "network"

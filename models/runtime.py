@@ -54,13 +54,14 @@ class Runtime:
         Raises:
             WeightsAltered: The weights are not the manifest's.
             GoldenCasesFailed: It answers a golden case differently on this machine.
-            ModelUnusable: It can't be loaded.
+            ModelUnusable: It can't be loaded, or is quantized and declared as float32.
         """
         self.model = model
         self.kernel_class: KernelClass = cpu_kernel_class()
         wants_exact = needs_exact_int8() if exact_int8 is None else exact_int8
         self.exact_int8 = wants_exact and not model.manifest.weights.is_tflite
         self._engine = open_engine(model, exact_int8=self.exact_int8)
+        self._check_format()
         self._check_gaps()
         sizes = [spec.shape[0] for spec in self._engine.inputs]
         self._fixed_batch = next((size for size in sizes if size), None)
@@ -115,6 +116,23 @@ class Runtime:
         for name, array in batch.items():
             if not wanted[name].fits(array):
                 raise ValueError(str(wanted[name]))
+
+    def _check_format(self) -> None:
+        """Insist that weights which no gate has judged, since they are float32, are float32."""
+        weights = self.model.manifest.weights
+        if weights.is_quantized:
+            return
+        # Imported for such a model only: it takes 8 MB, which other workers need not have.
+        from models.precision import narrow_parts_of  # noqa: PLC0415
+
+        found = getattr(self._engine, "narrow_parts", None)
+        narrow = narrow_parts_of(self.model.weights_file()) if found is None else found
+        if narrow:
+            raise ModelUnusable(
+                f"{self.model.reference} is declared as {weights.format}, but it is quantized: "
+                f"{', '.join(narrow)}; its maker has to name its format and show that it passes "
+                "its [gate]"
+            )
 
     def _check_gaps(self) -> None:
         """Insist on an input that can say "missing" where the manifest lets a value be missing."""

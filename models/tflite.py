@@ -13,6 +13,7 @@ Source: https://ai.google.dev/edge/litert (quantization: value = scale x (level 
 import importlib.metadata
 import threading
 import weakref
+from collections import Counter
 from collections.abc import Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
@@ -32,6 +33,7 @@ Array = npt.NDArray[Any]
 _PACKAGE = "ai-edge-litert"
 _WHOLE = frozenset({np.dtype(np.int32), np.dtype(np.int64)})
 _IMAGE_AXES = 4
+_FULL_BYTES = 4
 _CHANNELS = (1, 3)
 _CHANNELS_LAST, _CHANNELS_FIRST = (0, 2, 3, 1), (0, 3, 1, 2)
 
@@ -110,6 +112,7 @@ class LiteRtEngine:
         tensors: The graph's inputs by name.
         output_name: Name of the graph's output.
         output: That output.
+        narrow_parts: Kinds of tensors narrower than float32, with how many; none if float32.
     """
 
     def __init__(self, file: Path, output: str | None = None, image: str | None = None) -> None:
@@ -135,6 +138,7 @@ class LiteRtEngine:
             raise ModelUnusable(f"the network has no output {output}, but {', '.join(made)}")
         self.output = made[self.output_name]
         self.inputs = tuple(tensor.spec(name) for name, tensor in self.tensors.items())
+        self.narrow_parts = _narrow_parts(interpreter)
         self._runs = _Runs(interpreter, self.output.place)
         weakref.finalize(self, self._runs.end)
 
@@ -225,6 +229,20 @@ def _tensors(interpreter: Any, details: list[dict[str, Any]], side: str) -> dict
         if {each["index"] for each in signed.values()} == found.keys():
             names = {each["index"]: name for name, each in signed.items()}
     return {names[place]: _tensor(each) for place, each in found.items()}
+
+
+def _narrow_parts(interpreter: Any) -> tuple[str, ...]:  # noqa: ANN401
+    """`int8 tensors (12)`: what a graph holds that stands for numbers in fewer than 32 bits."""
+    kinds = Counter(
+        np.dtype(each["dtype"]).name
+        for each in interpreter.get_tensor_details()
+        if each["quantization"][0] or _is_narrow(np.dtype(each["dtype"]))
+    )
+    return tuple(f"{kind} tensors ({count})" for kind, count in sorted(kinds.items()))
+
+
+def _is_narrow(dtype: np.dtype[Any]) -> bool:
+    return dtype.kind in "iuf" and dtype.itemsize < _FULL_BYTES
 
 
 def _tensor(detail: dict[str, Any]) -> Tensor:

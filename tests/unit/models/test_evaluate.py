@@ -179,6 +179,14 @@ def test_a_quantized_model_without_a_twin_can_not_be_judged(tmp_path):
     assert evaluated(folder, twin=folder / "fp32.onnx").verdict.comparisons
 
 
+def test_a_quantized_network_is_no_twin_to_compare_with(tmp_path):
+    folder = model_folder(tmp_path / "model", capped=False)
+    (tmp_path / "twin.onnx").write_bytes(int8_model(capped=False))
+
+    with pytest.raises(EvaluationImpossible, match="to be the fp32 network, but it is quantized"):
+        evaluated(folder, twin=tmp_path / "twin.onnx")
+
+
 def test_a_model_without_a_gate_can_not_be_judged(tmp_path):
     folder = model_folder(tmp_path / "toy", capped=False)
     for line in ("[gate]", "metric", "max_loss", "max_subgroup"):

@@ -21,6 +21,7 @@ from models.refusals import (
     FileAltered,
     FileMissing,
     FileUnexpected,
+    FormatNotAsDeclared,
     GateNotPassed,
     ManifestRefused,
     NetworkUnreadable,
@@ -48,7 +49,7 @@ from tests.packages import (
     sealed,
     with_weights,
 )
-from tests.tflite_models import float_model
+from tests.tflite_models import float_model, int8_model
 from tests.toy_models import numbers, toy_model
 
 
@@ -339,7 +340,51 @@ def test_weights_that_are_not_quantized_need_no_report(path):
     del content["evaluation.json"]
     content["manifest.toml"] = text.replace('evaluation = "evaluation.json"\n', "").encode()
 
-    assert "not quantized" in dict(verify(sealed(content, path))[1])["evaluation"]
+    assert "onnx-fp32" in dict(verify(sealed(content, path))[1])["evaluation"]
+
+
+def declared_fp32(content, twin=False):
+    """Give weights that are called float32, so that no gate is asked for."""
+    made = with_weights(content, twin=twin, format='format = "onnx-fp32"')
+    text = made["manifest.toml"].decode()
+    del made["evaluation.json"]
+    made["manifest.toml"] = text.replace('evaluation = "evaluation.json"\n', "").encode()
+    return made
+
+
+def test_quantized_weights_do_not_get_past_the_gate_by_being_called_float32(path, tmp_path):
+    content = declared_fp32(files()[WEIGHTS])
+    said = r"declared as onnx-fp32, but it is quantized: DequantizeLinear \(4\).*int8 weights"
+
+    with pytest.raises(FormatNotAsDeclared, match=said):
+        verify(sealed(content, path))
+    with pytest.raises(FormatNotAsDeclared, match=r"\[gate\].*nadi models evaluate"):
+        pack(folder_of(content, tmp_path / "model"), KEY, path)
+
+
+def test_a_quantized_twin_with_which_a_model_would_be_compared_is_refused(path):
+    content = files()
+    text = content["manifest.toml"].decode()
+    text = text.replace(sha256(content["model.fp32.onnx"]), sha256(content[WEIGHTS]))
+    content |= {"manifest.toml": text.encode(), "model.fp32.onnx": content[WEIGHTS]}
+
+    with pytest.raises(
+        FormatNotAsDeclared, match=r"model\.fp32\.onnx is declared as the fp32 twin"
+    ):
+        verify(sealed(content, path))
+
+
+def test_a_quantized_tflite_model_does_not_get_past_the_gate_either(path, tmp_path):
+    pytest.importorskip("ai_edge_litert", reason="LiteRT (extra `tflite`) is not installed")
+    folder = tmp_path / "toy"
+    toy_model(folder, int8_model(), [], kind="tflite-fp32", tables=numbers())
+    manifest = folder / "manifest.toml"
+    text = manifest.read_text(encoding="utf-8")
+    manifest.write_text(f'licence_file = "LICENSE"\n{text}', encoding="utf-8")
+    (folder / "LICENSE").write_text("Do what you like.\n", encoding="utf-8")
+
+    with pytest.raises(FormatNotAsDeclared, match=r"tflite-fp32, but it is quantized: .*int8"):
+        pack(folder, KEY, path)
 
 
 # --- contents and network -------------------------------------------------------------------

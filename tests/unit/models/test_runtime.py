@@ -27,6 +27,7 @@ from models.runtime import (
 )
 from tests.ckd import ARFF, ckd_rows, model_input
 from tests.endless import loop_model
+from tests.saturating import int8_model as saturating
 from tests.tflite_models import expected, float_model, image_model, int8_model
 from tests.toy_models import case_of, numbers, picture_model, toy_model
 
@@ -336,4 +337,21 @@ def test_weights_of_another_format_than_the_manifest_says_are_unusable(tmp_path)
     model = toy_model(tmp_path / "toy", float_model(), KNOWN, kind="onnx-fp32", tables=numbers())
 
     with pytest.raises(ModelUnusable, match="not of the format onnx-fp32"):
+        Runtime(model)
+
+
+@pytest.mark.parametrize(
+    ("weights", "kind"),
+    [(lambda: saturating(capped=False), "onnx-fp32"), (int8_model, "tflite-fp32")],
+    ids=["onnx", "tflite"],
+)
+def test_a_quantized_model_that_is_called_float32_is_not_loaded(tmp_path, weights, kind):
+    toy = (
+        {"tables": numbers("abcdefgh")}
+        if kind == "onnx-fp32"
+        else {"tables": numbers(missing="refuse")}
+    )
+    model = toy_model(tmp_path / "toy", weights(), [], kind=kind, **toy)
+
+    with pytest.raises(ModelUnusable, match=f"declared as {kind}, but it is quantized: .*int8"):
         Runtime(model)
