@@ -49,6 +49,7 @@ from gateway.core.retention import Retention
 from gateway.core.routing import BROKEN, Route, broken, leading_type
 from gateway.core.working_hours import WorkingHours
 from gateway.settings import environment
+from models.ceilings import Ceilings
 from models.signature import Trust
 
 __all__ = [
@@ -376,7 +377,10 @@ def _site(file: SiteFile, rows: list[LocalCode], version: int) -> Site:
 
 def _trust(rules: ModelRules) -> Trust:
     signers = {signer.key: signer.name for signer in rules.signers}
-    return Trust(signers, frozenset(rules.allow_operator_domains))
+    domains = frozenset(rules.allow_operator_domains)
+    if rules.limits is None:
+        return Trust(signers, domains)
+    return Trust(signers, domains, Ceilings(**rules.limits.model_dump(), whose="the site's"))
 
 
 def _system(name: str, entry: SystemEntry) -> System:

@@ -27,6 +27,7 @@ from adapters.site_run import Priority, RateEntry, RunEntry
 from adapters.site_words import PublicKey, Purpose
 from adapters.witness.entries import VerifierKey, WitnessEntry
 from gateway.core.model_register import BUILT_IN
+from models.ceilings import Ceilings
 
 SCHEMA_ID = "https://nadi.health/schema/site.schema.json"
 
@@ -199,12 +200,41 @@ class SignerEntry(_Part):
     )
 
 
+_AtMost = Ceilings()
+
+
+class ModelLimits(_Part):
+    """The most that the gate of an imported model may allow; Nadi's own limits are the highest."""
+
+    max_loss: float = Field(
+        _AtMost.max_loss, gt=0, le=_AtMost.max_loss, description="Of `gate.max_loss`."
+    )
+    max_subgroup_loss: float = Field(
+        _AtMost.max_subgroup_loss,
+        gt=0,
+        le=_AtMost.max_subgroup_loss,
+        description="Of `gate.max_subgroup_loss`.",
+    )
+    max_flips: float = Field(
+        _AtMost.max_flips, ge=0, le=_AtMost.max_flips, description="Of `gate.max_flips`."
+    )
+    tolerance: float = Field(
+        _AtMost.tolerance,
+        gt=0,
+        le=_AtMost.tolerance,
+        description="Of `weights.tolerance`, as a share of the output's range.",
+    )
+
+
 class ModelRules(_Part):
     """Whose model packages are taken, and what they may contain."""
 
     signers: list[SignerEntry] = Field([], description="Whose packages may be imported.")
     allow_operator_domains: list[Annotated[str, StringConstraints(min_length=1)]] = Field(
         [], description="Domains of operators beyond the runtime's own that a network may use."
+    )
+    limits: ModelLimits | None = Field(
+        None, description="The most that a model's gate may allow; absent: Nadi's own limits."
     )
 
     @field_validator("signers")
@@ -223,7 +253,7 @@ class SiteFile(_Part):
     routes: dict[Name, RouteEntry] = Field({})
     codes: CodeMap = Field(CodeMap(csv=None, map=[]), description="Local codes and their LOINC.")
     models: ModelRules = Field(
-        ModelRules(signers=[], allow_operator_domains=[]),
+        ModelRules(signers=[], allow_operator_domains=[], limits=None),
         description="Whose model packages may be imported.",
     )
     witnesses: dict[Name, WitnessEntry] = Field(

@@ -10,7 +10,8 @@ somebody who is trusted, and nothing is read that is too large:
 4. manifest: readable, and naming exactly these files;
 5. validity: it may be used on this day;
 6. contents: no pickle anywhere, and text is text;
-7. evaluation: the report says that these weights passed the manifest's gate;
+7. evaluation: the report shows that these weights passed the manifest's gate, which allows no
+   more than the product's and the site's ceilings;
 8. network: what it is made of, and its inputs and outputs (`models.network_check`).
 
 What it answers is tried by `models.runtime`, which a data scientist's laptop need not have.
@@ -25,11 +26,12 @@ from datetime import date
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from pydantic import BaseModel, ConfigDict, ValidationError
 
 from models import archive
 from models.archive import Archive
+from models.ceilings import Ceilings
 from models.checksums import SUMS_FILE, digest_of, read_sums, sha256, sums_text
+from models.evaluation_report import EvaluationReport, ReportUnusable, one_line, read_report
 from models.manifest import MANIFEST_FILE, Manifest, ManifestError, parse
 from models.network_check import check_onnx, check_tflite
 from models.refusals import (
@@ -37,6 +39,7 @@ from models.refusals import (
     FileMissing,
     FileUnexpected,
     GateNotPassed,
+    GateTooWide,
     ManifestRefused,
     NotText,
     OutsideValidity,
@@ -69,6 +72,8 @@ class Package:
     Attributes:
         sums: SHA-256 of each file of the model, by name.
         signer: Whom the site knows the signing key as.
+        archive: The file, open.
+        report: That its quantized weights passed the gate; None where none is needed.
     """
 
     manifest: Manifest
@@ -76,6 +81,7 @@ class Package:
     signature: Signature
     signer: str
     archive: Archive
+    report: EvaluationReport | None
 
     @property
     def digest(self) -> str:
@@ -115,6 +121,7 @@ def pack(folder: Path, key: Ed25519PrivateKey, target: Path) -> str:
     files = {name: _read(folder, name) for name in manifest.files}
     _insist_on_these(manifest, {name: sha256(content) for name, content in files.items()})
     _check_contents(manifest, files.__getitem__)
+    _check_limits(manifest, Ceilings())
     _check_evaluation(manifest, files.__getitem__)
     _check_network(manifest, files.__getitem__, manifest.weights.operator_domains)
     return seal(files, key, target)
@@ -163,9 +170,11 @@ def verified(
         told("validity", _check_validity(manifest, day))
         _check_contents(manifest, opened.read)
         told("contents", "text is text, no pickles")
-        told("evaluation", _check_evaluation(manifest, opened.read))
+        _check_limits(manifest, trust.ceilings)
+        report = _check_evaluation(manifest, opened.read)
+        told("evaluation", _evaluated(manifest, report))
         told("network", _check_network(manifest, opened.read, trust.operator_domains))
-        yield Package(manifest, sums, signature, signer, opened)
+        yield Package(manifest, sums, signature, signer, opened, report)
 
 
 # --- the steps ------------------------------------------------------------------------------
@@ -294,35 +303,34 @@ def _is_old_pickle(content: bytes) -> bool:
     return bool(names & {"GLOBAL", "REDUCE", "INST", "OBJ", "BUILD"})
 
 
-class _Evaluation(BaseModel):
-    """What counts of the report that `nadi models evaluate` writes."""
-
-    model_config = ConfigDict(extra="ignore")
-
-    accepted: bool
-    weights_sha256: str
-    gate: dict[str, object]
-    reasons: tuple[str, ...] = ()
+def _check_limits(manifest: Manifest, ceilings: Ceilings) -> None:
+    """Insist that its maker's gate and tolerance allow no more than is tolerated of anybody's."""
+    if beyond := ceilings.against(manifest):
+        raise GateTooWide(f"{MANIFEST_FILE} allows too much: {'; '.join(beyond)}")
 
 
-def _check_evaluation(manifest: Manifest, read: Callable[[str], bytes]) -> str:
+def _check_evaluation(manifest: Manifest, read: Callable[[str], bytes]) -> EvaluationReport | None:
     """Insist that the report is about these weights and this gate, and accepts them."""
     if manifest.evaluation is None:
-        return f"none is needed for {manifest.weights.format}, which the network is held to"
+        return None
     mend = f"{manifest.evaluation}: evaluate the model again with `nadi models evaluate`"
     try:
-        found = _Evaluation.model_validate_json(read(manifest.evaluation))
-    except ValidationError as error:
-        raise GateNotPassed(f"{mend}; it is no report of the gate") from error
-    if found.weights_sha256 != manifest.weights.sha256:
-        raise GateNotPassed(f"{mend}; it is about other weights")
-    if manifest.gate is None or found.gate != manifest.gate.model_dump(mode="json"):
-        raise GateNotPassed(f"{mend}; it judged by another gate than the manifest's")
-    if not found.accepted:
+        report = read_report(read(manifest.evaluation))
+        if report.accepted:
+            report.insist_on(manifest.weights, manifest.gate)
+    except ReportUnusable as error:
+        raise GateNotPassed(f"{mend}; {error}") from error
+    if not report.accepted:
         raise GateNotPassed(
-            f"{manifest.evaluation}: the gate refused these weights: {' '.join(found.reasons)}"
+            f"{manifest.evaluation}: the gate refused these weights: {' '.join(report.reasons)}"
         )
-    return f"the gate was passed: {manifest.gate.metric}"
+    return report
+
+
+def _evaluated(manifest: Manifest, report: EvaluationReport | None) -> str:
+    if report is None or manifest.gate is None:
+        return f"none is needed for {manifest.weights.format}, which the network is held to"
+    return f"the gate was passed: {one_line(report.told(manifest.gate))}"
 
 
 def _check_network(manifest: Manifest, read: Callable[[str], bytes], allowed: Iterable[str]) -> str:

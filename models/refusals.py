@@ -140,6 +140,12 @@ class GateNotPassed(PackageRefused):
     check = "evaluation"
 
 
+class GateTooWide(PackageRefused):
+    """The manifest allows a greater loss or difference than anybody's may, or than the site's."""
+
+    check = "evaluation"
+
+
 class NetworkUnreadable(PackageRefused):
     """The weights are no valid network of the format that the manifest names."""
 

@@ -29,6 +29,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from models.ceilings import Ceilings
 from models.refusals import SignatureBad, SignatureMissing, SignerUnknown
 
 SIGNATURE_FILE = "SIGNATURE"
@@ -51,10 +52,12 @@ class Trust:
     Attributes:
         signers: Key, as it is written, → name of the signer.
         operator_domains: Domains of operators beyond the runtime's own that are allowed.
+        ceilings: The most that the gate of a model may allow.
     """
 
     signers: Mapping[str, str] = field(default_factory=dict)
     operator_domains: frozenset[str] = frozenset()
+    ceilings: Ceilings = field(default_factory=Ceilings)
 
 
 class Signature(BaseModel):

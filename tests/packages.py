@@ -62,8 +62,32 @@ def evaluation(manifest: Manifest, **changed: object) -> bytes:
         "reasons": [],
         "weights_sha256": manifest.weights.sha256,
         "gate": manifest.gate.model_dump(mode="json") if manifest.gate else {},
+        "split": "test",
+        "comparisons": [
+            _compared(setting, group)
+            for setting in _settings(manifest)
+            for group in ("all", "sex: female")
+        ],
     }
     return json.dumps({**told, **changed}).encode("utf-8")
+
+
+def _settings(manifest: Manifest) -> tuple[str, ...]:
+    return ("litert",) if manifest.weights.is_tflite else ("vnni", "avx2-exact", "avx2")
+
+
+def _compared(setting: str, group: str) -> dict[str, object]:
+    measured = {"value": 0.9, "low": 0.85, "high": 0.95}
+    return {
+        "setting": setting,
+        "group": group,
+        "cases": 400,
+        "fp32": measured,
+        "int8": measured,
+        "loss": 0.001,
+        "loss_bound": 0.002,
+        "flips": 0.01,
+    }
 
 
 def with_weights(content: bytes, *, twin: bool = True, **changed: str) -> dict[str, bytes]:

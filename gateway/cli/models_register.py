@@ -1,6 +1,6 @@
 """`nadi models import` and `retire`: the two ways in which the register of models changes."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
@@ -22,6 +22,9 @@ from gateway.core.clock import utc_now
 from gateway.core.model_register import RegisteredModel
 from models.versions import spellings
 
+if TYPE_CHECKING:
+    from models.package import Package
+
 
 @explained
 def import_package(
@@ -40,16 +43,19 @@ def import_package(
         try:
             with verified(file, nadi.site().trust, day=utc_now().date()) as package:
                 entry = keep(nadi, package)
+                gate = _gate_of(package)
         except (PackageRefused, ModelUnusable) as error:
             fail(f"{error}.")
         line = entry.line
         routes = routes_of(nadi, line.card)
         others = other_signers(nadi, line.card)
     if as_json:
-        told = {"digest": line.card.digest, "is_new": entry.is_new, "routes": routes}
+        told = {"digest": line.card.digest, "is_new": entry.is_new, "routes": routes, "gate": gate}
         print_json({**told, **as_registered(line)})
         return
     _show_line(line, others)
+    for what, measured in gate.items():
+        out.print(f"[bold]Gate, {what}:[/] {escape(measured)}", soft_wrap=True)
     done = "is registered" if entry.is_new else "was registered already"
     out.print(
         f"[green]✓[/] {line.card.reference} {done}; digest {line.card.digest}", soft_wrap=True
@@ -83,8 +89,15 @@ def retire(
         print_json({**told, "stopped": done.stopped, "routes": done.instead})
         return
     out.print(f"[green]✓[/] {done.card.reference} is retired; it never runs again.")
-    out.print(f"{done.stopped} waiting jobs were stopped.")
+    stopped = "1 waiting job was" if done.stopped == 1 else f"{done.stopped} waiting jobs were"
+    out.print(f"{stopped} stopped.")
     _show_routes(done.instead)
+
+
+def _gate_of(package: "Package") -> dict[str, str]:
+    """What its gate allowed and what was measured; nothing for weights that are not quantized."""
+    gate = package.manifest.gate
+    return package.report.told(gate) if package.report and gate else {}
 
 
 def _show_line(line: RegisteredModel, others: list[str]) -> None:

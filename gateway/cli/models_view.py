@@ -29,6 +29,8 @@ def show_model(each: Listed) -> None:
     if each.model is None:
         return
     _show_inputs(each.model.manifest)
+    for what, said in gate_facts(each.model):
+        out.print(f"[bold]{what}:[/] {escape(said)}", soft_wrap=True)
     _show_metrics(each.model)
 
 
@@ -49,6 +51,22 @@ def facts(line: RegisteredModel) -> list[tuple[str, str]]:
         ("Retired", retired),
     ]
     return [(what, said) for what, said in told if said]
+
+
+def gate_facts(model: InstalledModel) -> list[tuple[str, str]]:
+    """What the gate of its quantized form allowed, and what was measured."""
+    from models.evaluation_report import ReportUnusable, read_report  # noqa: PLC0415 - NumPy
+
+    manifest = model.manifest
+    if manifest.gate is None or manifest.evaluation is None:
+        said = "none: " + ("no report" if manifest.weights.is_quantized else "not quantized")
+        return [("Gate", said)]
+    try:
+        report = read_report((model.folder / manifest.evaluation).read_bytes())
+        told = report.told(manifest.gate) if report.overall else {}
+    except (OSError, ReportUnusable) as error:
+        return [("Gate", f"its report can't be read: {error}")]
+    return [(f"Gate, {what}", said) for what, said in told.items()]
 
 
 def regulatory(card: Card) -> str:

@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from models import archive, package
+from models.ceilings import Ceilings
 from models.checksums import SUMS_FILE, digest_of, sha256, sums_text
 from models.manifest import parse
 from models.package import pack, verified
@@ -23,6 +24,7 @@ from models.refusals import (
     FileUnexpected,
     FormatNotAsDeclared,
     GateNotPassed,
+    GateTooWide,
     ManifestRefused,
     NetworkUnreadable,
     NotText,
@@ -311,6 +313,7 @@ def test_a_model_is_taken_within_its_validity_only(day, said, path):
         ({"accepted": False, "reasons": ["It lost too much."]}, "refused these weights: It lost"),
         ({"weights_sha256": "0" * 64}, "about other weights"),
         ({"gate": {"metric": "auroc", "max_loss": 0.5}}, "another gate than the manifest's"),
+        ({"split": "calibration"}, "which the model was fitted to"),
         ({"accepted": "perhaps"}, "no report of the gate"),
     ],
 )
@@ -341,6 +344,32 @@ def test_weights_that_are_not_quantized_need_no_report(path):
     content["manifest.toml"] = text.replace('evaluation = "evaluation.json"\n', "").encode()
 
     assert "onnx-fp32" in dict(verify(sealed(content, path))[1])["evaluation"]
+
+
+def test_verifying_tells_what_the_gate_allowed_and_what_was_measured(path):
+    said = dict(verify(sealed(files(), path))[1])["evaluation"]
+
+    assert "at most 0.0020 with 95% confidence; allowed 0.005" in said
+    assert "400, split test" in said
+    assert "kernels vnni, avx2-exact, avx2" in said
+
+
+def test_a_gate_that_lets_everything_pass_is_refused(path, tmp_path):
+    content = manifest_with("max_loss = 0.005", "max_loss = 0.9\nmax_flips = 1.0")
+    content["evaluation.json"] = evaluation(parse(content["manifest.toml"].decode()))
+    said = r"gate\.max_loss is 0\.9, Nadi's limit is 0\.02; gate\.max_flips is 1"
+
+    with pytest.raises(GateTooWide, match=said):
+        verify(sealed(content, path))
+    with pytest.raises(GateTooWide, match=said):
+        pack(folder_of(content, tmp_path / "model"), KEY, path)
+
+
+def test_a_site_refuses_a_gate_that_is_wider_than_its_own_limits(path):
+    strict = Trust(TRUST.signers, ceilings=Ceilings(max_loss=0.004, whose="the site's"))
+
+    with pytest.raises(GateTooWide, match=r"max_loss is 0\.005, the site's limit is 0\.004"):
+        verify(sealed(files(), path), strict)
 
 
 def declared_fp32(content, twin=False):
