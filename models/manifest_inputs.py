@@ -138,6 +138,7 @@ class ImageInput(Part):
         body_parts: DICOM BodyPartExamined values, for example `CHEST`.
         body_sites: Codes of FHIR `bodySite` (or of the procedure) that mean the same.
         views: DICOM ViewPosition values that are accepted; empty for any.
+        view_codes: Codes of FHIR `view` that mean the same.
         if_unstated: What happens when nothing says which modality or body part it is.
         min_side_px: An image with a shorter side is refused.
         max_pixels: An image that declares more pixels is refused before it is decoded.
@@ -159,6 +160,7 @@ class ImageInput(Part):
     body_parts: tuple[DicomCode, ...] = ()
     body_sites: tuple[CodeRef, ...] = ()
     views: tuple[DicomCode, ...] = ()
+    view_codes: tuple[CodeRef, ...] = ()
     if_unstated: Unstated = "refuse"
     min_side_px: PositiveInt = 16
     max_pixels: Annotated[int, Field(ge=1, le=_MOST_PIXELS)] = _MOST_PIXELS
@@ -171,8 +173,31 @@ class ImageInput(Part):
         require(
             (len(self.mean) in fits, "mean: one number per channel, or none"),
             (len(self.std) in fits, "std: one number per channel, or none"),
+            (bool(self.views) or not self.view_codes, "view_codes: need views"),
         )
         return self
+
+
+class PlainLanguage(Part):
+    """How a text in another language of the same script, or of no words at all, is told.
+
+    Such a text has hardly any of the commonest words of the model's language, and its longer words
+    are made of many rare pieces of the tokenizer's vocabulary. It has to have both to be refused:
+    shorthand and lists of procedures have few common words, drugs and organs many rare pieces. The
+    vocabulary has to begin with its commonest pieces, as those of WordPiece and BPE do.
+
+    Attributes:
+        common_words: Words of the model's language, in small letters.
+        min_common_share: Share of a text's words that are among them.
+        max_bits_per_letter: Of its longer words: the logarithm (base 2) of the place of each piece
+            in the vocabulary, summed, divided by the number of letters.
+        min_words: A text with fewer longer words is not judged.
+    """
+
+    common_words: Annotated[tuple[Text, ...], Field(min_length=1)]
+    min_common_share: Share
+    max_bits_per_letter: PositiveFloat
+    min_words: PositiveInt
 
 
 class TextInput(Part):
@@ -193,6 +218,7 @@ class TextInput(Part):
         min_letters: A text with fewer letters of those scripts is refused as empty.
         max_foreign_share: Largest share of letters of other scripts.
         max_unknown_share: Largest share of tokens that the vocabulary does not know.
+        plain: How a text in another language of the same script is told; not at all without it.
         max_characters: A longer text is refused: it is not one note.
         content_types: What an attachment may be.
         sections: Codes of the sections of a Composition that are read; empty for all.
@@ -210,6 +236,7 @@ class TextInput(Part):
     min_letters: PositiveInt = 10
     max_foreign_share: Share = 0.2
     max_unknown_share: Share = 0.3
+    plain: PlainLanguage | None = None
     max_characters: PositiveInt = 200_000
     content_types: Annotated[tuple[ContentType, ...], Field(min_length=1)] = (
         "text/plain",

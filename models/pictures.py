@@ -15,11 +15,17 @@ import numpy as np
 from PIL import Image
 
 from models.manifest_inputs import ImageInput
+from models.manifest_terms import CodeRef
 from models.shown import NOTHING_STATED, Shown
 from models.tensors import FloatArray, Tensors
 
 ImageReason = Literal[
-    "image-unreadable", "image-too-large", "image-blank", "wrong-modality", "wrong-body-part"
+    "image-unreadable",
+    "image-too-large",
+    "image-blank",
+    "wrong-modality",
+    "wrong-body-part",
+    "wrong-view",
 ]
 Kind = Literal["dicom", "png", "jpeg"]
 
@@ -99,7 +105,7 @@ def check(picture: Picture, spec: ImageInput, stated: Shown = NOTHING_STATED) ->
         stated: What the record says of the image.
 
     Raises:
-        ImageRefused: `wrong-modality`, `wrong-body-part` or `image-blank`.
+        ImageRefused: `wrong-modality`, `wrong-body-part`, `wrong-view` or `image-blank`.
     """
     check_shown((picture.shown, stated), spec)
     if float(picture.grey().std()) < spec.min_contrast:
@@ -110,11 +116,11 @@ def check_shown(said: Sequence[Shown], spec: ImageInput) -> None:
     """Refuse an image by what is said of it; where nothing is said, the manifest decides.
 
     Raises:
-        ImageRefused: `wrong-modality` or `wrong-body-part`.
+        ImageRefused: `wrong-modality`, `wrong-body-part` or `wrong-view`.
     """
     _check_modality([each.modality for each in said], spec)
     _check_body_part(said, spec)
-    _check_view([each.view for each in said], spec)
+    _check_view(said, spec)
 
 
 def to_tensor(picture: Picture, spec: ImageInput) -> FloatArray:
@@ -213,18 +219,26 @@ def _verdicts(said: Shown, spec: ImageInput) -> Iterable[bool]:
     """Judge what is said; a code of a system that the manifest does not use says nothing."""
     if said.body_part and spec.body_parts:
         yield said.body_part in spec.body_parts
-    known = {site.key for site in spec.body_sites}
-    systems = {site.system for site in spec.body_sites}
-    sites = {site for site in said.body_sites if site[0] in systems}
-    if sites:
-        yield bool(sites & known)
+    yield from _coded(said.body_sites, spec.body_sites)
 
 
-def _check_view(said: Iterable[str | None], spec: ImageInput) -> None:
-    views = {view for view in said if view}
-    if not spec.views:
-        return
-    if views - set(spec.views):
-        raise ImageRefused("wrong-body-part", "is a view that the model was not made for")
-    if not views and spec.if_unstated == "refuse":
-        raise ImageRefused("wrong-body-part", "does not say which view it is")
+def _check_view(said: Sequence[Shown], spec: ImageInput) -> None:
+    verdicts = {verdict for each in said for verdict in _view_verdicts(each, spec)}
+    if False in verdicts:
+        raise ImageRefused("wrong-view", "is a view that the model was not made for")
+    if spec.views and not verdicts and spec.if_unstated == "refuse":
+        raise ImageRefused("wrong-view", "does not say which view it is")
+
+
+def _view_verdicts(said: Shown, spec: ImageInput) -> Iterable[bool]:
+    if said.view and spec.views:
+        yield said.view in spec.views
+    yield from _coded(said.view_codes, spec.view_codes)
+
+
+def _coded(said: Iterable[tuple[str, str]], accepted: Sequence[CodeRef]) -> Iterable[bool]:
+    """Judge codes, if one is of a system that the manifest uses."""
+    systems = {each.system for each in accepted}
+    told = {code for code in said if code[0] in systems}
+    if told:
+        yield bool(told & {each.key for each in accepted})

@@ -15,12 +15,14 @@ class Shown:
         body_part: DICOM BodyPartExamined, for example `CHEST`.
         view: DICOM ViewPosition, for example `PA`.
         body_sites: System and code of each FHIR `bodySite`.
+        view_codes: System and code of each FHIR `view`.
     """
 
     modality: str | None = None
     body_part: str | None = None
     view: str | None = None
     body_sites: tuple[tuple[str, str], ...] = ()
+    view_codes: tuple[tuple[str, str], ...] = ()
 
 
 NOTHING_STATED = Shown()

@@ -2,7 +2,8 @@
 
 What is refused, in this order: more characters than one note has; a language that is stated and is
 not one of the model's; hardly any letters; letters of other scripts than the model reads; words
-that the model's vocabulary does not know.
+that the model's vocabulary does not know; a text that is in another language by its words
+(`models.plain_language`).
 
 The script of a letter is read off its Unicode name ("CYRILLIC SMALL LETTER A"), which is right for
 the letters of living scripts and needs no table.
@@ -20,6 +21,7 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from models.manifest_inputs import TextInput
+from models.plain_language import Piece, is_plain
 from models.tensors import Tensors
 
 TextReason = Literal["text-missing", "text-foreign", "text-too-long"]
@@ -96,10 +98,28 @@ class TextEncoder:
         unknown = sum(token == self._unknown for token in words)
         if unknown > self._spec.max_unknown_share * len(words):
             raise TextRefused("text-foreign", "has too many words that the model does not know")
+        self._check_plain(text, words)
         return {
             self._spec.ids_name: np.asarray(encoded.ids, dtype=np.int64),
             self._spec.mask_name: np.asarray(encoded.attention_mask, dtype=np.int64),
         }
+
+    def _check_plain(self, text: str, tokens: Sequence[int]) -> None:
+        if self._spec.plain is None:
+            return
+        if not is_plain(text, map(self._piece, tokens), self._spec.plain):
+            raise TextRefused("text-foreign", "is in no language that the model reads")
+
+    def _piece(self, token: int) -> Piece:
+        piece = self._tokenizer.id_to_token(token) or ""
+        letters = piece.removeprefix(_CONTINUES).lstrip("".join(_BEGINS))
+        return Piece(letters, max(0, token - self._first_letter), self.begins_word(token))
+
+    @cached_property
+    def _first_letter(self) -> int:
+        """Where the vocabulary's letters begin, after its marks, unused places and digits."""
+        places = [place for piece, place in self._tokenizer.get_vocab().items() if piece.isalpha()]
+        return min(places, default=0)
 
     def is_word(self, token: int) -> bool:
         """Say whether a token stands for something in the text, and not for its begin or end."""

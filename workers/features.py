@@ -68,6 +68,7 @@ Reason = Literal[
     "image-ambiguous",
     "wrong-modality",
     "wrong-body-part",
+    "wrong-view",
     "text-missing",
     "text-unreadable",
     "text-foreign",
@@ -94,7 +95,8 @@ REASONS: Mapping[Reason, str] = MappingProxyType(
         "image-blank": "on the image is nothing to be seen",
         "image-ambiguous": "there are several images that the model could read",
         "wrong-modality": "the image is of another modality, or does not say of which",
-        "wrong-body-part": "the image shows another part or view, or does not say which",
+        "wrong-body-part": "the image shows another part of the body, or does not say which",
+        "wrong-view": "the image is another view, or does not say which",
         "text-missing": "there is no text that can be read, or it is empty",
         "text-unreadable": "the text is damaged, or not in the encoding that it says",
         "text-foreign": "the text is in a language or script that the model does not read",
@@ -105,7 +107,7 @@ REASONS: Mapping[Reason, str] = MappingProxyType(
 """What each reason says to people; in order of weight: the first that applies is given."""
 
 OUTSIDE_USE: frozenset[Reason] = frozenset(
-    {"outside-intended-use", "wrong-modality", "wrong-body-part", "text-foreign"}
+    {"outside-intended-use", "wrong-modality", "wrong-body-part", "wrong-view", "text-foreign"}
 )
 """Reasons that say that the model was not made for this; the others, that it could not be asked."""
 

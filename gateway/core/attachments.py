@@ -221,17 +221,25 @@ def _inside(resource: Json, literal: str) -> Json | None:
 
 
 def _media_shows(media: Json) -> Shown:
-    return _shown((media.get("modality") or {}).get("coding"), media.get("bodySite"))
+    modalities = (media.get("modality") or {}).get("coding")
+    return _shown(modalities, media.get("bodySite"), media.get("view"))
 
 
-def _shown(modalities: Iterable[Json] | None, body_site: Json | None) -> Shown:
+def _shown(
+    modalities: Iterable[Json] | None, body_site: Json | None, view: Json | None = None
+) -> Shown:
     codes = [each.get("code") for each in modalities or () if each.get("system") == DCM]
-    sites = (body_site or {}).get("coding") or ()
     return Shown(
         modality=str(codes[0]) if codes else None,
-        body_sites=tuple(
-            (str(each.get("system", "")), str(each["code"])) for each in sites if "code" in each
-        ),
+        body_sites=_keys(body_site),
+        view_codes=_keys(view),
+    )
+
+
+def _keys(concept: Json | None) -> tuple[tuple[str, str], ...]:
+    codings = (concept or {}).get("coding") or ()
+    return tuple(
+        (str(each.get("system", "")), str(each["code"])) for each in codings if "code" in each
     )
 
 

@@ -67,6 +67,7 @@ class BusinessStatus(StrEnum):
     IMAGE_AMBIGUOUS = "image-ambiguous"
     WRONG_MODALITY = "wrong-modality"
     WRONG_BODY_PART = "wrong-body-part"
+    WRONG_VIEW = "wrong-view"
     TEXT_MISSING = "text-missing"
     TEXT_UNREADABLE = "text-unreadable"
     TEXT_FOREIGN = "text-foreign"

@@ -21,10 +21,11 @@ from tests.people import Person, person
 from tests.pictures import PNEUMONIA_MNIST, dicom, png
 from tests.running import RunningNadi, push, push_chart, running_nadi
 from tests.toy_documents import attachment, document, media
+from workers.features import Features, extract
 
 Json = dict[str, Any]
 
-X_RAY, NOTE = "chest-xray-pneumonia", "note-specialty"
+X_RAY, NOTE, LABS = "chest-xray-pneumonia", "note-specialty", "ckd-risk"
 SITE = """
 site: acceptance
 systems:
@@ -45,6 +46,12 @@ routes:
     consent: {purpose: TREAT, default: deny}
     model: note-specialty@1
     sink: {system: ehr, also: [provenance]}
+  labs:
+    source: ehr
+    match: Observation.code.coding.where(system='http://loinc.org' and code='2160-0')
+    consent: {purpose: TREAT, default: deny}
+    model: ckd-risk@1
+    sink: {system: ehr, also: [provenance]}
 """
 REFERRALS = (
     "Chest pain on exertion, positive treadmill test; please consider cardiac catheterization.",
@@ -56,7 +63,8 @@ pytestmark = [
     pytest.mark.integration,
     pytest.mark.timeout(600),
     pytest.mark.skipif(
-        not {X_RAY, NOTE} <= INSTALLED.keys(), reason="the reference models are not in this tree"
+        not {X_RAY, NOTE, LABS} <= INSTALLED.keys(),
+        reason="the reference models are not in this tree",
     ),
 ]
 
@@ -79,19 +87,32 @@ def films() -> np.ndarray[Any, Any]:
         return np.asarray(images["test_images"][:6])
 
 
-def admitted(nadi: RunningNadi, *, birth_year: int) -> Person:
+def admitted(nadi: RunningNadi, *, birth_year: int, kind: str = "permit") -> Person:
     someone = person("film")
     born = {**someone.patient, "birthDate": f"{birth_year}-06-01"}
-    push_chart(nadi, born, someone.consent())
+    push_chart(nadi, born, someone.consent(kind))
     return someone
 
 
 def delivered(nadi: RunningNadi, someone: Person, trigger: Json) -> Json:
+    """Push a resource and give the one result that came back, with its audit complete."""
     with nadi.client() as client:
         task = push(client, about(someone, trigger))
     nadi.wait_for_status(task, "delivered")
     (result,) = nadi.results_of(someone.id)
+    assert result["status"] == "preliminary"
+    assert "Contraindications: " in result["text"]["div"]
+    steps = _steps(nadi, task)
+    assert steps[0] == "receive"
+    assert steps.count("consent") == 3
+    assert {"infer", "deliver"} <= set(steps)
     return result
+
+
+def _steps(nadi: RunningNadi, task: str) -> list[str]:
+    (job,) = nadi.jobs_of(task)
+    query = "select event from audit_events where job_id = :id or event_id = :event order by seq"
+    return [row["event"] for row in nadi.rows(query, id=job["id"], event=task)]
 
 
 def about(someone: Person, resource: Json) -> Json:
@@ -143,7 +164,7 @@ def test_a_lateral_view_is_refused(nadi: RunningNadi, films: np.ndarray[Any, Any
     with nadi.client() as client:
         task = push(client, about(someone, media(attachment(lateral, "application/dicom"))))
 
-    nadi.wait_for_status(task, "wrong-body-part")
+    nadi.wait_for_status(task, "wrong-view")
 
 
 @pytest.mark.parametrize("text", REFERRALS, ids=["heart", "knee", "stone"])
@@ -161,3 +182,63 @@ def test_every_referral_gets_the_specialty_that_the_model_gives_it(
     (coding,) = result["valueCodeableConcept"]["coding"] if answer.chosen else [None]
     assert (coding and coding["code"]) == (answer.chosen and answer.chosen.code)
     assert text[:30] not in result["text"]["div"]
+    assert "Not for emergencies: urgency is not read." in result["text"]["div"]
+
+
+def test_a_lab_panel_gets_the_probability_that_the_model_gives_it(nadi: RunningNadi) -> None:
+    someone = person("panel")
+    push_chart(nadi, *someone.chart(someone.consent()))
+    trigger = someone.creatinine()
+    manifest = INSTALLED[LABS].manifest
+
+    with nadi.client() as client:
+        task = push(client, trigger)
+    nadi.wait_for_status(task, "delivered")
+
+    (result,) = nadi.results_of(someone.id)
+    read = extract(manifest, [*someone.labs, trigger], patient=someone.patient, at=someone.at)
+    assert isinstance(read, Features)
+    (expected,) = direct(INSTALLED[LABS], read.tensors)
+    assert result["valueQuantity"]["value"] == pytest.approx(expected, abs=1e-6)
+    assert _steps(nadi, task).count("consent") == 3
+    assert "Contraindications: Acute kidney injury" in result["text"]["div"]
+
+
+def test_without_consent_none_of_the_three_is_given_to_its_model(
+    nadi: RunningNadi, films: np.ndarray[Any, Any]
+) -> None:
+    someone = admitted(nadi, birth_year=person("film").at.year - 3, kind="deny")
+    film = media(attachment(dicom(films[0]), "application/dicom"))
+    note = document(attachment(REFERRALS[0].encode(), "text/plain"))
+
+    with nadi.client() as client:
+        tasks = [push(client, about(someone, each)) for each in (film, note)]
+        tasks.append(push(client, someone.creatinine()))
+    for task in tasks:
+        nadi.wait_for_status(task, "consent-denied")
+
+    assert nadi.results_of(someone.id) == []
+    assert all("infer" not in _steps(nadi, task) for task in tasks)
+
+
+def test_a_png_film_whose_media_says_its_view_is_answered_and_without_it_refused(
+    nadi: RunningNadi, films: np.ndarray[Any, Any]
+) -> None:
+    someone = admitted(nadi, birth_year=person("film").at.year - 3)
+    snomed = "http://snomed.info/sct"
+    site = {"coding": [{"system": snomed, "code": "51185008"}]}
+    view = {"coding": [{"system": snomed, "code": "272479007"}]}
+    film = media(attachment(png(films[0]), "image/png"), bodySite=site)
+
+    with nadi.client() as client:
+        task = push(client, about(someone, {**film, "id": "unsaid"}))
+    nadi.wait_for_status(task, "wrong-view")
+
+    assert "valueQuantity" in delivered(nadi, someone, {**film, "view": view})
+
+
+def test_the_audit_of_the_three_is_whole(nadi: RunningNadi) -> None:
+    nadi.wait_until_integrated()
+
+    assert nadi.nadi("audit", "verify", check=False).returncode == 0
+    assert nadi.duplicates() == 0

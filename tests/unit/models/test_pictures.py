@@ -12,6 +12,7 @@ SNOMED = "http://snomed.info/sct"
 THORAX = {"system": SNOMED, "code": "51185008"}
 GREY = gradient().astype(np.float32) / 255
 CHEST = Shown("DX", "CHEST", "PA")
+FROM_BEHIND = {"system": SNOMED, "code": "272479007"}
 
 
 def picture(pixels=GREY, shown=CHEST) -> Picture:
@@ -35,6 +36,11 @@ def refused(shown: Shown, stated: Shown = NOTHING_STATED, **spec: object) -> str
         (Shown(), Shown(), {"if_unstated": "accept"}),
         (Shown("DX", "KNEE"), Shown(), {"body_parts": ()}),
         (CHEST, Shown(), {"views": ("PA", "AP")}),
+        (
+            Shown("DX", "CHEST"),
+            Shown(view_codes=(("http://local", "7"), (SNOMED, "272479007"))),
+            {"views": ("PA",), "view_codes": (FROM_BEHIND,)},
+        ),
         (Shown("DX", "CHEST"), Shown(), {"views": ("PA",), "if_unstated": "accept"}),
     ],
 )
@@ -57,8 +63,20 @@ def test_an_image_that_the_model_was_made_for_passes(shown, stated, spec):
             {"body_sites": (THORAX,)},
             "wrong-body-part",
         ),
-        (Shown("DX", "CHEST", "LL"), Shown(), {"views": ("PA", "AP")}, "wrong-body-part"),
-        (Shown("DX", "CHEST"), Shown(), {"views": ("PA",)}, "wrong-body-part"),
+        (Shown("DX", "CHEST", "LL"), Shown(), {"views": ("PA", "AP")}, "wrong-view"),
+        (Shown("DX", "CHEST"), Shown(), {"views": ("PA",)}, "wrong-view"),
+        (
+            CHEST,
+            Shown(view_codes=((SNOMED, "399173006"),)),
+            {"views": ("PA", "AP"), "view_codes": (FROM_BEHIND,)},
+            "wrong-view",
+        ),
+        (
+            Shown("DX", "CHEST"),
+            Shown(view_codes=(("http://local", "PA"),)),
+            {"views": ("PA",), "view_codes": (FROM_BEHIND,)},
+            "wrong-view",
+        ),
         (Shown("DX", "KNEE"), Shown(), {"if_unstated": "accept"}, "wrong-body-part"),
     ],
 )

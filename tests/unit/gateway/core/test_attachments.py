@@ -83,6 +83,17 @@ def test_nothing_is_followed_further_than_it_may_be():
     assert shelf.asked == []
 
 
+def test_the_view_of_a_media_is_read_in_every_code_that_it_has():
+    view = {
+        "coding": [{"system": "http://snomed.info/sct", "code": "272479007"}, {"code": "PA"}],
+        "text": "PA",
+    }
+
+    ((form,),) = image_parts({**media(PLAIN), "view": view}, Shelf())
+
+    assert form.shown.view_codes == (("http://snomed.info/sct", "272479007"), ("", "PA"))
+
+
 def test_what_an_image_shows_is_read_in_the_codes_of_dicom_only():
     local = {"coding": [{"system": "http://local", "code": "XR"}, {"system": DCM, "code": "CR"}]}
     site = {"coding": [{"system": "http://snomed.info/sct", "code": "51185008"}, {"display": "x"}]}
