@@ -56,6 +56,10 @@ _LOOK_EVERY_S = 0.05
 _STAYS = (
     ("audit log", "every AuditEvent: who did what and when; patients as keyed hashes, no value"),
     ("rows", "ids, SHA-256 and times of what was received, so that the log can be verified"),
+    (
+        "recorded consents",
+        "their statements: rows that are never changed, sealed under the destroyed key",
+    ),
     ("jobs", "which model ran, how it ended, and the consent decisions that let it"),
     (
         "tombstone",
@@ -70,7 +74,8 @@ class Held:
     """What is held of a patient.
 
     Attributes:
-        rows: How many, by table; `submissions` are the Bundles that hold something of her.
+        rows: How many, by table; `submissions` are the Bundles that hold something of her, and
+            `consents` those that staff recorded or imported.
         types: Received resources by FHIR type.
         bundles: Ids of those Bundles.
     """
@@ -281,6 +286,7 @@ def _show(reference: str, found: Held) -> None:
     listing.add_row("received", str(found.rows["events"]), escape(types))
     listing.add_row("Bundles", str(found.rows["submissions"]), "what surrounds her resources")
     listing.add_row("results", str(found.rows["deliveries"]), "written, waiting or given up")
+    listing.add_row("consents", str(found.rows["consents"]), "recorded by staff, or imported")
     listing.add_row("jobs", str(found.rows["jobs"]), "these stay, without any value")
     out.print(listing)
     if found.hold is not None:
@@ -304,6 +310,7 @@ def _tell(done: Erased, shredded: Shredding | None, backups_ms: int, *, as_json:
                 "erasure": done.tombstone.id,
                 "erased_at": iso(done.tombstone.erased_ms),
                 "removed": done.removed,
+                "consents_closed": done.consents,
                 "jobs_stopped": done.stopped,
                 "requests_closed": list(done.answered),
                 "key_trace": shredded.trace.value if shredded else "no-key",
@@ -314,6 +321,8 @@ def _tell(done: Erased, shredded: Shredding | None, backups_ms: int, *, as_json:
         return
     counts = ", ".join(f"{count} {name}" for name, count in done.removed.items())
     out.print(f"[green]✓[/] Erased ({done.tombstone.id}): {counts}; {done.stopped} jobs stopped.")
+    if done.consents:
+        out.print(f"[green]✓[/] Consents recorded here that nobody opens again: {done.consents}.")
     for each in done.answered:
         out.print(f"[green]✓[/] Her request {each} is closed; tell her so.")
     if shredded is not None:

@@ -65,6 +65,7 @@ class Erased:
 
     Attributes:
         removed: Emptied rows by table.
+        consents: How many recorded consents can't be opened any more; their rows are never changed.
         stopped: Jobs that were cancelled.
         answered: Ids of the requests for erasure that this closed.
         wrapped_key: The deleted key as it was stored; None when there was none.
@@ -72,6 +73,7 @@ class Erased:
 
     tombstone: Tombstone
     removed: dict[str, int]
+    consents: int
     stopped: int
     answered: tuple[str, ...]
     wrapped_key: bytes | None
@@ -101,7 +103,8 @@ def erase(uow: UnitOfWork, order: Order, bundles: Collection[str], actor: Actor)
     uow.patient_keys.lock(key)
     refused_ai = order.refused_ai or refuses_ai_still(uow.consents.of([key])[key], uow.now)
     wrapped = uow.patient_keys.destroy(key)
-    is_known = wrapped is not None or any(uow.erasures.held(key).values())
+    held = uow.erasures.held(key)
+    is_known = wrapped is not None or any(held.values())
     if not is_known and not order.is_repeat:
         raise NotFound("Nothing is held of this patient.")
     stopped = _stop(uow, key, actor)
@@ -116,10 +119,12 @@ def erase(uow: UnitOfWork, order: Order, bundles: Collection[str], actor: Actor)
         refused_ai=refused_ai,
     )
     uow.erasures.bury(tombstone)
-    uow.audit(_recorded(uow, tombstone, {**emptied, "jobs-stopped": stopped}, actor))
+    more = {"consents-closed": held["consents"], "jobs-stopped": stopped}
+    uow.audit(_recorded(uow, tombstone, {**emptied, **more}, actor))
     return Erased(
         tombstone=tombstone,
         removed=emptied,
+        consents=held["consents"],
         stopped=stopped,
         answered=_answer(uow, tombstone, actor),
         wrapped_key=wrapped,

@@ -14,6 +14,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from gateway.core.delivery import DeliveryState
 from gateway.core.errors import Unsealable
+from gateway.store.consent_tables import consent_acts
 from gateway.store.rights_tables import erasures, legal_holds, retention_marks
 from gateway.store.tables import (
     break_glass_uses,
@@ -175,7 +176,10 @@ class Erasures:
     # -- what is held ------------------------------------------------------------------------
 
     def held(self, patient_key: str) -> dict[str, int]:
-        """Count what is held of a patient in sealed form, by table, and her jobs."""
+        """Count what is held of a patient in sealed form, by table, and her jobs.
+
+        `consents` are those that staff recorded or imported here.
+        """
         of_hers = sa.select(jobs.c.id).where(jobs.c.patient_key == patient_key)
         return {
             "events": self._count(
@@ -184,8 +188,20 @@ class Erasures:
             "deliveries": self._count(
                 deliveries, deliveries.c.job_id.in_(of_hers), deliveries.c.body != EMPTY
             ),
+            "consents": self._consents(patient_key),
             "jobs": self._count(jobs, jobs.c.patient_key == patient_key),
         }
+
+    def _consents(self, patient_key: str) -> int:
+        """Count consents recorded here; what was before an erasure nobody can open any more."""
+        columns = consent_acts.c
+        closed = sa.exists().where(
+            erasures.c.patient_key == patient_key, erasures.c.erased_ms >= columns.recorded_ms
+        )
+        query = sa.select(sa.func.count(sa.distinct(columns.consent_id))).where(
+            columns.patient_key == patient_key, ~closed
+        )
+        return self._uow.connection.execute(query).scalar_one()
 
     def by_type(self, patient_key: str) -> dict[str, int]:
         """Count what was received and is still held, by FHIR type."""

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
+from gateway.core.consent.acts import patient_of
+from gateway.core.consent.statement import StatementForged
 from gateway.core.errors import Unsealable
 from gateway.store.consent_tables import consent_acts
 from gateway.store.sealing import Place
@@ -34,10 +36,13 @@ def on_record(uow: "UnitOfWork", keys: Collection[str]) -> set[str]:
 
 
 def patients_named(uow: "UnitOfWork", keys: Collection[str | None]) -> dict[str, str]:
-    """Give `Patient/<id>` for each key that can still be opened; an erased patient has none."""
+    """Give `Patient/<id>` for each key that can still be opened; an erased patient has none.
+
+    Of whom nothing was received, a consent that staff recorded or imported tells the name.
+    """
     known = {key for key in keys if key is not None}
     uow.patient_keys.load(known)
-    named = {key: name for key in known if (name := _name(uow, key)) is not None}
+    named = {key: name for key in known if (name := _name(uow, key) or _stated(uow, key))}
     return dict(sorted(named.items()))
 
 
@@ -50,3 +55,14 @@ def _name(uow: "UnitOfWork", key: str) -> str | None:
         return uow.patient_keys.unseal(key, place, row.patient_ref).decode()
     except Unsealable:
         return None
+
+
+def _stated(uow: "UnitOfWork", key: str) -> str | None:
+    for consent in uow.consent_acts.of([key]):
+        try:
+            name = patient_of(uow.consent_acts.open(consent))
+        except (Unsealable, StatementForged):
+            continue
+        if name is not None:
+            return name
+    return None

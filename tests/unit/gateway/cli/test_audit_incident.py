@@ -12,9 +12,12 @@ from typing import Any
 
 import pytest
 
+from gateway.core.consent.local import LocalConsent
 from gateway.core.ledger import read_verifier_key
+from gateway.store.consenting import record
 from tests.commands import Run
 from tests.installation import Installation, consent, creatinine, installation
+from tests.registered import ACTOR
 
 COMMAND = ("audit", "incident")
 SINCE = ("--since", "2026-01-01", "--detected-at", "2026-01-02")
@@ -104,6 +107,26 @@ def test_it_is_narrowed_to_a_patient_a_credential_or_a_model(run: Run, tmp_path:
     assert len(one["patients"]) == 1
     assert one["about"] == "1 patients"
     assert (nobody["patients"], model["patients"]) == ({}, {})
+
+
+def test_who_is_known_by_a_recorded_consent_alone_is_named_in_the_list(
+    run: Run, nadi: Installation, tmp_path: Path
+) -> None:
+    said = LocalConsent(
+        patient="Patient/p9",
+        system="ehr",
+        decision="deny",
+        means="paper",
+        recorded_at="2026-11-26T10:00:00Z",
+        recorded_by="dr-rao",
+    )
+    with nadi.store.write() as uow:
+        record(uow, said, nadi.store.sealer.patient_key("ehr", "Patient/p9"), ACTOR)
+
+    run(*SINCE, "--patient", "Patient/p9", "--out", str(tmp_path / "i"))
+
+    [line] = (tmp_path / "i.patients.csv").read_text().splitlines()[1:]
+    assert line.startswith("Patient/p9,")
 
 
 def test_what_people_state_is_taken_from_the_file_and_kept_in_the_bundle(

@@ -26,7 +26,13 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_what_is_held_is_counted_and_the_look_is_on_record(run: Run) -> None:
     told = json.loads(run("patient", "held", "Patient/p1", "--json").stdout)
 
-    assert told["rows"] == {"events": 3, "deliveries": 0, "jobs": 2, "submissions": 1}
+    assert told["rows"] == {
+        "events": 3,
+        "deliveries": 0,
+        "consents": 0,
+        "jobs": 2,
+        "submissions": 1,
+    }
     assert told["types"] == {"Consent": 1, "Observation": 2}
     trail = json.loads(run("audit", "list", "--patient", "Patient/p1", "--json").stdout)
     assert trail[-1]["subtype"][-1]["code"] == "query"
@@ -40,6 +46,25 @@ def test_an_erasure_says_what_goes_and_what_stays_and_is_verified(run: Run) -> N
     assert "3 events, 1 submissions" in shown
     assert "are in none" in shown
     assert "Backups from before today" in shown
+    assert json.loads(run("audit", "verify", "--json").stdout)["findings"] == []
+
+
+def test_of_whom_only_a_consent_was_recorded_it_is_held_named_and_erased(run: Run) -> None:
+    who = ("--patient", "Patient/p9", "--how", "verbal")
+    run("consent", "record", "deny", *who)
+    run("consent", "record", "ai-opt-out", *who)
+
+    told = json.loads(run("patient", "held", "Patient/p9", "--json").stdout)
+    run("rights", "add", "Patient/p9", "--kind", "erasure")
+    assert told["rows"]["consents"] == 2
+    assert "Patient/p9" in run("rights", "list").stdout
+
+    shown = run("patient", "erase", "Patient/p9", *GROUND, "--yes").stdout
+
+    assert "recorded by staff, or imported" in shown
+    assert "nobody opens again: 2." in shown
+    after = json.loads(run("patient", "held", "Patient/p9", "--json").stdout)
+    assert after["rows"]["consents"] == 0
     assert json.loads(run("audit", "verify", "--json").stdout)["findings"] == []
 
 

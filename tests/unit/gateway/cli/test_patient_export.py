@@ -10,8 +10,10 @@ from pathlib import Path
 import orjson
 import pytest
 
+from gateway.core.consent.local import LocalConsent
 from gateway.core.delivery import NewDelivery
 from gateway.store.audit_log import AuditFilter
+from gateway.store.consenting import record
 from gateway.store.erasing import Order, erase
 from gateway.store.jobs import JobFilter
 from tests.commands import Run
@@ -136,6 +138,29 @@ def test_of_an_erased_or_unknown_patient_nothing_is_given(run: Run, tmp_path: Pa
 
     assert "erased" in refused.stderr
     assert not (tmp_path / "x").exists()
+
+
+def test_a_consent_that_staff_recorded_is_held_although_nothing_was_received(
+    run: Run, nadi: Installation, tmp_path: Path
+) -> None:
+    key = nadi.store.sealer.patient_key("ehr", "Patient/p9")
+    said = LocalConsent(
+        patient="Patient/p9",
+        system="ehr",
+        decision="ai-opt-out",
+        means="verbal",
+        recorded_at="2026-11-26T10:00:00Z",
+        recorded_by="dr-rao",
+    )
+    with nadi.store.write() as uow:
+        consent_id = record(uow, said, key, ACTOR)
+
+    run("export", "Patient/p9", "--out", str(tmp_path / "copy"))
+
+    [told] = json.loads((tmp_path / "copy" / "consents.json").read_bytes())
+    assert told["id"] == consent_id
+    assert told["acts"][0]["statement"]["local"]["decision"] == "ai-opt-out"
+    assert json.loads((tmp_path / "copy" / "received.json").read_bytes()) == []
 
 
 def test_what_an_erasure_kept_of_her_is_hers_to_know(
