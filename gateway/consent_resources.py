@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 
 from gateway.core.consent.statement import StatementForged
-from gateway.core.consent.writing import Named, kept, unreadable, written
+from gateway.core.consent.writing import CONSENT_SYSTEM, Named, kept, unreadable, written
 from gateway.core.errors import Erased, NotFound, Unsealable
 from gateway.store.consent_acts import StoredConsent
 from gateway.store.unit_of_work import UnitOfWork
@@ -17,8 +17,10 @@ from gateway.store.unit_of_work import UnitOfWork
 Json = dict[str, Any]
 
 
-def of_patient(uow: UnitOfWork, patient_key: str) -> list[Json]:
-    """Give the consents of a patient that are on record.
+def of_patient(uow: UnitOfWork, patient_key: str) -> list[tuple[str, Json]]:
+    """Give the consents of a patient that are on record, each with the id that decisions name.
+
+    That id is an identifier of each; to what a system pushed nothing else is added.
 
     Raises:
         Erased: She was erased, and has not begun anew.
@@ -26,8 +28,16 @@ def of_patient(uow: UnitOfWork, patient_key: str) -> list[Json]:
     """
     if uow.erasures.closed([patient_key]):
         raise Erased
-    received = [orjson.loads(uow.events.content(e)) for e in uow.consents.received(patient_key)]
-    return [*received, *_recorded(uow, patient_key)]
+    received = [
+        (each.id, _identified(orjson.loads(uow.events.content(each)), each.id))
+        for each in uow.consents.received(patient_key)
+    ]
+    return [*received, *((str(each["id"]), each) for each in _recorded(uow, patient_key))]
+
+
+def _identified(content: Json, consent_id: str) -> Json:
+    ours = {"system": CONSENT_SYSTEM, "value": consent_id}
+    return {**content, "identifier": [*content.get("identifier", ()), ours]}
 
 
 def one(uow: UnitOfWork, consent_id: str) -> tuple[bytes, str | None]:

@@ -1,7 +1,8 @@
 """Ask now what a route would be told of a patient's consents, and why; nothing is used by it.
 
 For the command line and the API alike. The question is the one that a route asks
-(`gateway.core.consent.use`); what is given otherwise is asked in its place.
+(`gateway.core.consent.use`); what is given otherwise is asked in its place. Purpose BTG is decided
+as `nadi break-glass run` decides it, where the site lets anybody break the glass.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,6 +11,7 @@ from typing import Any
 
 from adapters.site import Site
 from gateway.core.consent import (
+    BREAK_GLASS,
     READ,
     About,
     Actor,
@@ -20,6 +22,7 @@ from gateway.core.consent import (
     Question,
     question,
 )
+from gateway.core.consent.summary import summary
 from gateway.core.errors import ContentError
 from gateway.store.unit_of_work import UnitOfWork
 from models.versions import routable
@@ -74,14 +77,71 @@ def answered(uow: UnitOfWork, site: Site, wanted: Wanted) -> Answer:
     asked = question(asks, about, consents, model, wanted.actions)
     if wanted.actor is not None:
         asked = replace(asked, request=replace(asked.request, actor=wanted.actor))
-    return Answer(_explained(asked, wanted.resource), asked.foresee(), asks)
+    told = _explained(asked, wanted.resource)
+    if wanted.purpose == BREAK_GLASS:
+        said = _EMERGENCY if asks.breaks_glass else _NO_EMERGENCY
+        reasons = (said, *told.decision.reasons)
+        told = replace(told, decision=replace(told.decision, reasons=reasons))
+    return Answer(told, asked.foresee(), asks)
+
+
+_EMERGENCY = (
+    "Asked as `nadi break-glass run` asks: what nobody forbade for emergencies is permitted, to "
+    "whom the site file names (break_glass.clinicians)."
+)
+_NO_EMERGENCY = (
+    "The site file names nobody who may break the glass (break_glass.clinicians): BTG is asked "
+    "like any other purpose, and `nadi break-glass run` refuses whatever is said here."
+)
+
+
+@dataclass(frozen=True)
+class Still:
+    """What is permitted of a patient's data, whatever was denied or taken back.
+
+    Attributes:
+        purposes: Codes of v3-ActReason.
+        consents: The consents that permit it; none where something else does.
+        basis: See `ConsentDecision.basis`.
+        is_limited: Whether it is some data only.
+    """
+
+    purposes: tuple[str, ...]
+    consents: tuple[str, ...]
+    basis: str
+    is_limited: bool
+
+
+def still_permitted(uow: UnitOfWork, site: Site, key: str, patient: str) -> list[Still]:
+    """Tell what is permitted now: to the routes of the site, and for what her consents speak of.
+
+    Args:
+        uow: Reads.
+        site: In force.
+        key: Keyed hash of the patient.
+        patient: `Patient/<id>`.
+    """
+    records = uow.consents.of([key], site.abdm_policy)[key]
+    named = {code for record in records for code in summary(record, uow.now).purposes}
+    routes = {(each.purpose, each.consent_default): each.name for each in site.routes}
+    alone = sorted(named - {purpose for purpose, _ in routes})
+    asked = [Wanted(key=key, patient=patient, route=name) for name in routes.values()]
+    asked += [Wanted(key=key, patient=patient, purpose=each) for each in alone]
+    found: dict[tuple[tuple[str, ...], str, bool], list[str]] = {}
+    for answer in (answered(uow, site, each) for each in asked):
+        said, whole = answer.foreseen, answer.decision
+        if said.is_permitted:
+            ground = (said.consents, said.basis, not whole.is_permitted)
+            found.setdefault(ground, []).append(said.purpose)
+    return [Still(tuple(dict.fromkeys(purposes)), *ground) for ground, purposes in found.items()]
 
 
 def _asks(uow: UnitOfWork, site: Site, wanted: Wanted) -> tuple[Asks, Model]:
     if wanted.route is None:
         if wanted.purpose is None:
             raise ContentError("Give a route or a purpose.", location="purpose")
-        return Asks(wanted.purpose, terms=site.consent), Model("unnamed")
+        asks = Asks(wanted.purpose, terms=site.consent)
+        return _in_emergency(asks, site, wanted), Model("unnamed")
     route = site.route(wanted.route)
     if route is None:
         known = ", ".join(each.name for each in site.routes) or "none"
@@ -90,8 +150,15 @@ def _asks(uow: UnitOfWork, site: Site, wanted: Wanted) -> tuple[Asks, Model]:
         )
     asks = route.asks
     digest = routable(uow.models.in_service()).get(route.model, "")
-    purpose = wanted.purpose or asks.purpose
-    return replace(asks, purpose=purpose), Model(route.model, digest)
+    asks = replace(asks, purpose=wanted.purpose or asks.purpose)
+    return _in_emergency(asks, site, wanted), Model(route.model, digest)
+
+
+def _in_emergency(asks: Asks, site: Site, wanted: Wanted) -> Asks:
+    """Ask for purpose BTG as is asked when the glass is broken, see `routing.broken`."""
+    if wanted.purpose != BREAK_GLASS or site.break_glass is None:
+        return asks
+    return replace(asks, default="permit", breaks_glass=True)
 
 
 def _explained(asked: Question, resource: Mapping[str, Any] | None) -> Explanation:

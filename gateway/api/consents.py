@@ -1,7 +1,8 @@
 """Consents over the API, for the role `compliance`; every look is audited.
 
 * `GET /fhir/Consent?patient=`: a patient's Consents that the EHR sent, in their newest version and
-  as received, and what staff recorded or imported, written as FHIR Consents;
+  as received but for an identifier by which decisions name them, and what staff recorded or
+  imported, written as FHIR Consents;
   `GET /fhir/Consent/{id}` gives one, by the id that decisions name it with.
 * `POST /consent/$decide`: the decision on a question, with every rule and what would change it. The
   patient stands in the body alone, never in an address or log.
@@ -20,6 +21,7 @@ from gateway.api.outcome import fhir_response
 from gateway.api.paging import insist_on_known, searchset
 from gateway.consent_resources import of_patient, one
 from gateway.core.consent import READ, Actor
+from gateway.core.consent.vocabulary import PURPOSES
 from gateway.core.errors import ContentError, Erased
 from gateway.core.r4_json import decode
 from gateway.deciding import Answer, Wanted, answered, as_json, as_parameters
@@ -77,7 +79,12 @@ class ConsentCalls:
             raise ContentError("Name the patient: ?patient=Patient/<id>.", location="patient")
         found = await run_in_threadpool(self._of_patient, key)
         await self._edge.record_query(call, f"Consent?patient-key={key}", {key})
-        return fhir_response(searchset(call.request, found, following={}))
+        resources = [resource for _, resource in found]
+        addresses = [f"urn:uuid:{consent_id}" for consent_id, _ in found]
+        bundle = searchset(
+            call.request, resources, following={}, total=len(found), addresses=addresses
+        )
+        return fhir_response(bundle)
 
     async def read(self, call: Call) -> Response:
         """`GET /fhir/Consent/{id}`."""
@@ -116,7 +123,7 @@ class ConsentCalls:
                 raise Erased
             return answered(uow, self._edge.site(), wanted)
 
-    def _of_patient(self, key: str) -> list[dict[str, object]]:
+    def _of_patient(self, key: str) -> list[tuple[str, dict[str, object]]]:
         with self._edge.store.read() as uow:
             return of_patient(uow, key)
 
@@ -145,11 +152,14 @@ async def _body(request: Request) -> tuple[dict[str, Any], bool]:
 
 def _read(content: dict[str, Any]) -> _Asked:
     try:
-        return _Asked.model_validate(content)
+        asked = _Asked.model_validate(content)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
         where = place_of(first["loc"])
         raise ContentError(f"{where}: {first['msg']}.", location=where) from None
+    if asked.purpose is not None and asked.purpose not in PURPOSES:
+        raise ContentError("purpose: not a purpose of use of v3-ActReason.", location="purpose")
+    return asked
 
 
 _LISTS = {"Group": "groups", "CareTeam": "groups", "Organization": "organizations"}

@@ -96,6 +96,7 @@ def searchset(
     *,
     following: dict[str, str],
     total: int | None = None,
+    addresses: Sequence[str] = (),
 ) -> dict[str, object]:
     """Wrap resources in a searchset Bundle.
 
@@ -104,6 +105,7 @@ def searchset(
         resources: This page.
         following: The parameter of the next page, empty on the last.
         total: How many match in all, where that was counted.
+        addresses: The `fullUrl` of each resource, where they have one.
     """
     path = request.url.path
     # A parameter may be given more than once: date=ge…&date=lt…
@@ -116,8 +118,10 @@ def searchset(
     if total is not None:
         bundle["total"] = total
     if resources:
+        named = [{"fullUrl": each} for each in addresses] or [{}] * len(resources)
         bundle["entry"] = [
-            {"resource": resource, "search": {"mode": "match"}} for resource in resources
+            {**name, "resource": resource, "search": {"mode": "match"}}
+            for name, resource in zip(named, resources, strict=True)
         ]
     return bundle
 

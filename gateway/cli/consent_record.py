@@ -1,7 +1,7 @@
 """`nadi consent record` and `revoke`: what a patient says to staff, and takes back."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,7 +10,7 @@ import orjson
 import typer
 from rich.markup import escape
 
-from gateway.cli.consent_stop import settled, show_stopped
+from gateway.cli.consent_stop import settled, show_still_held, show_stopped, still_held
 from gateway.cli.context import (
     EXIT_USAGE,
     AsJson,
@@ -21,7 +21,7 @@ from gateway.cli.context import (
     print_json,
 )
 from gateway.cli.officer import opened_for_consents
-from gateway.cli.patients import KnownPatient, patient_of
+from gateway.cli.patients import KnownPatient, patient_of, tell_of
 from gateway.core.consent.local import (
     DECISIONS,
     MEANS,
@@ -31,6 +31,7 @@ from gateway.core.consent.local import (
     insist_on_recordable,
 )
 from gateway.core.errors import Erased
+from gateway.deciding import Still
 from gateway.store import consenting
 from gateway.store.registering import Actor
 from gateway.store.unit_of_work import UnitOfWork
@@ -91,6 +92,7 @@ def record(  # noqa: PLR0913 - each is an option of the command line
     _insist_on_words(decision, how, notice, language)
     with opened_for_consents(data_dir) as (nadi, actor):
         known = patient_of(nadi, patient, system)
+        tell_of(nadi, known)
         given = {
             "patient": f"Patient/{patient.rpartition('/')[2]}",
             "system": known.system,
@@ -105,18 +107,21 @@ def record(  # noqa: PLR0913 - each is an option of the command line
         }
         done = _recorded(nadi, actor, known, given, birth_date)
     if as_json:
-        print_json({"id": done.consent_id, "decision": decision, "stopped": done.stopped})
+        told = {"id": done.consent_id, "decision": decision, "stopped": done.stopped}
+        print_json({**told, "still_permitted": [asdict(each) for each in done.still]})
         return
     out.print(f"[green]✓[/] Recorded as [bold]{done.consent_id}[/]: {escape(decision)}.")
     show_stopped(done.stopped)
+    show_still_held(done.still)
 
 
 @dataclass(frozen=True)
 class Done:
-    """What came of a change: its consent, and how many jobs it stopped."""
+    """What came of a change: its consent, how many jobs it stopped, and what a no left standing."""
 
     consent_id: str
     stopped: int
+    still: list[Still] = field(default_factory=list)
 
 
 def _insist_on_words(decision: str, how: str, notice: str | None, language: str | None) -> None:
@@ -163,11 +168,13 @@ def _recorded(
         at = uow.now.isoformat(timespec="milliseconds").replace("+00:00", "Z")
         consent = LocalConsent(**given, recorded_at=at, recorded_by=actor.by.identifier)
         born = _born(uow, consent, birth_date)
-        insist_on_recordable(consent, notices=site.notices, birth_date=born, today=uow.now.date())
+        insist_on_recordable(consent, notices=site.notices, birth_date=born, now=uow.now)
         consent_id = consenting.record(uow, consent, known.key, actor)
         whose = {known.key: consent.patient}
         stopped = len(withdraw(uow, site, actor.source, whose))
-    return Done(consent_id, stopped + settled(nadi, actor.source, whose, about=consent_id))
+    stopped += settled(nadi, actor.source, whose, about=consent_id)
+    still = still_held(nadi, whose) if consent.decision != "permit" else []
+    return Done(consent_id, stopped, still)
 
 
 def _born(uow: UnitOfWork, consent: LocalConsent, told: str | None) -> date | None:
@@ -196,8 +203,11 @@ def revoke(
             whose = consenting.whose(uow, found)
             stopped = len(withdraw(uow, nadi.site(), actor.source, whose))
         stopped += settled(nadi, actor.source, whose, about=found.id)
+        still = still_held(nadi, whose)
     if as_json:
-        print_json({"id": found.id, "form": found.form, "revoked": True, "stopped": stopped})
+        told = {"id": found.id, "form": found.form, "revoked": True, "stopped": stopped}
+        print_json({**told, "still_permitted": [asdict(each) for each in still]})
         return
     out.print(f"[green]✓[/] {found.id} is taken back.")
     show_stopped(stopped)
+    show_still_held(still)

@@ -1,9 +1,12 @@
-"""What a change of consent at the command line stops, before it is acknowledged."""
+"""What a change of consent at the command line stops, before it is acknowledged, and what not."""
 
 from collections.abc import Mapping
 
+from rich.markup import escape
+
 from gateway.cli.context import Opened, fail, out
 from gateway.core.audit import Source
+from gateway.deciding import Still, still_permitted
 from gateway.withdrawal import ResultUnderway, settle_in_flight
 
 
@@ -33,3 +36,39 @@ def show_stopped(count: int) -> None:
     """Say how much work was stopped."""
     if count:
         out.print(f"Stopped what waited: {count}.")
+
+
+def still_held(nadi: Opened, whose: Mapping[str, str]) -> list[Still]:
+    """Find what is permitted all the same after a denial, a refusal, or a consent taken back.
+
+    Args:
+        nadi: The installation.
+        whose: Reference by key of the patients whose consent changed.
+    """
+    site = nadi.site()
+    with nadi.store.read() as uow:
+        return [
+            still
+            for key, reference in whose.items()
+            for still in still_permitted(uow, site, key, reference)
+        ]
+
+
+def show_still_held(found: list[Still]) -> None:
+    """Say what is permitted all the same."""
+    for each in found:
+        what = f"{', '.join(each.purposes)} is still permitted"
+        data = " for some data" if each.is_limited else ""
+        out.print(f"[yellow]![/] {what}{data} by {escape(_ground(each))}.", soft_wrap=True)
+
+
+def _ground(still: Still) -> str:
+    if still.consents:
+        return ", ".join(still.consents)
+    return _GROUNDS.get(still.basis, f"no consent: the site states another basis ({still.basis})")
+
+
+_GROUNDS = {
+    "route-default": "no consent: the default of a route is to permit",
+    "break-glass": "no consent: in an emergency nobody forbade it",
+}

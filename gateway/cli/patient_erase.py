@@ -19,6 +19,7 @@ from gateway.cli.context import (
     AsJson,
     DataDir,
     Opened,
+    err,
     explained,
     fail,
     iso,
@@ -34,6 +35,7 @@ from gateway.core.clock import from_ms, to_ms, utc_now
 from gateway.core.errors import Erased as WasErased
 from gateway.core.errors import OnHold
 from gateway.core.retention import DAY_MS
+from gateway.core.rights import RequestKind
 from gateway.store.erasing import Erased, Order, needles_of
 from gateway.store.erasing import erase as erase_patient
 from gateway.store.erasure_file import ErasedLine, ErasureFile, brought_back
@@ -78,6 +80,7 @@ class Held:
             `consents` those that staff recorded or imported.
         types: Received resources by FHIR type.
         bundles: Ids of those Bundles.
+        copies_asked: Ids of her open requests for a copy.
     """
 
     rows: dict[str, int]
@@ -86,6 +89,7 @@ class Held:
     tombstone: Tombstone | None
     hold: LegalHold | None
     looked_ms: int
+    copies_asked: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -146,6 +150,7 @@ def erase(  # noqa: PLR0913 - each is an option of the command line
             raise WasErased(f"She was erased already, on {moment(found.tombstone.erased_ms)}.")
         if not as_json:
             _show(reference, found)
+        _warn_of_copies(found, reference)
         _confirm(found, is_sure=yes)
         _wait_for_what_flies(nadi, patient.key)
         done = _erase(nadi, patient, reference, found, (reason, law))
@@ -222,6 +227,9 @@ def look(nadi: Opened, patient: KnownPatient, reference: str) -> Held:
             tombstone=uow.erasures.find([patient.key]).get(patient.key),
             hold=uow.erasures.holds([patient.key]).get(patient.key),
             looked_ms=now_ms,
+            copies_asked=tuple(
+                each.id for each in uow.rights_requests.open_of(patient.key, RequestKind.ACCESS)
+            ),
         )
 
 
@@ -267,6 +275,16 @@ def _wait_for_what_flies(nadi: Opened, key: str) -> None:
             if not uow.deliveries.in_flight([key]):
                 return
         time.sleep(_LOOK_EVERY_S)
+
+
+def _warn_of_copies(found: Held, reference: str) -> None:
+    for request in found.copies_asked:
+        err.print(
+            f"[yellow]![/] She asked for a copy, and that request ({request}) is open: give it to "
+            f"her first, since of what is erased none can be made. "
+            f"nadi patient export {escape(reference)} --out copy.zip",
+            soft_wrap=True,
+        )
 
 
 def _confirm(found: Held, *, is_sure: bool) -> None:

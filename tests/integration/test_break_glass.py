@@ -133,6 +133,7 @@ def test_it_is_told_at_once_and_on_record_without_reason_or_patient(
     assert (told["clinician"], told["review"]) == ("dr-rao", answer["review"])
     (used,) = events(here, "break-glass")
     assert used["subtype"][0]["code"] == "110127"
+    assert "An emergency: nobody forbade it." in used["outcomeDesc"]
     assert "BTG" in json.dumps(used["agent"])
     everything = json.dumps([told, *events(here, "break-glass"), *events(here, "consent")])
     with here.api.store.read() as uow:
@@ -194,6 +195,9 @@ def test_a_consent_that_forbids_it_for_emergencies_holds(here: Ward) -> None:
     assert len(here.jobs()) == 1
     (tried,) = events(here, "break-glass")
     assert tried["outcome"] == "8"
+    (asked,) = [each for each in events(here, "consent") if "BTG" in json.dumps(each)]
+    assert tried["outcomeDesc"] == asked["outcomeDesc"]
+    assert tried["outcomeDesc"].startswith("Consent/")
 
 
 def test_a_denial_of_emergencies_that_arrives_later_stops_it(here: Ward) -> None:

@@ -20,6 +20,8 @@ from gateway.core.consent.judging import Finding, judge
 from gateway.core.consent.record import ConsentRecord
 from gateway.core.consent.request import ConsentRequest
 
+_NOBODY_FORBADE = "An emergency: nobody forbade it."
+
 
 def decide_broken(
     request: ConsentRequest,
@@ -37,7 +39,7 @@ def decide_broken(
     findings = [judge(record, request) for record in consents]
     broken = [each for each in findings if _is_broken(each)]
     counted = [each.record for each in findings if not _is_broken(each)]
-    decision = decide(request, counted, default="permit", settings=settings)
+    decision = decide(request, counted, default="permit", settings=settings, unsaid=_NOBODY_FORBADE)
     over = tuple(f"{each.record.ref}: {each.why} The glass was broken over it." for each in broken)
     return replace(decision, reasons=(*over, *decision.reasons))
 

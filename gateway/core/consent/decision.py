@@ -11,7 +11,7 @@ Source: FHIR R4 Consent; IHE PCF volume 1, 1:53.4.2, which leaves several consen
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
+from typing import Literal, get_args
 
 from gateway.core.consent.judging import Finding, Verdict, judge
 from gateway.core.consent.matching import NO, OF_RESOURCE, match_all
@@ -123,8 +123,17 @@ def decide(
     *,
     default: Default = "deny",
     settings: ConsentSettings = STRICT,
+    unsaid: str = "",
 ) -> ConsentDecision:
-    """Decide one request against everything on record for the patient."""
+    """Decide one request against everything on record for the patient.
+
+    Args:
+        request: What is asked.
+        consents: Everything on record.
+        default: What holds where no consent applies.
+        settings: How the site wants consents to be taken.
+        unsaid: The reason given then, in place of the route's default.
+    """
     findings = [judge(record, request) for record in consents]
     reasons = [f"{each.record.ref}: {each.why}" for each in findings]
     counted: Sequence[Finding] = findings
@@ -136,7 +145,7 @@ def decide(
     verdict, deciding = _strongest(counted)
     if verdict == "silent":
         verdict = default
-        reasons.append(f"No consent on record applies; the route's default is to {default}.")
+        reasons.append(unsaid or _BY_DEFAULT[default])
     obligations: tuple[Obligation, ...] = ()
     owed = obligations
     if verdict == "permit":
@@ -167,6 +176,10 @@ def _strongest(findings: Sequence[Finding]) -> tuple[Verdict, list[Finding]]:
     return "silent", []
 
 
+_BY_DEFAULT: dict[Default, str] = {
+    each: f"No consent on record applies; the route's default is to {each}."
+    for each in get_args(Default)
+}
 _BY_STRENGTH: tuple[Verdict, ...] = ("deny", "permit", "withhold")
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from gateway.core.consent.breaking import decide_broken
 from gateway.core.consent.decision import (
     STRICT,
     ConsentDecision,
@@ -62,10 +63,19 @@ def explain(
     *,
     default: Default = "deny",
     settings: ConsentSettings = STRICT,
+    breaks_glass: bool = False,
 ) -> Explanation:
-    """Decide, and tell how every rule took part."""
-    decision = decide(request, consents, default=default, settings=settings)
-    asking = _Asking(request, tuple(consents), default, settings)
+    """Decide, and tell how every rule took part.
+
+    Args:
+        request: What is asked; for purpose BTG where the glass is broken.
+        consents: Everything on record for the patient.
+        default: What holds where no consent applies.
+        settings: How the site wants consents to be taken.
+        breaks_glass: Whether it is decided as in an emergency, see `breaking`.
+    """
+    asking = _Asking(request, tuple(consents), default, settings, breaks_glass)
+    decision = asking.decide()
     changes = [words for words, tried in _trials(asking) if _is_other(tried, decision)]
     rules = (verdict for record in consents for verdict in _of_consent(record, request))
     return Explanation(decision, tuple(rules), tuple(dict.fromkeys(changes)))
@@ -111,8 +121,11 @@ class _Asking:
     consents: tuple[ConsentRecord, ...]
     default: Default
     settings: ConsentSettings
+    breaks_glass: bool = False
 
     def decide(self) -> ConsentDecision:
+        if self.breaks_glass:
+            return decide_broken(self.request, self.consents, settings=self.settings)
         return decide(self.request, self.consents, default=self.default, settings=self.settings)
 
 
@@ -128,7 +141,8 @@ def _trials(asking: _Asking) -> Iterator[_Trial]:
     yield from _without_consents(asking)
     yield from _at_other_times(asking)
     conditions = [each for record in asking.consents for each in _conditions(record.rule)]
-    yield from _for_other_purposes(asking, conditions)
+    if not asking.breaks_glass:
+        yield from _for_other_purposes(asking, conditions)
     yield from _by_other_actors(asking, conditions)
     yield from _with_other_actions(asking, conditions)
     yield from _under_other_settings(asking)

@@ -120,7 +120,7 @@ def insist_on_recordable(
     *,
     notices: Mapping[str, frozenset[str]],
     birth_date: date | None,
-    today: date,
+    now: datetime,
 ) -> None:
     """Insist that a consent may be recorded.
 
@@ -128,7 +128,7 @@ def insist_on_recordable(
         consent: As it shall be recorded.
         notices: Version of each notice in force to its languages.
         birth_date: The patient's; None when it is not known.
-        today: The day on which it is recorded.
+        now: When it is recorded.
 
     Raises:
         ConsentNotRecordable: It may not; the message says why and how to mend it.
@@ -136,11 +136,16 @@ def insist_on_recordable(
     _insist_on_purposes(consent)
     if consent.decision == "permit":
         _insist_on_notice(consent.notice, notices)
-        _insist_on_guardian(consent, birth_date, today)
-    _insist_on_content(consent)
+        _insist_on_guardian(consent, birth_date, now.date())
+    record = _insist_on_content(consent)
+    if record.rule.is_permit and _is_over(record, now):
+        raise ConsentNotRecordable(
+            "The permit would be over already: its last day (--until, or the period of the FHIR "
+            "Consent) is past."
+        )
 
 
-def _insist_on_content(consent: LocalConsent) -> None:
+def _insist_on_content(consent: LocalConsent) -> ConsentRecord:
     content = consent.content or {}
     named = (content.get("patient") or {}).get("reference", consent.patient)
     if content and (content.get("status") != "active" or named != consent.patient):
@@ -158,6 +163,7 @@ def _insist_on_content(consent: LocalConsent) -> None:
         raise ConsentNotRecordable(
             "The FHIR Consent says otherwise than --decision: see its provision.type."
         )
+    return record
 
 
 def _insist_on_purposes(consent: LocalConsent) -> None:

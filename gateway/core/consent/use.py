@@ -141,6 +141,7 @@ class Question:
             self.consents,
             default=self.implicit.default,
             settings=self._settings,
+            breaks_glass=self.breaks_glass,
         )
         return replace(told, decision=self.of(resource))
 

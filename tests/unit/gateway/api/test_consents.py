@@ -41,6 +41,7 @@ def test_consents_are_found_as_they_were_received_and_the_look_is_on_record(api:
     found = api.get("/fhir/Consent?patient=p1&system=ehr", COMPLIANCE).json()
 
     assert [entry["resource"]["id"] for entry in found["entry"]] == ["c1"]
+    assert found["total"] == 1
     assert len(queries(api)) == 1
     assert "Patient/p1" not in queries(api)[0]
 
@@ -53,6 +54,36 @@ def test_one_consent_is_read_by_the_id_that_decisions_name(api: Api):
 
     assert response.content == raw(consent(1))
     assert api.get("/fhir/Consent/nothing", COMPLIANCE).status_code == 404
+
+
+def test_each_consent_of_a_search_carries_the_id_that_decisions_name(api: Api):
+    own = [{"system": "urn:ehr", "value": "form-7"}]
+    assert api.post(raw(consent(1, identifier=own))).status_code == 202
+    with api.store.write() as uow:
+        record(uow, said("permit"), api.store.sealer.patient_key("ehr", "Patient/p1"), ACTOR)
+
+    bundle = api.get("/fhir/Consent?patient=p1&system=ehr", COMPLIANCE).json()
+
+    parse_bundle(orjson.dumps(bundle))
+    named = set(decide(api, purpose="TREAT").json()["consents"])
+    ids = [
+        each["value"]
+        for entry in bundle["entry"]
+        for each in entry["resource"]["identifier"]
+        if each["system"].endswith("/sid/consent")
+    ]
+    assert {f"Consent/{each}" for each in ids} == named
+    assert [entry["fullUrl"] for entry in bundle["entry"]] == [f"urn:uuid:{each}" for each in ids]
+    assert bundle["entry"][0]["resource"]["identifier"][0] == own[0]
+    assert bundle["total"] == len(ids) == 2
+
+
+def test_a_purpose_that_nobody_knows_is_refused_as_on_the_command_line(api: Api):
+    response = decide(api, purpose="TREATMENT")
+
+    assert response.status_code == 400
+    issue = response.json()["issue"][0]
+    assert "not a purpose of use" in issue["diagnostics"]
 
 
 def said(decision: Any) -> LocalConsent:

@@ -127,6 +127,48 @@ def test_the_date_of_birth_on_record_goes_before_what_staff_say(run: Run, nadi: 
     assert is_permitted(run)
 
 
+def test_a_permit_whose_last_day_is_past_is_refused(run: Run):
+    says = run(*PERMIT, *NOTICE, *ADULT, "--until", "2026-01-01", code=1).stderr
+
+    assert "over already" in says
+    assert listed(run) == []
+
+
+def test_who_was_never_received_is_told_of_and_recorded(run: Run, nadi: Installation):
+    nadi.receive(creatinine("p1"))
+    refuse = ("record", "ai-opt-out", "--how", "verbal", "--patient")
+
+    unknown = run(*refuse, "Patient/p11")
+    known = run(*refuse, "Patient/p1")
+
+    assert "is the id right?" in unknown.stderr
+    assert len(listed(run, "p11")) == 1
+    assert known.stderr == ""
+
+
+def test_after_a_no_it_is_told_what_is_permitted_all_the_same(run: Run, nadi: Installation):
+    (pushed,) = nadi.receive(consent("p1"))
+    permit = json.loads(run(*PERMIT, *NOTICE, *ADULT, "--json").stdout)["id"]
+
+    denied = run("record", "deny", "--patient", "p1", "--how", "paper", "--purpose", "HRESCH")
+    taken_back = json.loads(run("revoke", permit, "--reason", "She asked.", "--json").stdout)
+    refused = run("record", "ai-opt-out", "--patient", "p1", "--how", "paper")
+
+    told = denied.stdout.replace("\n", " ")
+    assert "TREAT is still permitted by " in told
+    assert f"Consent/{pushed}" in told
+    assert f"Consent/{permit}" in told
+    assert taken_back["still_permitted"] == [
+        {
+            "purposes": ["TREAT"],
+            "consents": [f"Consent/{pushed}"],
+            "basis": "consent",
+            "is_limited": False,
+        }
+    ]
+    assert "still permitted" not in refused.stdout
+
+
 def test_limits_come_from_a_fhir_consent(run: Run, tmp_path: Path):
     path = tmp_path / "consent.json"
     path.write_text(json.dumps(consent(1)))
@@ -412,6 +454,37 @@ def test_a_consent_to_some_data_is_told_from_one_to_none(run: Run, nadi: Install
     assert (told["decision"], told["foreseen"]) == ("deny", "permit")
     assert "Some data may be used" in run("explain", "--patient", "p1").stdout
     assert explain_now(run, "--purpose", "HRESCH")["foreseen"] == "deny"
+
+
+def test_an_emergency_is_explained_as_it_is_run_and_not_silently_as_anything_else(
+    run: Run, nadi: Installation
+):
+    run("record", "deny", "--patient", "p1", "--how", "paper")
+    (route, *_) = nadi.site().routes
+    ask = ("--route", route.name, "--purpose", "BTG")
+
+    told = explain_now(run, *ask)
+
+    assert (told["decision"], told["basis"], told["default"]) == ("permit", "break-glass", "permit")
+    assert "break-glass run" in told["reasons"][0]
+    assert "The glass was broken over it." in told["reasons"][1]
+    assert told["reasons"][2] == "An emergency: nobody forbade it."
+    assert explain_now(run, "--purpose", "BTG")["decision"] == "permit"
+    assert explain_now(run, "--route", route.name)["decision"] == "deny"
+    run("record", "ai-opt-out", "--patient", "p1", "--how", "paper")
+    assert explain_now(run, *ask)["decision"] == "deny"
+
+
+def test_where_nobody_may_break_the_glass_it_is_said_so(run: Run, nadi: Installation):
+    with nadi.store.write() as uow:
+        lines = uow.sites.current().yaml.splitlines(keepends=True)
+        without = "".join(each for each in lines if not each.startswith("break_glass:"))
+        uow.sites.apply(without, "test")
+
+    told = explain_now(run, "--purpose", "BTG")
+
+    assert told["decision"] == "deny"
+    assert "nobody who may break the glass" in told["reasons"][0]
 
 
 def test_what_is_done_is_part_of_what_is_explained(run: Run, nadi: Installation):

@@ -68,6 +68,22 @@ def test_of_whom_only_a_consent_was_recorded_it_is_held_named_and_erased(run: Ru
     assert json.loads(run("audit", "verify", "--json").stdout)["findings"] == []
 
 
+def test_who_asked_for_a_copy_is_to_get_it_before_an_erasure(run: Run) -> None:
+    run("rights", "add", "Patient/p1", "--kind", "access")
+    [asked] = json.loads(run("rights", "list", "--json").stdout)
+    run("rights", "add", "Patient/p1", "--kind", "erasure")
+
+    warned = run("patient", "erase", "Patient/p1", *GROUND, code=2).stderr
+    done = run("patient", "erase", "Patient/p1", *GROUND, "--yes", "--json")
+    other = run("patient", "erase", "Patient/p2", *GROUND, "--yes")
+
+    assert asked["id"] in warned
+    assert "nadi patient export Patient/p1" in warned
+    assert asked["id"] in done.stderr
+    assert json.loads(done.stdout)["erasure"]
+    assert other.stderr == ""
+
+
 def test_nobody_is_erased_unasked_or_twice(run: Run) -> None:
     assert "--yes" in run("patient", "erase", "Patient/p1", *GROUND, code=2).stderr
     run("patient", "erase", "Patient/p1", *GROUND, "--yes")

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.core.consent import BREAK_GLASS, ConsentRequest, decide, decide_broken, read_consent
+from gateway.core.consent.explaining import explain
 from gateway.core.consent.record import unreadable_consent
 from tests.hospital import consent_of
 
@@ -27,7 +28,21 @@ def consent(kind: str = "deny", *purposes: str, **provision: Any):
 
 
 def test_what_nobody_forbade_is_permitted_in_an_emergency():
-    assert decide_broken(REQUEST, []).is_permitted
+    decision = decide_broken(REQUEST, [])
+
+    assert decision.is_permitted
+    assert decision.reasons == ("An emergency: nobody forbade it.",)
+
+
+def test_what_would_change_an_emergency_is_tried_by_its_own_rules():
+    forbidden = [consent("deny", "BTG"), consent("deny")]
+
+    told = explain(REQUEST, forbidden, breaks_glass=True)
+
+    assert not told.decision.is_permitted
+    assert "a new Consent of the patient that permits BTG" not in told.changes
+    assert not any(each.startswith(("for purpose", "a route")) for each in told.changes)
+    assert explain(REQUEST, [consent("deny")], breaks_glass=True).decision.is_permitted
 
 
 def test_a_denial_for_whatever_purpose_is_what_the_glass_is_broken_over():

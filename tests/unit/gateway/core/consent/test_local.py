@@ -50,7 +50,7 @@ OPT_OUT = local(decision="ai-opt-out", purposes=(), notice=None)
 
 
 def check(consent: LocalConsent, birth_date: date | None = ADULT) -> None:
-    insist_on_recordable(consent, notices=NOTICES, birth_date=birth_date, today=NOW.date())
+    insist_on_recordable(consent, notices=NOTICES, birth_date=birth_date, now=NOW)
 
 
 def is_permitted(*consents: LocalConsent, purpose: str = "TREAT", default: Any = "deny") -> bool:
@@ -66,6 +66,15 @@ def test_a_permit_permits_its_purposes_and_no_others():
 
     assert is_permitted(local())
     assert not is_permitted(local(), purpose="HRESCH")
+
+
+@pytest.mark.parametrize("over", [local(ends="2026-01-31"), local(starts="2020", ends="2020")])
+def test_a_permit_that_is_over_already_is_not_recorded_and_a_denial_is(over: LocalConsent):
+    with pytest.raises(ConsentNotRecordable, match="over already"):
+        check(over)
+
+    check(replace(over, decision="deny"))
+    check(replace(over, ends=NOW.date().isoformat()))
 
 
 def test_no_policy_makes_a_permit_of_what_staff_recorded():
@@ -112,7 +121,7 @@ def test_a_refusal_that_was_taken_back_says_nothing_any_more(decision: Any):
 
 
 def test_limits_are_those_of_the_fhir_consent():
-    limited = consent(provision={**consent()["provision"], "period": {"end": "2026-11-01"}})
+    limited = consent(provision={**consent()["provision"], "period": {"start": "2026-12-01"}})
     given_with = local(purposes=(), content=limited)
     check(given_with)
 
