@@ -100,11 +100,13 @@ class _Scene:
         )
 
     def tried(self, uow: UnitOfWork, job_id: str | None) -> Step:
-        """Give the frame of the event of the use itself: refused for the reasons of consent."""
-        step, decision = self.step(uow, job_id), self.decision
-        if decision.is_permitted:
-            return step
-        return replace(step, outcome=Outcome.SERIOUS_FAILURE, reason=" ".join(decision.reasons))
+        """Give the frame of the event of the use itself, with the reasons of consent.
+
+        What the clinician said stays sealed.
+        """
+        decision = self.decision
+        outcome = Outcome.SUCCESS if decision.is_permitted else Outcome.SERIOUS_FAILURE
+        return replace(self.step(uow, job_id), outcome=outcome, reason=" ".join(decision.reasons))
 
 
 def break_glass(store: Store, site: Site, source: Source, wanted: Emergency) -> Use:
