@@ -24,7 +24,7 @@ def stopping(error: Exception) -> Callable[[], int]:
 def test_no_error_of_a_batch_ends_the_worker_or_quotes_a_value(
     error: Exception, event: str, logs: list[dict[str, object]]
 ) -> None:
-    tasks._run(stopping(error), "batch-1")
+    tasks._run(stopping(error), "batch-1", "infer@a")
 
     (line,) = logs
     assert (line["event"], line["batch_id"]) == (event, "batch-1")
@@ -32,6 +32,6 @@ def test_no_error_of_a_batch_ends_the_worker_or_quotes_a_value(
 
 
 def test_a_batch_that_ran_says_nothing(logs: list[dict[str, object]]) -> None:
-    tasks._run(lambda: 3, "batch-1")
+    tasks._run(lambda: 3, "batch-1", "infer@a")
 
     assert logs == []
