@@ -258,7 +258,7 @@ def _run(uow: UnitOfWork, scene: _Scene, rules: BreakGlassEntry) -> Use:
         due_ms=to_ms(uow.now + timedelta(hours=rules.review_within_h)),
     )
     uow.break_glass.add(use, wanted.reason.strip())
-    _record(uow, scene, job_id=job.id, review=use.id)
+    _record(uow, scene, job_id=job.id, use=use)
     step, details = scene.step(uow, job.id), {"route": job.route, "model": job.model}
     state, status = job.state, job.business_status
     uow.audit(
@@ -282,11 +282,14 @@ def _job(uow: UnitOfWork, scene: _Scene) -> NewJob:
     )
 
 
-def _record(uow: UnitOfWork, scene: _Scene, *, job_id: str | None, review: str = "") -> None:
+def _record(uow: UnitOfWork, scene: _Scene, *, job_id: str | None, use: Use | None = None) -> None:
     """Put on record who broke the glass, or tried to, and what consent said to it."""
     who, decision = scene.wanted.clinician, scene.decision
     agent = AuditAgent(who.id, who.name, AgentKind.USER, role=who.role.value, purpose=BREAK_GLASS)
-    details = {"route": scene.wanted.route, "purpose": BREAK_GLASS, "review": review}
+    details = {"route": scene.wanted.route, "purpose": BREAK_GLASS}
+    if use is not None:
+        # The row says until when; whoever changes it there contradicts this.
+        details |= {"review": use.id, "due-ms": str(use.due_ms)}
     uow.audit(
         audit.noted(scene.tried(uow, job_id), "break-glass", agents=[agent], details=details),
         audit.consent_decided(scene.step(uow, job_id), decision, stage="admit", user=agent),

@@ -77,7 +77,14 @@ def add(
             )
             uow.rights_requests.add(request)
             step = Step(id=new_id(), recorded=uow.now, source=source, patient_key=patient.key)
-            details = {"what": "received", "kind": kind.value, "due": iso(request.due_ms)}
+            details = {
+                "what": "received",
+                "kind": kind.value,
+                "due": iso(request.due_ms),
+                # to the millisecond, as the row has them
+                "received-ms": str(request.received_ms),
+                "due-ms": str(request.due_ms),
+            }
             uow.audit(changed(step, "request", by=operator(), about=request.id, details=details))
     out.print(
         f"[green]✓[/] {request.id}: {kind.value}, due on {_day(request.due_ms)} "

@@ -16,10 +16,11 @@ from gateway.core.audit import AuditRecord
 from gateway.core.audit_event import CREDENTIAL_SYSTEM
 from gateway.core.audit_rights import HOLD_SYSTEM, REMOVED
 from gateway.core.clock import to_ms
+from gateway.store.verification_acts import ActEvidence
 from gateway.store.verification_consents import RecordedAct, recorded_act
 
-#: Events about what a site has, even where they name a job.
-_OF_SITE = frozenset({"configure", "credential", "model"})
+#: Events about what a site has, or people did, even where they name a job.
+_OF_SITE = frozenset({"configure", "credential", "model", "break-glass", "break-glass-review"})
 
 _OF_REMOVALS = frozenset({"erase", "expire", "hold", "reopen"})
 #: What a record says of a legal hold that was put into force.
@@ -41,6 +42,7 @@ class Claim:
         facts: `entity.detail` of all its entities, by name.
         names: `entity.what.identifier` values, by system.
         agents: Identifiers of its agents.
+        agent_names: Names of its agents, as far as they have one.
         reason: `outcomeDesc`.
         resource_type: FHIR type of the data that the step was about, empty when it names none.
         references: What it refers to by name: the consents of a decision.
@@ -55,6 +57,7 @@ class Claim:
     reason: str
     resource_type: str = ""
     references: tuple[str, ...] = ()
+    agent_names: tuple[str, ...] = ()
 
     @property
     def recorded_ms(self) -> int:
@@ -141,6 +144,7 @@ class Evidence:
     witnessed: dict[str, Claim] = field(default_factory=dict)
     consent_acts: dict[str, RecordedAct] = field(default_factory=dict)
     removals: RemovalEvidence = field(default_factory=RemovalEvidence)
+    acts: ActEvidence = field(default_factory=ActEvidence)
 
     def add(self, claim: Claim) -> None:
         """Take one claim into account; claims come in the order of the log."""
@@ -158,6 +162,8 @@ class Evidence:
             of_models[claim.facts.get("sha256", "")] = claim
         elif record.event in _OF_REMOVALS:
             self.removals.add(claim)
+        elif self.acts.add(claim):
+            pass
         elif claim.facts.get("what") == WITNESSED and record.outcome == "0":
             self.witnessed[claim.facts["origin"]] = claim
 
@@ -193,6 +199,7 @@ def read_claim(seq: int, record: AuditRecord) -> Claim:
             for entity in entities
             if "reference" in entity.get("what", {})
         ),
+        agent_names=tuple(agent["name"] for agent in body["agent"] if "name" in agent),
     )
 
 

@@ -25,17 +25,17 @@ from gateway.core.errors import Erased, Unsealable
 from gateway.core.event import VersionMark, facts, is_older
 from gateway.core.jobs import JobState
 from gateway.core.model_register import ModelState
-from gateway.core.principal import Role
-from gateway.store.credentials import Credential
 from gateway.store.evidence import Claim, Evidence, JobEvidence, decision_key
 from gateway.store.evidence_streams import job_evidence, ordered, paired, receptions
 from gateway.store.identity import code_keys, dedupe_key, resource_key
 from gateway.store.key_check import ROW_ID
 from gateway.store.models import read_line
 from gateway.store.sealing import Place
+from gateway.store.verification_acts import REQUESTS, USES, ActVerifier
 from gateway.store.verification_consents import check_consent_act
 from gateway.store.verification_removals import RemovalVerifier
 from gateway.store.verification_report import Kind, Progress, Verification, as_bytes, rows
+from gateway.store.verification_site import SiteVerifier
 
 if TYPE_CHECKING:
     from gateway.store.unit_of_work import UnitOfWork
@@ -76,13 +76,17 @@ class RowVerifier:
         self._each("submissions", self._check_submission)
         self._check_submission_ids()
         self._check_jobs()
-        self._each("sites", self._check_site, key="version")
-        self._each("credentials", self._check_credential)
+        of_site = SiteVerifier(self._evidence, self._report)
+        self._each("sites", of_site.check_site, key="version")
+        self._each("credentials", of_site.check_credential)
         self._each("models", self._check_model, key="digest")
         self._each("witnessed_logs", self._check_witnessed, key="origin")
         self._check_missing("witnessed_logs", set(self._evidence.witnessed), key="origin")
         self._removals.finish()
         self._check_missing("models", set(self._evidence.models), key="digest")
+        self._check_missing("sites", set(self._evidence.sites), key="version")
+        self._check_missing("credentials", set(self._evidence.credentials))
+        self._check_acts()
         self._each("consent_acts", self._check_consent_act)
         self._check_missing("consent_acts", set(self._evidence.consent_acts))
 
@@ -335,36 +339,6 @@ class RowVerifier:
 
     # -- what is configured ------------------------------------------------------------------
 
-    def _check_site(self, row: Row) -> None:
-        claim = self._evidence.sites.get(str(row["version"]))
-        if claim is None:
-            self._report.found("sites", row["version"], "that it was applied is not on record")
-            return
-        digest = sha256(row["yaml"].encode()).hexdigest()
-        recorded = claim.facts.get("sha256")
-        if digest != recorded or row["sha256"] != recorded:
-            what = "it is not the file that was applied"
-            self._report.found("sites", row["version"], what, claim.seq)
-        self._same_moment("sites", row, "applied_ms", claim, key="version")
-        self._same_person("sites", row, "applied_by", claim, key="version")
-
-    def _check_credential(self, row: Row) -> None:
-        claim = self._evidence.credentials.get(row["id"])
-        if claim is None:
-            self._report.found("credentials", row["id"], "that it was added is not on record")
-            return
-        kept = Credential(**{**row, "role": Role(row["role"])})
-        if kept.fingerprint != claim.facts.get("fingerprint"):
-            what = "it is not the credential that was added"
-            self._report.found("credentials", row["id"], what, claim.seq)
-        self._same_moment("credentials", row, "created_ms", claim)
-        revoked = self._evidence.revoked.get(row["id"])
-        if (revoked is None) != (row["revoked_ms"] is None):
-            what = "whether it is revoked is not what was recorded"
-            self._report.found("credentials", row["id"], what, (revoked or claim).seq)
-        elif revoked is not None:
-            self._same_moment("credentials", row, "revoked_ms", revoked)
-
     def _check_model(self, row: Row) -> None:
         digest = row["digest"]
         claim, retired = self._evidence.models.get(digest), self._evidence.retired.get(digest)
@@ -392,6 +366,15 @@ class RowVerifier:
         if retired is not None:
             self._same_moment("models", row, "retired_ms", retired, key="digest")
             self._same_person("models", row, "retired_by", retired, key="digest")
+
+    def _check_acts(self) -> None:
+        acts = self._evidence.acts
+        is_erased = self._removals.is_erased
+        verifier = ActVerifier(self._uow, acts, self._report, is_erased)
+        self._each(USES, verifier.check_use)
+        self._check_missing(USES, set(acts.uses.made))
+        self._each(REQUESTS, verifier.check_request)
+        self._check_missing(REQUESTS, set(acts.requests.made))
 
     def _check_consent_act(self, row: Row) -> None:
         if not self._removals.is_erased(row, row["recorded_ms"]):
@@ -436,7 +419,8 @@ class RowVerifier:
             self._report.found(table, str(row[key]), what, claim.seq)
 
     def _check_missing(self, table: str, recorded: set[str], *, key: str = "id") -> None:
-        present = {row[key] for row in rows(self._uow.connection, f"select {key} from {table}")}  # noqa: S608
+        query = f"select {key} from {table}"  # noqa: S608 - our own names
+        present = {str(row[key]) for row in rows(self._uow.connection, query)}
         for gone in sorted(recorded - present):
             name = gone if key == "id" else f"{key} {gone}"
             self._report.found(table, name, _NOT_THERE, kind=Kind.MISSING)

@@ -16,6 +16,7 @@ from gateway.store.audit_log import AuditFilter
 from gateway.store.sealing import MasterKey, Sealer
 from gateway.store.tables import sites
 from gateway.store.unit_of_work import Store
+from gateway.store.witnesses import WitnessState
 from tests.conftest import MASTER
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
@@ -145,22 +146,22 @@ def test_two_that_block_each_other_are_told_to_try_again(postgresql_url: str):
 
     store = Store(postgresql_url, Sealer(MASTER))
     with store.write() as uow:
-        uow.sites.apply("1", "me")
-        uow.sites.apply("2", "me")
+        for name in ("1", "2"):
+            uow.witnesses.keep(WitnessState(name))
     barrier, outcomes = Barrier(2), []
 
-    def cross(first: int, second: int) -> None:
+    def cross(first: str, second: str) -> None:
         try:
             with store.write() as uow:
-                change = sa.text("update sites set yaml = 'x' where version = :version")
-                uow.connection.execute(change, {"version": first})
+                change = sa.text("update witness_states set size = 1 where name = :name")
+                uow.connection.execute(change, {"name": first})
                 barrier.wait(10)
-                uow.connection.execute(change, {"version": second})
+                uow.connection.execute(change, {"name": second})
             outcomes.append("done")
         except StoreConflict:
             outcomes.append("conflict")
 
-    threads = [Thread(target=cross, args=order) for order in ((1, 2), (2, 1))]
+    threads = [Thread(target=cross, args=order) for order in (("1", "2"), ("2", "1"))]
     for thread in threads:
         thread.start()
     for thread in threads:
