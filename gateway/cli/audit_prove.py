@@ -1,6 +1,6 @@
 """`nadi audit prove`: a receipt that somebody outside verifies without Nadi."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -28,7 +28,7 @@ from gateway.store.unit_of_work import UnitOfWork
 
 From = Annotated[
     list[Path] | None,
-    typer.Option("--from", help="File with a checkpoint that left the machine earlier."),
+    typer.Option("--from", help="File with checkpoints that left the machine earlier."),
 ]
 
 
@@ -47,7 +47,7 @@ def prove(
     """Write a receipt: the event, and the proof that it is in the signed log."""
     if with_script and out is None:
         fail("--with-script writes beside the receipt; name that with --out.", code=2)
-    notes = [note for path in earlier or [] for note in read_notes(path)]
+    notes = {path: read_notes(path) for path in earlier or []}
     with opened_by_officer(data_dir) as nadi:
         with nadi.store.read() as uow:
             found = _events(uow, event)
@@ -96,7 +96,10 @@ def _events(uow: UnitOfWork, name: str) -> list[PlacedEvent]:
 
 
 def _receipt(
-    nadi: Opened, uow: UnitOfWork, found: Sequence[PlacedEvent], notes: Sequence[str]
+    nadi: Opened,
+    uow: UnitOfWork,
+    found: Sequence[PlacedEvent],
+    notes: Mapping[Path, Sequence[str]],
 ) -> dict[str, object]:
     newest = uow.audit_proofs.newest()
     if newest is None:
@@ -108,16 +111,36 @@ def _receipt(
         if each.leaf_index is not None
     ]
     verifier = nadi.keys.verifier
-    earlier = [_continuation(uow, note, verifier, size) for note in dict.fromkeys(notes)]
+    chosen = {_newest_that_fits(path, kept, verifier, size) for path, kept in notes.items()}
+    earlier = [Continuation(note, uow.audit_proofs.consistency(n, size)) for n, note in chosen]
     return receipt(proven, checkpoint=checkpoint, verifier_key=verifier, earlier=earlier)
 
 
-def _continuation(uow: UnitOfWork, note: str, verifier: str, size: int) -> Continuation:
-    before = _opened(note, verifier)
-    if before.size > size:
-        message = f"A checkpoint commits to {before.size} leaves; the log has {size}: it was cut."
+def _newest_that_fits(
+    path: Path, notes: Sequence[str], verifier: str, size: int
+) -> tuple[int, str]:
+    """Choose of a file, which may hold those of other logs too; give its size and the note.
+
+    Raises:
+        ContentError: Each commits to more than the log has.
+        CheckpointInvalid: One is not of this log, or not signed by it.
+    """
+    name = read_verifier_key(verifier)[0]
+    ours = [note for note in notes if note.partition("\n")[0] == name] or notes
+    sizes = [(_opened(note, verifier).size, note) for note in ours]
+    fitting = [each for each in sizes if each[0] <= size]
+    largest = max(sizes)[0]
+    if not fitting:
+        message = f"A checkpoint commits to {largest} leaves; the log has {size}: it was cut."
         raise ContentError(message)
-    return Continuation(note, uow.audit_proofs.consistency(before.size, size))
+    if largest > size:
+        says = f"{path} holds a checkpoint of {largest} leaves, and the log has {size}."
+        err.print(f"[yellow]![/] {says} Run nadi audit verify --from with it.", soft_wrap=True)
+    chosen = max(fitting)
+    if len(sizes) > 1:
+        says = f"Of {len(sizes)} checkpoints in {path} the one of {chosen[0]} entries is used."
+        err.print(says, soft_wrap=True)
+    return chosen
 
 
 def _opened(note: str, verifier: str) -> Checkpoint:

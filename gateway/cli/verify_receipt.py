@@ -8,8 +8,9 @@ Stands alone: it needs Python 3.9 or newer and the package `cryptography`, nothi
   that the receipt brings is used, which says nothing about who made the receipt.
 * Of an export, the signed note `FILE.note` has to lie beside FILE; the proofs in an export of the
   format ndjson are verified too.
-* `--checkpoint` is a checkpoint that left the hospital earlier; the log then has to continue it.
-  May be given several times.
+* `--checkpoint` is a file with a checkpoint that left the hospital earlier; the log then has to
+  continue it. Of several in one file, as a witness keeps them, the newest that the receipt leads on
+  from is used. May be given several times.
 
 Ends with 0 when everything holds, 1 when something does not, 2 for wrong usage.
 
@@ -20,6 +21,7 @@ import argparse
 import base64
 import hashlib
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any, Optional
@@ -32,6 +34,8 @@ EXPORT = "nadi-audit-export-1"
 _ED25519 = b"\x01"
 _KEY_ID_BYTES = 4
 _HASH_BYTES = 32
+# What looks like a signed checkpoint.
+_NOTE = re.compile(r"[^\n]+\n[0-9]+\n[^\n]+\n(?:[^\n]+\n)*?\n(?:\u2014 [^\n]+\n)+")
 
 
 class DoesNotHold(Exception):
@@ -150,6 +154,26 @@ def verify(
     return size, [json.loads(each["event"]) for each in receipt["events"]]
 
 
+def newest_that_fits(text: str, verifier_key: str, receipt: dict[str, Any]) -> list[str]:
+    """Find the newest checkpoint in a file that the receipt leads on from.
+
+    Two of one size are both given: only one of them can hold.
+    """
+    name = read_key(verifier_key)[0]
+    plain = text.replace("\r\n", "\n").rstrip("\n") + "\n"
+    notes = [note for note in _NOTE.findall(plain) if note.partition("\n")[0] == name]
+    if len(notes) < 2:  # noqa: PLR2004
+        return notes or [text]
+    sizes = {note: open_checkpoint(note, verifier_key)[0] for note in notes}
+    size = open_checkpoint(receipt["checkpoint"], verifier_key)[0]
+    led_on = {int(each["checkpoint"].split("\n")[1]) for each in receipt.get("earlier", ())}
+    smallest = min(sizes.values())
+    known = [each for each in sizes.values() if each == size or each in led_on]
+    not_newer = [each for each in sizes.values() if each <= size]
+    best = max(known, default=max(not_newer, default=smallest))
+    return [note for note, each in sizes.items() if each == best]
+
+
 def verify_export(path: Path, verifier_key: str) -> int:
     """Verify an export against the signed note beside it; give the number of its events."""
     note = path.with_name(path.name + ".note").read_text("utf-8")
@@ -211,6 +235,11 @@ def _tell_export(path: Path, key: Optional[Path]) -> int:  # noqa: UP045 - for P
     return 0
 
 
+def _sizes(notes: list[str]) -> str:
+    """Say which checkpoints were used; they were opened before."""
+    return ", ".join(f"the one of {note.strip().splitlines()[1]} entries" for note in notes)
+
+
 def main() -> int:
     """Read the files named on the command line and say whether they hold."""
     parser = argparse.ArgumentParser(description="Verify a receipt or an export, offline.")
@@ -223,7 +252,8 @@ def main() -> int:
             return _tell_export(given.receipt, given.key)
         receipt = json.loads(given.receipt.read_text("utf-8"))
         key = given.key.read_text("utf-8") if given.key else receipt["verifier_key"]
-        notes = [path.read_text("utf-8") for path in given.checkpoint]
+        texts = [path.read_text("utf-8", errors="replace") for path in given.checkpoint]
+        notes = [note for text in texts for note in newest_that_fits(text, key, receipt)]
         size, events = verify(receipt, key, notes)
     except OSError as error:
         print(f"{error.filename} can't be read: {error.strerror}.", file=sys.stderr)
@@ -239,7 +269,8 @@ def main() -> int:
         return 1
     for event in events:
         print(_told(event))
-    earlier = f", which continues {len(notes)} earlier checkpoint(s)" if notes else ""
+    earlier = f", which continues {len(notes)} earlier checkpoint(s): {_sizes(notes)}"
+    earlier = earlier if notes else ""
     print(f"HOLDS: {len(events)} event(s) in a log of {size}{earlier}.")
     if not given.key:
         print("The key came with the receipt. Name the one you were given with --key.")

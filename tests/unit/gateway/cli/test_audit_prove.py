@@ -3,6 +3,7 @@
 import ast
 import base64
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -116,6 +117,70 @@ def test_a_receipt_holds_offline_and_continues_the_earlier_checkpoint(outside: P
     assert "admit" in told.text
     assert "HOLDS: 1 event(s)" in told.text
     assert "continues 1 earlier" in told.text
+
+
+def witness_file(folder: Path) -> Path:
+    """What a file witness keeps: every checkpoint, oldest first, and those of another log."""
+    stranger = Ed25519PrivateKey.generate()
+    other = sign_checkpoint(stranger, Checkpoint("other.example/log", 7, bytes(32)))
+    with reopened(folder) as nadi, nadi.store.read() as uow:
+        notes = uow.connection.exec_driver_sql("select note from audit_checkpoints order by size")
+        kept = folder / "witness.log"
+        kept.write_text("".join([other, *notes.scalars(), other]))
+    return kept
+
+
+def test_the_newest_checkpoint_of_a_witness_s_file_is_continued(
+    folder: Path, outside: Path
+) -> None:
+    kept = witness_file(folder)
+    sizes = [int(size) for size in re.findall(r"^nadi.*\n(\d+)$", kept.read_text(), re.MULTILINE)]
+    with reopened(folder) as nadi:
+        nadi.receive(creatinine("p3"))
+        nadi.integrate()
+
+    receipt_file = outside / "later.json"
+    prove(folder, some_event(folder), "--out", str(receipt_file), "--from", str(kept))
+    shutil.copy(kept, outside)
+    told = run_script(outside, "later.json", "--key", "audit.pub", "--checkpoint", "witness.log")
+
+    [earlier] = json.loads(receipt_file.read_text())["earlier"]
+    assert earlier["checkpoint"].split("\n")[1] == str(max(sizes))
+    assert told.code == 0, told.text
+    assert f"the one of {max(sizes)} entries" in told.text
+
+
+def test_of_a_witness_s_file_that_grew_on_the_newest_with_a_proof_is_used(
+    folder: Path, outside: Path
+) -> None:
+    size = (outside / "earlier.txt").read_text().split("\n")[1]
+    shutil.copy(witness_file(folder), outside)
+    made = json.loads((outside / "receipt.json").read_text())
+    with reopened(folder) as nadi:
+        nadi.receive(creatinine("p3"))
+        nadi.integrate()
+        (outside / "grown.log").write_text(
+            (outside / "earlier.txt").read_text() + newest_note(nadi)
+        )
+    newest = made["checkpoint"].split("\n")[1]
+
+    for kept, used in (("witness.log", newest), ("grown.log", size)):
+        told = run_script(outside, "receipt.json", "--key", "audit.pub", "--checkpoint", kept)
+        assert told.code == 0, told.text
+        assert f"the one of {used} entries" in told.text
+
+
+def test_a_false_signature_among_several_checkpoints_does_not_hold(
+    folder: Path, outside: Path
+) -> None:
+    kept = witness_file(folder).read_text()
+    changed = with_size((outside / "earlier.txt").read_text(), -1)
+    (outside / "witness.log").write_text(kept + changed)
+
+    told = run_script(outside, "receipt.json", "--key", "audit.pub", "--checkpoint", "witness.log")
+
+    assert told.code == 1
+    assert "DOES NOT HOLD: The signature" in told.text
 
 
 def test_without_the_key_it_says_that_the_receipt_brought_its_own(outside: Path) -> None:
