@@ -12,9 +12,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from models.gate import EVERYONE
 from models.manifest import Gate, Weights
+from models.report_words import is_fitted_on
 from models.statistics import Estimate
 
-_FITTED = ("train", "calib")
 _ONNX_SETTINGS = frozenset({"vnni", "avx2-exact", "avx2"})
 _TFLITE_SETTINGS = frozenset({"litert"})
 
@@ -123,11 +123,6 @@ def read_report(content: bytes) -> EvaluationReport:
         return EvaluationReport.model_validate_json(content)
     except ValidationError as error:
         raise ReportUnusable("it is no report of the gate") from error
-
-
-def is_fitted_on(split: str) -> bool:
-    """Whether a split is named as one that training or quantizing saw: `train…`, `calib…`."""
-    return split.strip().lower().startswith(_FITTED)
 
 
 def one_line(told: Mapping[str, str]) -> str:

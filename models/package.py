@@ -47,6 +47,7 @@ from models.refusals import (
     SignatureMissing,
     SumsUnreadable,
 )
+from models.report_words import merged
 from models.signature import SIGNATURE_FILE, Signature, Trust, read_signature, sign
 
 SUFFIX = ".nadi.zip"
@@ -321,9 +322,8 @@ def _check_evaluation(manifest: Manifest, read: Callable[[str], bytes]) -> Evalu
     except ReportUnusable as error:
         raise GateNotPassed(f"{mend}; {error}") from error
     if not report.accepted:
-        raise GateNotPassed(
-            f"{manifest.evaluation}: the gate refused these weights: {' '.join(report.reasons)}"
-        )
+        why = " ".join(merged(report.reasons))
+        raise GateNotPassed(f"{manifest.evaluation}: the gate refused these weights: {why}")
     return report
 
 

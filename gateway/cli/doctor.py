@@ -37,6 +37,7 @@ from gateway.cli.healthy import is_healthy
 from gateway.cli.machine import SLOW_FSYNC_MS, ClockState, clock_state, time_fsync
 from gateway.cli.models_installed import Installed, installed, library, matched
 from gateway.cli.processes import broker_program
+from gateway.cli.site_plan import stopped_routes
 from gateway.core.clock import utc_now
 from gateway.core.errors import GatewayError
 from gateway.core.model_register import Standing as ModelStanding
@@ -361,9 +362,17 @@ def _site(store: Store, data_dir: Path) -> Iterator[Finding]:
         return
     routes = ", ".join(route.name for route in site.routes)
     yield Finding("site", Verdict.OK, f"'{site.name}' version {row.version}; routes: {routes}")
+    yield from _stopped(site, store)
     yield from _systems(site)
     yield from _witnesses(site, store)
     yield from _privacy(site, store, data_dir)
+
+
+def _stopped(site: Site, store: Store) -> Iterator[Finding]:
+    with store.read() as uow:
+        lines = uow.models.lines()
+    for says in stopped_routes(site, lines, utc_now().date()):
+        yield Finding("route", Verdict.FAILED, says)
 
 
 def _privacy(site: Site, store: Store, data_dir: Path) -> Iterator[Finding]:

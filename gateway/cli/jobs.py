@@ -30,6 +30,7 @@ from gateway.cli.context import (
     words_of,
 )
 from gateway.cli.patients import record_search
+from gateway.cli.site_plan import stopped_routes
 from gateway.core import audit
 from gateway.core.clock import new_id, utc_now
 from gateway.core.delivery import Delivery, DeliveryState
@@ -88,6 +89,7 @@ def list_jobs(
         found = uow.jobs.find(wanted)
         total = sum(uow.jobs.counts().values())
         waits = _waits(nadi, found)
+        stopped = _stopped(nadi, uow)
     if as_json:
         print_json([{**job_json(job), "waits_for": waits.get(job.id, "")} for job in found])
         return
@@ -99,6 +101,8 @@ def list_jobs(
     out.print(listing)
     for words in sorted(set(waits.values())):
         out.print(f"[dim]off-peak: waits for {escape(words)}; stat jobs don't.[/]")
+    for words in stopped:
+        err.print(f"[red]✗[/] {escape(words)}", soft_wrap=True)
     if len(found) == limit < total:
         out.print(f"[dim]{limit} of {total}; --limit shows more.[/]")
 
@@ -311,6 +315,14 @@ def _next_try(delivery: Delivery, shown: Callable[[int], str]) -> str | None:
 def coloured(job: Job) -> str:
     """Show a job's state in its colour."""
     return f"[{COLOURS[job.state]}]{job.state.value}[/]"
+
+
+def _stopped(nadi: Opened, uow: UnitOfWork) -> list[str]:
+    """Say which routes in force have no model any more, so that no job of theirs will come."""
+    try:
+        return stopped_routes(nadi.site(), uow.models.lines(), utc_now().date())
+    except ConfigurationError:  # no site is in force, or it can't be read
+        return []
 
 
 def _waits(nadi: Opened, jobs: Sequence[Job]) -> dict[str, str]:

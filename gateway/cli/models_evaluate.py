@@ -7,10 +7,12 @@ import orjson
 import typer
 from rich.markup import escape
 
-from gateway.cli.context import AsJson, explained, fail, out, print_json, table
+from gateway.cli.context import AsJson, err, explained, fail, out, print_json, table
+from models.ceilings import Ceilings
 from models.draft import FP32_FILE
 from models.manifest import MANIFEST_FILE, ManifestError, parse
 from models.registry import InstalledModel, ModelUnusable
+from models.report_words import is_fitted_on, merged
 
 if TYPE_CHECKING:
     from models.dataset import Dataset
@@ -55,15 +57,18 @@ Out = Annotated[
     typer.Option("--out", help="Where the report goes.", show_default=f"{_REPORT_FILE} there"),
 ]
 
+Force = Annotated[bool, typer.Option("--force", help="Overwrite a report that is there.")]
+
 
 @explained
-def evaluate(
+def evaluate(  # noqa: PLR0913 - one argument for each option
     folder: Folder,
     *,
     data: Data = None,
     split: Split = None,
     twin: Twin = None,
     out_file: Out = None,
+    force: Force = False,
     as_json: AsJson = False,
 ) -> None:
     """Judge a quantized model against its fp32 network, and write the report for the package."""
@@ -74,9 +79,11 @@ def evaluate(
 
     try:
         model = _folder(folder)
+        target = out_file or folder / (model.manifest.evaluation or _REPORT_FILE)
+        if target.exists() and not force:
+            fail(f"{target}: already there. Name another with --out, or overwrite with --force.")
         cases = _part(read_dataset(data or _usual_data(folder)), split)
         report = judge(model, cases, twin=twin or _usual_twin(model))
-        target = out_file or folder / (model.manifest.evaluation or _REPORT_FILE)
         target.write_bytes(orjson.dumps(report.as_json(), option=orjson.OPT_INDENT_2) + b"\n")
     except (ManifestError, ModelUnusable, DatasetUnusable) as error:
         fail(str(error))
@@ -88,8 +95,11 @@ def evaluate(
         print_json(report.as_json())
     else:
         _show(report, target)
+    for why in _no_report(report, model):
+        err.print(f"[yellow]![/] {escape(why)}", soft_wrap=True)
     if not report.is_accepted:
-        fail(f"{report.model} is refused: {len(report.reasons)} reasons.")
+        count = len(merged(report.reasons))
+        fail(f"{report.model} is refused: {count} reason{'' if count == 1 else 's'}.")
 
 
 def _folder(folder: Path) -> InstalledModel:
@@ -129,6 +139,18 @@ def _part(data: "Dataset", split: str | None) -> "Dataset":
     return data.of_split(split or usual or "")
 
 
+def _no_report(report: "Report", model: InstalledModel) -> list[str]:
+    """Why no package will be made with this report, however good its figures are."""
+    wide = Ceilings().against(model.manifest)
+    found = [f"No package is made with this manifest: {said}." for said in wide]
+    if report.split and is_fitted_on(report.split):
+        found.append(
+            f"This is no report for a package: the split {report.split} is what the model was "
+            "fitted to. Name one with --split that training and quantizing did not see."
+        )
+    return found
+
+
 def _show(report: "Report", target: Path) -> None:
     out.print(f"[bold]{escape(report.model)}[/]  {report.gate.metric}, "
               f"{report.gate.confidence:.0%} confidence")  # fmt: skip
@@ -143,7 +165,7 @@ def _show(report: "Report", target: Path) -> None:
         out.print(f"{setting}: {_HOW[how]}; golden cases within {gap:.2g}", soft_wrap=True)
     for small in report.verdict.unjudged:
         out.print(f"[yellow]?[/] {escape(small.group)} not judged: {small.reason}", soft_wrap=True)
-    for reason in report.reasons:
+    for reason in merged(report.reasons):
         out.print(f"[red]✗[/] {escape(reason)}", soft_wrap=True)
     if report.is_accepted:
         out.print("[green]✓[/] accepted")

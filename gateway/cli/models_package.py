@@ -22,8 +22,10 @@ from gateway.cli.context import (
     settings_for,
 )
 from gateway.core.clock import utc_now
+from gateway.core.model_register import ModelConflict, ModelRetired
 
 if TYPE_CHECKING:
+    from models.package import Package
     from models.signature import Trust
 
 key = noun("The keys that packages are signed with.")
@@ -135,16 +137,42 @@ def verify(
     model = digest = None
     try:
         with verified(file, trust, day=utc_now().date(), told=told) as package:
+            if register := _on_register(package, data_dir):
+                told("register", register)
             model, digest = package.reference, package.digest
-    except PackageRefused as error:
-        checks.append({"check": error.check, "passed": False, "says": str(error)})
+    except (PackageRefused, ModelRetired, ModelConflict) as error:
+        check = error.check if isinstance(error, PackageRefused) else "register"
+        says = str(error).rstrip(".")
+        checks.append({"check": check, "passed": False, "says": says})
         if not as_json:
-            err.print(f"[red]✗[/] {error.check}: {escape(str(error))}.", soft_wrap=True)
+            err.print(f"[red]✗[/] {check}: {escape(says)}.", soft_wrap=True)
     if as_json:
         found = {"file": str(file), "model": model, "digest": digest}
         print_json({**found, "verified": digest is not None, "checks": checks})
     if digest is None:
         raise typer.Exit(EXIT_NOT_SO)
+
+
+def _on_register(package: "Package", data_dir: Path | None) -> str:
+    """Say how the register would take it; nothing where there is no installation.
+
+    Raises:
+        ModelRetired: This digest was retired.
+        ModelConflict: Another digest is active under its name and version.
+    """
+    settings = settings_for(data_dir)
+    if not has_database(settings):
+        return ""
+    from gateway.core.model_register import card_of  # noqa: PLC0415 - with the database only
+    from gateway.store.registering import insist_on_room  # noqa: PLC0415
+
+    key = package.signature.key
+    card = card_of(package.manifest, package.digest, signer=package.signer, signer_key=key)
+    with opened_as(settings) as nadi, nadi.store.read() as uow:
+        insist_on_room(uow, card)
+        is_known = uow.models.get(package.digest) is not None
+    known = "in service here already; importing it again changes nothing"
+    return known if is_known else "not on this installation's register yet"
 
 
 def site_trust(data_dir: Path | None) -> "Trust":

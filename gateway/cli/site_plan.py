@@ -1,15 +1,23 @@
 """What to think of before a site file is applied: what it asks for and this machine lacks."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from datetime import date
+from typing import TYPE_CHECKING
 
 import httpx
 
 from adapters.site import Site, System
 from adapters.site_trigger import names_no_criterion
 from adapters.site_yaml import Problem, read_yaml
+from gateway.core.clock import utc_now
 from gateway.core.errors import ConfigurationError
+from gateway.core.model_register import RegisteredModel, Standing
 from gateway.core.routing import Route
 from gateway.settings import Settings
+from models.versions import routable, spellings
+
+if TYPE_CHECKING:
+    from gateway.cli.models_installed import Installed
 
 
 def warnings(site: Site, settings: Settings) -> list[str]:
@@ -19,12 +27,43 @@ def warnings(site: Site, settings: Settings) -> list[str]:
 
 
 def without_models(site: Site, settings: Settings) -> list[str]:
-    """List the routes whose model is not in service yet."""
+    """List the routes whose model is not in service, and how that is mended."""
+    found = _installed(settings)
+    lines = [each.line for each in found.listed if each.line]
     return [
-        f"Route '{route.name}': model {route.model} is not in service; its events will be refused "
-        "(model-unavailable) until `nadi models import` brings it."
-        for route in _without_model(site, settings)
+        _in_words(route, lines, utc_now().date())
+        for route in site.routes
+        if route.model not in found.names
     ]
+
+
+def stopped_routes(site: Site, lines: Sequence[RegisteredModel], day: date) -> list[str]:
+    """The same of a site in force, by the register alone, which is quicker than reading files."""
+    active = [line.card for line in lines if line.standing(day) is Standing.ACTIVE]
+    names = routable((card.name, card.version, card.digest) for card in active)
+    return [_in_words(route, lines, day) for route in site.routes if route.model not in names]
+
+
+def _in_words(route: Route, lines: Sequence[RegisteredModel], day: date) -> str:
+    why, brought = _why(route.model, lines, day)
+    return (
+        f"Route '{route.name}': model {route.model} {why}; its events will be refused "
+        f"(model-unavailable) until `nadi models import` brings {brought}."
+    )
+
+
+def _why(model: str, lines: Sequence[RegisteredModel], day: date) -> tuple[str, str]:
+    """Why no model of this name is in service, and what would be; the newest of it tells."""
+    meant = [line for line in lines if model in spellings(line.card.name, line.card.version)]
+    if not meant:
+        return "is not in service", "it"
+    newest = max(meant, key=lambda line: line.registered_ms)
+    standing = newest.standing(day)
+    if standing is Standing.RETIRED:
+        return f"was retired ({newest.reason.rstrip('.')})", "a newer version"
+    if standing is Standing.ACTIVE:  # registered, and its files are not here or were changed
+        return "is registered, but its files are not in order", "it again"
+    return f"is {standing.value}", "a version that is valid today"
 
 
 def unlimited(site: Site) -> list[str]:
@@ -62,13 +101,12 @@ def missing_models(site: Site, settings: Settings, *, text: str, source: str) ->
     """
     if site.trust.signers:
         return []
-    document = read_yaml(text, source)
+    document, found, day = read_yaml(text, source), _installed(settings), utc_now().date()
+    lines = [each.line for each in found.listed if each.line]
     return [
-        document.problem(
-            ("routes", route.name, "model"),
-            f"model {route.model} is not in service; `nadi models list` shows those that are",
-        )
-        for route in _without_model(site, settings)
+        document.problem(("routes", route.name, "model"), _missing(route.model, lines, day))
+        for route in site.routes
+        if route.model not in found.names
     ]
 
 
@@ -77,11 +115,16 @@ def unreachable(site: Site, *, timeout_s: float = 5.0) -> list[str]:
     return [why for system in site.systems.values() if (why := _try(system, timeout_s))]
 
 
-def _without_model(site: Site, settings: Settings) -> list[Route]:
+def _installed(settings: Settings) -> "Installed":
     from gateway.cli.models_installed import installed  # noqa: PLC0415 - reads the packages' manifests
 
-    names = installed(settings).names
-    return [route for route in site.routes if route.model not in names]
+    return installed(settings)
+
+
+def _missing(model: str, lines: Sequence[RegisteredModel], day: date) -> str:
+    why, brought = _why(model, lines, day)
+    shown = "`nadi models list --all` shows every model"
+    return f"model {model} {why}; `nadi models import` {brought}, or choose another: {shown}"
 
 
 def _unresolved(site: Site) -> Iterator[str]:

@@ -252,6 +252,29 @@ def test_another_content_of_a_version_is_refused_before_it_is_written(
     assert not (nadi.folder / "models").exists()
 
 
+def test_verifying_says_what_the_register_says(run: Run, package: Path) -> None:
+    assert "✓ register: not on this installation" in run("verify", str(package)).stdout
+    run("import", str(package))
+    assert "✓ register: in service here already" in run("verify", str(package)).stdout
+    run("retire", "ckd-risk@1.1.0", "--reason", "Recalled by its maker.")
+
+    refused = run("verify", str(package), code=1)
+
+    assert "✗ register: " in refused.stderr
+    assert "Recalled by its maker" in refused.stderr
+
+
+def test_an_import_and_a_look_tell_what_the_gate_allowed_and_what_was_measured(
+    run: Run, package: Path
+) -> None:
+    imported = " ".join(run("import", str(package)).stdout.split())
+    shown = " ".join(run("show", "ckd-risk@1.1.0").stdout.split())
+
+    for told in (imported, shown):
+        assert "at most 0.0020 with 95% confidence; allowed 0.005" in told
+        assert "Gate, cases: 400, split test" in told
+
+
 def test_a_retired_model_is_told_apart_and_never_comes_back(run: Run, package: Path) -> None:
     run("import", str(package))
 

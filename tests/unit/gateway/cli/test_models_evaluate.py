@@ -105,3 +105,33 @@ def test_a_folder_without_its_evaluation_set_says_where_to_put_or_name_it(run, t
 
     assert "evaluation.npz is not there" in told
     assert "--data FILE" in told
+
+
+def test_a_report_that_is_there_is_overwritten_only_when_asked(run, tmp_path):
+    folder = model_folder(tmp_path / "toy", capped=False, weight=64)
+    (folder / "evaluation.json").write_text("{}")
+
+    refused = run(folder, code=1).stderr.replace("\n", "")
+    assert "already there. Name another with --out, or overwrite with --force." in refused
+    assert (folder / "evaluation.json").read_text() == "{}"
+    run(folder, "--force")
+    assert json.loads((folder / "evaluation.json").read_bytes())["accepted"] is True
+
+
+def test_a_split_the_model_was_fitted_to_is_looked_at_but_makes_no_report(run, tmp_path):
+    folder = model_folder(tmp_path / "toy", capped=False, weight=64)
+    split(folder, "calibration", "test")
+
+    done = run(folder, "--split", "calibration")
+
+    assert "✓ accepted" in done.stdout
+    assert "This is no report for a package: the split calibration" in done.stderr
+    assert "no report" not in run(folder, "--force").stderr
+
+
+def test_a_manifest_that_allows_too_much_for_a_package_is_told_so(run, tmp_path):
+    folder = model_folder(tmp_path / "toy", capped=False, weight=64)
+
+    said = run(folder).stderr
+
+    assert "No package is made with this manifest: weights.tolerance is 1" in said

@@ -59,6 +59,24 @@ def test_a_model_may_be_missing_where_its_signer_is_trusted_only_with_the_file(
     assert nadi.site().trust.signers == {PUBLIC_KEY: "the-makers"}
 
 
+def test_a_route_whose_model_was_retired_says_so_wherever_it_matters(run, nadi, site_with):
+    run("models", "retire", "ckd-risk@1.0.0", "--reason", "Recalled.")
+    file = site_with("ckd-risk@1", "ckd-risk@1")
+
+    validated = run("site", "validate", str(file), code=1)
+    listed = run("jobs", "list")
+    examined = run("doctor", "--json", code=1).stdout
+    found = json.loads(examined[examined.index("[\n") :])
+
+    assert "model ckd-risk@1 was retired (Recalled); `nadi models import` a newer" in " ".join(
+        validated.stderr.split()
+    )
+    assert "✗ Route 'ckd-risk': model ckd-risk@1 was retired (Recalled)" in listed.stderr
+    [route] = [each for each in found if each["check"] == "route"]
+    assert route["verdict"] == "failed"
+    assert "until `nadi models import` brings a newer version." in route["says"]
+
+
 def test_force_applies_a_file_whose_model_is_not_installed_yet(run, nadi, site_with):
     done = run("site", "apply", "--force", str(site_with("ckd-risk@1", "ckd-risc@1")))
 
