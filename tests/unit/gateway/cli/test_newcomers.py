@@ -59,7 +59,7 @@ def test_a_model_may_be_missing_where_its_signer_is_trusted_only_with_the_file(
     assert nadi.site().trust.signers == {PUBLIC_KEY: "the-makers"}
 
 
-def test_a_route_whose_model_was_retired_says_so_wherever_it_matters(run, nadi, site_with):
+def test_a_route_whose_model_was_retired_says_so_wherever_it_matters(run, site_with):
     run("models", "retire", "ckd-risk@1.0.0", "--reason", "Recalled.")
     file = site_with("ckd-risk@1", "ckd-risk@1")
 
