@@ -2,7 +2,14 @@
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationInfo,
+    field_validator,
+)
 
 from gateway.core.retention import (
     TERMS,
@@ -65,16 +72,17 @@ class RetentionEntry(_Part):
         "in them.",
     )
 
-    @model_validator(mode="after")
-    def _above_floors(self) -> "RetentionEntry":
-        for name, rule in self._rules().items():
-            floor = too_short(name, rule)
-            if floor is not None:
-                raise ValueError(
-                    f"{name.value} has to be kept {floor.days} days at least ({floor.source}); "
-                    "state the law that lets it be shorter with `law:`"
-                )
-        return self
+    @field_validator(*(each.value for each in RetentionClass))
+    @classmethod
+    def _above_floor(cls, rule: RuleEntry, info: ValidationInfo) -> RuleEntry:
+        name = RetentionClass(str(info.field_name))
+        floor = too_short(name, ClassRule(rule.days, rule.law or ""))
+        if floor is not None:
+            raise ValueError(
+                f"{name.value} has to be kept {floor.days} days at least ({floor.source}); "
+                "state the law that lets it be shorter with `law:`"
+            )
+        return rule
 
     def _rules(self) -> dict[RetentionClass, ClassRule]:
         entries = {name: getattr(self, name.value) for name in RetentionClass}

@@ -13,7 +13,7 @@ For the API, which runs her at start and every few minutes, and for `nadi doctor
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Any
 
@@ -169,6 +169,7 @@ class Canary:
             if why:
                 uow.canary.keep(tripped_ms=uow.now_ms, why=why)
                 step = self._step(uow, event_id=event_id, outcome=Outcome.SERIOUS_FAILURE)
+                step = replace(step, reason=why)
                 uow.audit(audit.noted(step, "canary", details={"what": "permitted", "why": why}))
         if why:
             log.critical("canary-permitted")

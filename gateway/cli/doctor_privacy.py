@@ -31,3 +31,5 @@ def privacy_problems(site: Site, store: Store, data_dir: Path) -> Iterator[tuple
     if not site.retention.is_in_force:
         says = "the site file has no `retention`: nothing is removed after its time"
         yield "retention", says, False
+    for says in site.retention.shortened:
+        yield "retention", says, False

@@ -21,6 +21,7 @@ from gateway.cli.context import (
     settings_for,
 )
 from gateway.cli.models_installed import Installed, installed
+from gateway.cli.privacy_emergency import ENDED, emergencies
 from gateway.core.clock import from_ms, to_ms, utc_now
 from gateway.core.jobs import JobState
 from gateway.core.model_register import RegisteredModel
@@ -35,7 +36,7 @@ from gateway.core.processing_record import (
 from gateway.core.purposes import in_words
 from gateway.core.retention import DAY_MS
 from gateway.core.routing import Route
-from gateway.store.processing import jobs_by_route, patients_since
+from gateway.store.processing import jobs_by_route, patients_since, reviews_since
 from models.manifest import Manifest
 
 app = noun("Personal data: the record of what is processed here, why and for whom.")
@@ -49,7 +50,6 @@ _GROUNDS = {
 }
 #: A code that a trigger asks for.
 _CODE = re.compile(r"\bcode\s*(?:=|in)\s*'([^']+)'")
-_ENDED = (JobState.REJECTED, JobState.CANCELLED, JobState.FAILED)
 _FORMS = {".html": html, ".md": markdown}
 
 
@@ -96,16 +96,18 @@ def _record(nadi: Opened, models: Installed) -> ProcessingRecord:
     with nadi.store.read() as uow:
         counts, lines = jobs_by_route(uow, since_ms), uow.models.lines()
         patients = patients_since(uow, since_ms)
+        reviews = reviews_since(uow, since_ms)
         in_force = [each for each in uow.credentials.list() if each.revoked_ms is None]
+    activities = [_activity(each, site, models, counts.get(each.name, {})) for each in site.routes]
+    if site.break_glass is not None or reviews.uses:
+        activities.append(emergencies(site, activities, counts, reviews))
     used = {found.digest for each in site.routes if (found := models.find(each.model))}
     return ProcessingRecord(
         made_at=from_ms(now_ms),
         site=site.name or "site",
         site_version=site.version,
         privacy=site.privacy,
-        activities=[
-            _activity(each, site, models, counts.get(each.name, {})) for each in site.routes
-        ],
+        activities=activities,
         models=[_model(line) for line in lines if line.card.digest in used],
         recipients=_recipients(site),
         retention=site.retention,
@@ -124,14 +126,14 @@ def _activity(route: Route, site: Site, models: Installed, counts: dict[str, int
         route=route.name,
         purpose=route.purpose,
         purpose_in_words=in_words(route.purpose),
-        basis=_basis(route),
+        basis=_basis(route, site),
         source=_starts(route, site, found.manifest if found else None),
         trigger=route.match,
         categories=_categories(found.manifest) if found else ("the model is not installed",),
         model=route.model,
         recipient=site.called(route.sink),
         done=done,
-        refused=sum(counts.get(state, 0) for state in _ENDED),
+        refused=sum(counts.get(state, 0) for state in ENDED),
     )
 
 
@@ -147,10 +149,13 @@ def _starts(route: Route, site: Site, manifest: Manifest | None) -> str:
     return f"each {route.resource_type or 'resource'}{about}, sent by {site.called(route.source)}"
 
 
-def _basis(route: Route) -> str:
+def _basis(route: Route, site: Site) -> str:
     """Say on which ground a route's purpose rests, and where that is written."""
     if route.consent_default == "deny":
-        return "Consent of the patient (DPDP Act 2023, s.6); without one nothing is processed."
+        but = ", but in an emergency (see that activity)" if site.break_glass else ""
+        return (
+            f"Consent of the patient (DPDP Act 2023, s.6); without one nothing is processed{but}."
+        )
     stated = route.consent_terms.implicit.get(route.purpose)
     ground = _GROUNDS.get(stated.basis if stated else "", "no ground is stated in the site file")
     evidence = f"; written in: {stated.evidence}" if stated and stated.evidence else ""

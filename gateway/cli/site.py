@@ -31,7 +31,7 @@ from gateway.cli.context import (
 )
 from gateway.cli.site_plan import (
     missing_models,
-    unlimited,
+    of_itself,
     unreachable,
     warnings,
     without_models,
@@ -57,7 +57,7 @@ def validate(file: File, as_json: AsJson = False) -> None:
     _, site = _ready(file, as_json=as_json)
     settings = settings_for(None)
     _insist_on_models(file, site, settings, as_json=as_json)
-    warned = [*without_models(site, settings), *unlimited(site)]
+    warned = [*without_models(site, settings), *of_itself(site)]
     if as_json:
         print_json({"valid": True, "problems": [], "warnings": warned})
         return

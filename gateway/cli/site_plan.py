@@ -23,7 +23,12 @@ if TYPE_CHECKING:
 def warnings(site: Site, settings: Settings) -> list[str]:
     """List what a valid file may still lack on this machine."""
     missing = without_models(site, settings)
-    return [*missing, *unlimited(site), *_without_archive(site), *_unresolved(site)]
+    return [*missing, *of_itself(site), *_without_archive(site), *_unresolved(site)]
+
+
+def of_itself(site: Site) -> list[str]:
+    """List what to think of whatever the machine: it is said in the file alone."""
+    return [*unlimited(site), *site.retention.shortened]
 
 
 def without_models(site: Site, settings: Settings) -> list[str]:

@@ -318,24 +318,22 @@ def fetched(step: Step, *, ehr: AuditAgent, query: str) -> AuditRecord:
 
 def sign_in_failed(step: Step, *, client: AuditAgent) -> AuditRecord:
     """Somebody came without a valid credential; the step's reason says what was wrong."""
-    failed = _failed(step, Outcome.MINOR_FAILURE)
-    pattern = balp.ACTIVITIES["sign-in-failure"]
-    agents = _beside_us(step, client)
+    failed = _failed(step, Outcome.MINOR_FAILURE, "There was no valid credential.")
+    pattern, agents = balp.ACTIVITIES["sign-in-failure"], _beside_us(step, client)
     return write_record("sign-in-failure", failed, pattern, agents=agents, entities=[])
 
 
 def forbidden(step: Step, *, client: AuditAgent, permission: str) -> AuditRecord:
     """Somebody with a credential asked for what their role does not permit."""
-    failed = _failed(step, Outcome.SERIOUS_FAILURE)
+    why = f"Role '{client.role}' does not permit '{permission}'."
+    failed = _failed(step, Outcome.SERIOUS_FAILURE, why)
     function = {
         **balp.SECURITY_ENTITY,
         "what": identified(CREDENTIAL_SYSTEM, client.identifier),
         "detail": entity_details({"permission": permission, "role": client.role}),
     }
-    agents = _beside_us(step, client)
-    return write_record(
-        "forbid", failed, balp.ACTIVITIES["forbid"], agents=agents, entities=[function]
-    )
+    pattern, agents = balp.ACTIVITIES["forbid"], _beside_us(step, client)
+    return write_record("forbid", failed, pattern, agents=agents, entities=[function])
 
 
 def configured(step: Step, *, by: AuditAgent, version: int, sha256: str) -> AuditRecord:
@@ -467,5 +465,7 @@ def _beside_us(step: Step, *others: AuditAgent) -> list[AuditAgent]:
     return [*others, _us(step, AgentKind.CLIENT if is_called else AgentKind.SERVER)]
 
 
-def _failed(step: Step, outcome: Outcome) -> Step:
-    return replace(step, outcome=outcome) if step.outcome == Outcome.SUCCESS else step
+def _failed(step: Step, outcome: Outcome, reason: str) -> Step:
+    """Give a step that failed; what it says of that itself goes before."""
+    outcome = outcome if step.outcome == Outcome.SUCCESS else step.outcome
+    return replace(step, outcome=outcome, reason=step.reason or reason)

@@ -32,6 +32,9 @@ ACCESSES = (
 )
 #: How a job ends that something was refused to; the denial has an event of its own.
 ENDING = ("refuse", "cancel")
+#: Steps that one refusal may leave of the same reason, besides how its job ended.
+_BEFORE_THE_END = ("consent", "break-glass", "infer", "deliver")
+_ENDS = (*ENDING, "fail")
 CONFIGURING = ("configure", "credential", "model", "keys", "restore")
 BREAKING_GLASS = "break-glass"
 REVIEWING_GLASS = "break-glass-review"
@@ -163,21 +166,31 @@ def counted(refusals: Iterable[tuple[str, str, int, str]]) -> list[Json]:
     """Give refusals by reason, the most frequent first.
 
     One refusal leaves several events of the same reason: the denial, and the job that ended by it.
-    So a reason counts as often as the step that gave it most often.
+    These count as often as the one that is there most often; whatever else was refused for the
+    same reason is added. What gave no reason is told by what it was.
 
     Args:
         refusals: Event, reason, how often, and when last (ISO 8601).
     """
-    steps: dict[str, dict[str, int]] = {}
-    latest: dict[str, str] = {}
+    steps: dict[tuple[str, str], dict[str, int]] = {}
+    latest: dict[tuple[str, str], str] = {}
     for event, reason, times, last in refusals:
-        steps.setdefault(reason, {})[event] = times
-        latest[reason] = max(last, latest.get(reason, ""))
+        group = reason, "" if reason else event
+        steps.setdefault(group, {})[event] = times
+        latest[group] = max(last, latest.get(group, ""))
     found: list[Json] = [
-        {"why": reason, "times": max(by.values()), "steps": by, "last": latest[reason]}
-        for reason, by in steps.items()
+        {"why": group[0], "times": _times(by), "steps": by, "last": latest[group]}
+        for group, by in steps.items()
     ]
     return sorted(found, key=lambda line: (-int(str(line["times"])), str(line["why"])))
+
+
+def _times(steps: Mapping[str, int]) -> int:
+    """Say how many refusals left these steps."""
+    ended = sum(steps.get(each, 0) for each in _ENDS)
+    chain = max(ended, *(steps.get(each, 0) for each in _BEFORE_THE_END))
+    known = (*_ENDS, *_BEFORE_THE_END)
+    return chain + sum(times for each, times in steps.items() if each not in known)
 
 
 def _instant(entry: Entry) -> str:

@@ -41,6 +41,7 @@ class Activity:
         categories: Which data of a patient the model reads.
         done: Jobs of the last year that gave a result.
         refused: Those that were refused or stopped.
+        reviews: What became of its reviews, where each use is reviewed.
     """
 
     route: str
@@ -54,6 +55,7 @@ class Activity:
     recipient: str
     done: int
     refused: int
+    reviews: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,6 +122,11 @@ class ProcessingRecord:
         return [words for is_open, words in gaps if is_open]
 
     @property
+    def warnings(self) -> list[str]:
+        """What the site does on its own word."""
+        return self.retention.shortened
+
+    @property
     def measures(self) -> tuple[str, ...]:
         """Security measures: the gateway's own and the hospital's."""
         return (*OWN_MEASURES, *(self.privacy.measures if self.privacy else ()))
@@ -156,6 +163,7 @@ class ProcessingRecord:
             "patients_last_year": self.patients,
             "credentials": dict(self.credentials),
             "missing": self.missing,
+            "warnings": self.warnings,
         }
 
 
@@ -198,7 +206,11 @@ def html(record: ProcessingRecord) -> str:
             ),
             facts({"Transfers outside India": record.abroad}),
         ),
-        section("Retention", grid(("Class", "Kept", "Holds"), _retention_rows(record))),
+        section(
+            "Retention",
+            _shortened(record),
+            grid(("Class", "Kept", "Holds"), _retention_rows(record)),
+        ),
         section("Security measures", listed(record.measures)),
         section(
             "Access",
@@ -215,7 +227,7 @@ def markdown(record: ProcessingRecord) -> str:
     """Give the record as Markdown."""
     lines = [f"# Record of processing: {_name(record)}", ""]
     lines += [f"Drawn up {record.made_at:%Y-%m-%d} from site version {record.site_version}.", ""]
-    lines += _bullets("Missing", record.missing)
+    lines += _bullets("Missing", record.missing) + _bullets("Warnings", record.warnings)
     lines += _pairs("Who answers for it", _contacts(record.privacy))
     for each in record.activities:
         lines += _pairs(f"Activity: {each.route}", _activity_facts(each))
@@ -246,6 +258,12 @@ def _gaps(record: ProcessingRecord) -> Markup:
     return tag("div", tag("p", "Missing in the site file:"), listed(gaps), kind="ask")
 
 
+def _shortened(record: ProcessingRecord) -> Markup:
+    if not record.warnings:
+        return Markup("")
+    return tag("div", tag("p", "On the site's own word:"), listed(record.warnings), kind="ask")
+
+
 def _contacts(privacy: Privacy | None) -> dict[str, str]:
     if privacy is None:
         return {"Data Fiduciary": "not named in the site file"}
@@ -267,6 +285,7 @@ def _activity_facts(each: Activity) -> dict[str, str]:
         "Model": each.model,
         "Result goes to": each.recipient,
         "In the last year": f"{each.done} results, {each.refused} refused or stopped",
+        **({"Reviews": each.reviews} if each.reviews else {}),
     }
 
 

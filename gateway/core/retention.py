@@ -122,6 +122,17 @@ class Retention:
     after_erasure: AfterErasure = AfterErasure.REFUSE
     backup_days: int = 35
 
+    @property
+    def shortened(self) -> list[str]:
+        """Say of each class that is kept shorter than its floor what the site states for it."""
+        return [
+            f"retention: {name.value} are kept {rule.days} days, less than the {floor.days} that "
+            f"the law asks for ({floor.source}). What lets it, as the site file says and nobody "
+            f"has checked: “{rule.law}”"
+            for name, rule in self.rules.items()
+            if (floor := below(name, rule)) is not None
+        ]
+
     def before_ms(self, name: RetentionClass, now_ms: int) -> int:
         """Say up to which moment what is in a class has had its time."""
         return now_ms - self.rules[name].days * DAY_MS
@@ -129,7 +140,10 @@ class Retention:
 
 def too_short(name: RetentionClass, rule: ClassRule) -> Floor | None:
     """Give the highest floor that a rule is below without naming a law; None when it may be so."""
-    if rule.law:
-        return None
+    return None if rule.law else below(name, rule)
+
+
+def below(name: RetentionClass, rule: ClassRule) -> Floor | None:
+    """Give the highest floor that a rule is below, whatever law it names; None at or above all."""
     broken = [floor for floor in TERMS[name].floors if rule.days < floor.days]
     return max(broken, key=lambda floor: floor.days) if broken else None

@@ -112,7 +112,13 @@ class AuditQuestions:
         most = 2 * asked.limit
         rows = self._search(asked.filter(is_refused=True, not_patient=without, limit=most))
         ended = {each.job_id for each in self._of_jobs(rows, ENDING)}
-        shown = [row for row in rows if row.event != "consent" or row.job_id not in ended]
+        emergencies = self._emergencies(asked)
+        shown = [
+            row
+            for row in rows
+            if row.event != "consent"
+            or (row.job_id not in ended and (row.recorded_ms, row.patient_key) not in emergencies)
+        ]
         page, last_seq = shown[: asked.limit], None
         if len(shown) > asked.limit:
             last_seq = page[-1].seq
@@ -121,6 +127,11 @@ class AuditQuestions:
         told = self._told(page, decision=self._denials(page))
         groups = counted(self._refusals_by_reason(asked)) if asked.before_seq is None else ()
         return replace(self._answer(asked, page, told), groups=groups, last_seq=last_seq)
+
+    def _emergencies(self, asked: Asked) -> set[tuple[int, str | None]]:
+        """Say when break-glass was refused to whom: its denial of consent is the same refusal."""
+        wanted = asked.filter(events=(BREAKING_GLASS,), is_refused=True, limit=MOST_AT_ONCE)
+        return {(row.recorded_ms, row.patient_key) for row in self._search(wanted)}
 
     def _denials(self, rows: Sequence[AuditRow]) -> dict[str | None, str]:
         """Give the ids of the events by which jobs that ended were denied."""

@@ -30,6 +30,26 @@ def test_a_stated_law_lets_it_be_shorter(name: RetentionClass) -> None:
     assert (rule.days, rule.law) == (30, law)
 
 
+@pytest.mark.parametrize("name", list(RetentionClass))
+def test_what_is_shorter_by_a_stated_law_is_warned_of(name: RetentionClass) -> None:
+    floor = max(each.days for each in TERMS[name].floors)
+    law = "because I say so"
+
+    [says] = entry(**{name.value: {"days": 1, "law": law}}).retention().shortened
+
+    assert says.startswith(f"retention: {name.value} are kept 1 days")
+    assert law in says
+    assert not entry(**{name.value: {"days": floor, "law": law}}).retention().shortened
+
+
+def test_every_class_that_is_too_short_is_named_beside_other_problems() -> None:
+    with pytest.raises(ValidationError) as caught:
+        entry(payloads={"days": 1}, results={"days": 2}, backup_days=-1)
+
+    places = [each["loc"] for each in caught.value.errors()]
+    assert places == [("payloads",), ("results",), ("backup_days",)]
+
+
 def test_the_defaults_are_at_or_above_every_floor() -> None:
     assert entry().retention().rules == Retention().rules
     for terms in TERMS.values():

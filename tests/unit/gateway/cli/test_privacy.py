@@ -5,7 +5,10 @@ import re
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from gateway.cli.doctor_privacy import privacy_problems
+from gateway.cli.main import app
 from tests.commands import Run
 from tests.installation import Installation, consent, creatinine, installation
 
@@ -94,6 +97,51 @@ consent:
     [activity, *_] = json.loads(run("--json").stdout)["activities"]
 
     assert "a legal obligation; written in: Order 7/2026 of the State" in activity["basis"]
+
+
+def test_emergencies_are_an_activity_of_their_own_with_basis_and_reviews(run: Run) -> None:
+    told = json.loads(run("--json").stdout)
+
+    *routes, emergencies = told["activities"]
+    assert all("but in an emergency" in each["basis"] for each in routes)
+    assert "s.7(f)" in emergencies["basis"]
+    assert "within 72 hours" in emergencies["reviews"]
+    assert "in the last year 0 uses" in emergencies["reviews"]
+    assert "first-clinician" in emergencies["source"]
+    assert "Activity: break-glass (emergencies)" in run().stdout
+
+
+def test_a_retention_below_the_law_is_told_in_the_record(
+    run: Run, nadi: Installation, tmp_path: Path
+) -> None:
+    apply(nadi, 'retention: {payloads: {days: 1, law: "because I say so"}}\n')
+
+    [says] = json.loads(run("--json").stdout)["warnings"]
+
+    assert "kept 1 days, less than the 365" in says
+    assert "“because I say so”" in says
+    run("--out", str(tmp_path / "r.html"))
+    for text in (run().stdout, (tmp_path / "r.html").read_text()):
+        assert "because I say so”" in text
+
+
+@pytest.mark.parametrize("verb", ["validate", "plan", "apply"])
+def test_a_retention_below_the_law_is_warned_of_before_it_is_in_force_and_by_doctor(
+    nadi: Installation, tmp_path: Path, verb: str
+) -> None:
+    with nadi.store.read() as uow:
+        yaml = uow.sites.current().yaml
+    site = tmp_path / "site.yaml"
+    site.write_text(yaml + 'retention: {payloads: {days: 1, law: "because I say so"}}\n')
+    data = {"NADI_DATA_DIR": str(nadi.folder)}
+
+    shown = CliRunner().invoke(app, ["site", verb, str(site)], env=data)
+
+    assert "! retention: payloads are kept 1 days" in shown.output
+    if verb == "apply":
+        found = list(privacy_problems(nadi.site(), nadi.store, nadi.folder))
+        [says] = [says for check, says, _ in found if check == "retention"]
+        assert "“because I say so”" in says
 
 
 @pytest.mark.parametrize("name", ["r.html", "r.md", "r.json"])

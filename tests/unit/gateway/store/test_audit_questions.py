@@ -1,7 +1,7 @@
 """The questions of a compliance officer, asked of a log with two patients on both databases."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
@@ -197,6 +197,47 @@ def test_a_denial_that_no_job_ended_by_is_told_too(trail: Trail) -> None:
 
     assert told(rows, "event") == ["consent", "refuse", "refuse"]
     assert "decision" not in rows[0]
+
+
+def test_what_gave_no_reason_is_counted_by_what_it_was(trail: Trail) -> None:
+    for event in ("verify", "verify", "keys"):
+        step = trail.step(None, outcome=audit.Outcome.SERIOUS_FAILURE)
+        trail.add(audit.noted(step, event))
+
+    found = [(line["steps"], line["times"]) for line in ask(trail, "refusals").groups]
+
+    assert ({"verify": 2}, 2) in found
+    assert ({"keys": 1}, 1) in found
+
+
+def test_a_role_that_does_not_permit_is_a_reason_of_its_own(trail: Trail) -> None:
+    client = AuditAgent("cred-9", "Ward", AgentKind.CLIENT, role="clinician")
+    for permission in ("read-audit", "read-audit", "change-site"):
+        trail.add(audit.forbidden(trail.step(None), client=client, permission=permission))
+
+    found = {line["why"]: line["times"] for line in ask(trail, "refusals").groups}
+
+    assert found["Role 'clinician' does not permit 'read-audit'."] == 2
+    assert found["Role 'clinician' does not permit 'change-site'."] == 1
+
+
+def test_a_refused_emergency_is_one_refusal_with_the_clinician(trail: Trail) -> None:
+    glass = AuditAgent("cred-3", "Dr Iyer", AgentKind.USER, role="clinician", purpose="BTG")
+    decision = ConsentDecision(False, "BTG", ("Consent/c9: refuses all AI.",), ("Consent/c9",))
+    failed = trail.step(
+        ANNA, outcome=audit.Outcome.SERIOUS_FAILURE, reason=" ".join(decision.reasons)
+    )
+    trail.add(
+        audit.noted(failed, "break-glass", agents=[glass]),
+        audit.consent_decided(replace(failed, id=new_id()), decision, stage="admit", user=glass),
+    )
+
+    answer = ask(trail, "refusals")
+
+    assert told(answer.rows, "event") == ["break-glass", "refuse", "refuse"]
+    assert answer.rows[0]["who"] == ["Dr Iyer"]
+    [line] = [each for each in answer.groups if each["why"] == "Consent: refuses all AI."]
+    assert line["times"] == 1
 
 
 @pytest.mark.parametrize("limit", [1, 2, 3])
