@@ -247,7 +247,11 @@ class Relay:
                 return
             with ports.store.write() as uow:
                 checkpoint = uow.audit_log.integrate(ports.signing, ports.origin)
+                refused = uow.audit_log.refused
                 note = uow.audit_log.newest_checkpoint()
+            if refused:
+                # Somebody writes to the database without our key: they get no leaf.
+                log.critical("audit-events-not-ours", count=len(refused), first=refused[0])
             if checkpoint is None or note is None:
                 return
             CheckpointFile(ports.settings.data_dir).append(note)

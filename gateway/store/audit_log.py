@@ -46,17 +46,23 @@ _RESTORED = sa.text(
 )
 
 
+_TO_INTEGRATE = [audit_events.c[name] for name in ("seq", "id", "body", "tag")]
+_FIRST_TAGGED = sa.text("select seq from audit_events where tag is not null order by seq limit 1")
+
+
 class AuditLog:
     """The audit log of a site: appended to, integrated, searched, never changed."""
 
     def __init__(self, uow: "UnitOfWork") -> None:
         self._uow = uow
+        #: Numbers of the AuditEvents that `integrate` gave no leaf: nobody with the key wrote them.
+        self.refused: tuple[int, ...] = ()
 
     def append(self, records: Sequence[AuditRecord]) -> None:
         """Insert records; their order is the order they were collected in."""
         if not records:
             return
-        insert_all(self._uow.connection, audit_events, [_row(record) for record in records])
+        insert_all(self._uow.connection, audit_events, self._rows(records))
         terms = [
             {"term": term, "recorded_ms": to_ms(record.recorded), "audit_seq": seq}
             for seq, record in zip(self._numbers(records), records, strict=True)
@@ -82,11 +88,13 @@ class AuditLog:
     def integrate(self, key: Ed25519PrivateKey, origin: str) -> Checkpoint | None:
         """Give new records their leaf numbers and sign a checkpoint over the log.
 
+        What was put into the table without the key stays without a leaf, see `refused`.
+
         Returns:
             The new checkpoint, None when there was nothing new.
         """
         frontier = self._frontier()
-        fresh = self._unintegrated()
+        fresh = self._ours(self._unintegrated())
         if not fresh:
             return None
         hashes = [leaf_hash(row.body) for row in fresh]
@@ -149,12 +157,31 @@ class AuditLog:
         ).one_or_none()
         return Frontier.from_hex(row.size, orjson.loads(row.frontier)) if row else Frontier()
 
-    def _unintegrated(self) -> Sequence[sa.Row[int, bytes]]:
+    def _rows(self, records: Sequence[AuditRecord]) -> list[dict[str, object]]:
+        tag = self._uow.sealer.audit_tag
+        return [{**_row(record), "tag": tag(record.id, record.body)} for record in records]
+
+    def _ours(self, fresh: Sequence[sa.Row[Any]]) -> list[sa.Row[Any]]:
+        """Leave out what has no tag of ours; older than the first tag there need not be one."""
+        tag = self._uow.sealer.audit_tag
+        first = None
+        if any(row.tag is None for row in fresh):
+            first = self._uow.connection.execute(_FIRST_TAGGED).scalar()
+        found: list[sa.Row[Any]] = []
+        refused: list[sa.Row[Any]] = []
+        for row in fresh:
+            is_older = row.tag is None and (first is None or row.seq < first)
+            is_ours = is_older or row.tag == tag(row.id, bytes(row.body))
+            (found if is_ours else refused).append(row)
+        self.refused = tuple(row.seq for row in refused)
+        return found
+
+    def _unintegrated(self) -> Sequence[sa.Row[Any]]:
         last = self._uow.connection.execute(
             sa.select(sa.func.coalesce(sa.func.max(audit_leaves.c.audit_seq), 0))
         ).scalar_one()
         is_ordered = self._uow.connection.dialect.name == "sqlite"
-        query = sa.select(audit_events.c.seq, audit_events.c.body).where(
+        query = sa.select(*_TO_INTEGRATE).where(
             audit_events.c.seq > (last if is_ordered else last - _LOOK_BACK)
         )
         if not is_ordered:

@@ -32,6 +32,7 @@ _VERSION = b"\x01"
 _NONCE_BYTES = 12
 _TAG_BYTES = 16
 _OVERHEAD_BYTES = len(_VERSION) + _NONCE_BYTES + _TAG_BYTES
+_AUDIT_TAG_BYTES = 16
 _CACHED_CIPHERS = 4096
 _CACHED_CODES = 16_384
 # 96 bits: enough that two codes of a hospital never meet.
@@ -63,6 +64,7 @@ class Sealer:
 
     def __init__(self, master: MasterKey) -> None:
         self._search_key = _derive(master, b"nadi keyed hash 1")
+        self._tag_key = _derive(master, b"nadi audit tag 1")
         self._wrapping = AESGCM(_derive(master, b"nadi key wrapping 1"))
         self._data_cipher = lru_cache(maxsize=_CACHED_CIPHERS)(self._unwrap)
         # The same few codes come again with every event.
@@ -91,6 +93,16 @@ class Sealer:
             64 hexadecimal digits.
         """
         return hmac.digest(self._search_key, _framed(purpose, *parts), "sha256").hex()
+
+    def audit_tag(self, name: str, body: bytes) -> bytes:
+        """Give what shows that whoever wrote an AuditEvent had the master key.
+
+        Args:
+            name: Its id.
+            body: Its bytes.
+        """
+        tag = hmac.digest(self._tag_key, name.encode() + body, "sha256")
+        return tag[:_AUDIT_TAG_BYTES]
 
     def forget_opened(self) -> int:
         """Let go of every opened data key; give how many. They are opened again when needed."""

@@ -322,6 +322,8 @@ audit_events = Table(
     Column("event_id", String(36)),
     # canonical JSON of the AuditEvent: exactly these bytes are the leaf of the Merkle log
     Column("body", LargeBinary, nullable=False),
+    # keyed hash of id and body: whoever has no key can't invent one; NULL from before there was one
+    Column("tag", LargeBinary),
     Index("ix_audit_events_patient", "patient_key", "recorded_ms"),
     Index("ix_audit_events_recorded_ms", "recorded_ms"),
     Index("ix_audit_events_job_id", "job_id"),

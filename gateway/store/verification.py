@@ -39,6 +39,7 @@ from gateway.store.verification_checkpoints import (
     tell_cut_from_rolled_back,
 )
 from gateway.store.verification_report import Kind, Progress, Verification, as_bytes, rows
+from gateway.store.verification_tags import TagVerifier
 from gateway.store.verification_terms import TermsVerifier
 from gateway.store.verification_times import TimesVerifier
 
@@ -81,6 +82,7 @@ class LogVerifier:
         self._terms = TermsVerifier(self._connection, self.report, progress)
         self._nodes: dict[tuple[int, int], bytes] = {}
         self._moved_looked_for = 0
+        self._tags = TagVerifier(uow, self.report)
 
     def run(self) -> None:
         """Go through everything; what is wrong goes into `report`."""
@@ -121,7 +123,9 @@ class LogVerifier:
         self.report.count("audit events", len(batch))
         if self._checks_events:
             for row in batch:
-                self._check_event(dict(row._mapping))  # noqa: SLF001 - its documented name
+                values = dict(row._mapping)  # noqa: SLF001 - its documented name
+                self._check_event(values)
+                self._tags.check(values)
                 self._times.add(row.leaf_index, row.audit_seq, row.recorded_ms)
 
     def _grow(self, frontier: Frontier, leaves: Sequence[bytes]) -> Frontier:
@@ -170,6 +174,8 @@ class LogVerifier:
         digest = leaf_hash(as_bytes(row["body"]))
         if digest != row["leaf_hash"]:
             self._check_moved(index, seq, digest)
+        elif self._checks_events:
+            self._tags.check(row)
         return digest
 
     def _check_moved(self, index: int, seq: int, digest: bytes) -> None:
@@ -211,6 +217,7 @@ class LogVerifier:
             self.report.count("audit events")
             if self._checks_events:
                 self._check_event(row)
+                self._tags.check(row)
             if row["seq"] < last and self._is_sqlite:
                 what = "it was left out of the log"
                 self.report.found("audit_events", row["seq"], what, kind=Kind.INVENTED)
@@ -389,7 +396,7 @@ _EVENT_COLUMNS = (
     "job_id",
     "event_id",
 )
-_COLUMNS = ", ".join(f"e.{name}" for name in ("seq", *_EVENT_COLUMNS, "body"))
+_COLUMNS = ", ".join(f"e.{name}" for name in ("seq", *_EVENT_COLUMNS, "body", "tag"))
 # Fixed column names from above, no outside value.
 _LEAVES = (
     f"select l.leaf_index, l.audit_seq, l.leaf_hash, {_COLUMNS} from audit_leaves l "  # noqa: S608

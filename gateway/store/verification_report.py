@@ -67,7 +67,7 @@ class FirstBad:
 class _More(TypedDict, total=False):
     leaves: int | None
     kind: Kind
-    leaf: int
+    leaf: int | None
 
 
 @dataclass

@@ -25,6 +25,8 @@ from gateway.core.clock import from_ms, new_id
 from gateway.core.ledger import Checkpoint, Frontier, leaf_hash, root, sign_checkpoint
 from gateway.core.ledger_nodes import grow
 from gateway.store.checkpoint_file import CheckpointFile
+from gateway.store.keys import load_or_create
+from gateway.store.sealing import Sealer
 from gateway.store.verification import verify
 from gateway.store.verification_checkpoints import OutsideNote
 from gateway.store.verification_report import FirstBad, Kind, Verification
@@ -34,7 +36,7 @@ from tests.installation import Installation, installation, reopened
 FIRST = 20
 SIZE = 4 * FIRST
 LOG_ITSELF = {"audit_leaves", "audit_nodes", "audit_checkpoints", "checkpoint file", "witness"}
-EVENT_COLUMNS = ("id", "recorded_ms", "event", "action", "outcome", "body")
+EVENT_COLUMNS = ("id", "recorded_ms", "event", "action", "outcome", "body", "tag")
 
 
 @dataclass(frozen=True)
@@ -243,7 +245,7 @@ def swap(
 
 def test_an_event_put_in_between_is_invented(folder: Path) -> None:
     with tampering(folder) as database:
-        insert(database, a_note(1_700_000_000_000), seq=-3)
+        insert(database, a_note(1_700_000_000_000), seq=-3, tag=None)
 
     report = verified(folder)
 
@@ -252,9 +254,10 @@ def test_an_event_put_in_between_is_invented(folder: Path) -> None:
 
 
 def test_an_event_with_a_date_of_long_ago_is_back_dated(folder: Path) -> None:
-    """It is added at the end, so that the gateway itself signs it; its time gives it away."""
+    """It is added at the end with a true tag, so that the gateway signs it; its time shows it."""
     with tampering(folder) as database:
-        insert(database, a_note(1_700_000_000_000), seq=SIZE + 1)
+        record = a_note(1_700_000_000_000)
+        insert(database, record, seq=SIZE + 1, tag=tag_of(folder, record))
     with reopened(folder) as nadi:
         fill(nadi, SIZE + 5)
 
@@ -276,9 +279,71 @@ def test_a_clock_that_was_set_back_is_told_and_no_finding(folder: Path) -> None:
     assert any(f"20 entries from leaf {SIZE}" in note for note in report.notes)
 
 
-def insert(database: sqlite3.Connection, record: AuditRecord, *, seq: int) -> None:
+def test_an_event_invented_without_the_master_key_is_given_no_leaf(folder: Path) -> None:
+    """Well-formed, of this moment, at the end: nothing but its tag gives it away."""
+    with reopened(folder) as nadi:
+        with nadi.store.read() as uow:
+            invented = (a_note(uow.now_ms), a_note(uow.now_ms))
+        with closing(sqlite3.connect(folder / "nadi.db")) as database, database:
+            insert(database, invented[0], seq=SIZE + 1, tag=None)
+            insert(database, invented[1], seq=SIZE + 2, tag=bytes(16))
+        with nadi.store.write() as uow:
+            uow.audit(a_note(uow.now_ms))
+        with nadi.store.write() as uow:
+            uow.audit_log.integrate(nadi.keys.signing, nadi.keys.origin)
+            assert uow.audit_log.refused == (SIZE + 1, SIZE + 2)
+        size = int(newest_note(nadi).split("\n")[1])
+
+    report = looked_at(folder, has_file=True, is_log_only=False)
+
+    assert size == SIZE + 1, "what came after it is signed"
+    tagless = {each.row for each in report.findings if "written by Nadi" in each.what}
+    assert tagless == {str(SIZE + 1), str(SIZE + 2)}
+    assert kinds(report) == {Kind.INVENTED}
+
+
+def test_the_tag_of_another_event_does_not_help(folder: Path) -> None:
+    with closing(sqlite3.connect(folder / "nadi.db")) as database, database:
+        database.execute(
+            "insert into audit_events (id, recorded_ms, event, action, outcome, body, tag) "
+            "select 'again', recorded_ms, event, action, outcome, body, tag "
+            "from audit_events where seq = ?",
+            (SIZE,),
+        )
+    with reopened(folder) as nadi, nadi.store.write() as uow:
+        assert uow.audit_log.integrate(nadi.keys.signing, nadi.keys.origin) is None
+        assert uow.audit_log.refused == (SIZE + 1,)
+
+
+def test_what_an_earlier_nadi_wrote_without_tags_holds_and_is_continued(folder: Path) -> None:
+    with tampering(folder) as database:
+        database.execute("update audit_events set tag = null")
+    with reopened(folder) as nadi:
+        fill(nadi, SIZE + 5)
+
+    assert verified(folder).findings == []
+
+
+def test_a_tag_taken_away_is_named(folder: Path) -> None:
+    with tampering(folder) as database:
+        database.execute("update audit_events set tag = null where seq = 30")
+
+    report = looked_at(folder, has_file=True, is_log_only=False)
+
+    assert [(each.table, each.row) for each in report.findings] == [("audit_events", "30")]
+    assert report.first_bad == FirstBad(Kind.CHANGED, 29, 29)
+
+
+def tag_of(folder: Path, record: AuditRecord) -> bytes:
+    """Make it as whoever has the master key does."""
+    return Sealer(load_or_create(folder).master).audit_tag(record.id, record.body)
+
+
+def insert(
+    database: sqlite3.Connection, record: AuditRecord, *, seq: int, tag: bytes | None
+) -> None:
     recorded_ms = round(record.recorded.timestamp() * 1000)
-    values = (record.id, recorded_ms, record.event, record.action, record.outcome, record.body)
+    values = (record.id, recorded_ms, record.event, record.action, record.outcome, record.body, tag)
     marks = ", ".join("?" for _ in values)
     names = ", ".join(EVENT_COLUMNS)
     database.execute(
@@ -402,18 +467,24 @@ def rewrite(
     shutil.rmtree(folder / "audit")
 
 
-def invent(database: sqlite3.Connection, seq: int = 46) -> None:
+def invent(folder: Path) -> Callable[[sqlite3.Connection], None]:
+    """Put another event in the place of one, by somebody who has every key."""
+    return lambda database: _invent(database, lambda record: tag_of(folder, record))
+
+
+def _invent(database: sqlite3.Connection, tag: Callable[[AuditRecord], bytes]) -> None:
     record = a_note(database.execute("select max(recorded_ms) from audit_events").fetchone()[0])
-    values = (record.id, round(record.recorded.timestamp() * 1000), record.body, seq)
+    recorded_ms = round(record.recorded.timestamp() * 1000)
     database.execute(
-        "update audit_events set id = ?, recorded_ms = ?, body = ? where seq = ?", values
+        "update audit_events set id = ?, recorded_ms = ?, body = ?, tag = ? where seq = 46",
+        (record.id, recorded_ms, record.body, tag(record)),
     )
 
 
 def test_a_history_written_anew_is_forked_and_needs_a_witness(
     folder: Path, recorded: Recorded
 ) -> None:
-    rewrite(folder, own_key(folder), invent)
+    rewrite(folder, own_key(folder), invent(folder))
     assert verified(folder).holds, "without a witness nothing shows"
 
     report = verified(folder, *recorded.witnessed)
@@ -423,7 +494,7 @@ def test_a_history_written_anew_is_forked_and_needs_a_witness(
 
 
 def test_a_second_checkpoint_of_the_same_size_is_a_fork(folder: Path, recorded: Recorded) -> None:
-    rewrite(folder, own_key(folder), invent)
+    rewrite(folder, own_key(folder), invent(folder))
 
     report = verified(folder, recorded.witnessed[-1])
 
