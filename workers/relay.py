@@ -113,6 +113,7 @@ class Relay:
         self._deliveries = Dealer(ports.deliver, longest_wait_s=longest_wait_s)
         self._rescue_at_s = float("-inf")
         self._integrate_at_s = float("-inf")
+        self._refused: tuple[int, ...] = ()
         self._looked_at_s = float("-inf")
         self._is_holding = False
         self._has_continued = False
@@ -249,13 +250,17 @@ class Relay:
                 checkpoint = uow.audit_log.integrate(ports.signing, ports.origin)
                 refused = uow.audit_log.refused
                 note = uow.audit_log.newest_checkpoint()
-            if refused:
-                # Somebody writes to the database without our key: they get no leaf.
-                log.critical("audit-events-not-ours", count=len(refused), first=refused[0])
+            self._tell_refused(refused)
             if checkpoint is None or note is None:
                 return
             CheckpointFile(ports.settings.data_dir).append(note)
             log.debug("audit-integrated", count=waiting, tree_size=checkpoint.size)
+
+    def _tell_refused(self, refused: tuple[int, ...]) -> None:
+        """Say loudly, once each, that somebody writes to the log without our key."""
+        if refused and refused != self._refused:
+            log.critical("audit-events-not-ours", count=len(refused), first=refused[0])
+        self._refused = refused
 
     def _continues(self) -> bool:
         """Insist, before the first signature of this process, that the log is what was signed."""

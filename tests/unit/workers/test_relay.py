@@ -226,6 +226,27 @@ def test_new_audit_events_get_their_place_in_the_log(post: Post) -> None:
         assert uow.audit_log.newest_checkpoint() is not None
 
 
+def test_an_audit_event_that_was_not_written_with_the_key_is_told_loudly_and_not_signed(
+    post: Post, logs: list[dict[str, object]]
+) -> None:
+    push(post.hospital, "p1")
+    with post.hospital.store.engine.begin() as connection:
+        connection.exec_driver_sql(
+            "insert into audit_events (id, recorded_ms, event, action, outcome, body, tag) "
+            "select 'invented', recorded_ms, event, action, outcome, body, null "
+            "from audit_events order by seq desc limit 1"
+        )
+
+    post.look()
+
+    told = [each for each in logs if each["event"] == "audit-events-not-ours"]
+    assert [(each["log_level"], each["count"]) for each in told] == [("critical", 1)]
+    with post.hospital.store.read() as uow:
+        placed = uow.connection.exec_driver_sql("select count(*) from audit_leaves").scalar_one()
+        assert f"\n{placed}\n" in signed(post)[0]
+        assert uow.audit_log.lag()[0] == 1
+
+
 def test_only_one_relay_leads(post: Post, tmp_path: Path) -> None:
     other = FileLeadership(tmp_path / "lock")
     assert other.acquire()
