@@ -259,7 +259,7 @@ class Relay:
     def _tell_refused(self, refused: tuple[int, ...]) -> None:
         """Say loudly, once each, that somebody writes to the log without our key."""
         if refused and refused != self._refused:
-            log.critical("audit-events-not-ours", count=len(refused), first=refused[0])
+            log.critical("audit-events-not-ours", count=len(refused))
         self._refused = refused
 
     def _continues(self) -> bool:
