@@ -117,6 +117,34 @@ class Input(Part):
         return low <= value <= high and (value in named or not self.intended_codes)
 
 
+class Likeness(Part):
+    """What an image has to have in common with those that the model was made for.
+
+    It tells a ramp of greys, noise, a photograph or a film on its side from a film; it does not
+    know organs.
+
+    Attributes:
+        typical: The mean of the training images, coarse: rows of grey levels on any scale.
+        min_correlation: Of the image, made as coarse, with it; 1 is the same.
+        edges: Mean absolute Laplacian of the tensor in standard deviations of its grey levels:
+            below is smooth as no film is, above is noise or writing.
+    """
+
+    typical: Annotated[tuple[tuple[float, ...], ...], Field(min_length=2)]
+    min_correlation: Annotated[float, Field(ge=-1, le=1)]
+    edges: Range
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> Self:
+        widths = {len(row) for row in self.typical}
+        levels = {level for row in self.typical for level in row}
+        require(
+            (len(widths) == 1 and min(widths) > 1, "typical: rows of one length, 2 or more"),
+            (len(levels) > 1, "typical: one grey level is like nothing"),
+        )
+        return self
+
+
 class ImageInput(Part):
     """How an image becomes a tensor, and which images the model was made for.
 
@@ -140,6 +168,7 @@ class ImageInput(Part):
         views: DICOM ViewPosition values that are accepted; empty for any.
         view_codes: Codes of FHIR `view` that mean the same.
         if_unstated: What happens when nothing says which modality or body part it is.
+        likeness: What it has to look like; anything without it.
         min_side_px: An image with a shorter side is refused.
         max_pixels: An image that declares more pixels is refused before it is decoded.
         max_bytes: An encoded image larger than this is refused before it is opened.
@@ -162,6 +191,7 @@ class ImageInput(Part):
     views: tuple[DicomCode, ...] = ()
     view_codes: tuple[CodeRef, ...] = ()
     if_unstated: Unstated = "refuse"
+    likeness: Likeness | None = None
     min_side_px: PositiveInt = 16
     max_pixels: Annotated[int, Field(ge=1, le=_MOST_PIXELS)] = _MOST_PIXELS
     max_bytes: Annotated[int, Field(ge=1, le=_MOST_BYTES)] = _MOST_BYTES

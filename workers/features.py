@@ -66,6 +66,7 @@ Reason = Literal[
     "image-too-large",
     "image-blank",
     "image-ambiguous",
+    "image-implausible",
     "wrong-modality",
     "wrong-body-part",
     "wrong-view",
@@ -94,6 +95,7 @@ REASONS: Mapping[Reason, str] = MappingProxyType(
         "image-too-large": "the image has more bytes or pixels than are accepted",
         "image-blank": "on the image is nothing to be seen",
         "image-ambiguous": "there are several images that the model could read",
+        "image-implausible": "the image does not look like those that the model was made for",
         "wrong-modality": "the image is of another modality, or does not say of which",
         "wrong-body-part": "the image shows another part of the body, or does not say which",
         "wrong-view": "the image is another view, or does not say which",
@@ -107,7 +109,14 @@ REASONS: Mapping[Reason, str] = MappingProxyType(
 """What each reason says to people; in order of weight: the first that applies is given."""
 
 OUTSIDE_USE: frozenset[Reason] = frozenset(
-    {"outside-intended-use", "wrong-modality", "wrong-body-part", "wrong-view", "text-foreign"}
+    {
+        "outside-intended-use",
+        "image-implausible",
+        "wrong-modality",
+        "wrong-body-part",
+        "wrong-view",
+        "text-foreign",
+    }
 )
 """Reasons that say that the model was not made for this; the others, that it could not be asked."""
 

@@ -4,7 +4,8 @@ Of several images the one is taken that the model was made for, by what the reco
 say: modality, body part, view. When more than one fits, none is taken: which one the clinician
 means can't be told. Only a few are looked at; of a larger series nobody could say either.
 
-Nothing that the record says to be of another modality or body part is fetched at all.
+What then looks like no image of the model's kind is refused too, where the manifest says what one
+looks like. Nothing that the record says to be of another modality or body part is fetched at all.
 """
 
 from collections.abc import Sequence
@@ -21,6 +22,7 @@ from models.images import (
     plain_type,
     to_tensors,
 )
+from models.likeness import is_alike
 from models.manifest_inputs import ImageInput
 from models.pictures import check_shown
 from workers.documents import (
@@ -60,6 +62,9 @@ def read_image(spec: ImageInput, content: Json, shelf: Shelf) -> Document:
         raise nothing_found("image", "DICOM, PNG or JPEG")
     found = _the_one([_attempt(part, spec, shelf) for part in _promising(parts, spec)])
     tensors = to_tensors(found.picture, spec)
+    if spec.likeness and not is_alike(tensors[spec.input_name], spec.likeness):
+        text = "does not look like those that the model was made for"
+        raise DocumentRefused("image-implausible", text)
     return Document(tensors, document_input("image", content, found.sources, _note(found.picture)))
 
 

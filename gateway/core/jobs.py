@@ -65,6 +65,7 @@ class BusinessStatus(StrEnum):
     IMAGE_TOO_LARGE = "image-too-large"
     IMAGE_BLANK = "image-blank"
     IMAGE_AMBIGUOUS = "image-ambiguous"
+    IMAGE_IMPLAUSIBLE = "image-implausible"
     WRONG_MODALITY = "wrong-modality"
     WRONG_BODY_PART = "wrong-body-part"
     WRONG_VIEW = "wrong-view"

@@ -167,6 +167,16 @@ def test_a_lateral_view_is_refused(nadi: RunningNadi, films: np.ndarray[Any, Any
     nadi.wait_for_status(task, "wrong-view")
 
 
+def test_a_ramp_of_greys_that_is_called_a_chest_film_is_refused(nadi: RunningNadi) -> None:
+    someone = admitted(nadi, birth_year=person("film").at.year - 3)
+    ramp = dicom(np.tile(np.linspace(0, 255, 64, dtype=np.uint8), (64, 1)))
+
+    with nadi.client() as client:
+        task = push(client, about(someone, media(attachment(ramp, "application/dicom"))))
+
+    nadi.wait_for_status(task, "image-implausible")
+
+
 @pytest.mark.parametrize("text", REFERRALS, ids=["heart", "knee", "stone"])
 def test_every_referral_gets_the_specialty_that_the_model_gives_it(
     nadi: RunningNadi, text: str
