@@ -16,7 +16,8 @@ from gateway.core.errors import ProcessingError
 from gateway.core.event import facts, reference_of
 from models.manifest import Manifest
 from models.tensors import Tensors
-from workers.features import FeatureInput, Reason, Refusal
+from workers.features import FeatureInput, Refusal
+from workers.reasons import Reason
 from workers.shelf import Altered, Damaged, NotHere, Opened, Shelf, TooLargeToOpen
 
 if TYPE_CHECKING:

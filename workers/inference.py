@@ -39,11 +39,12 @@ from workers.cases import (
 from workers.documents import DocumentKind, kind_of
 from workers.encoding import encode
 from workers.explaining import Answered, answer_and_explain_all
-from workers.features import OUTSIDE_USE, Features, Refusal
+from workers.features import Features, Refusal
 from workers.masking import labels_for
 from workers.opening import Batch, open_cases
 from workers.persistence import until_written
 from workers.ports import Ports, audited, new_round
+from workers.reasons import OUTSIDE_USE
 from workers.standing import without_retired
 
 log = telemetry.get_logger()

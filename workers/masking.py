@@ -26,8 +26,9 @@ from gateway.core.routing import Route
 from models.manifest import Input, Manifest
 from workers.cases import Case, Json, Labels
 from workers.documents import kind_of
-from workers.features import REASONS, Refusal
+from workers.features import Refusal
 from workers.readings import LocalCodes, Reading, find_readings
+from workers.reasons import REASONS
 
 MASKED = Refusal("masked", (), (), f"{REASONS['masked'].capitalize()}.")
 

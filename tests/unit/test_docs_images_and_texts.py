@@ -7,7 +7,7 @@ from typing import get_args
 from gateway.core.jobs import BusinessStatus
 from models.images import ImageReason
 from models.texts import TextReason
-from workers.features import OUTSIDE_USE, REASONS
+from workers.reasons import OUTSIDE_USE, REASONS
 
 DOCS = (Path(__file__).resolve().parents[2] / "docs" / "images-and-texts.md").read_text("utf-8")
 OF_DOCUMENTS = re.compile(r"image-|text-|wrong-|attachment-")

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from gateway.core.jobs import BusinessStatus
 from models.manifest import parse
-from workers.features import REASONS, Features, Refusal, extract, still_missing
+from workers.features import Features, Refusal, extract, still_missing
+from workers.reasons import REASONS
 
 AT = datetime(2026, 3, 1, 12, tzinfo=UTC)
 LOINC, UCUM = "http://loinc.org", "http://unitsofmeasure.org"
