@@ -31,10 +31,11 @@ _WORDS: dict[Part, str] = {
     "phrases": "The words that carried it, each phrase hidden in turn",
     "squares": "Where it came from, each square of the image hidden in turn",
 }
+#: From which probability on an answer that is mostly lowered has to be explained.
+_HIGH = 0.5
 #: How "suggested" and a map that is mostly blue go together.
 _LOWERING = (
-    "More of the image lowers the value than raises it; the value can be high all the same, since "
-    "it rests on the whole image and not on single squares."
+    "More of the image lowers the value than raises it: no single square explains why it is high."
 )
 
 
@@ -75,6 +76,7 @@ class Explained:
     Attributes:
         parts: What was hidden.
         output: Of the answer that is explained.
+        value: The answer; 0 where nobody said it.
         subject: Which class, or which label of a panel, that is; empty for the chief answer.
         effects: Of every part, in the order of the parts.
         total: The answer minus the answer with all parts hidden.
@@ -85,6 +87,7 @@ class Explained:
 
     parts: Part
     output: Output
+    value: float = 0.0
     subject: str = ""
     effects: tuple[Effect, ...]
     total: float
@@ -155,9 +158,9 @@ class Explained:
         return f", its odds by up to {' and '.join(told)}" if told else ""
 
     def _is_mostly_lowering(self) -> bool:
-        """Whether the squares, taken one by one, speak against the answer."""
+        """Whether the squares of a map, taken one by one, speak against a high probability."""
         odds = sum(each.log_odds for each in self.effects)
-        return self.parts == "squares" and self.drawing is not None and (odds or self.sum) < 0
+        return self.drawing is not None and odds < 0 and self.value >= _HIGH
 
     def _odds(self) -> str:
         """Tell the factors of the odds, where the probability itself hides what moved it."""

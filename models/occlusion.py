@@ -164,6 +164,7 @@ def read(manifest: Manifest, plan: Plan, measured: Measured) -> Explained:
     return Explained(
         parts=plan.kind,
         output=chief.output,
+        value=chief.value,
         subject=_subject(manifest, chief),
         effects=tuple(Effect(*each) for each in zip(plan.names, single, odds, strict=True)),
         total=total,

@@ -87,10 +87,12 @@ def test_a_class_a_score_and_a_quantity_are_told_in_their_own_units() -> None:
     )
 
 
-def squares(*effects: tuple[float, float], drawn: bool = True) -> str:
+def squares(*effects: tuple[float, float], drawn: bool = True, value: float = 0.9) -> str:
     told = [Effect("0:0", change, log_odds) for change, log_odds in effects]
     drawing = Drawing(b"", 1, 1) if drawn else None
-    return explained(parts="squares", effects=tuple(told), total=0.7, drawing=drawing).describe()
+    return explained(
+        parts="squares", effects=tuple(told), total=0.7, drawing=drawing, value=value
+    ).describe()
 
 
 def test_an_image_is_told_by_the_range_of_its_squares() -> None:
@@ -124,9 +126,10 @@ def test_a_map_that_mostly_lowers_a_high_answer_says_how_the_two_go_together() -
     lowers = squares((-0.05, -log(7.8)), (0.01, log(1.2)))
     raises = squares((0.05, log(7.8)), (-0.01, -log(1.2)))
 
-    assert "More of the image lowers the value than raises it; the value can be high" in lowers
+    assert "lowers the value than raises it: no single square explains why it is high." in lowers
     assert "More of the image" not in raises
     assert "More of the image" not in squares((-0.05, -1.0), drawn=False)
+    assert "More of the image" not in squares((-0.05, -log(7.8)), value=0.2)
 
 
 @given(st.floats(0, 1), st.floats(0, 1))
