@@ -10,7 +10,7 @@ Source: FHIR R4 Media; HL7 AI Transparency on FHIR (STU1 ballot).
 from base64 import b64encode
 from hashlib import sha1
 
-from gateway.core.result_frame import Frame
+from gateway.core.result_frame import Frame, notes_for
 from gateway.core.result_terms import (
     AIAST,
     RESULT_SYSTEM,
@@ -18,7 +18,6 @@ from gateway.core.result_terms import (
     Json,
     attachment_identifier,
     instant,
-    limits_of,
     result_urn,
 )
 from models.explained import Drawing
@@ -54,7 +53,7 @@ def occlusion_map_of(frame: Frame, drawing: Drawing) -> Json:
         "height": drawing.height,
         "width": drawing.width,
         "content": _content(drawing, f"{manifest.title}: occlusion map ({maker})"),
-        "note": [{"text": HOW_TO_READ}, {"text": limits_of(manifest)}],
+        "note": [{"text": text} for text in (HOW_TO_READ, *notes_for(manifest))],
     }
     if context.encounter:
         made["encounter"] = {"reference": context.encounter}

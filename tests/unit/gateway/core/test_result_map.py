@@ -9,7 +9,7 @@ from gateway.core.event import is_made_by_ai
 from gateway.core.fhir import parse_resource
 from gateway.core.findings import Report
 from gateway.core.result_terms import attachment_identifier, result_urn
-from tests.result_models import LABELS, MAPPED, PNG, made, with_map
+from tests.result_models import IMAGE, LABELS, MAPPED, PNG, made, with_map
 
 
 def test_a_map_is_part_of_its_result_and_made_by_the_same_device() -> None:
@@ -55,3 +55,13 @@ def test_the_product_s_map_does_not_call_itself_a_demonstration() -> None:
 
     assert media["content"]["title"] == "Chest X-ray reader: occlusion map (AI)"
     parse_resource(orjson.dumps(media))
+
+
+def test_a_map_says_in_whom_its_model_does_harm_as_its_result_does() -> None:
+    cautious = LABELS.model_copy(update={"contraindications": ("A tube.",)})
+
+    report = made(cautious, 0.81, 0.12, inputs=IMAGE, explained=MAPPED)
+
+    (media,) = report.attachments
+    assert [each["text"] for each in media["note"]][2] == "Contraindications: A tube."
+    assert {"text": "Contraindications: A tube."} in report.result["note"]
