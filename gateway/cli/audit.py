@@ -55,6 +55,9 @@ _SHOWN_FINDINGS = 20
 #: Causes come before what follows from them; other tables stand between these.
 _FIRST = ("database", "database file", "key_check")
 _LAST = ("audit_terms", "audit_events", "audit_leaves", "audit_checkpoints", "checkpoint file")
+#: Where it is seen that entries of the log are gone, and the kinds that say so.
+_LOG = ("audit_leaves", "audit_events", "audit_checkpoints", "checkpoint file")
+_GONE = (Kind.MISSING, Kind.TRUNCATED, Kind.ROLLED_BACK)
 _NO_WITNESS = "The audit log has no witness; docs/audit.md says how to name one."
 #: As wide as the id of a row.
 _ROW_WIDTH = 36
@@ -68,6 +71,9 @@ def verify(
     log_only: Annotated[
         bool, typer.Option("--log-only", help="Only the log itself, several times as fast.")
     ] = False,
+    no_witnesses: Annotated[
+        bool, typer.Option("--no-witnesses", help="Ask no witness that --witness does not name.")
+    ] = False,
     data_dir: DataDir = None,
     as_json: AsJson = False,
 ) -> None:
@@ -79,7 +85,12 @@ def verify(
     ]
     with _told_as_json(as_json), opened(data_dir, checks_key=False) as nadi:
         witnessed += audit_witnesses.kept_by(nadi, witness)
+        silent: list[str] = []
+        if not witness and not no_witnesses:
+            kept, silent = audit_witnesses.kept_by_all(nadi)
+            witnessed += kept
         report = _verify(nadi, witnessed, is_log_only=log_only, quiet=as_json)
+        report.notes += silent
         # A site file that was tampered with may not even be one any more.
         with contextlib.suppress(GatewayError):
             if not nadi.site().witnesses:
@@ -153,7 +164,9 @@ def _record(nadi: Opened, report: Verification) -> None:
 
 def _show_report(report: Verification) -> None:
     """Show the verdict first, then what shows it, then what it does not cover."""
-    findings = sorted(set(report.findings), key=_causes_first)
+    is_cut = report.first_bad is not None and report.first_bad.kind in _GONE
+    order = _log_first if is_cut else _causes_first
+    findings = sorted(set(report.findings), key=order)
     if report.holds:
         out.print(f"[green]✓[/] The log holds: {report.size} leaves, root {report.root.hex()}")
     else:
@@ -163,7 +176,8 @@ def _show_report(report: Verification) -> None:
         if report.first_bad:
             out.print(f"  First bad entry of the log: [bold]{_first_bad(report.first_bad)}[/]")
     for name, group in itertools.groupby(findings, key=lambda finding: finding.table):
-        _show_findings(name, list(group))
+        found = list(group)
+        _show_findings(name, _without_what_follows(name, found) if is_cut else found)
     counted = ", ".join(
         f"{number} {name.replace('_', ' ')}" for name, number in report.counted.items()
     )
@@ -189,6 +203,24 @@ def _causes_first(finding: Finding) -> tuple[int, str, str, str]:
     elif name in _LAST:
         rank = _LAST.index(name) + 1
     return rank, name, finding.row.rjust(_ROW_WIDTH), finding.what
+
+
+def _log_first(finding: Finding) -> tuple[int, str, str, str]:
+    """Order what is said of a log in which entries are gone: rows that nothing made follow."""
+    rank, *rest = _causes_first(finding)
+    if finding.table in _LOG:
+        rank = -len(_FIRST) - len(_LOG) + _LOG.index(finding.table)
+    return rank, rest[0], rest[1], rest[2]
+
+
+def _without_what_follows(name: str, findings: list[Finding]) -> list[Finding]:
+    """Fold rows of a table whose entries are gone with a part of the log into one line."""
+    follow = [each for each in findings if name not in _LOG and each.kind is Kind.INVENTED]
+    if len(follow) > 1:
+        says = f"{len(follow)} rows follow from it: nothing on record made them; --json names each"
+        out.print(f"[red]✗[/] [bold]{escape(name)}[/]: {says}", soft_wrap=True)
+        return [each for each in findings if each not in follow]
+    return findings
 
 
 def _show_findings(name: str, findings: Sequence[Finding]) -> None:

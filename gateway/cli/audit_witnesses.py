@@ -1,5 +1,6 @@
 """`nadi audit witnesses`, `nadi audit publish`: checkpoints that leave the machine."""
 
+import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
@@ -27,7 +28,7 @@ from gateway.cli.context import (
     table,
 )
 from gateway.core.clock import to_ms, utc_now
-from gateway.core.errors import NotFound
+from gateway.core.errors import GatewayError, NotFound
 from gateway.store.unit_of_work import Store
 from gateway.store.verification_checkpoints import OutsideNote
 from gateway.store.witnesses import WitnessState
@@ -40,6 +41,8 @@ NO_WITNESS = (
 #: A witness is behind when it misses so many of its intervals, and a minute.
 _MISSED = 3
 _GRACE_MS = 60_000
+#: The kinds of witnesses that give back what they keep.
+_ASKED = ("file", "http")
 
 Names = Annotated[
     list[str] | None,
@@ -170,6 +173,22 @@ def kept_by(nadi: Opened, names: Sequence[str] | None) -> Iterator[OutsideNote]:
             raise NotFound(f"The witness '{name}' keeps no checkpoint of this log.")
         for number, note in enumerate(notes, start=1):
             yield OutsideNote(f"witness {name}", f"note {number}", note)
+
+
+def kept_by_all(nadi: Opened) -> tuple[list[OutsideNote], list[str]]:
+    """Ask those witnesses of the site file that need nobody's help; say which did not answer."""
+    notes: list[OutsideNote] = []
+    silent: list[str] = []
+    # A site file that was tampered with may not even be one any more.
+    with contextlib.suppress(GatewayError):
+        for name, entry in nadi.site().witnesses.items():
+            if entry.kind not in _ASKED:
+                continue
+            try:
+                notes += kept_by(nadi, [name])
+            except GatewayError as error:
+                silent.append(f"Not compared with the witness '{name}': {error.message}")
+    return notes, silent
 
 
 def _entries(site: Site, names: Sequence[str] | None) -> Mapping[str, WitnessEntry]:

@@ -7,7 +7,7 @@ differ is each event looked at again, to name those that are not found by what t
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -56,7 +56,7 @@ class TermsVerifier:
 
     def _name_what_differs(self) -> None:
         kept = itertools.groupby(rows(self._connection, _BY_EVENT), key=_number)
-        waiting = next(kept, None)
+        waiting, last = next(kept, None), 0
         for seq, expected in self._expected():
             while waiting is not None and waiting[0] < seq:
                 self._invented(waiting[0])
@@ -66,9 +66,20 @@ class TermsVerifier:
                 found = {(row["term"], row["recorded_ms"]) for row in waiting[1]}
                 waiting = next(kept, None)
             self._compare(seq, expected, found)
+            last = seq
+        beyond = []
         while waiting is not None:
+            beyond.append(waiting[0])
             self._invented(waiting[0])
             waiting = next(kept, None)
+        self._tell_cut(last, beyond)
+
+    def _tell_cut(self, last: int, beyond: Sequence[float]) -> None:
+        """What is spoken of right after the last AuditEvent was there, and was cut off."""
+        if beyond and beyond[0] == last + 1:
+            what = f"AuditEvents up to {max(beyond)} are spoken of, and not there"
+            size = self._report.size
+            self._report.found("audit_events", last, what, kind=Kind.TRUNCATED, leaf=size)
 
     def _expected(self) -> Iterator[tuple[int, set[Entry] | None]]:
         """Give each event's number and terms; None where its body can't be read."""

@@ -73,7 +73,7 @@ def test_verification_against_a_witness_finds_a_history_written_anew(
     size, _ = newest(nadi)
     run("publish", "mount")
     assert "No checkpoint from outside" not in run("verify", "--witness", "mount").stdout
-    rewrite(nadi.folder, own_key(nadi.folder), lambda database: invent(database, size))
+    rewrite(nadi.folder, own_key(nadi.folder), invent(nadi.folder, size))
 
     report = json.loads(run("verify", "--json", "--witness", "mount", code=1).stdout)
 
@@ -85,6 +85,34 @@ def test_verification_against_a_witness_finds_a_history_written_anew(
     assert "First bad entry of the log: among leaves 0 to" in shown
 
 
+@pytest.mark.usefixtures("mount")
+def test_verify_asks_the_witnesses_of_the_site_by_itself_unless_told_otherwise(
+    nadi: Installation, run: Run
+) -> None:
+    size, _ = newest(nadi)
+    assert "Not compared with the witness 'mount'" in run("verify").stdout, "it has nothing yet"
+    run("publish", "mount")
+    assert "no checkpoint from outside" not in run("verify").stdout
+    rewrite(nadi.folder, own_key(nadi.folder), invent(nadi.folder, size))
+
+    report = json.loads(run("verify", "--json", code=1).stdout)
+
+    assert report["first_bad"]["kind"] == "forked"
+    alone = run("verify", "--no-witnesses").stdout
+    assert "The log holds" in alone
+    assert "no checkpoint from outside" in alone
+
+
+def test_a_witness_that_is_away_is_told_and_no_finding(nadi: Installation, run: Run) -> None:
+    address = "http://127.0.0.1:9/witness/checkpoints"
+    put_site(nadi, f"witnesses:\n  sister: {{kind: http, url: '{address}'}}\n")
+
+    shown = run("verify").stdout
+
+    assert "The log holds" in shown
+    assert "Not compared with the witness 'sister'" in shown
+
+
 def test_a_checkpoint_that_was_saved_as_a_file_does_as_well(
     nadi: Installation, run: Run, tmp_path: Path
 ) -> None:
@@ -92,7 +120,7 @@ def test_a_checkpoint_that_was_saved_as_a_file_does_as_well(
     saved = tmp_path / "saved.txt"
     saved.write_text(f"From the mail of Monday:\r\n\r\n{newest(nadi)[1]}")
     assert "The log holds" in run("verify", "--from", str(saved)).stdout
-    rewrite(nadi.folder, own_key(nadi.folder), lambda database: invent(database, size))
+    rewrite(nadi.folder, own_key(nadi.folder), invent(nadi.folder, size))
 
     report = json.loads(run("verify", "--json", "--from", str(saved), code=1).stdout)
 
@@ -110,7 +138,7 @@ def test_a_witness_that_can_not_be_asked_says_what_to_do(
 def test_doctor_fails_where_the_log_is_not_what_was_signed(nadi: Installation) -> None:
     kept = (nadi.folder / "audit" / "checkpoints.log").read_text()
     size, _ = newest(nadi)
-    rewrite(nadi.folder, own_key(nadi.folder), lambda database: invent(database, size))
+    rewrite(nadi.folder, own_key(nadi.folder), invent(nadi.folder, size))
     (nadi.folder / "audit").mkdir()
     (nadi.folder / "audit" / "checkpoints.log").write_text(kept)
 

@@ -339,6 +339,38 @@ def test_verify_shows_the_cause_before_the_checkpoints_that_no_longer_fit(run, n
     assert found[0].endswith("findings.")
 
 
+@pytest.mark.usefixtures("work")
+def test_verify_shows_that_the_log_was_cut_before_what_follows_from_it(run, nadi):
+    nadi.integrate()
+    [size] = columns(nadi, "select max(size) from audit_checkpoints")
+    nadi.receive(*(creatinine("p3", number) for number in range(5)))
+    nadi.integrate()
+    with nadi.store.engine.begin() as connection:
+        triggers = "select name from sqlite_master where type = 'trigger'"
+        for name in connection.exec_driver_sql(triggers).scalars().all():
+            connection.exec_driver_sql(f"drop trigger {name}")
+        for statement in (
+            f"delete from audit_leaves where leaf_index >= {size}",  # noqa: S608
+            f"delete from audit_events where seq > {size}",  # noqa: S608
+            f"delete from audit_checkpoints where size > {size}",  # noqa: S608
+        ):
+            connection.exec_driver_sql(statement)
+
+    verdict, first, *found = run("audit", "verify", code=1).stdout.splitlines()
+
+    assert verdict.startswith("✗")
+    assert f"truncated from leaf {size} on" in first
+    tables = [line.split()[1].rstrip(":") for line in found if line.startswith("✗")]
+    assert tables[0].startswith("audit_")
+    assert tables.count("events") == tables.count("jobs") == 1
+    assert any("✗ events: 5 rows follow from it" in line for line in found)
+
+
+def columns(nadi, query):
+    with nadi.store.read() as uow:
+        return uow.connection.exec_driver_sql(query).scalars().all()
+
+
 def test_a_file_that_is_no_database_any_more_is_said_so(run, nadi):
     nadi.store.close()
     (nadi.folder / "nadi.db").write_bytes(b"SQLite format 3\0" + b"x" * 9000)

@@ -467,17 +467,17 @@ def rewrite(
     shutil.rmtree(folder / "audit")
 
 
-def invent(folder: Path) -> Callable[[sqlite3.Connection], None]:
+def invent(folder: Path, seq: int = 46) -> Callable[[sqlite3.Connection], None]:
     """Put another event in the place of one, by somebody who has every key."""
-    return lambda database: _invent(database, lambda record: tag_of(folder, record))
+    return lambda database: _invent(database, lambda record: tag_of(folder, record), seq)
 
 
-def _invent(database: sqlite3.Connection, tag: Callable[[AuditRecord], bytes]) -> None:
+def _invent(database: sqlite3.Connection, tag: Callable[[AuditRecord], bytes], seq: int) -> None:
     record = a_note(database.execute("select max(recorded_ms) from audit_events").fetchone()[0])
     recorded_ms = round(record.recorded.timestamp() * 1000)
     database.execute(
-        "update audit_events set id = ?, recorded_ms = ?, body = ?, tag = ? where seq = 46",
-        (record.id, recorded_ms, record.body, tag(record)),
+        "update audit_events set id = ?, recorded_ms = ?, body = ?, tag = ? where seq = ?",
+        (record.id, recorded_ms, record.body, tag(record), seq),
     )
 
 

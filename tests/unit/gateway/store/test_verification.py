@@ -10,6 +10,7 @@ from gateway.core.clock import new_id
 from gateway.store.checkpoint_file import CheckpointFile
 from gateway.store.registering import retire
 from gateway.store.verification import verify
+from gateway.store.verification_report import FirstBad, Kind
 from tests.installation import consent, creatinine, installation, reopened
 from tests.registered import ACTOR
 
@@ -224,6 +225,44 @@ def test_a_log_that_was_cut_is_shorter_than_the_checkpoint_outside(nadi):
     report = findings(nadi)
 
     assert any(each.table == "checkpoint file" for each in report.findings)
+
+
+def test_a_cut_is_named_by_its_first_entry_also_where_nothing_outside_shows_it(nadi):
+    [kept] = nadi_rows(nadi, "select min(size) from audit_checkpoints")
+    change(
+        nadi,
+        f"delete from audit_leaves where leaf_index >= {kept}",  # noqa: S608
+        "delete from audit_events where seq > (select max(audit_seq) from audit_leaves)",
+        f"delete from audit_checkpoints where size > {kept}",  # noqa: S608
+        "update sqlite_sequence set seq = (select max(seq) from audit_events) "
+        "where name = 'audit_events'",
+    )
+    (nadi.folder / "audit" / "checkpoints.log").unlink()
+
+    assert findings(nadi).first_bad == FirstBad(Kind.TRUNCATED, kept, kept)
+
+
+def test_an_entry_removed_with_its_leaf_makes_nothing_else_look_invented(nadi):
+    [seq] = nadi_rows(nadi, "select min(seq) from audit_events where event = 'note' or seq = 3")
+    change(
+        nadi,
+        f"delete from audit_leaves where audit_seq = {seq}",  # noqa: S608
+        f"delete from audit_events where seq = {seq}",  # noqa: S608
+        f"delete from audit_terms where audit_seq = {seq}",  # noqa: S608
+    )
+
+    report = findings(nadi)
+
+    assert report.first_bad == FirstBad(Kind.MISSING, seq - 1, seq - 1)
+    log = {"audit_leaves", "audit_events", "audit_checkpoints", "checkpoint file"}
+    others = [each for each in report.findings if each.table not in log]
+    # What this one entry itself made: nothing else may follow.
+    assert len(others) <= 1, others
+
+
+def nadi_rows(nadi, query):
+    with nadi.store.read() as uow:
+        return uow.connection.exec_driver_sql(query).scalars().all()
 
 
 def test_events_cut_off_before_they_were_in_the_log_are_missed(nadi):
