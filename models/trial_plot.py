@@ -23,7 +23,7 @@ ImageFormat = Literal["png", "svg"]
 _INCHES = (10.5, 5.5)
 _DOTS_PER_INCH = 150
 _MB = 1e6
-_ROOM = 1.1
+_ROOM = 0.15
 _CHOSEN, _PASSES, _REFUSED, _PALE = "#1b7837", "#4575b4", "#b2182b", "#999999"
 
 
@@ -84,10 +84,10 @@ def draw(
     axes = figure.subplots()
     for point in points:
         _mark(axes, point, is_chosen=point.trial is chosen)
+    _zoom(axes, points)
     _limit(axes, points[0], gate)
     _labels(axes, points, chosen)
     _words(axes, points[0], gate, title)
-    axes.set_xlim(0, _ROOM * max(point.x for point in points))
     made = BytesIO()
     figure.savefig(made, format=kind, dpi=_DOTS_PER_INCH)
     return made.getvalue()
@@ -115,13 +115,33 @@ def _mark(axes: Any, point: _Point, *, is_chosen: bool) -> None:  # noqa: ANN401
     )
 
 
+def _zoom(axes: Any, points: Sequence[_Point]) -> None:  # noqa: ANN401 - untyped
+    """Show the part of the plane that the candidates are in, so that they lie apart."""
+    axes.set_xlim(*_around([point.x for point in points]))
+    axes.set_ylim(*_around([each for point in points for each in (point.y, point.judged)]))
+
+
+def _around(values: Sequence[float]) -> tuple[float, float]:
+    low, high = min(values), max(values)
+    room = _ROOM * (high - low) or _ROOM * abs(high) or _ROOM
+    return low - room, high + room
+
+
 def _limit(axes: Any, point: _Point, gate: Gate) -> None:  # noqa: ANN401 - untyped
+    """The dashed line, or in words where it lies when it is far from every candidate."""
     value = point.found.fp32.value + point.worse * gate.max_loss
-    axes.axhline(value, linestyle="--", linewidth=1, color=_PALE)
+    low, high = axes.get_ylim()
+    is_shown = low < value < high
+    said = f"most that may be lost: {gate.max_loss:g}"
+    if is_shown:
+        axes.axhline(value, linestyle="--", linewidth=1, color=_PALE)
+    else:
+        side = "below" if value <= low else "above"
+        said += f", at {value:.4g}, {side} what is shown"
     axes.annotate(
-        f"most that may be lost: {gate.max_loss:g}",
-        (0.01, value),
-        xycoords=("axes fraction", "data"),
+        said,
+        (0.01, value if is_shown else (0.0 if value <= low else 0.96)),
+        xycoords=("axes fraction", "data" if is_shown else "axes fraction"),
         xytext=(0, 3),
         textcoords="offset points",
         fontsize=8,

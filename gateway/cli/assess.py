@@ -6,7 +6,8 @@ is enough for every model that was asked for, with 1 when it is not.
 """
 
 import dataclasses
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -36,10 +37,12 @@ from models.measure import MeasuringFailed, measure
 from models.registry import InstalledModel, ModelUnusable
 from models.runtime import Runtime, needs_exact_int8
 
-_MIB = 2**20
+_KIB, _MIB = 2**10, 2**20
 _MB = 1_000_000
 _GIB = 2**30
 _BEDS = 100
+#: Load for each processor from which on other work is felt in what is measured.
+_QUIET = 0.5
 
 app = typer.Typer(pretty_exceptions_show_locals=False)
 
@@ -56,12 +59,23 @@ class Assessment:
 
     Attributes:
         wanted: Events of the busiest hour that the machine should serve.
+        load: Processes that ran or waited in the minute before it was measured.
+        unmeasured: What the figures leave out, in sentences.
+        is_assumed: Whether nobody said how large the hospital is.
     """
 
     machine: Machine
     probe: Probe
     costs: tuple[ModelCost, ...]
     wanted: int
+    load: float = 0.0
+    unmeasured: tuple[str, ...] = ()
+    is_assumed: bool = False
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether other work took part of what was measured."""
+        return self.load > _QUIET * self.machine.cores
 
     @property
     def models(self) -> list[Judgement]:
@@ -107,7 +121,14 @@ def assess(
     settings = settings_for(data_dir)
     models = _chosen(list(installed(settings).models), names or [])
     wanted = events_per_hour or capacity.rush_hour(beds or _BEDS)
-    found = _measured(models, _folder(settings.data_dir), wanted)
+    load = os.getloadavg()[0]
+    measured = _measured(models, _folder(settings.data_dir), wanted)
+    found = dataclasses.replace(
+        measured,
+        load=load,
+        unmeasured=tuple(_unmeasured(models)),
+        is_assumed=beds is None and events_per_hour is None,
+    )
     if as_json:
         print_json(_as_json(found))
     else:
@@ -147,6 +168,19 @@ def _measured(models: Sequence[InstalledModel], folder: Path, wanted: int) -> As
     return Assessment(machine, speed, tuple(costs), wanted)
 
 
+def _unmeasured(models: Sequence[InstalledModel]) -> Iterator[str]:
+    """Say what the time of an answer leaves out: its cases are tensors already."""
+    images = [each.reference for each in models if each.manifest.image]
+    texts = [each.reference for each in models if each.manifest.text]
+    if images:
+        yield (
+            f"{', '.join(images)}: the figures leave out fetching and decoding the image (DICOM, "
+            "PNG, JPEG), which for a full-size film can take far longer than the answer."
+        )
+    if texts:
+        yield f"{', '.join(texts)}: the figures leave out fetching the text and its tokens."
+
+
 def _cost(model: InstalledModel) -> ModelCost:
     manifest = model.manifest
     try:
@@ -170,7 +204,18 @@ def _cost(model: InstalledModel) -> ModelCost:
 def _show(found: Assessment) -> None:
     machine = found.machine
     out.print(f"[bold]{escape(machine.cpu)}[/], {machine.cores} processors", end="")
-    out.print(f" worth {found.probe.cores:.1f}, {machine.memory_bytes / _GIB:.1f} GiB of memory")
+    out.print(f", {machine.memory_bytes / _GIB:.1f} GiB of memory")
+    out.print(
+        f"[dim]Together the processors do the work of {found.probe.cores:.1f} that have a core "
+        "each: measured, since threads and hosts share cores.[/]",
+        soft_wrap=True,
+    )
+    if found.is_busy:
+        out.print(
+            f"[yellow]![/] The machine is busy (load {found.load:.1f} on {machine.cores} "
+            "processors): it is measured slower than it is. Measure again when it is quiet.",
+            soft_wrap=True,
+        )
     exact = ", int8 runs with exact kernels" if machine.exact_int8 else ""
     out.print(f"[dim]{' '.join(machine.flags)}; kernels {machine.kernel_class}{exact}[/]")
     out.print(f"[dim]{escape(machine.system)}[/]\n")
@@ -180,6 +225,8 @@ def _show(found: Assessment) -> None:
         _figures(found.costs)
         out.print()
         _judgements(found.models)
+        for says in found.unmeasured:
+            out.print(f"[dim]{escape(says)}[/]", soft_wrap=True)
     else:
         out.print("[red]✗[/] No model is installed, so there is nothing to serve.")
     out.print("\nSettings for this machine:")
@@ -187,7 +234,10 @@ def _show(found: Assessment) -> None:
         out.print(f"  {name}={value}")
     words = "[green]This machine is enough[/]" if found.is_enough else "[red]Not enough[/]"
     out.print(f"\n{words} for {found.wanted:,} events in the busiest hour", end="")
-    out.print(f" ({capacity.beds(found.wanted):,} beds); events an hour are an estimate.")
+    beds = f"{capacity.beds(found.wanted):,} beds"
+    if found.is_assumed:
+        beds += ", which is assumed; --beds says how many yours has"
+    out.print(f" ({beds}); events an hour are an estimate.", soft_wrap=True)
 
 
 def _figures(costs: Sequence[ModelCost]) -> None:
@@ -199,13 +249,17 @@ def _figures(costs: Sequence[ModelCost]) -> None:
             listing.add_row(
                 cost.name,
                 cost.weights_format,
-                f"{cost.size_bytes / _MIB:.2f} MiB",
+                _size(cost.size_bytes),
                 f"{cost.load_ms:.0f} ms",
                 f"{cost.memory_bytes / _MIB:.0f} MiB",
                 f"{cost.alone_ms:.2f} ms",
                 f"{cost.batch_ms:.2f} ms",
             )
     out.print(listing)
+
+
+def _size(count: int) -> str:
+    return f"{count / _MIB:.1f} MiB" if count >= _MIB else f"{count / _KIB:.1f} KiB"
 
 
 def _judgements(found: Sequence[Judgement]) -> None:
@@ -220,6 +274,10 @@ def _as_json(found: Assessment) -> dict[str, object]:
     return {
         "enough": found.is_enough,
         "wanted_events_per_hour": found.wanted,
+        "is_assumed": found.is_assumed,
+        "load": found.load,
+        "is_busy": found.is_busy,
+        "left_out": list(found.unmeasured),
         "machine": dataclasses.asdict(found.machine),
         "probe": dataclasses.asdict(found.probe),
         "parts": [dataclasses.asdict(each) for each in found.parts],

@@ -5,7 +5,7 @@ from rich.markup import escape
 from gateway.cli.context import iso, moment, out, table
 from gateway.cli.models_installed import IN_SERVICE, UNREGISTERED, Listed
 from gateway.core.model_register import Card, RegisteredModel
-from models.manifest import Input, Manifest
+from models.manifest import ImageInput, Input, Manifest
 from models.registry import InstalledModel
 
 _DAY_H = 24
@@ -71,17 +71,17 @@ def gate_facts(model: InstalledModel) -> list[tuple[str, str]]:
 
 def regulatory(card: Card) -> str:
     """What an authority says of it, in words."""
-    said = "Demonstration only: no medical device." if card.demonstration_only else ""
     device = f"class {card.device_class} in {card.jurisdiction}" if card.device_class else ""
     if card.device_class == "none":
-        device = f"classed as no device in {card.jurisdiction}"
+        device = f"no medical device in {card.jurisdiction}"
     parts = (
+        "demonstration only, not for clinical use" if card.demonstration_only else "",
         device,
         f"licence {card.licence_number}" if card.licence_number else "",
         f"change protocol {card.change_protocol}" if card.change_protocol else "",
     )
     named = ", ".join(part for part in parts if part)
-    return " ".join(part for part in (said, named) if part) or "nothing is said"
+    return f"{named[0].upper()}{named[1:]}." if named else "Nothing is said."
 
 
 def validity(card: Card) -> str:
@@ -97,14 +97,33 @@ def _show_inputs(manifest: Manifest) -> None:
         listing.add_row(*_input_row(spec))
     if manifest.inputs:
         out.print(listing)
-    if image := manifest.image:
-        size = f"{image.height} x {image.width} pixels, {image.channels} channels"
-        shown = f"{image.label}: {', '.join(image.modalities)} as {size}"
-        out.print(f"[bold]Image:[/] {escape(shown)}", soft_wrap=True)
+    for what, said in image_facts(manifest.image) if manifest.image else ():
+        out.print(f"[bold]{what}:[/] {escape(said)}", soft_wrap=True)
     if text := manifest.text:
         languages = ", ".join(text.languages)
         shown = f"{text.label}: {languages}, at most {text.max_tokens} tokens"
         out.print(f"[bold]Text:[/] {escape(shown)}", soft_wrap=True)
+
+
+def image_facts(image: ImageInput) -> list[tuple[str, str]]:
+    """Which images a model takes, and what becomes of any other."""
+    channels = "1 channel" if image.channels == 1 else f"{image.channels} channels"
+    size = f"{image.height} x {image.width} pixels, {channels}, {image.resize}"
+    unstated = {
+        "refuse": "it is refused",
+        "accept": "it is taken for one",
+    }[image.if_unstated]
+    told = [
+        ("Image", f"{image.label}: {', '.join(image.modalities)} as {size}"),
+        ("Body part", ", ".join(image.body_parts) or "any"),
+        ("Views", ", ".join(image.views) or "any"),
+        ("If no record says which modality or body part it is", unstated),
+        ("Grey levels", f"window {image.window}, at least {image.min_contrast:g} of contrast"),
+        ("Smallest side", f"{image.min_side_px} pixels"),
+    ]
+    if image.likeness:
+        told.append(("Likeness", "an image that plainly is none of the kind is refused"))
+    return told
 
 
 def _input_row(spec: Input) -> list[str]:

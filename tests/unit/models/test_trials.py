@@ -128,6 +128,17 @@ def test_the_picture_shows_every_candidate_by_name(tried):
     assert dict(labels) == {each.name: "" if each.passes else " (refused)" for each in trials}
 
 
+def test_the_picture_says_where_a_limit_lies_that_no_candidate_comes_near(tried):
+    subject, trials = tried
+    far = subject.gate.model_copy(update={"max_loss": 0.4})
+
+    drawn = draw(trials, None, far, title="mine", kind="svg").decode()
+
+    assert re.search(
+        r"<!-- most that may be lost: 0\.4, at \S+, (below|above) what is shown -->", drawn
+    )
+
+
 def test_the_picture_is_also_made_as_pixels(tried, tmp_path):
     subject, trials, _ = tried
     path = tmp_path / "choice.png"

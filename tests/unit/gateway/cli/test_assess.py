@@ -2,13 +2,16 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 from typer.testing import CliRunner
 
+from gateway.cli.assess import Assessment
 from gateway.cli.main import app
-from gateway.cli.probe import event_ms
+from gateway.cli.probe import Probe, event_ms
 from models.registry import REFERENCE_MODELS
+from tests.unit.gateway.cli.test_capacity import OLD
 
 
 @pytest.fixture
@@ -44,6 +47,24 @@ def test_more_than_any_machine_can_serve_is_not_enough(tmp_path):
     assert shown.exit_code == 1
     assert "Not enough" in shown.stdout
     assert "Wanted are" in shown.stdout
+
+
+def test_what_is_assumed_left_out_or_disturbed_is_said(models, tmp_path):
+    shutil.copytree(REFERENCE_MODELS / "chest-xray-pneumonia", models / "chest-xray-pneumonia")
+
+    said = " ".join(assessed(tmp_path).stdout.split())
+
+    assert "(100 beds, which is assumed; --beds says how many yours has)" in said
+    assert "chest-xray-pneumonia@1.0.0: the figures leave out fetching and decoding" in said
+    assert "Together the processors do the work of" in said
+    assert "4.8 KiB" in said
+
+
+@pytest.mark.parametrize(("load", "is_busy"), [(0.9, False), (1.1, True)])
+def test_a_machine_is_busy_from_half_a_process_for_each_processor_on(load, is_busy):
+    quiet = Assessment(replace(OLD, cores=2), Probe(0.2, 2.0), (), 10, load=load)
+
+    assert quiet.is_busy is is_busy
 
 
 def test_a_model_that_does_not_run_here_is_named_with_its_reason(models, tmp_path):

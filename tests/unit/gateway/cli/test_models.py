@@ -144,6 +144,18 @@ def test_the_reference_models_are_listed_where_nothing_is_installed(tmp_path: Pa
     assert str(REFERENCE_MODELS / "ckd-risk" / "card.md") in shown
 
 
+def test_a_model_of_images_is_shown_with_all_that_decides_which_are_taken(tmp_path: Path) -> None:
+    shown = alone("show", "chest-xray-pneumonia", "--data-dir", str(tmp_path / "nowhere")).stdout
+    image = load(REFERENCE_MODELS / "chest-xray-pneumonia").manifest.image
+    assert image is not None
+
+    assert f"Body part: {', '.join(image.body_parts)}" in shown
+    assert f"Views: {', '.join(image.views) or 'any'}" in shown
+    assert "If no record says which modality or body part it is: it is" in shown
+    assert "1 channel, " in shown
+    assert "Gate, loss: " in shown
+
+
 # --- on the hospital's machine --------------------------------------------------------------
 
 
