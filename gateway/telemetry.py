@@ -100,6 +100,26 @@ def configure(process: str, settings: Settings, *, stream: TextIO | None = None)
         _start_traces(process, settings.otlp_endpoint)
 
 
+@contextmanager
+def hushed() -> Iterator[list[str]]:
+    """Keep what is logged meanwhile off the terminal of a command; give its names as they come.
+
+    For a command that says itself what came of it.
+    """
+    names: list[str] = []
+
+    def keep(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+        names.append(str(event["event"]))
+        raise structlog.DropEvent
+
+    before = structlog.get_config()
+    structlog.configure(processors=[keep], cache_logger_on_first_use=False)
+    try:
+        yield names
+    finally:
+        structlog.configure(**before)
+
+
 def get_logger() -> Any:  # noqa: ANN401 (structlog's own return type)
     """Give a logger: `log.info("job-claimed", job_id=..., count=...)`."""
     return structlog.get_logger()

@@ -57,6 +57,8 @@ _PAGE = 2000
 #: What stands in the file and not on the screen.
 _LONG = frozenset({"timeline", "looks"})
 _FORMAT = "nadi-incident-1"
+#: What the gateway puts on record of itself; no part of what happened, unless a model is asked for.
+_OWN = frozenset({"keys", "model"})
 _TOLD = tuple(sorted({*DEEDS, *ACCESSES, *CONFIGURING, "erase"}))
 
 Patients = Annotated[
@@ -115,7 +117,7 @@ def incident(  # noqa: PLR0913 - each is an option of the command line
         found, is_cut = _entries(nadi, asked)
         # Who is looked into may be the one who draws this up: then each look is what it is about.
         officer = "" if credential else operator().identifier
-        entries, looks = apart(found, officer)
+        entries, looks = apart([each for each in found if model or each.event not in _OWN], officer)
         affected = patients_of(entries)
         with nadi.store.read() as uow:
             # Who was only asked for, and never was here, is not affected.
@@ -254,6 +256,7 @@ def _as_json(made: Incident) -> dict[str, object]:
             for name, identifier, count, patients in by_person(made.entries)
         ],
         "is_cut": made.is_cut,
+        "doubt": made.doubt or None,
         "timeline": [row_of(each, patient_key=each.patient_key) for each in made.entries],
         "looks": [row_of(each, patient_key=each.patient_key) for each in made.looks],
     }
@@ -273,6 +276,8 @@ def _tell(made: Incident, to: Path, names: dict[str, str], *, as_json: bool) -> 
     for each in made.deadlines:
         colour = "red" if each.is_over(made.made_at) else "green"
         out.print(f"  [{colour}]{each.left(made.made_at)}[/] for {each.to_whom} ({each.law})")
+    if made.doubt:
+        out.print(f"[yellow]![/] {made.doubt} (--detected-at, --since)", soft_wrap=True)
     unnamed = len(made.patients) - len(names)
     more = f"; {unnamed} of them can't be named any more" if unnamed else ""
     out.print(f"  To notify them: {escape(str(patients))}, which stays here{more}.", soft_wrap=True)

@@ -1,5 +1,6 @@
 """How the answers to a compliance officer's questions look in a terminal."""
 
+import re
 from collections.abc import Callable, Mapping
 from datetime import datetime
 
@@ -10,6 +11,7 @@ from gateway.core.audit_answers import Answer, Json
 
 _COLOURS = {"done": "green", "refused": "yellow", "failed": "red"}
 _MOST_CHANGES = 12
+_HASH = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{52}\b")
 
 
 def show(name: str, title: str, answer: Answer, about: str) -> None:
@@ -91,13 +93,18 @@ def _who(row: Json) -> str:
 
 
 def _what(row: Json) -> str:
-    return escape(str(row.get("what", "")))
+    return escape(_short(str(row.get("what", ""))))
+
+
+def _short(text: str) -> str:
+    """Shorten the hashes in a text; --json gives all of them."""
+    return _HASH.sub(r"\1…", text)
 
 
 def _why(row: Json) -> str:
     """Give the reason; for what needed none, the consent that decided or the result."""
     reason = str(row.get("why", ""))
-    return escape(reason or _joined(row.get("consents")) or _result(row))
+    return escape(_short(reason) or _joined(row.get("consents")) or _result(row))
 
 
 def _result(row: Json) -> str:

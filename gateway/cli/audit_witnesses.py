@@ -32,6 +32,7 @@ from gateway.core.errors import GatewayError, NotFound
 from gateway.store.unit_of_work import Store
 from gateway.store.verification_checkpoints import OutsideNote
 from gateway.store.witnesses import WitnessState
+from gateway.telemetry import hushed
 from workers.witnesses import WitnessPublisher
 
 NO_WITNESS = (
@@ -148,7 +149,8 @@ def publish(
         if newest is None:
             raise NotFound("The log has no checkpoint yet.")
         for name, entry in entries.items():
-            after = publisher.publish(entry, states.get(name, WitnessState(name)), newest)
+            with hushed():
+                after = publisher.publish(entry, states.get(name, WitnessState(name)), newest)
             is_well &= not after.problem
             sign = "[red]✗[/]" if after.problem else "[green]✓[/]"
             says = after.problem or f"{newest[0]} entries, {place_of(entry)}"

@@ -4,7 +4,6 @@ Each verb asks for the credential of a person (`gateway.cli.officer`): to run th
 right to break the glass, or to judge that it was broken.
 """
 
-import sys
 from typing import Annotated
 
 import typer
@@ -15,6 +14,7 @@ from gateway.cli.context import (
     AsJson,
     DataDir,
     Opened,
+    err,
     explained,
     moment,
     noun,
@@ -30,6 +30,9 @@ from gateway.cli.patients import patient_of, record_search
 from gateway.core.errors import LoginRequired
 from gateway.core.principal import Permission, Principal
 from gateway.store.break_glass import ReviewVerdict, Use
+
+#: Name in the log of an alert that did not arrive.
+_ALERT_FAILED = "break-glass-alert-failed"
 
 app = noun("Run a route in an emergency; list and review the uses.")
 
@@ -49,21 +52,22 @@ def run(
     from gateway.breaking import Emergency, break_glass  # noqa: PLC0415 - keep `--help` quick
 
     with opened_by_officer(data_dir, Permission.BREAK_GLASS) as nadi:
-        # What is told in the log of a process goes to standard error here.
-        telemetry.configure("cli", nadi.settings, stream=sys.stderr)
         wanted = Emergency(
             clinician=_person(nadi),
             patient_key=patient_of(nadi, patient, system).key,
             route=route,
             reason=reason,
         )
-        use = break_glass(nadi.store, nadi.site(), nadi.source(), wanted)
+        with telemetry.hushed() as logged:
+            use = break_glass(nadi.store, nadi.site(), nadi.source(), wanted)
         Bell(nadi.settings.resolved_broker_url).knock()
+    if _ALERT_FAILED in logged:
+        err.print("[yellow]![/] The alert of the site file did not arrive: tell them yourself.")
     if as_json:
         print_json({"job": use.job_id, "review": use.id})
         return
     out.print(f"[yellow]![/] The glass is broken: job {use.job_id} runs for purpose BTG.")
-    out.print(f"  Everybody is told. Review {use.id} is due {moment(use.due_ms)}.")
+    out.print(f"  It is on record. Review {use.id} is due {moment(use.due_ms)}.")
 
 
 @app.command(name="list")

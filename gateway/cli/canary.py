@@ -96,6 +96,7 @@ def run_now(nadi: Opened, *, wait_s: float) -> dict[str, object]:
     from gateway.api.intake import Intake  # noqa: PLC0415
     from gateway.canary import Canary  # noqa: PLC0415
     from gateway.store.model_watch import ModelWatch  # noqa: PLC0415
+    from gateway.telemetry import hushed  # noqa: PLC0415
 
     intake = Intake(
         nadi.store,
@@ -104,7 +105,8 @@ def run_now(nadi: Opened, *, wait_s: float) -> dict[str, object]:
         process_name="cli",
         after_commit=lambda: None,
     )
-    report = Canary(nadi.store, nadi.site, post_through(intake), "cli").run(wait_s=wait_s)
+    with hushed():
+        report = Canary(nadi.store, nadi.site, post_through(intake), "cli").run(wait_s=wait_s)
     return {
         "is_permitted": report.is_permitted,
         "is_proven": report.is_proven,

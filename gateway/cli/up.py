@@ -7,6 +7,7 @@ synthetic patients pushes events as soon as all is ready.
 
 import contextlib
 import http.client
+import json
 import os
 import shutil
 import socket
@@ -35,8 +36,14 @@ from gateway.cli.processes import children, metrics_dir, play
 from gateway.settings import Settings, environment_with
 from gateway.supervisor import Supervisor, die_with_parent, sole_supervisor
 
-#: After this time a start is called slow and what is missing is named.
-READY_WITHIN_S = 15.0
+#: After these times a start is slow, and what is waited for is named.
+SLOW_AFTER_S = (15.0, 60.0)
+#: Checks of `/health/ready` that can keep the gateway from being ready, and when they do not.
+_NEEDED = {
+    "database": ("up",),
+    "schema": ("current",),
+    "canary": ("refused", "not run", "unknown"),
+}
 _ASK_EVERY_S = 0.1
 _ANSWER_WITHIN_S = 0.5
 _WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 (an address to call, not to bind)
@@ -143,45 +150,57 @@ def _supervise(
         if patients:
             supervisor.add(play(settings, patients))
 
-    supervisor.run(_Readiness(settings, supervisor, announce))
+    supervisor.run(Readiness(settings, announce))
     _say("Stopped.")
 
 
-class _Readiness:
+class Readiness:
     """Asks `/health/ready` until it says yes, then tells."""
 
     def __init__(
-        self, settings: Settings, supervisor: Supervisor, announce: Callable[[], None]
+        self,
+        settings: Settings,
+        announce: Callable[[], None],
+        *,
+        slow_after_s: tuple[float, ...] = SLOW_AFTER_S,
     ) -> None:
+        """Take whom to ask, and after how many seconds to say what is waited for."""
         self._address = (_WILDCARDS.get(settings.host, settings.host), settings.port)
-        self._supervisor = supervisor
         self._announce = announce
-        self._slow_at = time.monotonic() + READY_WITHIN_S
+        self._started = time.monotonic()
+        self._slow_after_s = list(slow_after_s)
         self._is_ready = False
 
     def __call__(self) -> float:
         """Look once; give the seconds until the next look."""
         if self._is_ready:
             return float("inf")
-        if _is_ready(*self._address):
+        awaited = _awaited(*self._address)
+        if not awaited:
             self._is_ready = True
             self._announce()
-        elif time.monotonic() > self._slow_at:
-            self._slow_at = float("inf")
-            alive = ", ".join(sorted(self._supervisor.pids()))
-            _say(f"Not ready after {READY_WITHIN_S:g} s. Running: {alive}. Try: nadi doctor")
+        elif self._slow_after_s and time.monotonic() - self._started > self._slow_after_s[0]:
+            after_s = self._slow_after_s.pop(0)
+            more = "" if self._slow_after_s else " `nadi doctor` says more."
+            _say(f"Still starting after {after_s:g} s: waiting for {awaited}.{more}")
         return _ASK_EVERY_S
 
 
-def _is_ready(host: str, port: int) -> bool:
+def _awaited(host: str, port: int) -> str:
+    """Say what is waited for; nothing when the gateway is ready."""
     connection = http.client.HTTPConnection(host, port, timeout=_ANSWER_WITHIN_S)
     try:
         connection.request("GET", "/health/ready")
-        return connection.getresponse().status == http.client.OK
-    except (OSError, http.client.HTTPException):
-        return False
+        answer = connection.getresponse()
+        if answer.status == http.client.OK:
+            return ""
+        checks = json.loads(answer.read())["checks"]
+    except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError):
+        return "the API to answer"
     finally:
         connection.close()
+    missing = (name for name, well in _NEEDED.items() if checks.get(name) not in well)
+    return ", ".join(f"{name} ({checks.get(name)})" for name in missing) or "the API to be ready"
 
 
 def _welcome(settings: Settings, *, sandbox: bool, ready_s: float) -> Panel:

@@ -7,7 +7,8 @@ for `--json`; what is empty is left out.
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from gateway.core.audit_entry import Entry, Party
+from gateway.core.audit_entry import SAID, Entry, Party
+from gateway.core.audit_rights import ERASURE_SYSTEM, REFUSED_AI
 
 Json = dict[str, object]
 
@@ -85,6 +86,39 @@ def row_of(entry: Entry, *, patient: str | None = None, **more: object) -> Json:
         **more,
     }
     return {name: value for name, value in told.items() if value not in (None, "", [])}
+
+
+def lifted(entries: Iterable[Entry]) -> dict[str, str]:
+    """Say by the consent's id what it was that may have been taken back.
+
+    Args:
+        entries: What is on record of a patient's consents and of her erasures.
+    """
+    found = {}
+    for each in entries:
+        if each.event == "consent-record" and each.consents:
+            found[each.consents[0]] = SAID.get(each.facts.get("decision", ""), "consent")
+        elif each.event == "consent-import" and each.consents:
+            found[each.consents[0]] = "imported consent"
+        elif REFUSED_AI in each.facts:
+            kept = f"{SAID['ai-opt-out']} (kept at her erasure)"
+            found[f"Consent/{each.names[ERASURE_SYSTEM]}"] = kept
+    return found
+
+
+def told_of_consent(entry: Entry, what: Mapping[str, str]) -> Json:
+    """Give what else is told of a step about a consent: all its facts; if taken back, which.
+
+    Args:
+        entry: Any step.
+        what: What `lifted` gave.
+    """
+    if not entry.event.startswith("consent-"):
+        return {}
+    told: Json = {"facts": dict(entry.facts)}
+    if entry.event == "consent-revoke" and entry.consents:
+        told["what"] = f"{what.get(entry.consents[0], 'consent')} taken back"
+    return told
 
 
 def who_saw(entries: Iterable[Entry]) -> list[Json]:

@@ -20,6 +20,8 @@ from gateway.core.audit_event import (
 )
 
 _WORDS = {"0": "done", "4": "refused", "8": "refused", "12": "failed"}
+#: What a patient said, by the word of the event.
+SAID = {"permit": "permit", "deny": "denial", "ai-opt-out": "refusal of AI"}
 #: Whose deed an event is, where it is not that of an agent.
 _BY_MODEL = "infer"
 _CONTEXT = frozenset({PATIENT_KEY_SYSTEM, JOB_SYSTEM, MODEL_SYSTEM})
@@ -267,7 +269,25 @@ def _forbidden(entry: Entry) -> str:
     return f"asked for {entry.facts.get('permission', 'what is not permitted')}"
 
 
+def _said(entry: Entry) -> str:
+    """Say what a patient said, as far as the event tells it."""
+    said = SAID.get(entry.facts.get("decision", ""), "consent")
+    means = entry.facts.get("means")
+    return f"{said} recorded{f', {means}' if means else ''}"
+
+
+def _imported(entry: Entry) -> str:
+    return f"consent imported, {entry.facts.get('signer', 'nobody')} vouches for it"
+
+
+def _taken_back(_entry: Entry) -> str:
+    return "consent taken back"
+
+
 _TOLD = {
+    "consent-record": _said,
+    "consent-import": _imported,
+    "consent-revoke": _taken_back,
     "receive": _received,
     "consent": _decided,
     "infer": _inferred,

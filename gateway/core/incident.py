@@ -140,6 +140,21 @@ class Incident:
         return self.entries[0].at if self.entries else None
 
     @property
+    def occurred(self) -> datetime:
+        """When it happened: the first step on record, else from when on it was asked for."""
+        return self.first or self.scope.since
+
+    @property
+    def doubt(self) -> str:
+        """Say that somebody was aware before anything happened; empty where that is not so."""
+        if self.first is None or self.scope.detected_at >= self.first:
+            return ""
+        return (
+            "Somebody became aware before the first step on record: the clocks run from then. Is "
+            "the time of detection right, or does the search begin too late?"
+        )
+
+    @property
     def last(self) -> datetime | None:
         """When the last thing on record of it happened."""
         return self.entries[-1].at if self.entries else None

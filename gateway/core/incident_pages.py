@@ -32,6 +32,7 @@ from gateway.core.page import (
     tag,
     when,
 )
+from gateway.core.step_words import step_in_words
 
 #: Lines of the timeline that are printed; the evidence has every one.
 MOST_LINES = 400
@@ -81,6 +82,7 @@ class Papers:
             f"Incident {self._incident.id}",
             self._head("Incident file", "For those who handle it. It names no patient."),
             self._clocks(),
+            self._doubt(),
             cards(
                 card(str(len(self._incident.patients)), "patients affected"),
                 card(str(len(self._incident.entries)), "steps on record"),
@@ -117,6 +119,10 @@ class Papers:
             *(self._clock(each) for each in self._incident.deadlines),
         )
 
+    def _doubt(self) -> Markup:
+        doubt = self._incident.doubt
+        return tag("div", tag("p", doubt), kind="ask") if doubt else Markup("")
+
     def _clock(self, deadline: Deadline) -> Markup:
         now = self._incident.made_at
         is_soon = deadline.at - now < (deadline.at - self._incident.scope.detected_at) / 4
@@ -150,7 +156,10 @@ class Papers:
                 f"{self._moment(incident.last)}"
             )
         cut = " There are more: narrow the time." if incident.is_cut else ""
-        kinds = [(event, ended, str(count)) for event, ended, count in by_kind(incident.entries)]
+        kinds = [
+            (step_in_words(event), ended, str(count))
+            for event, ended, count in by_kind(incident.entries)
+        ]
         return joined((tag("p", f"{told}.{cut}"), grid(("Step", "Ended", "Times"), kinds)))
 
     def _chart(self) -> Markup:
@@ -245,7 +254,7 @@ class Papers:
 
     def _span(self) -> str:
         """Say when it happened: as it is on record, else as it was asked for."""
-        first = self._incident.first or self._incident.scope.since
+        first = self._incident.occurred
         last = self._incident.last or self._incident.scope.until
         return f"It happened between {self._day(first)} and {self._day(last)}."
 
@@ -306,7 +315,7 @@ class Papers:
                     "Address": privacy.address if privacy else TO_BE_STATED,
                     "Point of contact": who,
                     "Noticed at": self._moment(self._incident.scope.detected_at),
-                    "Occurred": self._moment(self._incident.scope.since),
+                    "Occurred": self._moment(self._incident.occurred),
                     "Sector": "Health",
                     "Systems affected": affected,
                     "Location": said.location or self._incident.site,

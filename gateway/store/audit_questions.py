@@ -22,8 +22,10 @@ from gateway.core.audit_answers import (
     Json,
     counted,
     disclosure,
+    lifted,
     review_of,
     row_of,
+    told_of_consent,
     who_saw,
 )
 from gateway.core.audit_entry import Entry, read_entry
@@ -45,6 +47,8 @@ if TYPE_CHECKING:
 MOST_OF_A_PATIENT = 100_000
 #: Most events that are taken to be of one millisecond.
 MOST_AT_ONCE = 1000
+#: By what a consent came to be that may be taken back.
+_SAYING = ("consent-record", "consent-import", "erase")
 _REFUSALS = ("refused:", "refused;")
 
 
@@ -86,7 +90,10 @@ class AuditQuestions:
     def patient(self, asked: Asked) -> Answer:
         """Tell everything about one patient, oldest first."""
         rows = self._search(asked.filter(patient_key=asked.patient_key, is_ascending=True))
-        return self._answer(asked, rows, [row_of(each) for each in _entries(rows)])
+        of_consents = AuditFilter(patient_key=asked.patient_key, events=_SAYING, is_ascending=True)
+        what = lifted(_entries(self._search(replace(of_consents, limit=MOST_AT_ONCE))))
+        told = [{**row_of(each), **told_of_consent(each, what)} for each in _entries(rows)]
+        return self._answer(asked, rows, told)
 
     def who(self, asked: Asked) -> Answer:
         """Tell who or what had to do with a patient's data, or with one resource."""

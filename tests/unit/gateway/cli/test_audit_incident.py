@@ -82,6 +82,18 @@ def test_the_bundle_names_no_patient_and_the_list_beside_it_does(run: Run, tmp_p
     assert stat.S_IMODE(names.stat().st_mode) == 0o600
 
 
+def test_the_gateways_own_registrations_are_no_part_of_it_and_an_early_detection_is_asked_about(
+    run: Run, tmp_path: Path
+) -> None:
+    told = run(*SINCE, "--out", str(tmp_path / "i")).stdout
+
+    made = json.loads((tmp_path / "i" / "incident.json").read_text())
+    assert {"keys", "model"}.isdisjoint(row["event"] for row in made["timeline"])
+    assert "receive" in [row["event"] for row in made["timeline"]]
+    assert "before the first step on record" in made["doubt"]
+    assert "Somebody became aware before the first step on record" in told
+
+
 def test_a_zip_holds_the_same(run: Run, tmp_path: Path) -> None:
     run(*SINCE, "--out", str(tmp_path / "i.zip"))
 

@@ -1,6 +1,7 @@
 """The questions of a compliance officer on the command line."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,21 @@ def test_who_saw_a_record_or_one_resource_is_shown(run: Run) -> None:
     assert "the EHR" in run("audit", "who", "Observation/p1-creatinine-1").stdout
     gone = run("audit", "who", "Observation/nowhere", code=1)
     assert "never received" in gone.stderr
+
+
+def test_a_consent_taken_back_is_told_with_what_it_was_and_hashes_are_short(run: Run) -> None:
+    opt_out = ("consent", "record", "ai-opt-out", "--patient", "Patient/p1", "--how", "paper")
+    made = json.loads(run(*opt_out, "--json").stdout)
+    run("consent", "revoke", made["id"], "--reason", "The ward said so.")
+
+    shown = run("audit", "patient", "Patient/p1").stdout
+
+    assert "refusal of AI recorded, paper" in shown
+    assert "refusal of AI taken back" in shown
+    assert not re.search("[0-9a-f]{64}", shown)
+    told = rows(run("audit", "patient", "Patient/p1", "--json"))
+    [recorded] = [row for row in told if row["event"] == "consent-record"]
+    assert re.fullmatch("[0-9a-f]{64}", recorded["facts"]["sha256"])
 
 
 def test_refusals_are_counted_and_the_newest_are_shown(run: Run) -> None:

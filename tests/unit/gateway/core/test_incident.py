@@ -1,5 +1,6 @@
 """An incident is told under every heading of DPDP Rule 7; both clocks run from its detection."""
 
+import re
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
@@ -8,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.core import audit
+from gateway.core import audit, balp
 from gateway.core.audit import AgentKind, AuditAgent, Source, Step
 from gateway.core.audit_entry import Entry, read_entry
 from gateway.core.incident import (
@@ -23,6 +24,7 @@ from gateway.core.incident import (
 )
 from gateway.core.incident_pages import MOST_LINES, Papers
 from gateway.core.privacy import Contact, Privacy
+from gateway.core.step_words import step_in_words
 
 NOTICED = datetime(2026, 11, 25, 8, 0, tzinfo=UTC)
 START = NOTICED - timedelta(days=1)
@@ -146,6 +148,46 @@ def test_nothing_that_is_stated_becomes_markup() -> None:
 
     for text in papers(incident(statements=bad)).values():
         assert "<script>" not in text
+
+
+def test_it_occurred_when_the_first_step_was_and_not_when_the_search_begins() -> None:
+    made = incident(
+        scope=Scope(since=START - timedelta(days=300), until=NOTICED, detected_at=START)
+    )
+
+    assert made.occurred == START
+    assert "<dd>24 Nov 2026 13:30 IST" in papers(made)["report-to-cert-in.html"]
+    assert not made.doubt
+
+
+def test_who_was_aware_before_anything_happened_is_asked_about() -> None:
+    early = Scope(since=START, until=NOTICED, detected_at=START - timedelta(hours=1))
+
+    made = incident(scope=early)
+
+    assert "before the first step on record" in made.doubt
+    assert "before the first step on record" in papers(made)["incident.html"]
+
+
+def test_papers_for_people_outside_have_no_word_of_a_machine() -> None:
+    entries = [replace(entry(n), event=event) for n, event in enumerate(balp.ACTIVITIES)]
+    made = papers(incident(entries=[*entries, replace(entry(90), event="infer")]))
+
+    for name in ("report-to-cert-in.html", "report-to-board.html", "notice-to-patients.html"):
+        for event in ("infer", "forbid", "consent-record", "break-glass-review"):
+            assert not re.search(rf">\s*{event}\s*<", made[name]), (name, event)
+    assert "a model computed with data" in made["report-to-cert-in.html"]
+
+
+@pytest.mark.parametrize(
+    "event", [*balp.ACTIVITIES, "receive", "deliver", "read", "query", "fetch"]
+)
+def test_every_step_has_words(event: str) -> None:
+    names = {"credential-add": "credential", "credential-revoke": "credential"}
+    names |= {"model-register": "model", "model-retire": "model"}
+    event = names.get(event, event)
+
+    assert step_in_words(event) != event.replace("-", " ")
 
 
 def test_a_long_timeline_is_cut_in_the_middle_and_says_so() -> None:
