@@ -129,7 +129,7 @@ def test_the_picture_shows_every_candidate_by_name(tried):
 
 
 def test_the_picture_says_where_a_limit_lies_that_no_candidate_comes_near(tried):
-    subject, trials = tried
+    subject, trials, _ = tried
     far = subject.gate.model_copy(update={"max_loss": 0.4})
 
     drawn = draw(trials, None, far, title="mine", kind="svg").decode()
