@@ -21,6 +21,7 @@ from adapters.site_break_glass import BreakGlassEntry
 from gateway import telemetry
 from gateway.core import audit
 from gateway.core.audit import AgentKind, AuditAgent, Outcome, Source, Step
+from gateway.core.audit_answers import LOGIN
 from gateway.core.clock import from_ms, new_id, to_ms
 from gateway.core.consent import (
     BREAK_GLASS,
@@ -61,12 +62,14 @@ class Emergency:
         patient_key: Keyed hash of the patient.
         route: Name of the route.
         reason: In the clinician's words; kept sealed.
+        login: At which login of this machine it was asked for; empty over the API.
     """
 
     clinician: Principal
     patient_key: str
     route: str
     reason: str
+    login: str = ""
 
 
 @dataclass(frozen=True)
@@ -138,7 +141,7 @@ def break_glass(store: Store, site: Site, source: Source, wanted: Emergency) -> 
     return use
 
 
-def review(
+def review(  # noqa: PLR0913 - who, what, and from where
     store: Store,
     source: Source,
     use_id: str,
@@ -146,8 +149,18 @@ def review(
     reviewer: Principal,
     verdict: ReviewVerdict,
     comment: str,
+    login: str = "",
 ) -> Use:
     """Close the review of a use.
+
+    Args:
+        store: Where it is.
+        source: Which process closes it.
+        use_id: Of the use.
+        reviewer: Who reviewed it.
+        verdict: What was found.
+        comment: In a sentence; kept sealed.
+        login: At which login of this machine it was done; empty over the API.
 
     Raises:
         NotFound: There is no such use.
@@ -174,7 +187,7 @@ def review(
             patient_key=use.patient_key,
             job_id=use.job_id,
         )
-        details = {"review": use.id, "verdict": verdict.value, "route": use.route}
+        details = {"review": use.id, "verdict": verdict.value, "route": use.route, LOGIN: login}
         uow.audit(audit.noted(step, "break-glass-review", agents=[agent], details=details))
         reviewed = uow.break_glass.get(use_id)
     return reviewed or use
@@ -286,7 +299,8 @@ def _record(uow: UnitOfWork, scene: _Scene, *, job_id: str | None, use: Use | No
     """Put on record who broke the glass, or tried to, and what consent said to it."""
     who, decision = scene.wanted.clinician, scene.decision
     agent = AuditAgent(who.id, who.name, AgentKind.USER, role=who.role.value, purpose=BREAK_GLASS)
-    details = {"route": scene.wanted.route, "purpose": BREAK_GLASS}
+    wanted = scene.wanted
+    details = {"route": wanted.route, "purpose": BREAK_GLASS, LOGIN: wanted.login}
     if use is not None:
         # The row says until when; whoever changes it there contradicts this.
         details |= {"review": use.id, "due-ms": str(use.due_ms)}

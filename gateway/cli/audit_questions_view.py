@@ -136,7 +136,8 @@ def _review(row: Json) -> str:
         return "[yellow]not reviewed yet[/]"
     if told.get("state") != "closed":
         return escape(str(told.get("state", "")))
-    return escape(f"{told['verdict']}, by {_joined(told['by'])}")
+    both = f"; both by login {told['same_login']}" if "same_login" in told else ""
+    return escape(f"{told['verdict']}, by {_joined(told['by'])}{both}")
 
 
 def _changes(row: Json) -> str:

@@ -16,6 +16,7 @@ from gateway.cli.context import (
     Opened,
     err,
     explained,
+    login,
     moment,
     noun,
     one_of,
@@ -57,6 +58,7 @@ def run(
             patient_key=patient_of(nadi, patient, system).key,
             route=route,
             reason=reason,
+            login=login(),
         )
         with telemetry.hushed() as logged:
             use = break_glass(nadi.store, nadi.site(), nadi.source(), wanted)
@@ -126,6 +128,7 @@ def review(
             reviewer=_person(nadi),
             verdict=verdict,
             comment=comment,
+            login=login(),
         )
     out.print(f"[green]✓[/] {escape(use_id)} is reviewed: {verdict.value}.")
 

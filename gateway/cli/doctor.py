@@ -32,7 +32,7 @@ from gateway.cli.context import (
     table,
 )
 from gateway.cli.doctor_backup import backups
-from gateway.cli.doctor_privacy import privacy_problems
+from gateway.cli.doctor_privacy import privacy_problems, same_logins
 from gateway.cli.healthy import is_healthy
 from gateway.cli.machine import SLOW_FSYNC_MS, ClockState, clock_state, time_fsync
 from gateway.cli.models_installed import Installed, installed, library, matched
@@ -322,11 +322,15 @@ def _broken_glass(store: Store) -> Finding:
     with store.read() as uow:
         waiting = uow.break_glass.listed(only_open=True, limit=1000)
         overdue = sum(each.is_overdue(uow.now_ms) for each in waiting)
+        logins = same_logins(uow)
     says = f"{len(waiting)} uses wait for their review, {overdue} of them overdue"
-    if not waiting:
-        return Finding("break-glass", Verdict.OK, "no use waits for its review")
-    verdict = Verdict.FAILED if overdue else Verdict.WARNING
-    return Finding("break-glass", verdict, f"{says}: `nadi break-glass list --open`")
+    if waiting:
+        verdict = Verdict.FAILED if overdue else Verdict.WARNING
+        says = f"{says}: `nadi break-glass list --open`"
+        return Finding("break-glass", verdict, f"{says}. {logins}" if logins else says)
+    if logins:
+        return Finding("break-glass", Verdict.WARNING, logins)
+    return Finding("break-glass", Verdict.OK, "no use waits for its review")
 
 
 def _backup(settings: Settings, store: Store) -> Finding:

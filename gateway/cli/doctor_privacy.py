@@ -5,9 +5,11 @@ from pathlib import Path
 
 from adapters.site import Site
 from gateway.core.clock import to_ms, utc_now
+from gateway.store.audit_questions import Asked
 from gateway.store.erasure_file import ErasureFile, brought_back
-from gateway.store.unit_of_work import Store
+from gateway.store.unit_of_work import Store, UnitOfWork
 
+_NEWEST_USES = 200
 _BACK = (
     "patients who were erased are back: the database is an earlier one. Run "
     "`nadi patient erase-restored`"
@@ -33,3 +35,19 @@ def privacy_problems(site: Site, store: Store, data_dir: Path) -> Iterator[tuple
         yield "retention", says, False
     for says in site.retention.shortened:
         yield "retention", says, False
+
+
+def same_logins(uow: UnitOfWork) -> str:
+    """Say of how many of the newest uses of break-glass use and review came from one login."""
+    rows = uow.audit_questions.break_glass(Asked(limit=_NEWEST_USES)).rows
+    reviews = [row["review"] for row in rows]
+    logins = [
+        each["same_login"] for each in reviews if isinstance(each, dict) and "same_login" in each
+    ]
+    if not logins:
+        return ""
+    named = ", ".join(sorted({str(each) for each in logins}))
+    return (
+        f"Use and review were both by login {named}, with two credentials, {len(logins)} times: "
+        "was it a second person? (nadi audit break-glass)"
+    )

@@ -39,6 +39,8 @@ _ENDS = (*ENDING, "fail")
 CONFIGURING = ("configure", "credential", "model", "keys", "restore")
 BREAKING_GLASS = "break-glass"
 REVIEWING_GLASS = "break-glass-review"
+#: Detail of both: at which login of the machine it was done, where it was not over the API.
+LOGIN = "login"
 
 _WELL = "0"
 
@@ -180,12 +182,17 @@ def review_of(use: Entry, review: Entry | None) -> Json:
         return {"state": "not needed: nothing was run"}
     if review is None:
         return {"state": "open"}
-    return {
+    told: Json = {
         "state": "closed",
         "verdict": review.facts.get("verdict", ""),
         "by": [party.name for party in review.doers],
         "recorded": _instant(review),
     }
+    login = use.facts.get(LOGIN)
+    if login and login == review.facts.get(LOGIN):
+        # Whoever has that login can read both credentials there: it may have been one person.
+        told["same_login"] = login
+    return told
 
 
 def _why(entry: Entry, purpose: str) -> str:
