@@ -88,12 +88,12 @@ class EvaluationReport(_Read):
         flips = max(each.flips for each in self.overall)
         said = {
             gate.metric: f"fp32 {_estimate(worst.fp32)}, this form {_estimate(worst.int8)}",
-            "loss": f"{worst.loss:.4f}, at most {worst.loss_bound:.4f} with {gate.confidence:.0%} "
-            f"confidence; allowed {gate.max_loss:g}",
+            "loss": f"{worst.loss:z.4f}, at most {worst.loss_bound:z.4f} with "
+            f"{gate.confidence:.0%} confidence; allowed {gate.max_loss:g}",
         }
         if group := self.worst_group:
             said["worst subgroup"] = (
-                f"{group.group}, {group.cases} cases: at most {group.loss_bound:.4f}; "
+                f"{group.group}, {group.cases} cases: at most {group.loss_bound:z.4f}; "
                 f"allowed {gate.max_subgroup_loss:g}"
             )
         how = self.method or f"split {self.split or 'not named'}"
@@ -108,7 +108,7 @@ class EvaluationReport(_Read):
             most = gate.max_loss if each.group == EVERYONE else gate.max_subgroup_loss
             where = f"{each.setting}, {each.group}"
             if not each.loss_bound <= most:
-                yield f"{where}: the loss is up to {each.loss_bound:.4f}, allowed is {most:g}"
+                yield f"{where}: the loss is up to {each.loss_bound:z.4f}, allowed is {most:g}"
             if each.group == EVERYONE and not each.flips <= gate.max_flips:
                 yield f"{where}: {each.flips:.1%} of the decisions change"
 

@@ -236,7 +236,7 @@ def _against(gate: Gate, each: Comparison) -> Iterator[str]:
     if not each.is_within:
         yield (
             f"{where}: {gate.metric} may lose up to {each.loss_bound:.4f} "
-            f"(measured {each.loss:.4f}, {each.cases} cases); allowed is {each.allowed:.4f}."
+            f"(measured {each.loss:z.4f}, {each.cases} cases); allowed is {each.allowed:g}."
         )
     if each.group == EVERYONE and each.flips > gate.max_flips:
         yield (

@@ -175,7 +175,7 @@ def _show(report: "Report", target: Path) -> None:
 def _row(each: "Comparison", max_flips: float) -> list[str]:
     before, after = each.fp32_calibration_error, each.int8_calibration_error
     honest = "" if before is None or after is None else f"{before:.3f} → {after:.3f}"
-    loss = f"{each.loss:+.4f}, {each.loss_bound:+.4f}"
+    loss = f"{each.loss:+z.4f}, {each.loss_bound:+z.4f}"
     flips = f"{each.flips:.1%}"
     is_many = each.group == "all" and each.flips > max_flips
     return [

@@ -402,6 +402,13 @@ def test_a_site_names_whose_model_packages_it_takes():
     assert load_site(SITE).trust.signers == {}
 
 
+def test_a_site_may_set_lower_limits_for_the_gates_of_models():
+    ceilings = load_site(SITE + "models:\n  limits: {max_loss: 0.004}\n").trust.ceilings
+
+    assert (ceilings.max_loss, ceilings.max_flips, ceilings.whose) == (0.004, 0.05, "the site's")
+    assert load_site(SITE).trust.ceilings.max_loss == 0.02
+
+
 @pytest.mark.parametrize(
     ("rules", "message"),
     [
@@ -412,6 +419,7 @@ def test_a_site_names_whose_model_packages_it_takes():
             f"signers: [{SIGNER.replace('university', 'built-in')}]",
             "'built-in' is the name of what comes with Nadi",
         ),
+        ("limits: {max_loss: 0.5}", "models.limits.max_loss: "),
         ("singers: []", "models.singers: unknown key; did you mean 'signers'?"),
         (f"signers: [{SIGNER.replace('key', 'keys')}]", "unknown key; did you mean 'key'?"),
     ],

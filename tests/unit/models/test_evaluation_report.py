@@ -34,6 +34,12 @@ def test_a_report_tells_what_was_measured_and_what_was_allowed():
     assert one_line(told).startswith("auroc fp32 0.9000")
 
 
+def test_a_loss_of_nothing_has_no_sign():
+    told = report(comparisons=changed_comparison(loss=-1e-9, loss_bound=0.004)).told(MANIFEST.gate)
+
+    assert told["loss"].startswith("0.0000, at most 0.0040")
+
+
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
