@@ -22,6 +22,8 @@ APPEND_ONLY = (
     "consent_acts",
     "consent_uses",
 )
+#: Where rows are added and completed, and none is ever removed.
+KEPT = ("sites", "credentials", "break_glass_uses", "rights_requests", "erasures")
 _ALWAYS_TAKEN = ("alembic_version",)
 
 
@@ -94,7 +96,8 @@ def _make_role(connection: sa.Connection, role: str, password: str | None) -> No
 def _grants(connection: sa.Connection, role: str) -> list[str]:
     quote = connection.dialect.identifier_preparer.quote
     name, schema = quote(role), quote(connection.dialect.default_schema_name or "public")
-    changing = [quote(table) for table in legal_holds.metadata.tables if table not in APPEND_ONLY]
+    kept = (*APPEND_ONLY, *KEPT)
+    changing = [quote(table) for table in legal_holds.metadata.tables if table not in kept]
     reading = [quote(table) for table in (*APPEND_ONLY, *_ALWAYS_TAKEN)]
     return [
         f"REVOKE ALL ON ALL TABLES IN SCHEMA {schema} FROM {name}",
@@ -103,5 +106,6 @@ def _grants(connection: sa.Connection, role: str) -> list[str]:
         f"GRANT USAGE, SELECT ON ALL SEQUENCES IN SCHEMA {schema} TO {name}",
         f"GRANT SELECT ON {', '.join(reading)} TO {name}",
         f"GRANT INSERT ON {', '.join(quote(table) for table in APPEND_ONLY)} TO {name}",
+        f"GRANT SELECT, INSERT, UPDATE ON {', '.join(quote(table) for table in KEPT)} TO {name}",
         f"GRANT SELECT, INSERT, UPDATE, DELETE ON {', '.join(changing)} TO {name}",
     ]

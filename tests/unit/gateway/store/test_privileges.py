@@ -8,7 +8,7 @@ from sqlalchemy.exc import DBAPIError
 
 from gateway.core.errors import ConfigurationError, StoreUnavailable
 from gateway.store.engine import migrate, open_engine
-from gateway.store.privileges import APPEND_ONLY, grant_service_role, rewritable
+from gateway.store.privileges import APPEND_ONLY, KEPT, grant_service_role, rewritable
 
 pytestmark = pytest.mark.integration
 
@@ -66,6 +66,13 @@ def test_the_log_can_be_read_and_added_to(service: sa.Engine) -> None:
         count = connection.exec_driver_sql("SELECT count(*) FROM audit_leaves").scalar_one()
 
     assert count == 1
+
+
+@pytest.mark.parametrize("table", KEPT)
+def test_what_is_never_removed_can_not_be_by_the_service(service: sa.Engine, table: str) -> None:
+    for statement in (f"DELETE FROM {table}", f"TRUNCATE {table}"):  # noqa: S608
+        with pytest.raises(DBAPIError, match="permission denied"), service.begin() as connection:
+            connection.exec_driver_sql(statement)
 
 
 def test_the_service_needs_no_more_to_start_again(service: sa.Engine, service_url: str) -> None:

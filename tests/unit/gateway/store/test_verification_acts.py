@@ -19,6 +19,7 @@ from gateway.core.principal import Principal, Role
 from gateway.settings import Settings
 from gateway.store.break_glass import ReviewVerdict
 from gateway.store.checkpoint_file import CheckpointFile
+from gateway.store.erasures import Tombstone
 from gateway.store.installation import open_installation
 from gateway.store.verification import verify
 from gateway.store.verification_report import Finding, Kind, Verification
@@ -275,6 +276,18 @@ def test_postgresql_refuses_it_too(postgresql_url: str, tmp_path: Path) -> None:
     with opened.store.write() as uow:
         name, _ = uow.credentials.add("ada", Role.OPERATOR)
         uow.credentials.revoke(name)
+        # What the product does itself goes on: a patient is erased, and erased again.
+        for reason in ("She asked.", "She asked again."):
+            uow.erasures.bury(
+                Tombstone(
+                    patient_key="p1",
+                    id=new_id(),
+                    erased_ms=uow.now_ms,
+                    erased_by="ada",
+                    reason=reason,
+                    law="s.12",
+                )
+            )
     for statement in (
         "delete from sites",
         "update sites set yaml = 'x'",
