@@ -177,8 +177,9 @@ def settings(machine: Machine, costs: Sequence[ModelCost]) -> dict[str, str]:
 
 def _memory(machine: Machine, costs: Sequence[ModelCost]) -> Judgement:
     needed = _BASE_BYTES + sum(cost.memory_bytes for cost in costs)
+    models = "1 model" if len(costs) == 1 else f"{len(costs)} models"
     says = (
-        f"Nadi and {len(costs)} models need about {_mib(needed)} MiB; "
+        f"Nadi and {models} need about {_mib(needed)} MiB; "
         f"{_mib(machine.available_bytes)} of {_mib(machine.memory_bytes)} are available."
     )
     if needed > machine.available_bytes:
