@@ -32,7 +32,7 @@ SQLITE, POSTGRESQL = "sqlite", "postgresql"
 _PAGES = 2048
 _LOOK_EVERY_S = 0.2
 _SPARE_BYTES = 64 * 2**20
-_FUNCTIONS = ("refuse_change", "refuse_consent_change")
+_FUNCTIONS = ("refuse_change", "refuse_consent_change", "refuse_removal")
 
 #: Told how much is done, and of how much; in bytes or pages.
 Progress = Callable[[int, int], None]
