@@ -112,16 +112,8 @@ def facts_of_file(file: Path) -> DatabaseFacts:
     Raises:
         StoreUnavailable: It is no database.
     """
-    engine = sa.create_engine(f"sqlite:///file:{file}?mode=ro&immutable=1&uri=true")
-    try:
-        schema = ", ".join(sorted(schema_of(engine)))
-        with engine.connect() as connection:
-            return facts_of(connection, schema)
-    except DBAPIError as error:
-        message = f"The database in it can't be read ({type(error).__name__})."
-        raise StoreUnavailable(message) from error
-    finally:
-        engine.dispose()
+    url = f"sqlite:///file:{file}?mode=ro&immutable=1&uri=true"
+    return _facts(sa.create_engine(url), "The database in it")
 
 
 def facts_of_url(url: str) -> DatabaseFacts:
@@ -130,13 +122,16 @@ def facts_of_url(url: str) -> DatabaseFacts:
     Raises:
         StoreUnavailable: It is away.
     """
-    engine = open_engine(url)
+    return _facts(open_engine(url), "The database")
+
+
+def _facts(engine: sa.Engine, what: str) -> DatabaseFacts:
     try:
         schema = ", ".join(sorted(schema_of(engine)))
         with engine.connect() as connection:
             return facts_of(connection, schema)
     except DBAPIError as error:
-        message = f"The database can't be read ({type(error).__name__})."
+        message = f"{what} can't be read ({type(error).__name__})."
         raise StoreUnavailable(message) from error
     finally:
         engine.dispose()
