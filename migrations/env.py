@@ -4,7 +4,7 @@ import sqlalchemy as sa
 from alembic import context
 
 from gateway.store.engine import WRITES, open_engine
-from gateway.store.tables import metadata
+from gateway.store.schema import metadata
 
 _MIGRATION_LOCK = 7_263_104
 

@@ -24,7 +24,7 @@ from sqlalchemy.exc import DBAPIError
 from gateway.core.errors import ConfigurationError, ProcessingError, StoreUnavailable
 from gateway.settings import environment_with
 from gateway.store.engine import open_engine, schema_of
-from gateway.store.rights_tables import erasures
+from gateway.store.schema import metadata
 from gateway.store.tables import audit_checkpoints
 
 SQLITE, POSTGRESQL = "sqlite", "postgresql"
@@ -74,7 +74,7 @@ def facts_of(connection: sa.Connection, schema: str) -> DatabaseFacts:
     there = set(sa.inspect(connection).get_table_names())
     counts = {
         name: int(connection.execute(sa.select(sa.func.count()).select_from(table)).scalar_one())
-        for name, table in erasures.metadata.tables.items()
+        for name, table in metadata.tables.items()
         if name in there
     }
     newest = sa.select(audit_checkpoints.c.size, audit_checkpoints.c.note)
@@ -252,7 +252,7 @@ def empty_postgresql(url: str) -> None:
     quote = engine.dialect.identifier_preparer.quote
     try:
         with engine.begin() as connection:
-            for name in (*erasures.metadata.tables, "alembic_version"):
+            for name in (*metadata.tables, "alembic_version"):
                 connection.exec_driver_sql(f"DROP TABLE IF EXISTS {quote(name)} CASCADE")
             for name in _FUNCTIONS:
                 connection.exec_driver_sql(f"DROP FUNCTION IF EXISTS {name}()")

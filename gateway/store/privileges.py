@@ -10,7 +10,7 @@ from sqlalchemy.exc import DBAPIError
 
 from gateway.core.errors import ConfigurationError, StoreUnavailable
 from gateway.store.engine import open_engine
-from gateway.store.rights_tables import legal_holds
+from gateway.store.schema import metadata
 
 #: Where rows are added and never changed.
 APPEND_ONLY = (
@@ -97,7 +97,7 @@ def _grants(connection: sa.Connection, role: str) -> list[str]:
     quote = connection.dialect.identifier_preparer.quote
     name, schema = quote(role), quote(connection.dialect.default_schema_name or "public")
     kept = (*APPEND_ONLY, *KEPT)
-    changing = [quote(table) for table in legal_holds.metadata.tables if table not in kept]
+    changing = [quote(table) for table in metadata.tables if table not in kept]
     reading = [quote(table) for table in (*APPEND_ONLY, *_ALWAYS_TAKEN)]
     return [
         f"REVOKE ALL ON ALL TABLES IN SCHEMA {schema} FROM {name}",

@@ -32,6 +32,7 @@ from gateway.store.erasures import Erasures
 from gateway.store.events import Events
 from gateway.store.jobs import Jobs
 from gateway.store.key_check import KeyCheck
+from gateway.store.listener_state import ListenerState
 from gateway.store.models import Models
 from gateway.store.patient_keys import PatientKeys
 from gateway.store.retractions import Retractions
@@ -229,6 +230,11 @@ class UnitOfWork:
     def key_check(self) -> KeyCheck:
         """Whether the master key is the right one."""
         return KeyCheck(self)
+
+    @cached_property
+    def listener_state(self) -> ListenerState:
+        """What listeners remember."""
+        return ListenerState(self)
 
     @cached_property
     def models(self) -> Models:
