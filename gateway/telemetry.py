@@ -288,6 +288,11 @@ _glass = Counter(
 )
 
 
+_not_ours = Counter(
+    "nadi_audit_not_ours_total",
+    "AuditEvents in the database that nobody with the master key wrote.",
+    registry=_registry,
+)
 _no_room = Counter(
     "nadi_refused_for_room_total",
     "Requests answered 503 by what was short.",
@@ -299,6 +304,11 @@ _no_room = Counter(
 def count_refused_for_room(of: str) -> None:
     """Count requests that were refused since there was too little room."""
     _no_room.labels(of).inc()
+
+
+def count_not_ours(count: int) -> None:
+    """Count AuditEvents that were found to be without a tag of the master key."""
+    _not_ours.inc(count)
 
 
 def count_break_glass(route: str, outcome: str) -> None:

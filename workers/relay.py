@@ -7,7 +7,7 @@
 * What it rang is remembered here and nowhere else. A ring without an answer is repeated after
   `ring_again_s`; a ring too many is harmless, since only one worker gets a job.
 * It frees what dead workers held, brings forward what waits for a clock that was set back, and
-  gives new AuditEvents their place in the Merkle log.
+  gives new AuditEvents their place in the Merkle log (`workers.integrator`).
 * Nobody slow holds up the work: a thread beside it sends the checkpoints to the witnesses, another
   marks results whose patient withdrew her consent (`workers.retracting`), and another removes what
   has had its time (`workers.retention`).
@@ -32,7 +32,6 @@ from gateway.core.audit import Source
 from gateway.core.delivery import Backoff
 from gateway.core.errors import ConfigurationError, TransientError
 from gateway.settings import Settings, get_settings
-from gateway.store.checkpoint_file import CheckpointFile
 from gateway.store.clock_set_back import bring_forward, newest_moment_ms
 from gateway.store.installation import (
     MASTER,
@@ -44,10 +43,10 @@ from gateway.store.installation import (
 )
 from gateway.store.jobs import rescue
 from gateway.store.leadership import Leadership, leadership
-from gateway.store.log_guard import contradiction
 from gateway.store.unit_of_work import Store
 from workers.clock_watch import ClockWatch
 from workers.ehrs import Ehrs
+from workers.integrator import Integrator
 from workers.line import PATIENCE_S, Line
 from workers.next_batches import Dealer, next_deliveries, next_jobs
 from workers.rescue import put_back
@@ -113,10 +112,11 @@ class Relay:
         self._deliveries = Dealer(ports.deliver, longest_wait_s=longest_wait_s)
         self._rescue_at_s = float("-inf")
         self._integrate_at_s = float("-inf")
-        self._refused: tuple[int, ...] = ()
         self._looked_at_s = float("-inf")
         self._is_holding = False
-        self._has_continued = False
+        self._integrator = Integrator(
+            ports.store, ports.signing, ports.origin, ports.settings.data_dir
+        )
         self._clock = ClockWatch()
 
     def run(self, stopped: threading.Event) -> None:
@@ -138,7 +138,7 @@ class Relay:
         record_stop(self._ports.store, self._ports.source)
         if self._ports.lead.acquire():
             with suppress(TransientError):
-                self._integrate()
+                self._integrator.turn(fruitless_rounds=None)
 
     def turn(self) -> None:
         """Wait for the bell once and do what there is to do.
@@ -165,7 +165,7 @@ class Relay:
             self._rescue_at_s = now_s + _RESCUE_EVERY_S
         self._ring(now_s)
         if now_s >= self._integrate_at_s:
-            self._integrate()
+            self._integrator.turn()
             self._ports.offer()
             self._integrate_at_s = now_s + self._ports.settings.checkpoint_every_s
 
@@ -208,7 +208,7 @@ class Relay:
         except ConfigurationError:
             return Site()
 
-    # -- rescue and audit --------------------------------------------------------------------
+    # -- rescue ------------------------------------------------------------------------------
 
     def _notice_clock(self, now_s: float) -> None:
         """Bring forward what waits for a clock that was ahead, once it was set back."""
@@ -235,45 +235,6 @@ class Relay:
             put_back(uow, changes, ports.source)
             freed = uow.deliveries.rescue()
         log.warning("leases-rescued", count=len(changes) + freed)
-
-    def _integrate(self) -> None:
-        """Give new AuditEvents their place in the Merkle log, as many rounds as it takes."""
-        ports = self._ports
-        if not self._continues():
-            return
-        while True:
-            with ports.store.read() as uow:
-                waiting, _ = uow.audit_log.lag()
-            if not waiting:
-                return
-            with ports.store.write() as uow:
-                checkpoint = uow.audit_log.integrate(ports.signing, ports.origin)
-                refused = uow.audit_log.refused
-                note = uow.audit_log.newest_checkpoint()
-            self._tell_refused(refused)
-            if checkpoint is None or note is None:
-                return
-            CheckpointFile(ports.settings.data_dir).append(note)
-            log.debug("audit-integrated", count=waiting, tree_size=checkpoint.size)
-
-    def _tell_refused(self, refused: tuple[int, ...]) -> None:
-        """Say loudly, once each, that somebody writes to the log without our key."""
-        if refused and refused != self._refused:
-            log.critical("audit-events-not-ours", count=len(refused))
-        self._refused = refused
-
-    def _continues(self) -> bool:
-        """Insist, before the first signature of this process, that the log is what was signed."""
-        if self._has_continued:
-            return True
-        ports = self._ports
-        notes = CheckpointFile(ports.settings.data_dir).notes()
-        with ports.store.read() as uow:
-            key, origin = ports.signing.public_key(), ports.origin
-            self._has_continued = contradiction(uow, notes, key, origin) is None
-        if not self._has_continued:
-            log.error("audit-log-contradicts-its-checkpoints")
-        return self._has_continued
 
 
 def build(

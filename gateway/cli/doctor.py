@@ -31,6 +31,7 @@ from gateway.cli.context import (
     settings_for,
     table,
 )
+from gateway.cli.doctor_audit import false_tags
 from gateway.cli.doctor_backup import backups
 from gateway.cli.doctor_privacy import privacy_problems, same_logins
 from gateway.cli.healthy import is_healthy
@@ -259,6 +260,7 @@ def _stored(settings: Settings) -> Iterator[Finding]:
     try:
         yield _guarded("database", lambda: _database(store))
         yield _guarded("audit log", lambda: _audit_log(settings, keys, store))
+        yield _guarded("audit tags", lambda: _tags(store))
         yield _guarded("room", lambda: _room(Room(settings, store)))
         yield _guarded("backup", lambda: _backup(settings, store))
         yield _guarded("withdrawn results", lambda: _withdrawn(store))
@@ -279,6 +281,12 @@ def _audit_log(settings: Settings, keys: Keys, store: Store) -> Finding:
         return Finding("audit log", Verdict.FAILED, why)
     says = f"{newest[0] if newest else 0} entries, {waiting} wait for their place"
     return Finding("audit log", Verdict.OK, says)
+
+
+def _tags(store: Store) -> Finding:
+    """Check that everything in the log was written with our key."""
+    says, is_well = false_tags(store)
+    return Finding("audit tags", Verdict.OK if is_well else Verdict.FAILED, says)
 
 
 def _room(room: Room) -> Finding:

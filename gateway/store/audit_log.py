@@ -18,6 +18,7 @@ from gateway.core.ledger import Checkpoint, Frontier, leaf_hash, root, sign_chec
 from gateway.core.ledger_nodes import grow
 from gateway.store import audit_search
 from gateway.store.audit_search import AuditFilter, AuditRow
+from gateway.store.audit_tags import FETCHED, AuditTags
 from gateway.store.engine import insert_all
 from gateway.store.tables import (
     IS_RARE,
@@ -27,13 +28,14 @@ from gateway.store.tables import (
     audit_nodes,
     audit_terms,
 )
+from gateway.store.verification_report import as_bytes
 
 __all__ = ["INTEGRATION_LIMIT", "AuditFilter", "AuditLog", "AuditRow"]
 
 if TYPE_CHECKING:
     from gateway.store.unit_of_work import UnitOfWork
 
-#: Most records that one integration takes, so that its transaction stays short.
+#: Most records that one integration looks at, so that its transaction stays short.
 INTEGRATION_LIMIT = 10_000
 
 # PostgreSQL hands out serial numbers before commit, so a lower number may appear late; the
@@ -47,7 +49,6 @@ _RESTORED = sa.text(
 
 
 _TO_INTEGRATE = [audit_events.c[name] for name in ("seq", "id", "body", "tag")]
-_FIRST_TAGGED = sa.text("select seq from audit_events where tag is not null order by seq limit 1")
 
 
 class AuditLog:
@@ -57,6 +58,8 @@ class AuditLog:
         self._uow = uow
         #: Numbers of the AuditEvents that `integrate` gave no leaf: nobody with the key wrote them.
         self.refused: tuple[int, ...] = ()
+        #: The last number that `integrate` looked at; None when it saw everything there was.
+        self.looked_to: int | None = None
 
     def append(self, records: Sequence[AuditRecord]) -> None:
         """Insert records; their order is the order they were collected in."""
@@ -85,24 +88,32 @@ class AuditLog:
         known = {row.id: row.seq for row in connection.execute(query)}
         return [known[name] for name in ids]
 
-    def integrate(self, key: Ed25519PrivateKey, origin: str) -> Checkpoint | None:
+    def integrate(
+        self, key: Ed25519PrivateKey, origin: str, *, after: int | None = None
+    ) -> Checkpoint | None:
         """Give new records their leaf numbers and sign a checkpoint over the log.
 
-        What was put into the table without the key stays without a leaf, see `refused`.
+        What was put into the table without the key stays without a leaf, see `refused`. However
+        many of these there are: who calls again with what `looked_to` says gets past them.
+
+        Args:
+            key: Signs the checkpoint.
+            origin: Name of the log.
+            after: Go on behind this number; what stands before it was refused a moment ago.
 
         Returns:
-            The new checkpoint, None when there was nothing new.
+            The new checkpoint, None when nothing that was looked at got a leaf.
         """
         frontier = self._frontier()
-        fresh = self._ours(self._unintegrated())
+        fresh = self._ours(after)
         if not fresh:
             return None
-        hashes = [leaf_hash(row.body) for row in fresh]
+        hashes = [digest for _, digest in fresh]
         self._uow.connection.execute(
             sa.insert(audit_leaves),
             [
-                {"leaf_index": frontier.size + i, "audit_seq": row.seq, "leaf_hash": digest}
-                for i, (row, digest) in enumerate(zip(fresh, hashes, strict=True))
+                {"leaf_index": frontier.size + i, "audit_seq": seq, "leaf_hash": digest}
+                for i, (seq, digest) in enumerate(fresh)
             ],
         )
         grown, nodes = grow(frontier, hashes)
@@ -161,33 +172,35 @@ class AuditLog:
         tag = self._uow.sealer.audit_tag
         return [{**_row(record), "tag": tag(record.id, record.body)} for record in records]
 
-    def _ours(self, fresh: Sequence[sa.Row[Any]]) -> list[sa.Row[Any]]:
-        """Leave out what has no tag of ours; older than the first tag there need not be one."""
-        tag = self._uow.sealer.audit_tag
-        first = None
-        if any(row.tag is None for row in fresh):
-            first = self._uow.connection.execute(_FIRST_TAGGED).scalar()
-        found: list[sa.Row[Any]] = []
-        refused: list[sa.Row[Any]] = []
-        for row in fresh:
-            is_older = row.tag is None and (first is None or row.seq < first)
-            is_ours = is_older or row.tag == tag(row.id, bytes(row.body))
-            (found if is_ours else refused).append(row)
-        self.refused = tuple(row.seq for row in refused)
+    def _ours(self, after: int | None) -> list[tuple[int, bytes]]:
+        """Give number and leaf hash of what has no leaf yet and a tag of ours."""
+        tags = AuditTags(self._uow)
+        found: list[tuple[int, bytes]] = []
+        refused: list[int] = []
+        seq, count = 0, 0
+        for seq, name, body, tag in self._unintegrated(tags.last_placed, after):
+            count += 1
+            if tags.may_be_placed(seq, name, body, tag):
+                found.append((seq, leaf_hash(body)))
+            else:
+                refused.append(seq)
+        self.refused = tuple(refused)
+        self.looked_to = seq if count == INTEGRATION_LIMIT else None
         return found
 
-    def _unintegrated(self) -> Sequence[sa.Row[Any]]:
-        last = self._uow.connection.execute(
-            sa.select(sa.func.coalesce(sa.func.max(audit_leaves.c.audit_seq), 0))
-        ).scalar_one()
+    def _unintegrated(
+        self, last: int, after: int | None
+    ) -> Iterator[tuple[int, str, bytes, bytes | None]]:
+        """Give number, id, bytes and tag of what has no leaf yet, a few at a time."""
         is_ordered = self._uow.connection.dialect.name == "sqlite"
-        query = sa.select(*_TO_INTEGRATE).where(
-            audit_events.c.seq > (last if is_ordered else last - _LOOK_BACK)
-        )
+        start = last if is_ordered else last - _LOOK_BACK
+        start = start if after is None else max(start, after)
+        query = sa.select(*_TO_INTEGRATE).where(audit_events.c.seq > start)
         if not is_ordered:
             query = query.where(~sa.exists().where(audit_leaves.c.audit_seq == audit_events.c.seq))
         query = query.order_by(audit_events.c.seq).limit(INTEGRATION_LIMIT)
-        return self._uow.connection.execute(query).all()
+        for seq, name, body, tag in self._uow.connection.execute(query, execution_options=FETCHED):
+            yield seq, name, as_bytes(body), None if tag is None else as_bytes(tag)
 
 
 def _row(record: AuditRecord) -> dict[str, object]:

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sqlite3
 
 import pytest
 from typer.testing import CliRunner
@@ -36,6 +37,27 @@ def test_a_prepared_installation_that_does_not_run_has_warnings_but_no_failure(p
     assert found["database"] == (Verdict.OK, "sqlite, schema current")
     assert "fsync takes" in found["disk speed"][1]
     assert found["model ckd-risk@1.0.0"][0] is Verdict.OK
+
+
+def test_events_put_into_the_log_without_the_key_are_a_failure_with_their_numbers(tmp_path):
+    settings = Settings(data_dir=tmp_path / "nadi", port=1)
+    prepare_data(settings, sandbox=False)
+    assert findings(settings)["audit tags"][0] is Verdict.OK
+    with sqlite3.connect(settings.data_dir / "nadi.db") as database:
+        (last,) = database.execute("select max(seq) from audit_events").fetchone()
+        database.executemany(
+            "insert into audit_events (id, recorded_ms, event, action, outcome, body, tag) "
+            "select ?, recorded_ms, event, action, outcome, body, ? from audit_events limit 1",
+            [("invented", None), ("borrowed", bytes(16))],
+        )
+    database.close()
+
+    verdict, says = findings(settings)["audit tags"]
+
+    assert verdict is Verdict.FAILED
+    assert says.startswith("2 AuditEvents were not written with this installation's key")
+    assert f"(numbers {last + 1}, {last + 2})" in says
+    assert "nadi audit verify" in says
 
 
 def test_a_missing_data_folder_is_named_and_not_made(tmp_path):
