@@ -11,7 +11,7 @@ import orjson
 import typer
 from rich.console import Console
 
-from benchmarks import audit_questions, audit_size, models, page, recovery
+from benchmarks import audit_questions, audit_size, models, page, recovery, soak, soak_told
 from benchmarks.catalogue import RUNS, about, measure
 from benchmarks.machine import facts
 from benchmarks.page import Page
@@ -150,6 +150,31 @@ def size_of_audit(*, events: Events = 1_000_000, folder: Folder = None) -> None:
 def recover(*, events: Events = 1_000_000, folder: Folder = None) -> None:
     """Start after a kill, by the number of stored events."""
     raise typer.Exit(0 if recovery.run(events, folder, Console()) else 1)
+
+
+@app.command("soak")
+def soak_for_long(
+    *,
+    minutes: Annotated[float, typer.Option(min=0.2, help="How long events are pushed.")] = 30,
+    rate: Annotated[float, typer.Option(min=1, help="Events per second.")] = 116,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Write every reading to this file.")
+    ] = None,
+    keep: Annotated[bool, typer.Option("--keep", help="Write docs/soak.md and docs/soak.png.")] = (
+        False
+    ),
+) -> None:
+    """Push events at a fixed rate for half an hour, and see whether anything grows."""
+    machine = facts()
+    with err.status("…") as status:
+        plan = soak.Plan(per_s=rate, seconds=60 * minutes)
+        soaked = soak.soak(plan, lambda line: status.update(f"soak: {line}"))
+    soak_told.show(soaked, Console())
+    if json_file is not None:
+        json_file.write_bytes(orjson.dumps(soak_told.as_json(soaked, machine)))
+    for path in soak_told.write(soaked, machine, page.DOCS) if keep else ():
+        err.print(f"Written: {path}", soft_wrap=True)
+    raise typer.Exit(0 if soak_told.is_passed(soaked) else 1)
 
 
 if __name__ == "__main__":

@@ -98,7 +98,10 @@ async def _push_at(endpoint: Endpoint, posts: Sequence[Post], rate: float) -> Pu
 
 
 async def _send(pool: Pool, endpoint: Endpoint, post: Post, due: float) -> _Answer:
-    status = await pool.send(post_request(endpoint, post.path, post.body))
+    try:
+        status = await pool.send(post_request(endpoint, post.path, post.body))
+    except (OSError, TimeoutError):  # nobody answered: not accepted, as far as is known
+        status = 0
     return post.id, due, time.time(), status == endpoint.accepts
 
 

@@ -88,11 +88,26 @@ def pss_bytes(roots: Iterable[int]) -> dict[str, int]:
     """Add up the memory of some trees, by what each process is; shared pages are shared out."""
     used: dict[str, int] = {}
     for process in processes(roots):
-        rollup = Path(f"/proc/{process.pid}/smaps_rollup").read_text("ascii")
+        try:
+            name = _role(process)
+            rollup = Path(f"/proc/{process.pid}/smaps_rollup").read_text("ascii")
+        except (psutil.NoSuchProcess, ProcessLookupError):
+            continue
         found = re.search(r"^Pss:\s+(\d+) kB", rollup, re.MULTILINE)
-        name = _role(process)
         used[name] = used.get(name, 0) + (int(found[1]) * 1024 if found else 0)
     return used
+
+
+def descriptors(roots: Iterable[int]) -> dict[str, int]:
+    """Count the open file descriptors of some trees, by what each process is."""
+    held: dict[str, int] = {}
+    for process in processes(roots):
+        try:
+            name, count = _role(process), process.num_fds()
+        except psutil.NoSuchProcess:
+            continue
+        held[name] = held.get(name, 0) + count
+    return held
 
 
 _ROLES = (

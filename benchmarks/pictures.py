@@ -1,5 +1,7 @@
 """Draws the charts of a benchmark side by side."""
 
+import itertools
+from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib as mpl
@@ -15,12 +17,18 @@ _DPI = 110
 
 def draw(result: Result, path: Path) -> None:
     """Write one picture with all charts of a benchmark."""
+    draw_charts(result.charts, path, columns=len(result.charts))
+
+
+def draw_charts(charts: Sequence[Chart], path: Path, *, columns: int) -> None:
+    """Write one picture with charts in rows of so many."""
     mpl.use("Agg")
-    picture = Picture(
-        figsize=(_WIDTH * len(result.charts), _HEIGHT), dpi=_DPI, layout="constrained"
-    )
-    places = picture.subplots(1, len(result.charts), squeeze=False)[0]
-    for axes, chart in zip(places, result.charts, strict=True):
+    rows = -(-len(charts) // columns)
+    picture = Picture(figsize=(_WIDTH * columns, _HEIGHT * rows), dpi=_DPI, layout="constrained")
+    places = picture.subplots(rows, columns, squeeze=False).flat
+    for axes in itertools.islice(places, len(charts), None):
+        axes.set_axis_off()
+    for axes, chart in zip(places, charts, strict=False):
         (_bars if chart.bars else _lines)(axes, chart)
         axes.set_title(chart.title)
     picture.savefig(path)

@@ -68,12 +68,12 @@ def make_workload(triggers: int, *, seed: int, now: datetime) -> Workload:
         now: The newest event is from just before.
     """
     oracle = _Oracle()
-    people = [_Person(i, seed, now) for i in range(-(-triggers // TRIGGERS_PER_PATIENT))]
+    people = [Person(i, seed, now) for i in range(-(-triggers // TRIGGERS_PER_PATIENT))]
     turns = [(who, who.triggers[i]) for i in range(TRIGGERS_PER_PATIENT) for who in people]
     pushed = turns[:triggers]
     return Workload(
-        records=tuple(_post(resource) for who in people for resource in who.record),
-        triggers=tuple(_post(trigger) for _, trigger in pushed),
+        records=tuple(post_of(resource) for who in people for resource in who.record),
+        triggers=tuple(post_of(trigger) for _, trigger in pushed),
         expected={
             trigger["id"]: oracle.probabilities(who.record, trigger)
             for who, trigger in pushed
@@ -109,19 +109,46 @@ class _Oracle:
         return tuple(float(session.run(None, batch)[0][0, 0]) for session in self._sessions)
 
 
-def _post(resource: Mapping[str, Any]) -> Post:
+def post_of(resource: Mapping[str, Any]) -> Post:
+    """Give the request that creates a resource."""
     return Post(f"/fhir/{resource['resourceType']}", orjson.dumps(resource), str(resource["id"]))
 
 
-class _Person:
-    def __init__(self, number: int, seed: int, now: datetime) -> None:
+class Person:
+    """A patient made up.
+
+    Attributes:
+        denies: Whether nothing may be inferred about them.
+        record: What is known of them.
+        triggers: Their events, the oldest first.
+    """
+
+    def __init__(
+        self,
+        number: int,
+        seed: int,
+        now: datetime,
+        *,
+        triggers: int = TRIGGERS_PER_PATIENT,
+        gap: timedelta = _GAP,
+    ) -> None:
+        """Make one up.
+
+        Args:
+            number: Same seed, time and number, same patient.
+            seed: Of all patients.
+            now: The newest event is from just before.
+            triggers: How many events.
+            gap: Between one and the next.
+        """
         self._dice = Random(f"{seed}/{number}")  # noqa: S311  a game, not a key
         self._id = f"bench{seed}-{number:05d}"
-        self._begin = now - _GAP * (TRIGGERS_PER_PATIENT + 2)
+        self._gap = gap
+        self._begin = now - gap * (triggers + 2)
         self._severity = self._dice.random()
         self.denies = number % _DENIES_EVERY == _DENIES_EVERY - 1
         self.record: Sequence[dict[str, Any]] = list(self._record())
-        self.triggers: Sequence[dict[str, Any]] = list(self._triggers())
+        self.triggers: Sequence[dict[str, Any]] = list(self._triggers(triggers))
 
     def _record(self) -> Iterator[dict[str, Any]]:
         today = self._begin.date()
@@ -139,10 +166,10 @@ class _Person:
         for number, result in enumerate(results):
             yield self._measured(result, f"r{number}", self._begin)
 
-    def _triggers(self) -> Iterator[dict[str, Any]]:
-        for number in range(TRIGGERS_PER_PATIENT):
+    def _triggers(self, count: int) -> Iterator[dict[str, Any]]:
+        for number in range(count):
             result = creatinine(self._dice, self._severity)
-            yield self._measured(result, f"t{number}", self._begin + _GAP * (number + 1))
+            yield self._measured(result, f"t{number}", self._begin + self._gap * (number + 1))
 
     def _measured(self, result: Result, name: str, at: datetime) -> dict[str, Any]:
         resource = observation(

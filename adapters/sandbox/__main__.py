@@ -1,5 +1,6 @@
 """Run the stand-in EHR: `python -m adapters.sandbox --port 8081`."""
 
+import gc
 from pathlib import Path
 from typing import Annotated
 
@@ -7,6 +8,9 @@ import typer
 import uvicorn
 
 from adapters.sandbox.server import SandboxOptions, create_app
+
+#: In collections of the middle generation; so many that there is none.
+_FULL_COLLECTIONS_EVERY = 1_000_000
 
 
 def serve(
@@ -23,7 +27,17 @@ def serve(
     """Serve a FHIR R4 EHR with faults on request, until a signal ends it."""
     token = token_file.read_text().strip() if token_file else None
     app = create_app(SandboxOptions(token=token, journal=journal))
+    _spare_what_is_kept()
     uvicorn.run(app, host=host, port=port, log_level="warning", access_log=False)
+
+
+def _spare_what_is_kept() -> None:
+    """Let no collection walk over every record: with a million of them this EHR would stand still.
+
+    They hold no cycles; what a request leaves is still found among the young.
+    """
+    youngest, middle, _ = gc.get_threshold()
+    gc.set_threshold(youngest, middle, _FULL_COLLECTIONS_EVERY)
 
 
 if __name__ == "__main__":

@@ -20,6 +20,9 @@ class _Answers(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers["Content-Length"])).decode()
         if "slow" in body:
             time.sleep(SLOW_S)
+        if "hang up" in body:
+            self.close_connection = True
+            return
         self.send_response(400 if "bad" in body else 202)
         self.send_header("Content-Length", "2")
         self.end_headers()
@@ -74,3 +77,9 @@ def test_in_a_closed_loop_a_client_waits_for_its_answer(endpoint):
     pushed = push_all(endpoint, posts("slow", "slow"), clients=1)
 
     assert pushed.ended - pushed.began >= 2 * SLOW_S
+
+
+def test_who_hangs_up_without_an_answer_has_not_accepted(endpoint):
+    pushed = push_all(endpoint, posts("good", "hang up", "good"), clients=1)
+
+    assert pushed.refused == ("1-hang up",)
