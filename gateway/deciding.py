@@ -112,28 +112,63 @@ class Still:
     is_limited: bool
 
 
+@dataclass(frozen=True)
+class Denied:
+    """What is not permitted of a patient's data.
+
+    Attributes:
+        purposes: Codes of v3-ActReason.
+        reasons: Why, in words.
+    """
+
+    purposes: tuple[str, ...]
+    reasons: tuple[str, ...]
+
+
 def still_permitted(uow: UnitOfWork, site: Site, key: str, patient: str) -> list[Still]:
-    """Tell what is permitted now: to the routes of the site, and for what her consents speak of.
+    """Tell what is permitted now, see `holding`."""
+    return holding(uow, site, key, patient)[0]
+
+
+def holding(
+    uow: UnitOfWork, site: Site, key: str, patient: str
+) -> tuple[list[Still], list[Denied]]:
+    """Tell what holds now: for the routes of the site, and for what her consents speak of.
 
     Args:
         uow: Reads.
         site: In force.
         key: Keyed hash of the patient.
         patient: `Patient/<id>`.
+
+    Returns:
+        What is permitted and what is denied, each with its grounds.
     """
+    permitted: dict[tuple[tuple[str, ...], str, bool], list[str]] = {}
+    denied: dict[tuple[str, ...], list[str]] = {}
+    for wanted in _of_interest(uow, site, key, patient):
+        answer = answered(uow, site, wanted)
+        said, whole = answer.foreseen, answer.decision
+        if said.is_permitted:
+            ground = (said.consents, said.basis, not whole.is_permitted)
+            permitted.setdefault(ground, []).append(said.purpose)
+        else:
+            denied.setdefault(said.reasons, []).append(said.purpose)
+    still = [Still(_once(purposes), *ground) for ground, purposes in permitted.items()]
+    return still, [Denied(_once(purposes), why) for why, purposes in denied.items()]
+
+
+def _of_interest(uow: UnitOfWork, site: Site, key: str, patient: str) -> list[Wanted]:
     records = uow.consents.of([key], site.abdm_policy)[key]
     named = {code for record in records for code in summary(record, uow.now).purposes}
     routes = {(each.purpose, each.consent_default): each.name for each in site.routes}
     alone = sorted(named - {purpose for purpose, _ in routes})
     asked = [Wanted(key=key, patient=patient, route=name) for name in routes.values()]
-    asked += [Wanted(key=key, patient=patient, purpose=each) for each in alone]
-    found: dict[tuple[tuple[str, ...], str, bool], list[str]] = {}
-    for answer in (answered(uow, site, each) for each in asked):
-        said, whole = answer.foreseen, answer.decision
-        if said.is_permitted:
-            ground = (said.consents, said.basis, not whole.is_permitted)
-            found.setdefault(ground, []).append(said.purpose)
-    return [Still(tuple(dict.fromkeys(purposes)), *ground) for ground, purposes in found.items()]
+    return asked + [Wanted(key=key, patient=patient, purpose=each) for each in alone]
+
+
+def _once(purposes: list[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(purposes))
 
 
 def _asks(uow: UnitOfWork, site: Site, wanted: Wanted) -> tuple[Asks, Model]:

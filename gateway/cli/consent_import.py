@@ -7,7 +7,7 @@ importing takes a credential, whoever signed.
 """
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -16,6 +16,12 @@ import typer
 from rich.markup import escape
 
 from adapters.site import Site
+from gateway.cli.consent_after import (
+    AfterImport,
+    after_import,
+    show_after_import,
+    warn_of_strangers,
+)
 from gateway.cli.consent_stop import settled, show_stopped
 from gateway.cli.context import (
     EXIT_USAGE,
@@ -85,11 +91,14 @@ def import_file(  # noqa: PLR0913 - each is an option of the command line
                 (each, consenting.take(uow, each, _owner(nadi, uow, each, wanted), signed, actor))
                 for each in documents
             ]
-            whose = _whose(uow, [taken for _, taken in found])
+            whose = _whose(uow, [taken for _, taken in found if taken.is_new])
             stopped = len(withdraw(uow, site, actor.source, whose))
         about = ", ".join(taken.consent_id for _, taken in found)
         stopped += settled(nadi, actor.source, whose, about=about)
-    _show(found, signed, stopped, as_json=as_json)
+        with nadi.store.read() as uow:
+            told = after_import(uow, site, _whose(uow, [taken for _, taken in found]))
+    warn_of_strangers(told)
+    _show(found, signed, stopped, told, as_json=as_json)
 
 
 def _signature_of(file: Path, signature: Path | None) -> str:
@@ -105,8 +114,8 @@ def _signature_of(file: Path, signature: Path | None) -> str:
 
 
 def _whose(uow: UnitOfWork, taken: list[Taken]) -> dict[str, str]:
-    """Give reference by key of the patients whose consent changed."""
-    consents = [uow.consent_acts.get(each.consent_id) for each in taken if each.is_new]
+    """Give reference by key of the patients that consents are about."""
+    consents = [uow.consent_acts.get(each.consent_id) for each in taken]
     found = (consenting.whose(uow, each) for each in consents if each)
     return {key: reference for each in found for key, reference in each.items()}
 
@@ -195,14 +204,21 @@ def _addresses(site: Site, uow: UnitOfWork, owner: Owner) -> frozenset[str]:
 
 
 def _show(
-    found: list[tuple[Document, Taken]], signed: Signed, stopped: int, *, as_json: bool
+    found: list[tuple[Document, Taken]],
+    signed: Signed,
+    stopped: int,
+    told: list[AfterImport],
+    *,
+    as_json: bool,
 ) -> None:
     lines = [
         {"id": taken.consent_id, "form": document.form, "new": taken.is_new}
         for document, taken in found
     ]
     if as_json:
-        print_json({"signer": signed.signer, "consents": lines, "stopped": stopped})
+        patients = [asdict(each) for each in told]
+        shown = {"signer": signed.signer, "consents": lines, "stopped": stopped}
+        print_json({**shown, "patients": patients})
         return
     listing = table("ID", "FORM", "NEW")
     for line in lines:
@@ -210,6 +226,7 @@ def _show(
     out.print(f"Signed by {escape(signed.signer)}.")
     out.print(listing)
     show_stopped(stopped)
+    show_after_import(told)
 
 
 # -- out of here -----------------------------------------------------------------------------

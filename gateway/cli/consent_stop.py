@@ -59,10 +59,11 @@ def show_still_held(found: list[Still]) -> None:
     for each in found:
         what = f"{', '.join(each.purposes)} is still permitted"
         data = " for some data" if each.is_limited else ""
-        out.print(f"[yellow]![/] {what}{data} by {escape(_ground(each))}.", soft_wrap=True)
+        out.print(f"[yellow]![/] {what}{data} by {escape(ground(each))}.", soft_wrap=True)
 
 
-def _ground(still: Still) -> str:
+def ground(still: Still) -> str:
+    """Say what permits it."""
     if still.consents:
         return ", ".join(still.consents)
     return _GROUNDS.get(still.basis, f"no consent: the site states another basis ({still.basis})")

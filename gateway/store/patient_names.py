@@ -26,12 +26,22 @@ _ONE = (
 def on_record(uow: "UnitOfWork", keys: Collection[str]) -> set[str]:
     """Give those of whom anything was ever received or recorded, the erased included."""
     found = set(uow.erasures.find(keys))
-    for table in (events, consent_acts):
-        wanted = sorted(set(keys) - found)
-        for start in range(0, len(wanted), _MOST_ASKED):
-            part = wanted[start : start + _MOST_ASKED]
-            asked = sa.select(table.c.patient_key).where(table.c.patient_key.in_(part)).distinct()
-            found |= set(uow.connection.scalars(asked))
+    found |= received(uow, set(keys) - found)
+    return found | _in(uow, consent_acts, set(keys) - found)
+
+
+def received(uow: "UnitOfWork", keys: Collection[str]) -> set[str]:
+    """Give those of whom a system ever sent anything that is still here."""
+    return _in(uow, events, keys)
+
+
+def _in(uow: "UnitOfWork", table: sa.Table, keys: Collection[str]) -> set[str]:
+    found: set[str] = set()
+    wanted = sorted(keys)
+    for start in range(0, len(wanted), _MOST_ASKED):
+        part = wanted[start : start + _MOST_ASKED]
+        asked = sa.select(table.c.patient_key).where(table.c.patient_key.in_(part)).distinct()
+        found |= set(uow.connection.scalars(asked))
     return found
 
 

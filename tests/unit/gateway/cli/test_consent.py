@@ -270,7 +270,11 @@ def test_an_artefact_is_imported_for_the_patient_of_its_address(
     assert [each["new"] for each in again["consents"]] == [False]
 
     ended = signed(run, tmp_path / "revoked.json", abdm.raw(abdm.ended()), signer)
-    run("import", ended)
+    after = json.loads(run("import", ended, "--json").stdout)
+    assert [(each["patient"], each["received"]) for each in after["patients"]] == [
+        ("Patient/p1", True)
+    ]
+    assert after["patients"][0]["permitted"] == []
     assert listed(run)[0]["state"] == "was revoked by the patient"
     due = json.loads(run("due", "--json").stdout)
     assert [each["id"] for each in due] == [made["consents"][0]["id"]]
@@ -329,6 +333,40 @@ def test_a_bundle_gives_each_patient_their_own_consent(run: Run, signer: Path, t
     assert [line["source"] for line in listed(run, "p2")] == ["imported"]
     assert is_permitted(run)
     run("import", file, "--patient", "p1", code=1)
+
+
+def test_an_import_tells_who_was_never_received_and_what_holds_for_each_now(
+    run: Run, nadi: Installation, signer: Path, tmp_path: Path
+):
+    nadi.receive(creatinine("p1"))
+    run("record", "deny", "--patient", "p3", "--how", "paper", "--purpose", "TREAT")
+    content = [consent(number, f"Patient/p{number}") for number in (1, 2, 3)]
+    bundle = {"resourceType": "Bundle", "entry": [{"resource": each} for each in content]}
+    file = signed(run, tmp_path / "bundle.json", json.dumps(bundle).encode(), signer)
+
+    shown = run("import", file)
+    again = run("import", file, "--json")
+
+    for done in (shown, again):
+        warned = " ".join(done.stderr.split())
+        assert "Nothing was ever received of Patient/p2, Patient/p3." in warned
+    told = {each["patient"]: each for each in json.loads(again.stdout)["patients"]}
+    assert [each["received"] for each in told.values()] == [True, False, False]
+    assert told["Patient/p1"]["denied"] == []
+    (permitted,) = told["Patient/p1"]["permitted"]
+    assert permitted["purposes"] == ["TREAT"]
+    assert permitted["consents"][0].startswith("Consent/")
+    assert told["Patient/p3"]["permitted"] == []
+    (denied,) = told["Patient/p3"]["denied"]
+    assert denied["purposes"] == ["TREAT"]
+    assert denied["reasons"]
+    rows = [line.split() for line in shown.stdout.splitlines() if line.startswith("Patient/")]
+    assert [row[:3] for row in rows] == [
+        ["Patient/p1", "yes", "TREAT:"],
+        ["Patient/p2", "never", "TREAT:"],
+        ["Patient/p3", "never", "nothing"],
+    ]
+    assert rows[2][-1] == "TREAT"
 
 
 @pytest.mark.usefixtures("signer")
