@@ -12,7 +12,7 @@ import os
 import socket
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from datetime import UTC, datetime, tzinfo
 from enum import StrEnum
@@ -98,12 +98,16 @@ def words_of(kind: type[StrEnum]) -> str:
 
 
 def explained(command: Callable[P, R]) -> Callable[P, R]:
-    """Turn an error that Nadi can explain into its sentence and exit code 1."""
+    """Turn an error that Nadi can explain into its sentence and exit code 1.
+
+    With `--json` nothing that is logged meanwhile gets among what a script reads.
+    """
 
     @functools.wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
-            return command(*args, **kwargs)
+            with _hushed() if kwargs.get("as_json") else nullcontext():
+                return command(*args, **kwargs)
         except GatewayError as error:
             fail(error.message)
         except BrokenPipeError:
@@ -112,6 +116,12 @@ def explained(command: Callable[P, R]) -> Callable[P, R]:
             raise typer.Exit(EXIT_NOT_SO) from None
 
     return run
+
+
+def _hushed() -> AbstractContextManager[list[str]]:
+    from gateway.telemetry import hushed  # noqa: PLC0415 - keep `--help` quick
+
+    return hushed()
 
 
 def fail(message: str, *, code: int = EXIT_NOT_SO) -> NoReturn:

@@ -1,9 +1,19 @@
 """Commands that act like a process of the gateway say what came of it, and no line of a log."""
 
+import inspect
+import json
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
+from typer.core import TyperGroup
+from typer.testing import CliRunner
 
+from gateway import telemetry
+from gateway.cli.context import AsJson, explained, out, print_json
+from gateway.cli.main import NOUNS, load
 from tests.commands import Run
 from tests.installation import Installation, consent, creatinine, installation
 
@@ -56,3 +66,50 @@ def test_publishing_to_paper_answers_in_one_line(
     shown = run("audit", "publish", "paper").stdout
 
     assert len(shown.splitlines()) == 1, shown
+
+
+def test_what_is_logged_meanwhile_gets_not_among_json() -> None:
+    app = typer.Typer()
+
+    @app.command()
+    @explained
+    def ask(as_json: AsJson = False) -> None:
+        telemetry.get_logger().error("canary-not-asked")
+        print_json({"is_proven": False}) if as_json else out.print("Nobody asked.")
+
+    shown = CliRunner().invoke(app, ["--json"])
+
+    assert json.loads(shown.output) == {"is_proven": False}
+    assert "canary-not-asked" in CliRunner().invoke(app, []).output
+
+
+def commands(command: Any, *words: str) -> Iterator[tuple[str, Any]]:
+    """Give every command below one, with the words that call it."""
+    if not isinstance(command, TyperGroup):
+        yield " ".join(words), command
+        return
+    for name, each in command.commands.items():
+        yield from commands(each, *words, name)
+
+
+IN_JSON = {
+    words: command
+    for noun in NOUNS
+    for words, command in commands(load(noun), noun)
+    if any("--json" in option.opts for option in command.params)
+}
+
+
+@pytest.mark.parametrize("words", IN_JSON)
+def test_every_command_that_prints_json_is_one_of_those(words: str) -> None:
+    """The decorator `explained` keeps the log out: it has to be there, and to know the option."""
+    callback = IN_JSON[words].callback
+    names: list[str] = []
+    while callback is not None:
+        names.append(callback.__code__.co_qualname)
+        parameters = inspect.signature(callback).parameters
+        callback = getattr(callback, "__wrapped__", None)
+
+    assert len(IN_JSON) > len(NOUNS)
+    assert "explained.<locals>.run" in names
+    assert "as_json" in parameters
