@@ -14,6 +14,7 @@ from gateway.core.audit_consent import CONSENT_ACT_SYSTEM, EVENTS
 from gateway.core.audit_entry import Entry
 from gateway.core.clock import from_ms
 from gateway.core.consent.acts import Act, consent_of
+from gateway.core.consent.giver import giver_of_acts, giver_of_resource
 from gateway.core.consent.record import ConsentRecord, under_policies
 from gateway.core.consent.statement import StatementForged
 from gateway.core.consent.summary import Says, Summary, summary
@@ -77,10 +78,19 @@ class SaidByHer:
     def _received(self, version: Version) -> Said:
         system = self._called.system(version.system)
         said = self._told(version.record, Said(what="", at=from_ms(version.received_ms), by=system))
+        said = replace(said, giver=self._giver(version.record.ref))
         if version.is_current:
             return said
         replaced = from_ms(version.replaced_ms) if version.replaced_ms else None
         return replace(said, ended="replaced", ended_at=replaced, ended_by=system)
+
+    def _giver(self, ref: str) -> str:
+        """Read who gave a Consent that a system pushed; nothing where it is no longer kept."""
+        event = self._uow.events.get(ref.removeprefix("Consent/"))
+        try:
+            return giver_of_resource(self._uow.events.content(event)) if event else ""
+        except Unsealable:
+            return ""
 
     # -- what was recorded or imported here --------------------------------------------------
 
@@ -118,6 +128,7 @@ class SaidByHer:
         said = Said(what=_DECISIONS.get(entry.facts.get("decision", ""), _GONE), at=entry.at, by=by)
         if not acts:
             return said
+        said = replace(said, giver=giver_of_acts(acts))
         return self._told(consent_of(acts, entry.consents[0], self._site.abdm_policy), said)
 
     def _ended(

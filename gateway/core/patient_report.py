@@ -55,6 +55,7 @@ class Said:
         what: What it says, in words.
         at: When it was recorded here.
         by: Who recorded it, or which system sent it.
+        giver: Who said it in her place, in a sentence; empty where she did.
         until: When it ends; None while it has no end.
         ended_at: When it was taken back or replaced; None where it was not, or nobody can tell.
         ended: What became of it, in words that a time and `ended_by` may follow; empty while it
@@ -66,6 +67,7 @@ class Said:
     what: str
     at: datetime
     by: str
+    giver: str = ""
     until: datetime | None = None
     ended: str = ""
     ended_at: datetime | None = None
@@ -274,7 +276,7 @@ def _unbroken(sheet: Sheet) -> list[list[str]]:
 def _permitted(report: PatientReport) -> Sheet:
     rows = [
         (
-            each.what,
+            f"{each.what}. {each.giver}" if each.giver else each.what,
             _when(report, each.at),
             each.by,
             _when(report, each.until) if each.until else "no end",

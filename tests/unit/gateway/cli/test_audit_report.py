@@ -15,6 +15,7 @@ from gateway.store.erasing import Order, erase
 from tests.commands import Run
 from tests.installation import Installation, consent, creatinine, installation
 from tests.registered import ACTOR
+from tests.unit.gateway.api.test_page_pdf import on_paper
 
 COMMAND = ("audit", "report")
 
@@ -125,6 +126,30 @@ def test_she_reads_what_she_said_and_who_took_her_refusal_back(
     assert re.search(r"taken back on .* by a compliance officer: The ward said so\.", told)
     for word in ("ai-opt-out", "os-user", "consent-revoke", made["id"]):
         assert word not in told
+
+
+def test_the_report_of_a_minor_names_the_guardian_who_consented(
+    nadi: Installation, run: Run, tmp_path: Path
+) -> None:
+    permit = ("record", "permit", "--patient", "Patient/p1", "--how", "paper", "--purpose", "TREAT")
+    guardian = ("--guardian", "Mira Rao", "--verified-by", "passport seen")
+    notice = ("--notice", "2026-1", "--language", "hi")
+    nadi_says(nadi.folder, "consent", *permit, *notice, *guardian)
+    pushed = consent("p1", rule="permit", version="2")
+    nadi.receive(pushed | {"performer": [{"display": "Jon Rao, father"}]})
+
+    run("Patient/p1", "--html", str(tmp_path / "r.html"), "--pdf", str(tmp_path / "r.pdf"))
+
+    told = [each["giver"] for each in said(run)]
+    assert told == [
+        "",
+        "Said for you by your guardian Mira Rao (verified by: passport seen).",
+        "Said for you by Jon Rao, father.",
+    ]
+    page = (tmp_path / "r.html").read_text()
+    for sentence in filter(None, told):
+        assert sentence in page
+    assert "Mira" in on_paper((tmp_path / "r.pdf").read_bytes())
 
 
 def test_after_an_erasure_she_reads_that_her_refusal_was_kept_and_then_lifted(
