@@ -24,8 +24,10 @@ from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 from adapters.site_break_glass import BreakGlassEntry
 from adapters.site_codes import csv_codes, read_text_file
 from adapters.site_consent import AbdmEntry, languages
+from adapters.site_feeds import Feed, feeds_of
 from adapters.site_model import (
     BearerAuth,
+    FhirRestEntry,
     LocalCode,
     ModelRules,
     RouteEntry,
@@ -95,31 +97,34 @@ class System:
     """A system that sends events or receives results.
 
     Attributes:
-        address: FHIR base as written, with `${NAME:-default}`.
+        address: FHIR base as written, with `${NAME:-default}`; None when it has no FHIR API.
         dicomweb_address: Base of its DICOMweb services, as written; None when it has none.
         token: Bearer token; None when the system asks for none.
         timeout_s: Longest wait in seconds; None leaves it to the settings.
         title: How people call it; empty where the file does not say.
         per_second: Most requests a second; None lets it be asked as fast as it answers.
+        feeds: The listeners that take what it sends.
     """
 
     name: str
-    kind: Literal["fhir-rest"]
-    address: str
+    kind: Literal["fhir-rest", "hl7v2"]
+    address: str | None
     dicomweb_address: str | None = None
     token: Secret | None = None
-    receive: tuple[str, ...] = ("push",)
     timeout_s: float | None = None
     title: str = ""
     per_second: float | None = None
+    feeds: tuple[Feed, ...] = ()
 
     @property
     def base_url(self) -> str:
         """The FHIR base, without a slash at its end.
 
         Raises:
-            ConfigurationError: A variable without default is not set.
+            ConfigurationError: A variable without default is not set, or it has no FHIR API.
         """
+        if self.address is None:
+            raise ConfigurationError(f"System '{self.name}' has no FHIR API.")
         return self._completed(self.address)
 
     @property
@@ -208,6 +213,17 @@ class Site:
     def routes_for(self, system: str) -> tuple[Route, ...]:
         """Give the routes that what a system sends may trigger."""
         return self.canary_routes if system == CANARY_SYSTEM else self.routes
+
+    @cached_property
+    def feeds(self) -> Mapping[str, Feed]:
+        """The listeners of all systems, by name."""
+        return {feed.name: feed for system in self.systems.values() for feed in system.feeds}
+
+    @cached_property
+    def of_patients(self) -> tuple[str, ...]:
+        """The systems that have patients of their own, in the order of their names."""
+        speaking = {f.system for f in self.feeds.values() if f.speaks_for != f.system}
+        return tuple(sorted(name for name in self.systems if name not in speaking))
 
     def system(self, name: str) -> System | None:
         """Give a system by its name."""
@@ -384,17 +400,19 @@ def _trust(rules: ModelRules) -> Trust:
 
 
 def _system(name: str, entry: SystemEntry) -> System:
-    token = Secret(entry.auth.token) if isinstance(entry.auth, BearerAuth) else None
+    feeds = tuple(feeds_of(name, entry.receive, entry.patients))
+    if not isinstance(entry, FhirRestEntry):
+        return System(name=name, kind=entry.kind, address=None, title=entry.title, feeds=feeds)
     return System(
         name=name,
         kind=entry.kind,
         address=entry.base_url,
         dicomweb_address=entry.dicomweb_url,
-        token=token,
-        receive=tuple(entry.receive),
+        token=Secret(entry.auth.token) if isinstance(entry.auth, BearerAuth) else None,
         timeout_s=entry.timeout_s,
         title=entry.title,
         per_second=entry.rate.per_second if entry.rate else None,
+        feeds=feeds,
     )
 
 

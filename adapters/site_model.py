@@ -7,24 +7,19 @@ use. An unknown key is an error: a misspelt consent rule must not be a rule that
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    StringConstraints,
-    field_validator,
-)
+from pydantic import AfterValidator, Field, StringConstraints, field_validator
 
 from adapters.site_break_glass import BreakGlassEntry
 from adapters.site_consent import AbdmEntry, ConsentSigners, Notices
 from adapters.site_consent_terms import ConsentEntry
 from adapters.site_hours import HoursEntry
+from adapters.site_patients import PatientsEntry
 from adapters.site_privacy import PrivacyEntry
+from adapters.site_receive import Receive
 from adapters.site_retention import RetentionEntry
 from adapters.site_revocation import RevocationEntry
 from adapters.site_run import Priority, RateEntry, RunEntry
-from adapters.site_words import PublicKey, Purpose
+from adapters.site_words import Name, Part, PublicKey, Purpose, SecretReference
 from adapters.witness.entries import VerifierKey, WitnessEntry
 from gateway.core.model_register import BUILT_IN
 from models.ceilings import Ceilings
@@ -55,10 +50,6 @@ def _check_address(address: str) -> str:
     return address.rstrip("/")
 
 
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,63}$")]
-SecretReference = Annotated[
-    str, StringConstraints(pattern=r"^(env:[A-Za-z_][A-Za-z0-9_]*|file:[^\s].*)$")
-]
 Address = Annotated[str, AfterValidator(_check_address)]
 ModelReference = Annotated[
     str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,63}@[0-9]+(\.[0-9]+){0,2}$")
@@ -67,17 +58,13 @@ Loinc = Annotated[str, StringConstraints(pattern=r"^[0-9]{1,7}-[0-9]$")]
 Text = Annotated[str, StringConstraints(min_length=1, max_length=4000)]
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-
-class NoAuth(_Part):
+class NoAuth(Part):
     """The system asks for no credential."""
 
     kind: Literal["none"]
 
 
-class BearerAuth(_Part):
+class BearerAuth(Part):
     """Every request carries `Authorization: Bearer …`."""
 
     kind: Literal["bearer"]
@@ -86,13 +73,19 @@ class BearerAuth(_Part):
     )
 
 
-class SystemEntry(_Part):
-    """A system that sends events, receives results, or both."""
-
-    kind: Literal["fhir-rest"] = Field(description="What it speaks: FHIR R4 over HTTP.")
+class _SystemPart(Part):
     title: str = Field(
         "", max_length=80, description="How people call it, in reports to patients and others."
     )
+    patients: PatientsEntry | None = Field(
+        None, description="How what it sends in other forms than FHIR names its patients."
+    )
+
+
+class FhirRestEntry(_SystemPart):
+    """A system with a FHIR API, that sends events, receives results, or both."""
+
+    kind: Literal["fhir-rest"] = Field(description="What it speaks: FHIR R4 over HTTP.")
     base_url: Address = Field(
         description="Its FHIR base. ${NAME} and ${NAME:-default} are read from the environment."
     )
@@ -104,8 +97,9 @@ class SystemEntry(_Part):
     auth: Annotated[NoAuth | BearerAuth, Field(discriminator="kind")] = Field(
         NoAuth(kind="none"), description="How Nadi identifies itself to it."
     )
-    receive: list[Literal["push"]] = Field(
-        ["push"], description="How its events reach Nadi; `push`: it calls Nadi's API."
+    receive: list[Receive] = Field(
+        ["push"],
+        description="How its events reach Nadi; `push`: it calls Nadi's API; else a listener.",
     )
     timeout_s: float | None = Field(
         None,
@@ -119,7 +113,17 @@ class SystemEntry(_Part):
     )
 
 
-class ConsentRule(_Part):
+class Hl7v2Entry(_SystemPart):
+    """A system without a FHIR API: it sends by a listener alone."""
+
+    kind: Literal["hl7v2"] = Field(description="What it speaks: HL7 v2.")
+    receive: list[Receive] = Field([], description="The listeners by which its events reach Nadi.")
+
+
+SystemEntry = Annotated[FhirRestEntry | Hl7v2Entry, Field(discriminator="kind")]
+
+
+class ConsentRule(Part):
     """Which permission of the patient a route needs."""
 
     purpose: Purpose = Field(description="v3-ActReason code that the patient's consent must cover.")
@@ -128,7 +132,7 @@ class ConsentRule(_Part):
     )
 
 
-class SinkRule(_Part):
+class SinkRule(Part):
     """Where a route's results go."""
 
     system: Name = Field(description="One of `systems`.")
@@ -140,7 +144,7 @@ class SinkRule(_Part):
     )
 
 
-class RouteEntry(_Part):
+class RouteEntry(Part):
     """What triggers which model, under which consent, into which system."""
 
     source: Name = Field(description="The system, of `systems`, whose events it looks at.")
@@ -162,7 +166,7 @@ class RouteEntry(_Part):
     )
 
 
-class LocalCode(_Part):
+class LocalCode(Part):
     """One code of the hospital's own and what it means in LOINC."""
 
     system: str = Field(
@@ -172,7 +176,7 @@ class LocalCode(_Part):
     loinc: Loinc
 
 
-class CodeMap(_Part):
+class CodeMap(Part):
     """Local codes, written here or in a CSV file beside this one."""
 
     csv: str | None = Field(
@@ -189,7 +193,7 @@ def _check_signer(name: str) -> str:
     return name
 
 
-class SignerEntry(_Part):
+class SignerEntry(Part):
     """Somebody whose model packages are taken."""
 
     name: Annotated[Name, AfterValidator(_check_signer)] = Field(
@@ -203,7 +207,7 @@ class SignerEntry(_Part):
 _AtMost = Ceilings()
 
 
-class ModelLimits(_Part):
+class ModelLimits(Part):
     """The most that the gate of an imported model may allow; Nadi's own limits are the highest."""
 
     max_loss: float = Field(
@@ -226,7 +230,7 @@ class ModelLimits(_Part):
     )
 
 
-class ModelRules(_Part):
+class ModelRules(Part):
     """Whose model packages are taken, and what they may contain."""
 
     signers: list[SignerEntry] = Field([], description="Whose packages may be imported.")
@@ -245,7 +249,7 @@ class ModelRules(_Part):
         return signers
 
 
-class SiteFile(_Part):
+class SiteFile(Part):
     """A site: its systems, routes and local codes, whose models it takes, who watches its log."""
 
     site: Name = Field(description="Name of the site.")

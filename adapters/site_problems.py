@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from adapters.site_consent_terms import contradictions
+from adapters.site_feeds import feed_problems
 from adapters.site_model import SiteFile
 from adapters.site_trigger import check
 from adapters.site_yaml import Document, Path, Problem, suggestion
@@ -38,11 +39,16 @@ _PATTERNS = {
     "token": "write env:NAME or file:PATH; a secret never stands in the site file",
     "model": "must be name@version, such as ckd-risk@1",
     "between": 'must be two times of day in quotes, such as ["20:00", "06:00"]',
+    **dict.fromkeys(
+        ("identifier", "authorities", "code_systems"),
+        "must be a URI, such as https://hospital.example/mrn or urn:oid:1.2.3",
+    ),
     "loinc": "must be a LOINC code, such as 2160-0",
 }
 _AUTHS = ("none", "bearer")
 _WITNESSES = ("file", "http", "syslog", "email", "qr")
-_KINDS = {*_AUTHS, *_WITNESSES}
+_SYSTEMS = ("fhir-rest", "hl7v2")
+_KINDS = {*_AUTHS, *_WITNESSES, *_SYSTEMS}
 _NAME = "must be a name: small letters, digits and hyphens, at most 64, a letter first"
 
 
@@ -62,7 +68,7 @@ def _worded(document: Document, issue: ErrorDetails) -> Problem:
     if kind == "extra_forbidden":
         return document.problem(path, f"unknown key{suggestion(str(path[-1]), _siblings(path))}")
     if kind == "string_pattern_mismatch":
-        return document.problem(path, _PATTERNS.get(_key_of(path), _NAME))
+        return document.problem(path, _pattern(path))
     if kind == "value_error":
         return document.problem(path, _value_error(issue))
     if kind in ("union_tag_not_found", "union_tag_invalid"):
@@ -73,13 +79,21 @@ def _worded(document: Document, issue: ErrorDetails) -> Problem:
     return document.problem(path, _WORDS.get(kind, issue["msg"].lower()))
 
 
+def _pattern(path: Path) -> str:
+    """Say what a text has to look like, by its key or by that of the mapping it stands in."""
+    keys = [step for step in path if isinstance(step, str)]
+    return next((_PATTERNS[key] for key in reversed(keys[-2:]) if key in _PATTERNS), _NAME)
+
+
 def _key_of(path: Path) -> str:
     """Give the key that a value stands under; in a list, that of the list."""
     return next((step for step in reversed(path) if isinstance(step, str)), "")
 
 
 def _kinds(path: Path) -> str:
-    return ", ".join(_WITNESSES if path[:1] == ("witnesses",) else _AUTHS)
+    if path[:1] == ("witnesses",):
+        return ", ".join(_WITNESSES)
+    return ", ".join(_AUTHS if path[-1:] == ("auth",) else _SYSTEMS)
 
 
 def _value_error(issue: ErrorDetails) -> str:
@@ -121,12 +135,17 @@ def _is_free(steps: list[str | int], index: int) -> bool:
 def _models_by_place() -> dict[Path, type[BaseModel]]:
     from adapters import site_consent as consent  # noqa: PLC0415 - only errors need all of them
     from adapters import site_consent_terms as terms  # noqa: PLC0415
+    from adapters import site_mllp as mllp  # noqa: PLC0415
     from adapters import site_model as model  # noqa: PLC0415
+    from adapters import site_patients as patients  # noqa: PLC0415
     from adapters import site_run as run  # noqa: PLC0415
 
     return {
         (): model.SiteFile,
-        ("systems", "*"): model.SystemEntry,
+        ("systems", "*"): model.FhirRestEntry,
+        ("systems", "*", "patients"): patients.PatientsEntry,
+        ("systems", "*", "receive", "*", "mllp"): mllp.MllpEntry,
+        ("systems", "*", "receive", "*", "mllp", "tls"): mllp.MllpTlsEntry,
         ("systems", "*", "auth"): model.BearerAuth,
         ("routes", "*"): model.RouteEntry,
         ("routes", "*", "consent"): model.ConsentRule,
@@ -159,6 +178,7 @@ def _reference_problems(document: Document) -> Iterator[Problem]:
         if route.get("run") and not (_mapping(route["run"]).get("timezone") or site.get("hours")):
             words = "needs a time zone: `timezone` here, or that of the key `hours`"
             yield document.problem(("routes", name, "run"), words)
+    yield from feed_problems(document)
     implicit = _mapping(_mapping(site.get("consent")).get("implicit"))
     for name, words in contradictions(_mapping(site.get("routes")), implicit):
         yield document.problem(("routes", name, "consent", "default"), words)

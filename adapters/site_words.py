@@ -1,11 +1,23 @@
-"""Words that several keys of a site file share: purposes of use, and public keys."""
+"""Words that several keys of a site file share: names, secrets, purposes of use, public keys."""
 
 from typing import Annotated
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
 from gateway.core.consent.vocabulary import PURPOSES
 from models.signature import KeyUnusable, public_key
+
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,63}$")]
+Uri = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9+.-]*:[^\s]{1,254}$")]
+SecretReference = Annotated[
+    str, StringConstraints(pattern=r"^(env:[A-Za-z_][A-Za-z0-9_]*|file:[^\s].*)$")
+]
+
+
+class Part(BaseModel):
+    """A part of a site file: what is not known is refused, and nothing is converted."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
 def _check_purpose(code: str) -> str:

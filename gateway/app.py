@@ -6,6 +6,7 @@ Run it with `python -m gateway.app`.
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 
 import uvicorn
 from fastapi import FastAPI
@@ -44,6 +45,7 @@ from gateway.core.errors import NotFound
 from gateway.core.principal import Permission
 from gateway.core.r4_schema import prepare_for
 from gateway.erasure_watch import ErasureWatch
+from gateway.feed_standing import listeners_of
 from gateway.queue import bell, is_broker_up
 from gateway.room import Room
 from gateway.settings import Settings, get_settings
@@ -78,9 +80,9 @@ def build(settings: Settings) -> _Gateway:
     store = installation.store
     watch = SiteWatch(store)
     committer = _committer(settings, store, watch)
-    edge = Edge(store, Authenticator(store), site=watch.current)
+    edge = Edge(store, Authenticator(store, partial(listeners_of, watch)), site=watch.current)
     room = Room(settings, store)
-    health = _health(store, room)
+    health = _health(store, room, watch)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -133,9 +135,9 @@ def _committer(
     )
 
 
-def _health(store: Store, room: Room) -> Health:
+def _health(store: Store, room: Room, watch: SiteWatch) -> Health:
     """Make what is asked how the process is, and let each scrape read the queues' depths."""
-    health = Health(store, is_broker_up)
+    health = Health(store, is_broker_up, watch.current)
     report_levels(lambda: replace(health.levels(), room=room.gauges()))
     return health
 

@@ -18,6 +18,9 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 #: sun_path has 108 bytes on Linux, 104 on macOS; a little is left for the final NUL.
 _LONGEST_SOCKET_PATH = 100
 
+#: Addresses to listen on, and at which one the machine itself reaches them.
+WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 (an address to call, not to bind)
+
 
 class Settings(BaseSettings):
     """The settings of one process of Nadi. Sizes in bytes, times in seconds."""
@@ -27,6 +30,9 @@ class Settings(BaseSettings):
     data_dir: Path = Field(Path("data"), description="Folder of database, keys and sockets.")
     host: str = Field("127.0.0.1", description="Address the API listens on.")
     port: int = Field(8080, ge=0, le=65535, description="Port the API listens on.")
+    api_url: str | None = Field(
+        None, description="Where listeners find the API; on this machine when absent."
+    )
     sandbox_port: int = Field(8090, ge=0, le=65535, description="Port of the stand-in EHR.")
     database_url: str | None = Field(
         None, description="SQLAlchemy URL; SQLite in the data folder when absent."
@@ -180,6 +186,14 @@ class Settings(BaseSettings):
     def base_url(self) -> str:
         """Address at which the API is reached from this machine."""
         return f"http://{self.host}:{self.port}"
+
+    @property
+    def api_address(self) -> str:
+        """Address at which listeners find the API."""
+        if self.api_url:
+            return self.api_url.rstrip("/")
+        host = WILDCARDS.get(self.host, self.host)
+        return f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
 
 
 def _with_password(url: str, file: Path | None) -> str:

@@ -4,6 +4,7 @@
   once it lived for 5 s; a line says so.
 * A stop drains in phases: within one phase all get SIGTERM at once, the next phase begins when
   they are gone. After 20 s altogether, or on a second signal, SIGKILL ends what is left.
+* Children may be added and removed while it runs.
 * No child outlives the supervisor: on Linux the kernel kills the children of a killed one.
 
 Knows nothing of what the processes do.
@@ -75,6 +76,7 @@ class _Running:
         self.started = 0.0
         self.restart_at: float | None = None
         self.delay_s = FIRST_DELAY_S
+        self.leaves_until: float | None = None
 
     def alive(self) -> bool:
         return self.process is not None and self.process.poll() is None
@@ -115,6 +117,14 @@ class Supervisor:
         running = _Running(child)
         self._running.append(running)
         self._launch(running)
+
+    def remove(self, name: str) -> None:
+        """Let a child end, and do not start it again; it may take a while."""
+        for running in self._running:
+            if running.child.name == name and running.leaves_until is None:
+                running.leaves_until = time.monotonic() + DRAIN_S
+                running.restart_at = None
+                running.signal(signal.SIGTERM)
 
     def pids(self) -> dict[str, int]:
         """Give the process id of every child that is alive, by name."""
@@ -163,6 +173,7 @@ class Supervisor:
     def _look_after_children(self) -> float:
         """Reap and restart; say in how many seconds a restart is due."""
         now = time.monotonic()
+        self._see_off(now)
         for running in self._running:
             if running.process is not None and not running.alive():
                 self._note_death(running, now)
@@ -170,6 +181,14 @@ class Supervisor:
                 self._launch(running)
         due = [r.restart_at - now for r in self._running if r.restart_at is not None]
         return max(min(due, default=_LONGEST_NAP_S), 0.0)
+
+    def _see_off(self, now: float) -> None:
+        """Forget what was removed and is gone; kill what did not go in time."""
+        leaving = [each for each in self._running if each.leaves_until is not None]
+        self._kill([each for each in leaving if each.alive() and now > (each.leaves_until or 0)])
+        for running in leaving:
+            if not running.alive():
+                self._running.remove(running)
 
     def _note_death(self, running: _Running, now: float) -> None:
         process, running.process = running.process, None

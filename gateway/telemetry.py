@@ -287,6 +287,12 @@ _glass = Counter(
     "nadi_break_glass_total", "Uses of break-glass.", ["route", "outcome"], registry=_registry
 )
 
+_listened = Counter(
+    "nadi_listener_messages_total",
+    "What listeners took.",
+    ["listener", "outcome"],
+    registry=_registry,
+)
 
 _not_ours = Counter(
     "nadi_audit_not_ours_total",
@@ -299,6 +305,11 @@ _no_room = Counter(
     ["of"],
     registry=_registry,
 )
+
+
+def count_listened(listener: str, outcome: str, count: int = 1) -> None:
+    """Count what a listener was sent: outcome `taken`, `repeat`, or why it was refused."""
+    _listened.labels(listener, outcome).inc(count)
 
 
 def count_refused_for_room(of: str) -> None:
@@ -379,6 +390,7 @@ class Levels:
         audit_waiting: Audit records without a place in the Merkle log yet.
         audit_lag_s: Age of the oldest of them, in seconds.
         room: By what there may be too little room in, 1 where there is.
+        listeners: 1 for each listener that listens, 0 for each that does not.
     """
 
     jobs: Mapping[str, int]
@@ -387,6 +399,7 @@ class Levels:
     audit_waiting: int = 0
     audit_lag_s: float = 0.0
     room: Mapping[str, float] = field(default_factory=dict)
+    listeners: Mapping[str, float] = field(default_factory=dict)
 
 
 class _LevelsCollector:
@@ -404,14 +417,13 @@ class _LevelsCollector:
             yield GaugeMetricFamily("nadi_database_up", "Whether the database answers.", 0)
             return
         yield GaugeMetricFamily("nadi_database_up", "Whether the database answers.", 1)
-        yield _by_state("nadi_jobs", "Jobs by state.", levels.jobs)
-        yield _by_state("nadi_deliveries", "Deliveries by state.", levels.deliveries)
-        short = GaugeMetricFamily(
-            "nadi_short_of_room", "Whether events are refused, by what is short.", labels=["of"]
-        )
-        for name, value in levels.room.items():
-            short.add_metric([name], value)
-        yield short
+        yield _by_label("nadi_jobs", "Jobs by state.", "state", levels.jobs)
+        yield _by_label("nadi_deliveries", "Deliveries by state.", "state", levels.deliveries)
+        for metric, meaning, label, numbers in (
+            ("short_of_room", "Events are refused, by what is short.", "of", levels.room),
+            ("listener_up", "Whether a listener listens.", "listener", levels.listeners),
+        ):
+            yield _by_label(f"nadi_{metric}", meaning, label, numbers)
         for name, meaning, value in (
             ("nadi_oldest_ready_seconds", "Age of the oldest waiting job.", levels.oldest_ready_s),
             ("nadi_audit_waiting", "Audit records not yet in the log.", levels.audit_waiting),
@@ -420,10 +432,12 @@ class _LevelsCollector:
             yield GaugeMetricFamily(name, meaning, value)
 
 
-def _by_state(name: str, meaning: str, numbers: Mapping[str, int]) -> GaugeMetricFamily:
-    family = GaugeMetricFamily(name, meaning, labels=["state"])
-    for state, number in sorted(numbers.items()):
-        family.add_metric([state], number)
+def _by_label(
+    name: str, meaning: str, label: str, numbers: Mapping[str, float]
+) -> GaugeMetricFamily:
+    family = GaugeMetricFamily(name, meaning, labels=[label])
+    for value, number in sorted(numbers.items()):
+        family.add_metric([value], number)
     return family
 
 

@@ -181,8 +181,8 @@ def settings_for(folder: Path, url: str, **changed: object) -> Settings:
 
 
 @pytest.fixture
-def api(sqlite_url: str, tmp_path: Path) -> Iterator[Api]:
-    """The API with the site `SITE` in force, on SQLite, without a broker."""
+def api(sqlite_url: str, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Api]:
+    """The API with a site in force, `SITE` if no other is given, on SQLite, without a broker."""
     settings = settings_for(tmp_path / "data", sqlite_url)
     app = build(settings)
     from gateway.store.keys import load_or_create
@@ -190,7 +190,7 @@ def api(sqlite_url: str, tmp_path: Path) -> Iterator[Api]:
     keys = load_or_create(settings.data_dir, master_key_file=None, audit_key_file=None)
     store = Store(sqlite_url, Sealer(keys.master), consents=keys.consents)
     with store.write() as uow:
-        uow.sites.apply(SITE, "test")
+        uow.sites.apply(getattr(request, "param", SITE), "test")
     register_brought(store)
     with AsgiClient(app) as client:
         yield Api(client, store, credentials(store))

@@ -116,7 +116,7 @@ class Edge:
         return request.query_params.get("system") or self._only_system()
 
     def _only_system(self) -> str:
-        systems = sorted(self._site().systems)
+        systems = self._site().of_patients
         if len(systems) != 1:
             raise ContentError(
                 f"Say whose patient it is, by system=: {', '.join(systems) or 'no system yet'}.",

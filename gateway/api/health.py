@@ -6,9 +6,11 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from adapters.site import Site
 from gateway.core.canary import CANARY_SYSTEM
 from gateway.core.clock import from_ms, utc_now
 from gateway.core.errors import GatewayError
+from gateway.feed_standing import standings
 from gateway.store.engine import SchemaTooNew, is_at_head
 from gateway.store.unit_of_work import Store
 from gateway.telemetry import Levels, render_metrics
@@ -20,9 +22,12 @@ _PROMETHEUS = "text/plain; version=1.0.0; charset=utf-8"
 class Health:
     """Answers for load balancers, supervisors and Prometheus; needs no credential."""
 
-    def __init__(self, store: Store, is_broker_up: Callable[[], bool]) -> None:
+    def __init__(
+        self, store: Store, is_broker_up: Callable[[], bool], site: Callable[[], Site]
+    ) -> None:
         self._store = store
         self._is_broker_up = is_broker_up
+        self._site = site
 
     async def live(self, _request: Request) -> Response:
         """`GET /health/live`: the process answers."""
@@ -31,14 +36,17 @@ class Health:
     async def ready(self, _request: Request) -> Response:
         """`GET /health/ready`: events can be accepted durably.
 
-        A broker that is away does not make the gateway unready: events are accepted and wait.
+        A broker that is away does not make the gateway unready: events are accepted and wait. Nor
+        does a listener that does not listen; `nadi up` reads here which ones the site wants.
         """
         checks = await run_in_threadpool(self._checks)
+        listeners = await run_in_threadpool(self._listeners)
         is_ready = checks["database"] == "up" and checks["schema"] == "current"
         is_ready = is_ready and checks["canary"] != _PERMITTED
         status = "ready" if is_ready else "not ready"
         return JSONResponse(
-            {"status": status, "checks": checks}, status_code=200 if is_ready else 503
+            {"status": status, "checks": checks, "listeners": listeners},
+            status_code=200 if is_ready else 503,
         )
 
     async def metrics(self, _request: Request) -> Response:
@@ -57,6 +65,17 @@ class Health:
             return {"database": "away", "broker": broker, **unknown}
         known = {"database": "up", "schema": schema, "broker": broker, "site": site}
         return {**known, "canary": canary}
+
+    def _listeners(self) -> dict[str, str] | None:
+        """Give the state of every feed of the site; None where that can't be told."""
+        try:
+            site = self._site()
+            if not site.feeds:
+                return {}
+            with self._store.read() as uow:
+                return {each.feed: each.state for each in standings(uow, site)}
+        except GatewayError:
+            return None
 
     def _schema(self) -> str:
         try:
@@ -88,11 +107,13 @@ class Health:
                 deliveries[progress.value] = deliveries.get(progress.value, 0) + count
             oldest = uow.jobs.oldest_ready_ms()
             waiting, oldest_audit = uow.audit_log.lag()
+        states = self._listeners() or {}
         now = utc_now()
         return Levels(
             jobs=by_state,
             deliveries=deliveries,
             oldest_ready_s=(now - from_ms(oldest)).total_seconds() if oldest else 0.0,
             audit_waiting=waiting,
+            listeners={name: float(state == "up") for name, state in states.items()},
             audit_lag_s=(now - from_ms(oldest_audit)).total_seconds() if oldest_audit else 0.0,
         )

@@ -1,15 +1,21 @@
 """From a request to a `Principal`: bearer credentials, deny by default.
 
-A credential is looked up once and remembered for two seconds, so that a revocation takes hold
-within that time and a busy EHR costs no query per event.
+* The credential of a person or an EHR is in the database. It is looked up once and remembered for
+  two seconds, so that a revocation takes hold within that time and a busy EHR costs no query per
+  event.
+* That of a listener of the site in force is kept nowhere, see
+  `gateway.store.listener_credentials`.
 """
 
 import time
+from collections.abc import Callable, Mapping
 from threading import Lock
 
+from gateway.core.clock import Clock, utc_now
 from gateway.core.errors import LoginRequired
 from gateway.core.principal import Principal
 from gateway.store.credentials import REMEMBERED_S, Credential, own_credential, split_token
+from gateway.store.listener_credentials import ListenerCredentials
 from gateway.store.unit_of_work import Store
 
 _MOST_REMEMBERED = 1000
@@ -18,8 +24,24 @@ _MOST_REMEMBERED = 1000
 class Authenticator:
     """Knows which token speaks for whom."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(
+        self,
+        store: Store,
+        listeners: Callable[[], Mapping[str, str]] = dict,
+        *,
+        clock: Clock = utc_now,
+    ) -> None:
+        """Take where credentials are.
+
+        Args:
+            store: The database.
+            listeners: Gives the listeners of the site in force and the system each speaks for.
+            clock: Gives the present.
+        """
         self._store = store
+        self._listeners = listeners
+        self._clock = clock
+        self._derived = ListenerCredentials(store.sealer)
         self._lock = Lock()
         self._remembered: dict[str, tuple[float, Credential]] = {}
         self._own: dict[str, Credential] = {}
@@ -46,7 +68,9 @@ class Authenticator:
         if own is not None:
             return _insist(own, secret)
         known = self._remembered.get(credential_id)
-        if known is None or time.monotonic() - known[0] > REMEMBERED_S:
+        if known is None:
+            return self._derived.principal(credential_id, secret, self._listeners(), self._clock())
+        if time.monotonic() - known[0] > REMEMBERED_S:
             return None
         return _insist(known[1], secret)
 

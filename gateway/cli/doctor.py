@@ -26,6 +26,7 @@ from gateway.cli.context import (
     DataDir,
     Opened,
     explained,
+    moment,
     out,
     print_json,
     settings_for,
@@ -42,6 +43,7 @@ from gateway.cli.site_plan import stopped_routes
 from gateway.core.clock import utc_now
 from gateway.core.errors import GatewayError
 from gateway.core.model_register import Standing as ModelStanding
+from gateway.feed_standing import standings
 from gateway.queue import is_broker_up
 from gateway.room import Room
 from gateway.settings import Settings
@@ -376,6 +378,7 @@ def _site(store: Store, data_dir: Path) -> Iterator[Finding]:
     yield Finding("site", Verdict.OK, f"'{site.name}' version {row.version}; routes: {routes}")
     yield from _stopped(site, store)
     yield from _systems(site)
+    yield from _listeners(site, store)
     yield from _witnesses(site, store)
     yield from _privacy(site, store, data_dir)
 
@@ -385,6 +388,17 @@ def _stopped(site: Site, store: Store) -> Iterator[Finding]:
         lines = uow.models.lines()
     for says in stopped_routes(site, lines, utc_now().date()):
         yield Finding("route", Verdict.FAILED, says)
+
+
+def _listeners(site: Site, store: Store) -> Iterator[Finding]:
+    """Check that every listener that the site wants listens."""
+    with store.read() as uow:
+        found = standings(uow, site)
+    for each in found:
+        verdict = Verdict.OK if each.state == "up" else Verdict.FAILED
+        says = f"{each.state}: {each.says}" + (f" (on {each.host})" if each.host else "")
+        taken = f"; last message {moment(each.taken_ms)}" if each.taken_ms else ""
+        yield Finding(f"listener {each.feed}", verdict, says + taken)
 
 
 def _privacy(site: Site, store: Store, data_dir: Path) -> Iterator[Finding]:
@@ -409,7 +423,7 @@ def _witnesses(site: Site, store: Store) -> Iterator[Finding]:
 
 def _systems(site: Site) -> Iterator[Finding]:
     ehrs = Ehrs(lambda: site, timeout_s=_EHR_WITHIN_S)
-    for name in site.systems:
+    for name in (each.name for each in site.systems.values() if each.address):
         yield _guarded(f"system {name}", functools.partial(_system, ehrs, name))
     ehrs.close()
 

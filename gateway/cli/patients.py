@@ -26,7 +26,7 @@ def patient_of(nadi: Opened, reference: str, system: str | None) -> KnownPatient
     kind, _, number = reference.rpartition("/")
     if kind not in ("", "Patient") or not number:
         fail("Name the patient by the id that the EHR uses: Patient/<id>.", code=EXIT_USAGE)
-    systems = sorted(nadi.site().systems)
+    systems = nadi.site().of_patients
     chosen = system or (systems[0] if len(systems) == 1 else None)
     if chosen is None:
         fail(f"Say with --system whose patient: {', '.join(systems) or 'none'}.", code=EXIT_USAGE)

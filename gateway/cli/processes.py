@@ -90,6 +90,11 @@ def play(settings: Settings, patients: int) -> Child:
     )
 
 
+def listener(settings: Settings, kind: str) -> Child:
+    """Give the process of one kind of listener."""
+    return _python(settings, kind, (f"gateway.listeners.{kind}",), stop_phase=_CALLERS)
+
+
 def metrics_dir(settings: Settings) -> Path:
     """Folder in which the processes of this machine share their metrics."""
     return settings.data_dir / "run" / "metrics"

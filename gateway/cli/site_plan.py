@@ -117,7 +117,8 @@ def missing_models(site: Site, settings: Settings, *, text: str, source: str) ->
 
 def unreachable(site: Site, *, timeout_s: float = 5.0) -> list[str]:
     """Ask each system for its CapabilityStatement; list those that don't answer."""
-    return [why for system in site.systems.values() if (why := _try(system, timeout_s))]
+    systems = (each for each in site.systems.values() if each.address)
+    return [why for system in systems if (why := _try(system, timeout_s))]
 
 
 def _installed(settings: Settings) -> "Installed":
@@ -135,7 +136,7 @@ def _missing(model: str, lines: Sequence[RegisteredModel], day: date) -> str:
 def _unresolved(site: Site) -> Iterator[str]:
     for system in site.systems.values():
         try:
-            _ = system.base_url
+            _ = system.address and system.base_url
             if system.token:
                 system.token.resolve()
         except ConfigurationError as error:

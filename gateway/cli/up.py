@@ -32,8 +32,9 @@ from gateway.cli.context import (
     remember_addresses,
     starting_settings,
 )
+from gateway.cli.followed_listeners import FollowedListeners, soonest
 from gateway.cli.processes import children, metrics_dir, play
-from gateway.settings import Settings, environment_with
+from gateway.settings import WILDCARDS, Settings, environment_with
 from gateway.supervisor import Supervisor, die_with_parent, sole_supervisor
 
 #: After these times a start is slow, and what is waited for is named.
@@ -46,7 +47,6 @@ _NEEDED = {
 }
 _ASK_EVERY_S = 0.1
 _ANSWER_WITHIN_S = 0.5
-_WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 (an address to call, not to bind)
 
 app = typer.Typer(pretty_exceptions_show_locals=False)
 
@@ -85,7 +85,7 @@ def up(  # noqa: PLR0913 (one parameter per option)
     _make_folders(settings)
     with sole_supervisor(settings.data_dir / "run" / "nadi.lock"):
         _insist_on_free_ports(settings, sandbox=sandbox)
-        remember_addresses(settings, host=_WILDCARDS.get(settings.host, settings.host))
+        remember_addresses(settings, host=WILDCARDS.get(settings.host, settings.host))
         _prepare(settings, sandbox=sandbox)
         _supervise(
             settings,
@@ -150,7 +150,7 @@ def _supervise(
         if patients:
             supervisor.add(play(settings, patients))
 
-    supervisor.run(Readiness(settings, announce))
+    supervisor.run(soonest(Readiness(settings, announce), FollowedListeners(settings, supervisor)))
     _say("Stopped.")
 
 
@@ -165,7 +165,7 @@ class Readiness:
         slow_after_s: tuple[float, ...] = SLOW_AFTER_S,
     ) -> None:
         """Take whom to ask, and after how many seconds to say what is waited for."""
-        self._address = (_WILDCARDS.get(settings.host, settings.host), settings.port)
+        self._address = (WILDCARDS.get(settings.host, settings.host), settings.port)
         self._announce = announce
         self._started = time.monotonic()
         self._slow_after_s = list(slow_after_s)

@@ -6,6 +6,7 @@ whatever could, an id for example, is hashed with `Sealer.keyed_hash` before it 
 """
 
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -18,6 +19,16 @@ if TYPE_CHECKING:
     from gateway.store.unit_of_work import UnitOfWork
 
 _COLUMNS = listener_state.c
+
+
+@dataclass(frozen=True)
+class Kept:
+    """One value, where it belongs and when it was kept."""
+
+    listener: str
+    key: str
+    value: Any
+    updated_ms: int
 
 
 class ListenerState:
@@ -39,11 +50,11 @@ class ListenerState:
         begins = _COLUMNS.key.startswith(prefix, autoescape=True)
         return self._found(_COLUMNS.listener == listener, begins)
 
-    def of_key(self, key: str) -> dict[str, Any]:
-        """Give the values that all listeners have under one key, by listener."""
-        query = sa.select(_COLUMNS.listener, _COLUMNS.value).where(_COLUMNS.key == key)
-        rows = self._uow.connection.execute(query.order_by(_COLUMNS.listener))
-        return {row.listener: orjson.loads(row.value) for row in rows}
+    def everywhere(self, prefix: str) -> list[Kept]:
+        """Give what all listeners have under the keys that begin so."""
+        query = sa.select(listener_state).where(_COLUMNS.key.startswith(prefix, autoescape=True))
+        rows = self._uow.connection.execute(query.order_by(_COLUMNS.listener, _COLUMNS.key))
+        return [Kept(r.listener, r.key, orjson.loads(r.value), r.updated_ms) for r in rows]
 
     def put(self, listener: str, values: Mapping[str, Any]) -> None:
         """Keep values, in place of what there is under their keys.

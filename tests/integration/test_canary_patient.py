@@ -9,6 +9,7 @@ import httpx
 import pytest
 import sqlalchemy as sa
 
+from adapters.site import Site
 from gateway.api.canary import CanaryRunner, post_through
 from gateway.api.health import Health
 from gateway.api.intake import Intake
@@ -126,7 +127,7 @@ def test_she_is_in_the_log_and_in_no_count_and_in_no_list_unless_asked_for(here:
             uow.audit_questions.refusals(Asked(with_canary=each)) for each in (False, True)
         )
         assert len(all_told.rows) == len(told.rows) + 1
-    levels = Health(here.api.store, lambda: True).levels()
+    levels = Health(here.api.store, lambda: True, Site).levels()
     assert sum(levels.deliveries.values()) == 0
 
 

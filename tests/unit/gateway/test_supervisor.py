@@ -214,3 +214,23 @@ def test_the_brokers_socket_stays_short_enough_for_the_kernel(tmp_path):
     assert short == Settings(data_dir=deep).broker_socket
     assert short != Settings(data_dir=tmp_path / ("e" * 120)).broker_socket
     assert Settings(data_dir=Path("/srv/n")).broker_socket == Path("/srv/n/run/broker.sock")
+
+
+def test_a_child_is_added_and_removed_while_the_others_go_on(tmp_path):
+    observed = Observed(tmp_path, python("api", SLEEPER))
+    seen: list[set[str]] = []
+
+    def changed() -> bool:
+        names = set(observed.supervisor.pids())
+        if not seen or seen[-1] != names:
+            seen.append(names)
+            if len(seen) == 1:
+                observed.supervisor.add(python("mllp", SLEEPER))
+            if len(seen) == 2:
+                observed.supervisor.remove("mllp")
+        return len(seen) == 3
+
+    observed.run(changed)
+
+    assert seen == [{"api"}, {"api", "mllp"}, {"api"}]
+    assert observed.lines == []

@@ -1,6 +1,7 @@
 import pytest
 import sqlalchemy as sa
 
+from adapters.site import Site
 from gateway.api.health import Health
 from gateway.core.errors import StoreUnavailable
 from gateway.store.sealing import Sealer
@@ -26,6 +27,7 @@ def test_a_broker_that_is_away_does_not_make_the_gateway_unready(api: Api):
             "site": "version 1",
             "canary": "not run",
         },
+        "listeners": {},
     }
 
 
@@ -45,7 +47,7 @@ def test_a_schema_that_is_not_ours_is_not_ready(api: Api, revision: str, says: s
 
 def test_a_database_that_is_away_is_not_ready(tmp_path):
     away = Store(f"sqlite:///{tmp_path}/no/such.db", Sealer(MASTER))
-    health = Health(away, lambda: True)
+    health = Health(away, lambda: True, Site)
 
     assert health._checks() == {
         "database": "away",
@@ -77,7 +79,7 @@ def test_the_metrics_show_the_depth_of_the_queues(api: Api):
 
 
 def test_the_levels_of_an_empty_gateway_are_nothing(store: Store):
-    levels = Health(store, lambda: True).levels()
+    levels = Health(store, lambda: True, Site).levels()
 
     assert (levels.jobs, levels.deliveries) == ({}, {})
     assert (levels.oldest_ready_s, levels.audit_waiting, levels.audit_lag_s) == (0.0, 0, 0.0)

@@ -54,7 +54,12 @@ def test_how_all_listeners_are_is_read_at_once(store: Store) -> None:
         uow.listener_state.put("ehr/poll", {"status": "down", "cursor": 1})
 
     with store.read() as uow:
-        assert uow.listener_state.of_key("status") == {"ehr/poll": "down", "lab/mllp": "up"}
+        found = uow.listener_state.everywhere("status")
+        assert [(each.listener, each.key, each.value) for each in found] == [
+            ("ehr/poll", "status", "down"),
+            ("lab/mllp", "status", "up"),
+        ]
+        assert all(each.updated_ms == found[0].updated_ms > 0 for each in found)
 
 
 def test_old_values_are_forgotten_and_fresh_ones_stay(database_url: str) -> None:

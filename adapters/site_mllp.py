@@ -1,0 +1,74 @@
+"""The item `mllp` of a system's `receive`: a port that takes HL7 v2 messages."""
+
+from ipaddress import ip_network
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field
+
+from adapters.site_hours import check_zone
+from adapters.site_words import Part, Uri
+
+
+def _check_network(written: str) -> str:
+    try:
+        ip_network(written)
+    except ValueError as error:
+        message = "must be an address or a network, such as 10.1.2.3 or 10.1.2.0/24"
+        raise ValueError(message) from error
+    return written
+
+
+Network = Annotated[str, AfterValidator(_check_network)]
+
+
+class MllpTlsEntry(Part):
+    """The certificates of MLLPS."""
+
+    certificate: str = Field(
+        min_length=1, description="File with the certificate of this port and its chain, PEM."
+    )
+    key: str = Field(min_length=1, description="File with its private key, PEM.")
+    clients: str | None = Field(
+        None,
+        min_length=1,
+        description="File with the authorities whose client certificates are asked for, PEM; "
+        "absent: a client needs none.",
+    )
+
+
+class MllpEntry(Part):
+    """A port that takes HL7 v2 messages, and how they are to be understood."""
+
+    port: int = Field(ge=1, le=65535, description="TCP port.")
+    host: str = Field(
+        "127.0.0.1", min_length=1, description="Address to listen on; 0.0.0.0 for other machines."
+    )
+    allow: list[Network] = Field(
+        [], description="Addresses and networks that may connect; empty: whoever reaches the port."
+    )
+    tls: MllpTlsEntry | None = Field(None, description="MLLPS; absent: MLLP in clear.")
+    timezone: Annotated[str, AfterValidator(check_zone)] = Field(
+        description="IANA name of the time zone of times without one, such as Asia/Kolkata."
+    )
+    charset: str = Field(
+        "UNICODE UTF-8",
+        min_length=1,
+        description="Character set of messages that name none in MSH-18, by its name in HL7 "
+        "table 0211.",
+    )
+    accept: list[Literal["P", "T", "D"]] = Field(
+        ["P"], min_length=1, description="Processing ids (MSH-11) that are taken; others get AR."
+    )
+    authorities: dict[str, Uri] = Field(
+        {}, description="Assigning authorities (CX.4.1) of this feed and their URIs."
+    )
+    code_systems: dict[str, Uri] = Field(
+        {}, description="Names of coding systems (CWE.3) of this feed and their URIs."
+    )
+    max_bytes: int = Field(
+        4 * 2**20, ge=1024, le=16 * 2**20, description="Largest message; a larger one is refused."
+    )
+    max_connections: int = Field(64, ge=1, le=1024, description="Most connections at once.")
+    idle_s: int = Field(
+        3600, ge=10, description="After so many seconds without a byte a connection is closed."
+    )

@@ -1,0 +1,42 @@
+"""One item of a system's `receive`: `push`, or a listener with its settings as `{kind: {…}}`.
+
+A listener of another kind is added here by its model and its tag; its settings are a module of
+their own, `adapters/site_<kind>.py`, and its process is `gateway/listeners/<kind>.py`.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, Discriminator, Field, Tag
+
+from adapters.site_mllp import MllpEntry
+from adapters.site_words import Part
+
+PUSH = "push"
+#: The kinds of listeners, as they stand in a site file.
+KINDS = ("mllp",)
+
+
+class MllpWay(Part):
+    """HL7 v2 over MLLP."""
+
+    mllp: MllpEntry = Field(description="A port that takes HL7 v2 messages.")
+
+
+def kind_of(item: Any) -> str | None:  # noqa: ANN401 (whatever stands in the file)
+    """Give the kind of an item; None for what is none."""
+    if isinstance(item, BaseModel):
+        return next(iter(type(item).model_fields))
+    if isinstance(item, dict):
+        return str(next(iter(item))) if len(item) == 1 else None
+    return item if isinstance(item, str) else None
+
+
+Receive = Annotated[
+    Annotated[Literal["push"], Tag(PUSH)] | Annotated[MllpWay, Tag("mllp")],
+    Discriminator(
+        kind_of,
+        custom_error_type="receive_kind",
+        custom_error_message=f"must be push, or one of {', '.join(KINDS)} with its settings, "
+        "such as {mllp: {port: 2575, timezone: Asia/Kolkata}}",
+    ),
+]

@@ -1,0 +1,108 @@
+"""Which listeners a site file wants, and what it may not say of them."""
+
+import pytest
+
+from adapters.site import SiteInvalid, load_site
+
+SITE = """
+site: district-hospital
+systems:
+  ehr:
+    kind: fhir-rest
+    base_url: https://ehr.hospital.example/fhir
+    receive: [push{more}]
+    {ehr}
+  lab:
+    kind: hl7v2
+    patients: {{of: ehr, identifier: "https://hospital.example/mrn"}}
+    receive:
+      - mllp: {{port: 2575, timezone: Asia/Kolkata{settings}}}
+routes: {routes}
+"""
+
+
+def site(*, settings: str = "", more: str = "", ehr: str = "title: EHR", routes: str = "{}"):
+    return load_site(SITE.format(settings=settings, more=more, ehr=ehr, routes=routes))
+
+
+def problems(**changed: str) -> list[str]:
+    with pytest.raises(SiteInvalid) as found:
+        site(**changed)
+    return [f"{each.path}: {each.message}" for each in found.value.problems]
+
+
+def test_a_feed_has_a_name_and_speaks_for_the_system_whose_patients_it_is_about():
+    found = site()
+
+    (feed,) = found.feeds.values()
+    assert (feed.name, feed.kind, feed.system, feed.speaks_for) == (
+        "lab/mllp",
+        "mllp",
+        "lab",
+        "ehr",
+    )
+    assert feed.entry.port == 2575
+    assert feed.patients.identifier == "https://hospital.example/mrn"
+    assert found.of_patients == ("ehr",)
+    assert found.systems["lab"].feeds == (feed,)
+
+
+def test_a_system_that_pushes_has_no_feed():
+    assert site().systems["ehr"].feeds == ()
+
+
+def test_an_ehr_with_a_feed_of_its_own_speaks_for_itself():
+    found = site(
+        more=", {mllp: {port: 2576, timezone: UTC}}",
+        ehr='patients: {identifier: "urn:oid:1.2.3"}',
+    )
+
+    assert found.feeds["ehr/mllp"].speaks_for == "ehr"
+
+
+def test_the_settings_of_a_listener_say_what_is_wrong_with_them():
+    assert problems(settings=", prot: 1") == [
+        "systems.lab.receive[0].mllp.prot: unknown key; did you mean 'port'?"
+    ]
+    (network,) = problems(settings=", allow: [10.1.2.0/99]")
+    assert network.startswith("systems.lab.receive[0].mllp.allow[0]: must be an address or a net")
+    (uri,) = problems(settings=", authorities: {HOSP: nonsense}")
+    assert uri.startswith("systems.lab.receive[0].mllp.authorities.HOSP: must be a URI, such as")
+
+
+def test_a_kind_of_listener_that_does_not_exist_is_named():
+    (said,) = problems(more=", {pigeon: {}}")
+
+    assert said.startswith("systems.ehr.receive[1]: must be push, or one of mllp")
+
+
+def test_what_contradicts_itself_is_refused():
+    assert problems(more=", {mllp: {port: 2575, timezone: UTC}}") == [
+        "systems.ehr.patients: needs `patients`: whose they are, and the URI of their number",
+        "systems.lab.receive[0].mllp.port: port 2575 is that of 'ehr' already",
+    ]
+    assert problems(ehr='patients: {of: lab, identifier: "urn:a:b"}')[0] == (
+        "systems.ehr.patients.of: a system with a FHIR API has patients of its own"
+    )
+    assert problems(more=", push") == [
+        "systems.ehr.receive[1]: push stands there twice; give the second one a system of its own"
+    ]
+
+
+def test_a_route_names_the_system_of_the_patients_as_its_source():
+    route = (
+        "{r: {source: lab, match: Observation, consent: {purpose: TREAT}, model: m@1, "
+        "sink: {system: lab}}}"
+    )
+
+    assert problems(routes=route) == [
+        "routes.r.source: 'lab' speaks of the patients of 'ehr': write source: ehr",
+        "routes.r.sink.system: 'lab' takes no results: it has no FHIR API",
+    ]
+
+
+def test_a_system_without_a_kind_is_told_which_kinds_there_are():
+    with pytest.raises(SiteInvalid) as found:
+        load_site("site: a\nsystems: {lab: {kind: fax}}\n")
+
+    assert found.value.problems[0].message == "unknown kind; known: fhir-rest, hl7v2"
