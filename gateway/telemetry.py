@@ -15,9 +15,8 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
@@ -33,11 +32,10 @@ from prometheus_client import (
     start_http_server,
     values,
 )
-from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 from structlog.typing import EventDict, Processor, WrappedLogger
 
-from gateway.core.errors import GatewayError
+from gateway.levels import Levels, LevelsCollector
 from gateway.settings import Settings
 
 #: The only keys that reach a log line. None of them may ever hold a patient's value.
@@ -379,69 +377,7 @@ def step(name: str, count: int = 1) -> Iterator[None]:
         _batches.labels(name).inc(count)
 
 
-@dataclass(frozen=True)
-class Levels:
-    """What is read from the database at a scrape.
-
-    Attributes:
-        jobs: Number of jobs by state.
-        deliveries: Number of deliveries by state.
-        oldest_ready_s: Age of the oldest job that waits for a worker, in seconds.
-        audit_waiting: Audit records without a place in the Merkle log yet.
-        audit_lag_s: Age of the oldest of them, in seconds.
-        room: By what there may be too little room in, 1 where there is.
-        listeners: 1 for each listener that listens, 0 for each that does not.
-    """
-
-    jobs: Mapping[str, int]
-    deliveries: Mapping[str, int]
-    oldest_ready_s: float = 0.0
-    audit_waiting: int = 0
-    audit_lag_s: float = 0.0
-    room: Mapping[str, float] = field(default_factory=dict)
-    listeners: Mapping[str, float] = field(default_factory=dict)
-
-
-class _LevelsCollector:
-    """Turns `Levels` into gauges, read at the moment of the scrape."""
-
-    def __init__(self) -> None:
-        self.read: Callable[[], Levels] | None = None
-
-    def collect(self) -> Iterator[Metric]:
-        if self.read is None:
-            return
-        try:
-            levels = self.read()
-        except GatewayError:
-            yield GaugeMetricFamily("nadi_database_up", "Whether the database answers.", 0)
-            return
-        yield GaugeMetricFamily("nadi_database_up", "Whether the database answers.", 1)
-        yield _by_label("nadi_jobs", "Jobs by state.", "state", levels.jobs)
-        yield _by_label("nadi_deliveries", "Deliveries by state.", "state", levels.deliveries)
-        for metric, meaning, label, numbers in (
-            ("short_of_room", "Events are refused, by what is short.", "of", levels.room),
-            ("listener_up", "Whether a listener listens.", "listener", levels.listeners),
-        ):
-            yield _by_label(f"nadi_{metric}", meaning, label, numbers)
-        for name, meaning, value in (
-            ("nadi_oldest_ready_seconds", "Age of the oldest waiting job.", levels.oldest_ready_s),
-            ("nadi_audit_waiting", "Audit records not yet in the log.", levels.audit_waiting),
-            ("nadi_audit_lag_seconds", "Age of the oldest of them.", levels.audit_lag_s),
-        ):
-            yield GaugeMetricFamily(name, meaning, value)
-
-
-def _by_label(
-    name: str, meaning: str, label: str, numbers: Mapping[str, float]
-) -> GaugeMetricFamily:
-    family = GaugeMetricFamily(name, meaning, labels=[label])
-    for value, number in sorted(numbers.items()):
-        family.add_metric([value], number)
-    return family
-
-
-_levels = _LevelsCollector()
+_levels = LevelsCollector()
 
 
 def report_levels(read: Callable[[], Levels]) -> None:

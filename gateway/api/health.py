@@ -11,9 +11,10 @@ from gateway.core.canary import CANARY_SYSTEM
 from gateway.core.clock import from_ms, utc_now
 from gateway.core.errors import GatewayError
 from gateway.feed_standing import standings
+from gateway.levels import Levels
 from gateway.store.engine import SchemaTooNew, is_at_head
 from gateway.store.unit_of_work import Store
-from gateway.telemetry import Levels, render_metrics
+from gateway.telemetry import render_metrics
 
 _PERMITTED = "permitted: nothing is admitted"
 _PROMETHEUS = "text/plain; version=1.0.0; charset=utf-8"
