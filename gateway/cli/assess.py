@@ -9,7 +9,7 @@ import dataclasses
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
@@ -34,8 +34,12 @@ from gateway.cli.machine import Machine, look
 from gateway.cli.models_installed import installed
 from gateway.cli.probe import Probe, probe
 from models.measure import MeasuringFailed, measure
+from models.pictures import ImageRefused
 from models.registry import InstalledModel, ModelUnusable
 from models.runtime import Runtime, needs_exact_int8
+
+if TYPE_CHECKING:
+    from models.film import Reading
 
 _KIB, _MIB = 2**10, 2**20
 _MB = 1_000_000
@@ -174,8 +178,8 @@ def _unmeasured(models: Sequence[InstalledModel]) -> Iterator[str]:
     texts = [each.reference for each in models if each.manifest.text]
     if images:
         yield (
-            f"{', '.join(images)}: the figures leave out fetching and decoding the image (DICOM, "
-            "PNG, JPEG), which for a full-size film can take far longer than the answer."
+            f"{', '.join(images)}: the figures leave out receiving, unsealing and fetching the "
+            "image, which grow with the size of its file."
         )
     if texts:
         yield f"{', '.join(texts)}: the figures leave out fetching the text and its tokens."
@@ -187,7 +191,8 @@ def _cost(model: InstalledModel) -> ModelCost:
         Runtime(model)  # tries the golden cases
         sample, _ = model.golden_cases()
         found = measure(model, sample, exact_int8=needs_exact_int8())
-    except (ModelUnusable, MeasuringFailed) as error:
+        reading = _reading(model)
+    except (ModelUnusable, MeasuringFailed, ImageRefused) as error:
         return ModelCost(name=model.reference, problem=str(error))
     return ModelCost(
         name=model.reference,
@@ -198,7 +203,14 @@ def _cost(model: InstalledModel) -> ModelCost:
         alone_ms=found.p50_ms[1],
         batch_ms=found.p50_ms.get(BATCH, BATCH * found.p50_ms[1]),
         timeout_ms=manifest.limits.timeout_s * 1000,
+        reading=reading,
     )
+
+
+def _reading(model: InstalledModel) -> "Reading | None":
+    from models.film import time_reading  # noqa: PLC0415 - it loads what reads DICOM
+
+    return time_reading(model.manifest.image) if model.manifest.image else None
 
 
 def _show(found: Assessment) -> None:
@@ -223,6 +235,7 @@ def _show(found: Assessment) -> None:
     if found.costs:
         out.print()
         _figures(found.costs)
+        _films(found.costs)
         out.print()
         _judgements(found.models)
         for says in found.unmeasured:
@@ -256,6 +269,20 @@ def _figures(costs: Sequence[ModelCost]) -> None:
                 f"{cost.batch_ms:.2f} ms",
             )
     out.print(listing)
+
+
+def _films(costs: Sequence[ModelCost]) -> None:
+    """Say what reading an image takes, where a model reads one."""
+    for cost in costs:
+        if cost.reading is None:
+            continue
+        film, kinds = cost.reading, cost.reading.decode_ms.items()
+        decoding = ", ".join(f"{kind.upper()} {ms:.0f} ms" for kind, ms in kinds)
+        out.print(
+            f"[dim]{escape(cost.name)} reads a film of {film.rows} x {film.columns} pixels on one "
+            f"core: decoding {decoding}; checking and scaling {film.scale_ms:.0f} ms.[/]",
+            soft_wrap=True,
+        )
 
 
 def _size(count: int) -> str:

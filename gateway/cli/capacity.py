@@ -1,6 +1,7 @@
 """What a machine can serve, worked out from what was measured on it. Pure: no I/O, no clock.
 
-An event costs the path through Nadi (receive, admit, queue, report, deliver) and the model's run.
+An event costs the path through Nadi (receive, admit, queue, report, deliver), the model's run and,
+where it reads images, decoding and scaling one (`models.film`, the slowest kind of file).
 The path was measured end to end on one machine (docs/performance.md); elsewhere that figure is
 scaled by how long the same piece of it, `gateway.cli.probe`, takes here. So events an hour are an
 estimate, and say so; latency, memory and loading are measured.
@@ -12,9 +13,13 @@ published figures of hospitals' interface engines (IPO Porto 2015, NHS Spine 201
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 from gateway.cli.machine import SLOW_FSYNC_MS, ClockState, Machine
 from gateway.cli.probe import Probe
+
+if TYPE_CHECKING:  # it loads what reads DICOM
+    from models.film import Reading
 
 _GIB, _MIB = 2**30, 2**20
 _MS_PER_HOUR = 3_600_000
@@ -57,6 +62,7 @@ class ModelCost:
         alone_ms: One case, median.
         batch_ms: A batch of `BATCH`, median.
         timeout_ms: The longest run its manifest allows.
+        reading: What reading its image takes; None where it reads none.
         problem: Why it does not run here; empty when it does.
     """
 
@@ -68,12 +74,19 @@ class ModelCost:
     alone_ms: float = 0.0
     batch_ms: float = 0.0
     timeout_ms: float = 0.0
+    reading: "Reading | None" = None
     problem: str = ""
 
     @property
     def per_case_ms(self) -> float:
-        """What a case costs in a rush."""
-        return min(self.batch_ms / BATCH, self.alone_ms)
+        """What a case costs in a rush, its image included."""
+        run_ms = min(self.batch_ms / BATCH, self.alone_ms)
+        return run_ms + (self.reading.slowest_ms if self.reading else 0.0)
+
+    @property
+    def alone_in_process_ms(self) -> float:
+        """The part of it that one thread of a process does at a time: decoding DICOM."""
+        return self.reading.decode_ms["dicom"] if self.reading else 0.0
 
 
 @dataclass(frozen=True)
@@ -121,7 +134,10 @@ def events_per_hour(probe: Probe, cost: ModelCost) -> int:
         cost: What the model costs there.
     """
     path_ms = PATH_MS * probe.event_ms / PROBE_MS
-    return int(_MS_PER_HOUR * probe.cores * _USABLE / (path_ms + cost.per_case_ms))
+    by_cores = probe.cores / (path_ms + cost.per_case_ms)
+    alone_ms = cost.alone_in_process_ms
+    per_ms = min(by_cores, 1 / alone_ms) if alone_ms else by_cores
+    return int(_MS_PER_HOUR * _USABLE * per_ms)
 
 
 def judge_model(machine: Machine, probe: Probe, cost: ModelCost, *, wanted: int) -> Judgement:
@@ -151,8 +167,8 @@ def judge_model(machine: Machine, probe: Probe, cost: ModelCost, *, wanted: int)
         return Judgement(cost.name, Fitness.NOT_ENOUGH, says)
     found = events_per_hour(probe, cost)
     says = (
-        f"One answer takes {_ms(cost.alone_ms)}; about {rounded(found):,} events an hour, the "
-        f"busiest hour of {rounded(beds(found)):,} beds."
+        f"One answer takes {_ms(cost.alone_ms)}{_image(cost)}; about {rounded(found):,} events an "
+        f"hour, the busiest hour of {rounded(beds(found)):,} beds."
     )
     fitness = Fitness.ENOUGH if found >= wanted else Fitness.NOT_ENOUGH
     if fitness is Fitness.NOT_ENOUGH:
@@ -211,6 +227,10 @@ def _clock(machine: Machine) -> Judgement:
         says = "The clock is not kept in time; consent periods depend on it. Run an NTP client."
         return Judgement("clock", Fitness.TIGHT, says)
     return Judgement("clock", Fitness.ENOUGH, "The clock is set.")
+
+
+def _image(cost: ModelCost) -> str:
+    return f", reading its image up to {_ms(cost.reading.slowest_ms)}" if cost.reading else ""
 
 
 def _ms(value: float) -> str:

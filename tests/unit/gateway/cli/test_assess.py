@@ -1,6 +1,7 @@
 """`nadi assess` measures what is installed and says, also by its exit code, what can be served."""
 
 import json
+import re
 import shutil
 from dataclasses import replace
 
@@ -55,7 +56,12 @@ def test_what_is_assumed_left_out_or_disturbed_is_said(models, tmp_path):
     said = " ".join(assessed(tmp_path).stdout.split())
 
     assert "(100 beds, which is assumed; --beds says how many yours has)" in said
-    assert "chest-xray-pneumonia@1.0.0: the figures leave out fetching and decoding" in said
+    assert "chest-xray-pneumonia@1.0.0: the figures leave out receiving, unsealing" in said
+    reads = "chest-xray-pneumonia@1.0.0 reads a film of 3000 x 2500 pixels on one core: decoding "
+    assert re.search(
+        reads + r"DICOM \d+ ms, PNG \d+ ms, JPEG \d+ ms; checking and scaling \d+ ms", said
+    )
+    assert "reading its image up to" in said
     assert "Together the processors do the work of" in said
     assert "4.8 KiB" in said
 

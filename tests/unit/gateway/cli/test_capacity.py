@@ -19,6 +19,7 @@ from gateway.cli.capacity import (
 )
 from gateway.cli.machine import ClockState, Fsync, Machine
 from gateway.cli.probe import Probe
+from models.film import Reading
 
 GIB, MIB = 2**30, 2**20
 OLD = Machine(
@@ -95,6 +96,29 @@ def test_more_cores_never_serve_less_and_slower_models_never_more(one, other, co
 
     assert served[0] >= served[1]
     assert events_per_hour(Probe(PROBE_MS, cores + 1), costs[0]) >= served[0]
+
+
+FILM = Reading(3000, 2500, {"dicom": 20.0, "png": 90.0, "jpeg": 30.0}, scale_ms=60.0)
+
+
+def test_reading_an_image_counts_with_the_slowest_kind_of_file():
+    imaging = replace(SMALL, reading=FILM)
+
+    found = judged(imaging, wanted=1)
+
+    assert imaging.per_case_ms == pytest.approx(SMALL.per_case_ms + 150)
+    assert found.events_per_hour == events_per_hour(HERE, imaging)
+    assert found.events_per_hour < events_per_hour(HERE, SMALL) / 30
+    assert "reading its image up to 150 ms" in found.says
+
+
+def test_many_cores_decode_dicom_no_faster_than_one_thread_of_a_process_does():
+    imaging = replace(SMALL, reading=FILM)
+
+    served = [events_per_hour(Probe(PROBE_MS, cores), imaging) for cores in (2.0, 4.0, 16.0, 64.0)]
+
+    assert served[0] * 2 == pytest.approx(served[1], abs=2)
+    assert served[2] == served[3] == int(3_600_000 * 0.6 / 20)
 
 
 @given(st.integers(1, 100_000))
