@@ -151,4 +151,4 @@ def _usual_ms(act: Callable[[], Any], rounds: int) -> float:
         started = time.perf_counter()
         act()
         taken_ms.append(1000 * (time.perf_counter() - started))
-    return statistics.quantiles(taken_ms)[0]
+    return statistics.quantiles(taken_ms, method="inclusive")[0]

@@ -33,9 +33,8 @@ def test_every_kind_of_file_is_read_as_the_gateway_reads_it():
 
 
 def test_a_larger_film_takes_longer():
-    small, large = (
-        time_reading(image_input(modalities=(modality,)), rounds=2) for modality in ("PT", "US")
-    )
+    limits = {"max_pixels": 60 * 50}, {}
+    small, large = (time_reading(image_input(modalities=("US",), **each)) for each in limits)
 
     assert large.slowest_ms > 2 * small.slowest_ms
 
