@@ -3,6 +3,7 @@
 Run it with `python -m gateway.app`.
 """
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -46,6 +47,7 @@ from gateway.core.principal import Permission
 from gateway.core.r4_schema import prepare_for
 from gateway.erasure_watch import ErasureWatch
 from gateway.feed_standing import listeners_of
+from gateway.heartbeat import heartbeat
 from gateway.queue import bell, is_broker_up
 from gateway.room import Room
 from gateway.settings import Settings, get_settings
@@ -89,8 +91,10 @@ def build(settings: Settings) -> _Gateway:
         source = Source(name_of(watch.current, "unconfigured"), PROCESS)
         with store.write() as uow:
             record_start(uow, source, MASTER)
+        beating = asyncio.create_task(heartbeat().keep_beating())
         with ErasureWatch(store), room:
             yield
+        beating.cancel()
         committer.close()
         edge.close()
         record_stop(store, source)

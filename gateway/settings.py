@@ -123,6 +123,17 @@ class Settings(BaseSettings):
         description="What waits longer in its lane gets an eighth of all places, the oldest first.",
     )
     lease_s: float = Field(60, description="How long a worker may hold a job before its rescue.")
+    hung_after_s: float = Field(
+        60,
+        gt=0,
+        description="How long a process may give no sign of life before `nadi up` starts it anew.",
+    )
+    stuck_after_s: float = Field(
+        900, gt=0, description="How long one batch may take before its worker counts as hung."
+    )
+    heartbeat_fd: int | None = Field(
+        None, description="Where a process gives its signs of life; `nadi up` sets it."
+    )
     ring_again_s: float = Field(5, description="When a ring that nobody answered is repeated.")
     ehr_timeout_s: float = Field(10, description="Longest wait for an answer of the EHR.")
     retry_base_s: float = Field(1, description="First delay of a delivery's back-off.")

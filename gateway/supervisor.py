@@ -2,6 +2,8 @@
 
 * A child that dies is started again after a delay that doubles from 0.2 to 5 s and begins anew
   once it lived for 5 s; a line says so.
+* A child that gives no sign of life for a while (frozen, or caught in a call) is killed, and then
+  started again like any other that died.
 * A stop drains in phases: within one phase all get SIGTERM at once, the next phase begins when
   they are gone. After 20 s altogether, or on a second signal, SIGKILL ends what is left.
 * Children may be added and removed while it runs.
@@ -14,10 +16,10 @@ import contextlib
 import ctypes
 import fcntl
 import os
+import select
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -25,16 +27,22 @@ from pathlib import Path
 from typing import IO
 
 from gateway.core.errors import ProcessingError
+from gateway.pulse import PingPulse, PipePulse, Pulse
 
 FIRST_DELAY_S = 0.2
 LONGEST_DELAY_S = 5.0
 #: A child that lived this long is trusted again.
 PROVEN_S = 5.0
 DRAIN_S = 20.0
+#: Until its first sign of life a child may take this long: it may have much to open.
+START_WITHIN_S = 300.0
 #: A log file above this size is put aside when its process starts.
 LOG_LIMIT_BYTES = 10 * 2**20
 _SOCKET_WAIT_S = 3.0
 _LONGEST_NAP_S = 1.0
+#: Tells a child into which descriptor it gives its signs of life.
+_PIPE_VARIABLE = "NADI_HEARTBEAT_FD"
+_MANY = 4096
 _PR_SET_PDEATHSIG = 1
 
 
@@ -54,6 +62,9 @@ class Child:
         environment: The whole environment.
         stop_phase: Children of a lower phase are stopped first.
         makes: A socket that must be there before the next child is started.
+        hung_after_s: Without a sign of life for so long it is killed; None: it gives none.
+        is_pinged: Whether it is asked for them, over the socket that it makes; another gives them
+            by itself (`gateway.heartbeat`).
         is_restarted: False for one that may end by itself.
         in_terminal: Its output belongs into the terminal, not into a log file.
     """
@@ -63,6 +74,8 @@ class Child:
     environment: Mapping[str, str] = field(repr=False)
     stop_phase: int = 0
     makes: Path | None = None
+    hung_after_s: float | None = None
+    is_pinged: bool = False
     is_restarted: bool = True
     in_terminal: bool = False
 
@@ -74,12 +87,35 @@ class _Running:
         self.child = child
         self.process: subprocess.Popen[bytes] | None = None
         self.started = 0.0
+        self.pulse: Pulse | None = None
+        self.heard_at: float | None = None
         self.restart_at: float | None = None
         self.delay_s = FIRST_DELAY_S
         self.leaves_until: float | None = None
 
     def alive(self) -> bool:
         return self.process is not None and self.process.poll() is None
+
+    def is_hung(self, now: float) -> bool:
+        """Say whether it was silent for too long."""
+        if self.pulse is None or self.child.hung_after_s is None:
+            return False
+        if self.pulse.heard():
+            self.heard_at = now
+        if self.heard_at is None:
+            return now - self.started > max(START_WITHIN_S, self.child.hung_after_s)
+        return now - self.heard_at > self.child.hung_after_s
+
+    def forget(self) -> None:
+        """Listen no longer."""
+        if self.pulse is not None:
+            self.pulse.close()
+        self.pulse, self.heard_at = None, None
+
+    def excuse(self, now: float, absent_s: float) -> None:
+        """Count it as heard where nobody listened for long: the whole machine may have slept."""
+        if self.heard_at is not None and absent_s > (self.child.hung_after_s or 0) / 2:
+            self.heard_at = now
 
     def signal(self, number: signal.Signals) -> None:
         if self.process is not None and self.process.poll() is None:
@@ -102,8 +138,8 @@ class Supervisor:
         self._running = [_Running(child) for child in children]
         self._log_dir = log_dir
         self._say = say
-        self._wake = threading.Event()
         self._stop_signals = 0
+        self._looked_at = time.monotonic()
 
     def start(self) -> None:
         """Start every child, in order."""
@@ -140,11 +176,11 @@ class Supervisor:
         Args:
             tick: Called at every turn; says in how many seconds it wants to be called again.
         """
-        with self._signals():
+        with self._signals() as woken:
             while not self._stop_signals:
                 nap_s = min(self._look_after_children(), tick(), _LONGEST_NAP_S)
-                self._wake.wait(nap_s)
-                self._wake.clear()
+                if select.select([woken], [], [], nap_s)[0]:
+                    os.read(woken, _MANY)
             self.stop()
 
     def stop(self) -> None:
@@ -174,6 +210,7 @@ class Supervisor:
         """Reap and restart; say in how many seconds a restart is due."""
         now = time.monotonic()
         self._see_off(now)
+        self._kill_hung(now)
         for running in self._running:
             if running.process is not None and not running.alive():
                 self._note_death(running, now)
@@ -188,7 +225,20 @@ class Supervisor:
         self._kill([each for each in leaving if each.alive() and now > (each.leaves_until or 0)])
         for running in leaving:
             if not running.alive():
+                running.forget()
                 self._running.remove(running)
+
+    def _kill_hung(self, now: float) -> None:
+        absent_s, self._looked_at = now - self._looked_at, now
+        for running in self._running:
+            running.excuse(now, absent_s)
+            if running.alive() and running.is_hung(now):
+                silent_s = now - (running.heard_at or running.started)
+                name = running.child.name
+                self._say(f"{name} gave no sign of life for {silent_s:.0f} s and is killed.")
+                running.signal(signal.SIGKILL)
+                if running.process is not None:
+                    running.process.wait()
 
     def _note_death(self, running: _Running, now: float) -> None:
         process, running.process = running.process, None
@@ -208,19 +258,37 @@ class Supervisor:
 
     def _launch(self, running: _Running) -> None:
         child = running.child
-        with self._output(child) as output:
+        with self._output(child) as output, self._listening(running) as pipe:
             running.process = subprocess.Popen(  # noqa: S603 (commands are our own)
                 child.command,
-                env=dict(child.environment),
+                env={**child.environment, **({_PIPE_VARIABLE: str(pipe)} if pipe else {})},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
+                pass_fds=(pipe,) if pipe else (),
                 # Ctrl-C goes to the supervisor alone, which then stops the others in order.
                 start_new_session=True,
                 preexec_fn=die_with_parent(os.getpid()),  # noqa: PLW1509 (no thread forks)
             )
         running.started = time.monotonic()
         running.restart_at = None
+
+    @contextlib.contextmanager
+    def _listening(self, running: _Running) -> Iterator[int | None]:
+        """Listen for its signs of life; give the end of the pipe that it writes them to."""
+        running.forget()
+        child = running.child
+        if child.hung_after_s is None:
+            yield None
+        elif child.is_pinged and child.makes is not None:
+            running.pulse = PingPulse(child.makes)
+            yield None
+        else:
+            running.pulse = pipe = PipePulse()
+            try:
+                yield pipe.write_end
+            finally:
+                os.close(pipe.write_end)
 
     @contextlib.contextmanager
     def _output(self, child: Child) -> Iterator[IO[bytes] | None]:
@@ -238,13 +306,18 @@ class Supervisor:
         return (self._log_dir or Path()) / f"{child.name}.log"
 
     @contextlib.contextmanager
-    def _signals(self) -> Iterator[None]:
+    def _signals(self) -> Iterator[int]:
+        """Take signals; give a descriptor that can be read once one came.
+
+        An Event would not do: its lock is held for a moment by whoever waits for it, and a signal
+        that comes just then would wait for that lock in the same thread, for ever.
+        """
+
         def asked_to_stop(_number: int, _frame: object) -> None:
             self._stop_signals += 1
-            self._wake.set()
 
         def child_changed(_number: int, _frame: object) -> None:
-            self._wake.set()
+            """Only wake up."""
 
         handlers = {
             signal.SIGTERM: asked_to_stop,
@@ -253,9 +326,16 @@ class Supervisor:
             signal.SIGCHLD: child_changed,
         }
         before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+        woken, wake = os.pipe()
+        for end in (woken, wake):
+            os.set_blocking(end, False)
+        signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
         try:
-            yield
+            yield woken
         finally:
+            signal.set_wakeup_fd(-1)
+            for end in (woken, wake):
+                os.close(end)
             for number, handler in before.items():
                 signal.signal(number, handler)
 

@@ -16,6 +16,7 @@ from gateway.core.audit import Source
 from gateway.core.delivery import Backoff
 from gateway.core.errors import NotFound
 from gateway.erasure_watch import ErasureWatch
+from gateway.heartbeat import heartbeat
 from gateway.queue import DELIVER_QUEUE, INFER_QUEUE, celery
 from gateway.settings import Settings, get_settings
 from gateway.store.installation import MASTER, open_installation, record_start, record_stop
@@ -119,6 +120,7 @@ def _source(mine: Ports) -> Source:
 
 def _settle(**_: object) -> None:
     heap.settle()
+    heartbeat().start()
     _erasure_watch().start()
     if INFER_QUEUE in _queues():
         _retired_watch().start()

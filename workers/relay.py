@@ -31,6 +31,7 @@ from gateway.bell import DONE
 from gateway.core.audit import Source
 from gateway.core.delivery import Backoff
 from gateway.core.errors import ConfigurationError, TransientError
+from gateway.heartbeat import heartbeat
 from gateway.settings import Settings, get_settings
 from gateway.store.clock_set_back import bring_forward, newest_moment_ms
 from gateway.store.installation import (
@@ -126,7 +127,8 @@ class Relay:
                 stopped.wait(_LONGEST_WAIT_S)
                 continue
             try:
-                self.turn()
+                with heartbeat().working():
+                    self.turn()
             except TransientError as error:
                 log.warning("relay-waits", error=type(error).__name__)
                 stopped.wait(_LONGEST_WAIT_S)
@@ -299,6 +301,7 @@ def main() -> None:
     retractor = _retractor(settings, opened)
     for work in (publisher.run, retention.run, retractor.run):
         threading.Thread(target=work, args=(stopped,), daemon=True).start()
+    heartbeat().start()
     log.info("relay-ready")
     relay.run(stopped)
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from gateway import telemetry
 from gateway.core.errors import TransientError
+from gateway.heartbeat import heartbeat
 from gateway.queue import DELIVER_TASK, INFER_TASK, bell, celery
 from workers import delivery
 from workers.ports import Ports
@@ -34,7 +35,8 @@ def register(ports: Callable[[], Ports]) -> None:
 
 def _run(story: Callable[[], int], batch_id: str, worker: str) -> None:
     try:
-        story()
+        with heartbeat().working():
+            story()
     except TransientError as error:  # leases run out, the relay rings again
         log.warning("batch-given-up", batch_id=batch_id, error=type(error).__name__)
     except Exception:  # an edge: a message must not end the worker, and its text may quote

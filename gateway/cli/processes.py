@@ -4,6 +4,7 @@ import importlib.util
 import os
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from gateway.core.errors import ConfigurationError
@@ -31,8 +32,8 @@ def children(settings: Settings, *, sandbox: bool) -> list[Child]:
         made.append(_sandbox(settings))
     return [
         *made,
-        _python(settings, "api", ("gateway.app",), stop_phase=_DOOR),
-        _python(settings, "relay", ("workers.relay",), stop_phase=_RECORD),
+        _watched(settings, "api", ("gateway.app",), stop_phase=_DOOR),
+        _watched(settings, "relay", ("workers.relay",), stop_phase=_RECORD),
         _worker(settings, "infer", settings.infer_threads),
         _worker(settings, "deliver", settings.deliver_threads),
     ]
@@ -58,7 +59,15 @@ def broker(settings: Settings) -> Child:
     }
     flags = [part for name, value in options.items() for part in (f"--{name}", value)]
     command = (str(broker_program()), *flags)
-    return Child("broker", command, environment_with(), stop_phase=_SURROUNDINGS, makes=path)
+    return Child(
+        "broker",
+        command,
+        environment_with(),
+        stop_phase=_SURROUNDINGS,
+        makes=path,
+        hung_after_s=settings.hung_after_s,
+        is_pinged=True,
+    )
 
 
 def broker_program() -> Path:
@@ -114,7 +123,13 @@ def _worker(settings: Settings, queue: str, threads: int) -> Child:
         *("-P", "threads", "-c", str(threads + EXPRESS_THREADS)),
         *("--without-gossip", "--without-mingle", "--without-heartbeat"),
     )
-    return _python(settings, queue, command, stop_phase=_WORK)
+    return _watched(settings, queue, command, stop_phase=_WORK)
+
+
+def _watched(settings: Settings, name: str, module: tuple[str, ...], *, stop_phase: int) -> Child:
+    """Give a process that gives signs of life by itself."""
+    child = _python(settings, name, module, stop_phase=stop_phase)
+    return replace(child, hung_after_s=settings.hung_after_s)
 
 
 def _python(settings: Settings, name: str, module: tuple[str, ...], *, stop_phase: int) -> Child:

@@ -39,6 +39,8 @@ _IMPATIENT = {
     "NADI_CANARY_EVERY_S": "0",
     "NADI_LEASE_S": "12",
     "NADI_EHR_TIMEOUT_S": "3",
+    # Longer than what hangs for a while (`tests.chaos.schedule`), so that it wakes up by itself.
+    "NADI_HUNG_AFTER_S": "18",
     "NADI_RETRY_BASE_S": "0.2",
     "NADI_RETRY_MAX_S": "2",
     "NADI_RING_AGAIN_S": "2",

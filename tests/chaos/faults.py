@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 
 import httpx
+import psutil
 import redis
 import sqlalchemy as sa
 
@@ -35,6 +36,9 @@ _EHR_FAULTS: Mapping[str, Mapping[str, object]] = {
 #: How far the clock may be from the machine's, in seconds: the data is five minutes old.
 _CLOCK_WITHIN_S = (-120.0, 7200.0)
 _HEALED_WITHIN_S = 60.0
+_STARTED_WITHIN_S = 10.0
+#: The patience of the supervisor, and a while for its own turn and for the start.
+_REPLACED_WITHIN_S = 18.0 + 12.0
 
 
 class Missed(Exception):
@@ -55,6 +59,34 @@ def _freeze(role: str, arena: Arena, _: Planned) -> Iterator[None]:
         yield
     finally:
         arena.signal(pids, signal.SIGCONT)
+
+
+@contextmanager
+def _stop(role: str, arena: Arena, planned: Planned) -> Iterator[None]:
+    """Freeze for good: whoever watches over it has to notice, and to put another in its place."""
+    stopped = _settled_down(arena, role)
+    arena.signal(stopped, signal.SIGSTOP)
+    deadline = time.monotonic() + _REPLACED_WITHIN_S
+    while not (set(arena.pids(role)) - set(stopped)):
+        if time.monotonic() > deadline:
+            arena.orphans.append(f"after {planned.kind}: it is frozen still, nobody replaced it")
+            arena.signal(stopped, signal.SIGCONT)
+            break
+        time.sleep(0.2)
+    yield
+
+
+def _settled_down(arena: Arena, role: str) -> list[int]:
+    """Wait until the process of a role is no longer starting: a start may take very long."""
+    deadline = time.monotonic() + 2 * _STARTED_WITHIN_S
+    while time.monotonic() < deadline:
+        with suppress(psutil.NoSuchProcess):
+            found = [psutil.Process(pid) for pid in arena.pids(role)]
+            # By the kernel's clock and ours: a clock that is set is set for Nadi alone.
+            if found and all(time.time() - p.create_time() > _STARTED_WITHIN_S for p in found):
+                return [each.pid for each in found]
+        time.sleep(0.5)
+    raise Missed
 
 
 def _alive(arena: Arena, role: str) -> list[int]:
@@ -204,6 +236,7 @@ FAULTS: Mapping[str, Fault] = {
     **{f"kill-{role}": partial(_kill, role) for role in ROLES},
     **{f"freeze-{role}": partial(_freeze, role) for role in ROLES},
     **{f"hang-{role}": partial(_freeze, role) for role in ("infer", "deliver")},
+    **{f"stop-{role}": partial(_stop, role) for role in ROLES if role != "ehr"},
     **{name: partial(_ehr, knobs) for name, knobs in _EHR_FAULTS.items()},
     "kill-supervisor": _kill_supervisor,
     "power-cut": _cut_power,

@@ -29,6 +29,12 @@ PROCESSES: Kinds = {
     # Longer than a lease: what it holds is taken from it while it hangs.
     "hang-infer": (1, 13, 16),
     "hang-deliver": (1, 13, 16),
+    # Until its supervisor has replaced it: nobody wakes it up.
+    "stop-api": (1, 0, 0),
+    "stop-relay": (1, 0, 0),
+    "stop-infer": (1, 0, 0),
+    "stop-deliver": (1, 0, 0),
+    "stop-broker": (1, 0, 0),
 }
 SURROUNDINGS: Kinds = {
     "broker-flush": (3, 0, 0),

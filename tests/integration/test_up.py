@@ -10,18 +10,23 @@ import time
 import psutil
 import pytest
 
-from tests.running import free_ports, running_nadi, wait_until
+from tests.people import person
+from tests.running import free_ports, is_ready, push_chart, running_nadi, wait_until
 
 pytestmark = pytest.mark.integration
 
 READY_WITHIN_S = 15.0
 DRAINED_WITHIN_S = 25.0
+HUNG_AFTER_S = 4.0
+ROLES = ("broker", "relay", "api", "infer", "deliver")
 
 
 @pytest.fixture(scope="module")
 def nadi(tmp_path_factory):
     started = time.monotonic()
-    with running_nadi(tmp_path_factory.mktemp("up") / "nadi") as running:
+    impatient = {"NADI_HUNG_AFTER_S": str(HUNG_AFTER_S), "NADI_LEASE_S": "12"}
+    impatient["NADI_EHR_TIMEOUT_S"] = "2"
+    with running_nadi(tmp_path_factory.mktemp("up") / "nadi", environment=impatient) as running:
         running.ready_s = time.monotonic() - started
         yield running
 
@@ -60,13 +65,35 @@ def test_doctor_finds_nothing_wrong(nadi):
     assert examined.returncode == 0, examined.stdout
 
 
-@pytest.mark.parametrize("role", ["broker", "relay", "api", "infer", "deliver"])
+@pytest.mark.parametrize("role", ROLES)
 def test_what_is_killed_comes_back(nadi, role):
     (before,) = nadi.pids(role)
 
     nadi.kill(role)
 
     wait_until(lambda: nadi.pids(role) not in ([], [before]), within_s=5, what=f"{role} is back")
+
+
+def test_what_is_frozen_and_never_wakes_is_replaced_and_events_flow_again(nadi):
+    wait_until(lambda: is_ready(nadi), within_s=30, what="the API is back")
+    before, after = person("frozen"), person("thawed")
+    push_chart(nadi, *before.chart(before.consent()), before.creatinine())
+    nadi.settle()
+    pids = {role: nadi.pids(role) for role in ROLES}
+
+    for pid in (pid for found in pids.values() for pid in found):
+        os.kill(pid, signal.SIGSTOP)
+
+    def are_all_replaced():
+        return all(nadi.pids(role) not in ([], pids[role]) for role in ROLES)
+
+    wait_until(are_all_replaced, within_s=HUNG_AFTER_S + 10, what="all are replaced")
+    wait_until(lambda: is_ready(nadi), within_s=30, what="the API is back")
+    push_chart(nadi, *after.chart(after.consent()), after.creatinine())
+    nadi.settle()
+    assert [len(nadi.results_of(each.id)) for each in (before, after)] == [1, 1]
+    said = [line for line in nadi.log.read_text().splitlines() if "no sign of life" in line]
+    assert {line.split()[1] for line in said} == set(ROLES)
 
 
 def test_a_port_in_use_is_refused_before_anything_starts(tmp_path):

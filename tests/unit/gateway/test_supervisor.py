@@ -91,6 +91,87 @@ def test_a_child_that_dies_is_restarted_and_a_line_says_so(tmp_path):
     ]
 
 
+BEATING = """
+    import os, time
+    while True:
+        os.write(int(os.environ["NADI_HEARTBEAT_FD"]), b".")
+        time.sleep(0.05)
+"""
+
+
+def test_a_child_that_is_frozen_is_killed_and_restarted(tmp_path):
+    frozen, well = (python(name, BEATING, hung_after_s=0.5) for name in ("infer", "relay"))
+    observed = Observed(tmp_path, frozen, well)
+    seen: dict[str, set[int]] = {"infer": set(), "relay": set()}
+    stopping: list[float] = []
+
+    def came_back() -> bool:
+        for name, pid in observed.supervisor.pids().items():
+            seen[name].add(pid)
+        if not stopping and time.monotonic() - began > 1:
+            stopping.append(time.monotonic())
+            os.kill(observed.supervisor.pids()["infer"], signal.SIGSTOP)
+        return len(seen["infer"]) == 2
+
+    began = time.monotonic()
+    observed.run(came_back)
+
+    assert len(seen["relay"]) == 1
+    silent, restarted = observed.lines
+    assert silent.startswith("infer gave no sign of life for ")
+    assert silent.endswith(" s and is killed.")
+    assert restarted.startswith("infer was ended by SIGKILL and is started again")
+
+
+def test_a_child_that_is_silent_while_it_starts_is_left_alone(tmp_path):
+    slow = textwrap.dedent(BEATING).replace("while True", "time.sleep(1)\nwhile True")
+    observed = Observed(tmp_path, python("api", slow, hung_after_s=0.3))
+    began = time.monotonic()
+
+    observed.run(lambda: time.monotonic() - began > 1.5)
+
+    assert observed.lines == []
+
+
+def test_children_are_not_blamed_for_the_time_in_which_their_supervisor_stood_still(tmp_path):
+    observed = Observed(tmp_path, python("api", BEATING, hung_after_s=0.8))
+    naps = iter([0.0, 0.0, 1.2])
+    began = time.monotonic()
+
+    def stand_still_once() -> bool:
+        if time.monotonic() - began > 0.3:
+            for pid in observed.supervisor.pids().values():
+                os.kill(pid, signal.SIGSTOP)
+            time.sleep(next(naps, 0.0))
+            for pid in observed.supervisor.pids().values():
+                os.kill(pid, signal.SIGCONT)
+        return time.monotonic() - began > 2
+
+    observed.run(stand_still_once)
+
+    assert observed.lines == []
+
+
+def test_signals_that_come_at_any_moment_do_not_stop_the_supervisor(tmp_path):
+    code = f"""
+        import os, signal, threading, time
+        from pathlib import Path
+        from gateway.supervisor import Supervisor
+        def storm():
+            for number in range(6_000):
+                os.kill(os.getpid(), signal.SIGCHLD)
+                time.sleep(0 if number % 10 else 0.0001)
+            os.kill(os.getpid(), signal.SIGTERM)
+        threading.Thread(target=storm).start()
+        Supervisor([], Path({str(tmp_path)!r}), say=print).run(lambda: 0.0)
+    """
+
+    command = [sys.executable, "-c", textwrap.dedent(code)]
+    done = subprocess.run(command, cwd=ROOT, timeout=30, check=False)
+
+    assert done.returncode == 0
+
+
 def test_a_child_that_keeps_dying_is_restarted_more_and_more_slowly(tmp_path):
     observed = Observed(tmp_path, python("api", "raise SystemExit(3)"))
 
