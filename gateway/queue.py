@@ -19,6 +19,7 @@ from celery.signals import setup_logging
 from gateway.bell import Bell, redis_client
 from gateway.broker import BROKER_ERRORS, KEY_PREFIX, SEND_TIMEOUT_S, is_redis
 from gateway.core.errors import TransientError
+from gateway.redis_transport import use_it
 from gateway.settings import Settings, get_settings
 
 INFER_TASK = "nadi.infer"
@@ -80,6 +81,7 @@ def _transport_options(url: str) -> dict[str, object]:
     }
 
 
+use_it()
 celery = Celery("nadi", set_as_current=True)
 celery.add_defaults(lambda: celery_configuration(get_settings()))
 

@@ -4,15 +4,20 @@ import base64
 import json
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 from celery import Celery
+from kombu.message import Message
 
 from gateway.broker import KEY_PREFIX
 from gateway.core.errors import TransientError
 from gateway.queue import (
     DELIVER_TASK,
+    INFER_QUEUE,
     INFER_TASK,
     BrokerAway,
     Ringer,
@@ -134,3 +139,53 @@ def test_the_password_of_a_broker_comes_from_a_file(tmp_path, url, complete):
     settings = Settings(broker_url=url, broker_password_file=secret)
 
     assert settings.resolved_broker_url == complete
+
+
+@contextmanager
+def taking(app: Celery, *, most: int) -> Iterator[tuple[Any, list[Message]]]:
+    """Take messages as a worker does, `most` at a time; the connection and those that came."""
+    taken: list[Message] = []
+    with app.connection_for_read() as connection:
+        consumer = app.amqp.TaskConsumer(
+            connection.channel(), queues=[app.amqp.queues[INFER_QUEUE]]
+        )
+        consumer.qos(prefetch_count=most)
+        consumer.on_message = taken.append
+        with consumer:
+            yield connection, taken
+
+
+def drain(connection: Any) -> None:
+    with suppress(TimeoutError):
+        while True:
+            connection.drain_events(timeout=0.3)
+
+
+@pytest.mark.usefixtures("valkey")
+def test_a_worker_takes_no_more_batches_than_it_has_threads_until_it_has_begun_one(ringer):
+    for number in range(3):
+        ringer.ring(INFER_TASK, [f"job-{number}"])
+
+    with taking(ringer._app, most=2) as (connection, taken):
+        drain(connection)
+        assert len(taken) == 2
+
+        taken[0].ack()
+        drain(connection)
+
+        assert len(taken) == 3
+
+
+def test_what_a_worker_took_is_written_down_nowhere_at_the_broker(valkey, ringer):
+    ringer.ring(INFER_TASK, ["job-1"])
+    ringer.ring(INFER_TASK, ["job-2"])
+
+    with taking(ringer._app, most=2) as (connection, taken):
+        drain(connection)
+        taken[0].ack()
+        taken[1].reject(requeue=True)
+
+        assert len(taken) == 2
+        with valkey.client() as client:
+            assert not [key for key in client.scan_iter() if "unacked" in key]
+            assert client.llen(f"{KEY_PREFIX}infer") == 0

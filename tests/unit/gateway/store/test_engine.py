@@ -1,3 +1,7 @@
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -184,3 +188,49 @@ def test_rows_of_plain_values_are_inserted_together(sqlite_url: str):
     engine.dispose()
 
     assert [dict(row) for row in found] == rows
+
+
+@pytest.fixture
+def sqlite(tmp_path: Path) -> Iterator[sa.Engine]:
+    url = f"sqlite:///{tmp_path / 'nadi.db'}"
+    migrate(url)
+    engine = open_engine(url)
+    yield engine
+    engine.dispose()
+
+
+def test_a_writer_begins_as_soon_as_the_one_before_it_has_ended(sqlite: sa.Engine):
+    """The driver's own naps grow: whoever waits for 36 ms would sleep until 53 ms have passed."""
+
+    def late_s() -> float:
+        with ThreadPoolExecutor(1) as pool, writing(sqlite):
+            begun = pool.submit(moment_of_writing, sqlite)
+            time.sleep(0.036)
+            ended = time.monotonic()
+        return begun.result() - ended
+
+    assert min(late_s() for _ in range(5)) < 0.009
+
+
+def test_a_writer_waits_long_for_one_that_takes_its_time(sqlite: sa.Engine):
+    with ThreadPoolExecutor(1) as pool:
+        with writing(sqlite):
+            begun = pool.submit(moment_of_writing, sqlite)
+            time.sleep(0.3)
+            ended = time.monotonic()
+        assert begun.result() > ended - 0.01
+
+
+@contextmanager
+def writing(engine: sa.Engine) -> Iterator[None]:
+    with (
+        engine.connect().execution_options(**{WRITES: True}) as connection,
+        connection.begin(),
+    ):
+        connection.execute(metadata.tables["sites"].select())
+        yield
+
+
+def moment_of_writing(engine: sa.Engine) -> float:
+    with writing(engine):
+        return time.monotonic()
