@@ -3,6 +3,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from statistics import median
 
 import pytest
 import sqlalchemy as sa
@@ -209,7 +210,7 @@ def test_a_writer_begins_as_soon_as_the_one_before_it_has_ended(sqlite: sa.Engin
             ended = time.monotonic()
         return begun.result() - ended
 
-    assert min(late_s() for _ in range(5)) < 0.009
+    assert median(late_s() for _ in range(7)) < 0.009
 
 
 def test_a_writer_waits_long_for_one_that_takes_its_time(sqlite: sa.Engine):
