@@ -32,6 +32,7 @@ from gateway.api.edge import Edge
 from gateway.api.front import Front, Serve
 from gateway.api.health import Health
 from gateway.api.intake import Intake
+from gateway.api.notices import NoticeBox
 from gateway.api.openapi import describe
 from gateway.api.outcome import NotOffered, fhir_response, refuse
 from gateway.api.patient_report import Reports
@@ -85,6 +86,7 @@ def build(settings: Settings) -> _Gateway:
     edge = Edge(store, Authenticator(store, partial(listeners_of, watch)), site=watch.current)
     room = Room(settings, store)
     health = _health(store, room, watch)
+    notices = NoticeBox(store)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -96,11 +98,12 @@ def build(settings: Settings) -> _Gateway:
             yield
         beating.cancel()
         committer.close()
+        notices.close()
         edge.close()
         record_stop(store, source)
         store.close()
 
-    pushes = _pushes(edge, Receiver(settings, committer, edge, room))
+    pushes = _pushes(edge, Receiver(settings, committer, edge, room, notices))
     app = _Gateway(title="Nadi", lifespan=lifespan, docs_url=None, redoc_url=None)
     app.open_front(pushes)
     app.room = room

@@ -3,6 +3,8 @@
 * `POST /fhir/{type}` and `PUT /fhir/{type}/{id}` answer 202 with a Task, its address in Location;
 * `POST /fhir` takes a Bundle of any type and answers 200 with a Task (or OperationOutcome) per
   entry; a transaction, document or message with one bad entry is refused whole;
+* an empty `POST /fhir` says that something changed, and a notification of a Subscription what
+  (`gateway.api.notices`);
 * the same resource version, or the same bytes, gives the same Task;
 * a Consent is answered when no result that it stops is on its way to an EHR any more
   (`gateway.withdrawal`); where one still is after a while, 503 says so, and the Consent is to be
@@ -23,6 +25,7 @@ from gateway.api.batch import Receipt
 from gateway.api.body import check_headers, read_body
 from gateway.api.edge import Call, Edge, Endpoint
 from gateway.api.entries import is_whole, with_refusals
+from gateway.api.notices import NoticeBox, brought, notice_of, notification_in
 from gateway.api.outcome import STATUS_OF_CONTENT, fhir_response, operation_outcome
 from gateway.api.tally import Tally
 from gateway.api.wake import Wake
@@ -58,8 +61,10 @@ class Receiver:
         intake: GroupCommit[Posting, tuple[Receipt, ...]],
         edge: Edge,
         room: Room,
+        notices: NoticeBox,
     ) -> None:
         self._settings = settings
+        self._notices = notices
         self._room = room
         self._intake = intake
         self._edge = edge
@@ -104,6 +109,8 @@ class Receiver:
         return await self._single(call, resource, is_update=True)
 
     async def _base(self, call: Call) -> Response:
+        if _is_empty(call):
+            return await self._ping(call)
         body = await self._body(call)
         if resource_type_of(body) == "Bundle":
             return await self._bundle(call, body)
@@ -139,9 +146,24 @@ class Receiver:
         parsed = await run_in_threadpool(parse_bundle, body, limits=self._limits)
         if expected_id is not None:
             _insist_id(parsed.content, "Bundle", expected_id)
+        said = notification_in(parsed)
+        if said is None:
+            return await self._entries(call, parsed)
+        answer = await self._entries(call, brought(parsed))
+        # Only now: were what it brings not kept, its numbers must not count as received.
+        await self._notices.keep(_system_of(call), notice_of(said, parsed))
+        return answer
+
+    async def _ping(self, call: Call) -> Response:
+        await self._notices.ping(_system_of(call))
+        taken = Issue("informational", "What changed will be asked for.", severity="information")
+        return fhir_response(operation_outcome([taken]))
+
+    async def _entries(self, call: Call, parsed: ParsedBundle) -> Response:
         bundle = with_refusals(parsed)
         _insist_whole(bundle, [entry.issues for entry in bundle.entries])
-        receipts = await self._receive(_posting(call, bundle=bundle))
+        posting = _posting(call, bundle=bundle)
+        receipts = await self._receive(posting) if bundle.entries else ()
         _insist_whole(bundle, [receipt.issues for receipt in receipts])
         return fhir_response(_bundle_response(bundle, receipts))
 
@@ -185,6 +207,12 @@ def _posting(
         resource=resource,
         bundle=bundle,
     )
+
+
+def _is_empty(call: Call) -> bool:
+    """Say whether a request has no body at all, as HAPI's notification without a payload."""
+    headers = call.request.headers
+    return headers.get("content-length", "0") == "0" and "transfer-encoding" not in headers
 
 
 def _is_canary(call: Call) -> bool:

@@ -157,6 +157,8 @@ def parse_resource(
 def parse_bundle(raw: bytes, *, limits: ParseLimits = DEFAULT_LIMITS) -> ParsedBundle:
     """Read a Bundle; what is wrong with the resource of an entry is said at that entry.
 
+    One type that R4 does not have is taken: `subscription-notification`, of R4B.
+
     Args:
         raw: JSON as received.
         limits: How much is accepted.
@@ -170,7 +172,7 @@ def parse_bundle(raw: bytes, *, limits: ParseLimits = DEFAULT_LIMITS) -> ParsedB
     _refuse_many_entries(content, limits)
     _refuse_other_types(content, "Bundle")
     envelope, clues = _without_resources(content), Clues.of(raw)
-    issues = bundle_issues(content, envelope, clues)
+    issues = bundle_issues(_as_of_r4(content), _as_of_r4(envelope), clues)
     if issues or not isinstance(content, dict):
         raise InvalidResource(issues)
     slices = _resource_slices(raw)
@@ -186,6 +188,12 @@ def parse_bundle(raw: bytes, *, limits: ParseLimits = DEFAULT_LIMITS) -> ParsedB
             found = issues_of(entry["resource"], clues, at=at)
         entries.append(_entry(index, entry, part, found))
     return ParsedBundle(content["type"], envelope, tuple(entries), raw)
+
+
+def _as_of_r4(bundle: Any) -> Any:  # noqa: ANN401 - not validated yet
+    """Judge a notification of R4B as the history that it would be in R4."""
+    is_of_r4b = isinstance(bundle, dict) and bundle.get("type") == "subscription-notification"
+    return {**bundle, "type": "history"} if is_of_r4b else bundle
 
 
 def _refuse_other_types(content: object, expected_type: str | None) -> None:

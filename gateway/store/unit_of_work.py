@@ -34,6 +34,7 @@ from gateway.store.jobs import Jobs
 from gateway.store.key_check import KeyCheck
 from gateway.store.listener_state import ListenerState
 from gateway.store.models import Models
+from gateway.store.notices import Notices
 from gateway.store.patient_keys import PatientKeys
 from gateway.store.retractions import Retractions
 from gateway.store.rights_requests import RightsRequests
@@ -240,6 +241,11 @@ class UnitOfWork:
     def models(self) -> Models:
         """The register of models."""
         return Models(self)
+
+    @cached_property
+    def notices(self) -> Notices:
+        """What EHRs said about changes."""
+        return Notices(self)
 
     @cached_property
     def patient_keys(self) -> PatientKeys:
