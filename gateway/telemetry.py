@@ -310,6 +310,19 @@ def count_listened(listener: str, outcome: str, count: int = 1) -> None:
     _listened.labels(listener, outcome).inc(count)
 
 
+_feed_steps = Counter(
+    "nadi_feed_steps_total",
+    "What was done about Subscriptions: recover, ask-status, reactivate.",
+    ["listener", "step"],
+    registry=_registry,
+)
+
+
+def count_feed_step(listener: str, step: str) -> None:
+    """Count what was done about a Subscription."""
+    _feed_steps.labels(listener, step).inc()
+
+
 def count_refused_for_room(of: str) -> None:
     """Count requests that were refused since there was too little room."""
     _no_room.labels(of).inc()

@@ -193,6 +193,15 @@ def read_retry_after(text: str, now: datetime) -> float | None:
     return min(max(seconds, 0.0), _MAX_RETRY_AFTER_S) if math.isfinite(seconds) else None
 
 
+def sent_at(text: str) -> datetime | None:
+    """Read the Date of an answer: what the EHR's clock said; None when it does not say."""
+    try:
+        moment = parsedate_to_datetime(text)
+    except (TypeError, ValueError):
+        return None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
 def issue_codes(body: bytes) -> tuple[str, ...]:
     """Take the issue codes out of an OperationOutcome, and nothing else."""
     try:

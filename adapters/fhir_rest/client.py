@@ -12,6 +12,7 @@ Source: FHIR R4 RESTful API (http://hl7.org/fhir/R4/http.html).
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
 from ssl import SSLContext
 from types import TracebackType
 from typing import Any, Self
@@ -28,6 +29,7 @@ from adapters.fhir_rest.answers import (
     read_capabilities,
     read_content,
     read_json,
+    sent_at,
 )
 from adapters.fhir_rest.base_url import BaseUrl, reference_in
 from adapters.fhir_rest.errors import EhrAnswerTooLarge, EhrAnswerUnreadable
@@ -130,6 +132,64 @@ class FhirClient:
             page = _bundle(_expect(self._transport.send("GET", self._base.resolve(following))))
             found.extend(_matches(page, resource_type))
         return found
+
+    def pages(
+        self, resource_type: str, params: Sequence[tuple[str, str]]
+    ) -> Iterator[tuple[bytes, datetime | None]]:
+        """Search one type and give every page as the EHR wrote it, with the EHR's time.
+
+        Pages are asked for one by one, so that only one is in memory.
+
+        Raises:
+            TransientError: The EHR is away, or its links lead back to a page before.
+            EhrRefused: It refuses the search.
+            ForeignAddress: A page link leaves the base URL.
+            EhrAnswerTooLarge: A page is larger than allowed.
+        """
+        answer, seen = self._first_page(resource_type, urlencode(list(params))), set[str]()
+        while True:
+            following = _next_link(_bundle(answer))
+            yield answer.body, sent_at(answer.headers.get("date", ""))
+            if following is None:
+                return
+            address = self._base.resolve(following)
+            if address in seen:
+                raise EhrAnswerUnreadable
+            seen.add(address)
+            answer = _expect(self._transport.send("GET", address))
+
+    def read_bytes(self, reference: str) -> bytes | None:
+        """Read a resource as the EHR wrote it; None when the EHR does not have it (any more).
+
+        Raises:
+            ForeignAddress: The reference is not to this EHR.
+            TransientError: The EHR is away.
+            EhrRefused: It refuses.
+        """
+        answer = self._transport.send("GET", self._base.resource(reference))
+        if answer.status in _ABSENT:
+            return None
+        read_json(_expect(answer).body)
+        return answer.body
+
+    def ask(self, reference: str, operation: str, params: Sequence[tuple[str, str]] = ()) -> bytes:
+        """Ask an operation of a resource that changes nothing; give the answer as it was written.
+
+        Args:
+            reference: `Type/id`.
+            operation: For example `$status`.
+            params: Names and values, not yet encoded.
+
+        Raises:
+            ForeignAddress: The reference is not to this EHR.
+            TransientError: The EHR is away.
+            EhrRefused: It refuses, or does not know the operation.
+        """
+        query = f"?{urlencode(list(params))}" if params else ""
+        url = f"{self._base.resource(reference)}/{operation}{query}"
+        answer = _expect(self._transport.send("GET", url))
+        read_json(answer.body)
+        return answer.body
 
     def read(self, reference: str) -> dict[str, Any] | None:
         """Read a resource by its reference; None when the EHR does not have it (any more).

@@ -31,9 +31,12 @@ class Faults(BaseModel):
         error_rate: Share of requests answered with one of `error_statuses`, nothing done.
         retry_after_s: Retry-After of an injected 429 or 503.
         drop_after_commit_rate: Share of writes that are done, then closed without an answer.
-        duplicate_rate: Share of Subscription pushes that are sent twice.
+        duplicate_rate: Share of Subscription pushes that are sent `push_copies` times.
+        push_copies: How often in all; HAPI was seen to send 19.
         reorder_rate: Share of Subscription pushes that are sent after the one that follows.
         push_loss_rate: Share of Subscription pushes that are never sent.
+        lose_every: Of so many events the last is never sent; 0 loses none.
+        no_events_operation: `$events` of a Subscription is refused (501).
         ignore_unknown_params: Unknown search parameters match everything instead of 400.
         ignored_params: Known search parameters that match everything all the same.
         drop_elements: Elements lost in silence on write: `device`, `meta.security`, or of one
@@ -55,7 +58,10 @@ class Faults(BaseModel):
     drop_after_commit_rate: Rate = Field(default=0.0, ge=0, le=1)
     duplicate_rate: Rate = Field(default=0.0, ge=0, le=1)
     reorder_rate: Rate = Field(default=0.0, ge=0, le=1)
+    push_copies: int = Field(default=2, ge=2, le=100)
     push_loss_rate: Rate = Field(default=0.0, ge=0, le=1)
+    lose_every: int = Field(default=0, ge=0)
+    no_events_operation: bool = False
     ignore_unknown_params: bool = False
     ignored_params: tuple[str, ...] = ()
     drop_elements: tuple[str, ...] = ()

@@ -160,8 +160,11 @@ class Interactions:
     def _put(self, resource: Resource, resource_id: str) -> Record:
         self.check_type(resource["resourceType"])
         self._check_content(resource)
-        if resource["resourceType"] == "Subscription" and read_subscriber(resource, resource_id):
-            resource = {**resource, "status": "active"}
+        if resource["resourceType"] == "Subscription":
+            found = read_subscriber(resource, resource_id)
+            # A topic-based one is active only after its handshake.
+            if found is not None and found.topic is None:
+                resource = {**resource, "status": "active"}
         return self.store.put(self.knobs.strip(resource), resource_id)
 
     def _check_content(self, resource: Resource) -> None:

@@ -129,6 +129,8 @@ class _Endpoints:
             Route(item, self.update, methods=["PUT"]),
             Route(item, self.delete, methods=["DELETE"]),
             Route(f"{item}/_history/{{version}}", self.read, methods=["GET"]),
+            Route(f"{BASE_PATH}/Subscription/{{id}}/$status", self.status, methods=["GET"]),
+            Route(f"{BASE_PATH}/Subscription/{{id}}/$events", self.events, methods=["GET"]),
             Route(BASE_PATH, self.bundle, methods=["POST"]),
             Route(f"{BASE_PATH}/", self.bundle, methods=["POST"]),
             Route(BASE_PATH, self.page, methods=["GET"]),
@@ -144,6 +146,7 @@ class _Endpoints:
     async def create(self, request: Request) -> Response:
         """Create, on a condition if the request names one."""
         resource = _of_type(await _body(request), request.path_params["type"])
+        self._pusher.base_url = _base_url(request)
         answer = self._fhir.create(resource, if_none_exist=request.headers.get("if-none-exist"))
         return _answer(request, answer)
 
@@ -168,6 +171,28 @@ class _Endpoints:
         """Delete a resource."""
         at = request.path_params
         return _answer(request, self._fhir.delete(at["type"], at["id"]))
+
+    async def status(self, request: Request) -> Response:
+        """Say how a topic-based Subscription is."""
+        count, status = self._pusher.topic_of(request.path_params["id"])
+        return _json(count.status_bundle(status, _base_url(request)))
+
+    async def events(self, request: Request) -> Response:
+        """Give events of a topic-based Subscription again."""
+        if self._fhir.knobs.current.no_events_operation:
+            raise Refusal(501, "not-supported", "This EHR does not keep its events.")
+        count, status = self._pusher.topic_of(request.path_params["id"])
+        asked, total = request.query_params, len(count.records)
+        first = max(_number(asked.get("eventsSinceNumber", "1")), 1)
+        last = min(_number(asked.get("eventsUntilNumber", str(total))), total)
+        body = count.notification(
+            "query-event",
+            status,
+            _base_url(request),
+            numbers=range(first, last + 1),
+            content=asked.get("content", ""),
+        )
+        return _json(body)
 
     async def search(self, request: Request) -> Response:
         """Search by query string, by form, or by both."""
@@ -239,6 +264,12 @@ async def _form(request: Request) -> Pairs:
     if not request.headers.get("content-type", _FORM).startswith(_FORM):
         raise Refusal(415, "not-supported", "_search takes a form.")
     return parse_pairs((await request.body()).decode("utf-8", "replace"))
+
+
+def _number(text: str) -> int:
+    if not text.isdecimal():
+        raise Refusal(400, "value", "An event number is a whole number.")
+    return int(text)
 
 
 def _of_type(resource: Resource, resource_type: str) -> Resource:

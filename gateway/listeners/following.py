@@ -1,0 +1,340 @@
+"""Follow what changes in one EHR: by polling, and by what it says of its Subscriptions.
+
+One turn does what is due:
+
+1. notices that the API kept: what they point at is read and handed in, numbers are counted;
+2. what a Subscription needs: a gap is recovered by `$events`, or else by a query from the cursor;
+   a silent one is asked for its status; one in error is set to `requested`;
+3. queries from their cursors: at their interval, and at once when a notice says too little.
+
+Everything is handed in through the API, which recognises repeats: whatever was done twice, after a
+crash between two steps, has one effect. A notice is removed when all it asks for was done.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from hashlib import sha256
+from typing import Protocol
+
+import orjson
+
+from adapters.feeds.notification import read_status
+from adapters.feeds.page import Found, found_in
+from adapters.feeds.poll import Pages, Poll, PollPlan, Query
+from adapters.feeds.watch import Patience, Step, Watched
+from gateway import telemetry
+from gateway.core.clock import to_ms
+from gateway.core.errors import ContentError, ProcessingError, TransientError
+from gateway.store.notices import KeptNotice
+from gateway.store.unit_of_work import Store, UnitOfWork
+
+_CURSOR, _WATCHED, _LIVENESS = "cursor/", "subscription/", "liveness"
+_MOST_NOTICES = 500
+_LONGEST_KEY = 100
+_FIRST_DELAY_MS, _LONGEST_DELAY_MS = 1000, 60_000
+
+log = telemetry.get_logger()
+
+
+class Ehr(Pages, Protocol):
+    """An EHR that is followed; `FhirClient` is one."""
+
+    def read_bytes(self, reference: str) -> bytes | None:
+        """Read a resource as it is written; None when it is not there (any more)."""
+
+    def ask(self, reference: str, operation: str, params: Sequence[tuple[str, str]] = ()) -> bytes:
+        """Ask an operation that changes nothing."""
+
+
+class WayIn(Protocol):
+    """How what was found is handed in; what is refused for good is on record and passed over."""
+
+    def take(self, found: Sequence[Found]) -> None:
+        """Hand in resources; they are durable when this returns.
+
+        Raises:
+            TransientError: They were not taken; the same may be later.
+        """
+
+    def take_notification(self, bundle: bytes) -> bool:
+        """Hand in a notification as the EHR wrote it; say whether it was taken.
+
+        Raises:
+            TransientError: It was not taken; the same may be later.
+        """
+
+    def gone(self, references: Sequence[str]) -> None:
+        """Say which resources the EHR does not have any more.
+
+        Raises:
+            TransientError: It was not taken; the same may be later.
+        """
+
+
+@dataclass(frozen=True)
+class FollowPlan:
+    """What is followed, and how.
+
+    Attributes:
+        queries: What is asked for from a cursor.
+        every_ms: How often.
+        lookback_ms: How far back the first walk goes.
+        takes_notices: Whether the notices of the system are this listener's to do.
+        reactivate: Sets a Subscription that ended to `requested`, by its `Type/id`.
+    """
+
+    queries: tuple[Query, ...]
+    poll: PollPlan
+    every_ms: int
+    lookback_ms: int
+    patience: Patience
+    takes_notices: bool = True
+    reactivate: Callable[[str], None] = lambda _reference: None
+
+
+@dataclass
+class _Following:
+    poll: Poll
+    key: str
+    due_ms: int = 0
+
+
+@dataclass
+class _Away:
+    """The EHR, or the API, does not answer: what is waited for."""
+
+    until_ms: int = 0
+    delay_ms: int = field(default=0)
+
+    def longer(self, now_ms: int, asked_s: float | None) -> None:
+        self.delay_ms = min(max(2 * self.delay_ms, _FIRST_DELAY_MS), _LONGEST_DELAY_MS)
+        self.until_ms = now_ms + max(self.delay_ms, int((asked_s or 0) * 1000))
+
+
+class Follower:
+    """Follows one system; used by one thread."""
+
+    def __init__(
+        self,
+        names: tuple[str, str],
+        plan: FollowPlan,
+        ports: tuple[Store, Ehr, WayIn],
+        now: Callable[[], datetime],
+    ) -> None:
+        """Take what is followed.
+
+        Args:
+            names: Of the feed, under which it remembers, and of the system.
+            plan: What is followed.
+            ports: The database, the EHR, and the way in.
+            now: Gives the present.
+        """
+        self._feed, self._system = names
+        self._plan = plan
+        self._store, self._ehr, self._way_in = ports
+        self._now = now
+        self._away = _Away()
+        self._followed = [
+            _Following(Poll(self._ehr, query, plan.poll, self._way_in.take, now), _key(query))
+            for query in plan.queries
+        ]
+
+    def turn(self) -> bool:
+        """Do what is due; say whether everything that was due could be done."""
+        now_ms = to_ms(self._now())
+        if now_ms < self._away.until_ms:
+            return False
+        try:
+            self._do_notices()
+            self._do_steps(now_ms)
+            self._do_polls(now_ms)
+        except TransientError as error:
+            self._away.longer(now_ms, error.retry_after_s)
+            log.warning("feed-waits", system=self._feed, error=type(error).__name__)
+            return False
+        if self._away.delay_ms:
+            log.info("feed-goes-on", system=self._feed)
+        self._away = _Away()
+        return True
+
+    # -- (1) notices -------------------------------------------------------------------------
+
+    def _do_notices(self) -> None:
+        if not self._plan.takes_notices:
+            return
+        with self._store.read() as uow:
+            kept = uow.notices.waiting(self._system, limit=_MOST_NOTICES)
+        if not kept:
+            return
+        self._fetch([each for notice in kept for each in notice.notice.wanted])
+        if any(each.notice.is_blind for each in kept) or self._begin_anew(kept):
+            self._walk_all()
+        with self._store.write() as uow:
+            self._count(uow, kept)
+            uow.notices.remove([each.id for each in kept])
+
+    def _begin_anew(self, kept: Iterable[KeptNotice]) -> bool:
+        """Say whether a Subscription is new here, or counts from the beginning again."""
+        with self._store.read() as uow:
+            watched = _watched(uow, self._feed)
+        said = [each.notice for each in kept if each.notice.subscription]
+        return any(
+            key not in watched or watched[key].begins_anew(notice)
+            for notice in said
+            for key in [_relative(notice.subscription)]
+        )
+
+    def _count(self, uow: UnitOfWork, kept: Iterable[KeptNotice]) -> None:
+        watched = _watched(uow, self._feed)
+        changed: dict[str, Watched] = {}
+        for each in kept:
+            if each.notice.subscription:
+                key = _relative(each.notice.subscription)
+                known = changed.get(key) or watched.get(key)
+                known = known or Watched.begin(each.notice, each.received_ms)
+                changed[key] = known.heard(each.notice, each.received_ms)
+        _keep(uow, self._feed, changed)
+
+    def _fetch(self, references: Iterable[str]) -> None:
+        """Read what notices point at, and hand it in."""
+        found: list[Found] = []
+        gone: list[str] = []
+        for reference in dict.fromkeys(references):
+            try:
+                raw = self._ehr.read_bytes(reference)
+            except ProcessingError as error:
+                # A reference to another server, or one that we may not read: it stays so.
+                log.warning("feed-not-read", system=self._feed, error=type(error).__name__)
+                continue
+            if raw is None:
+                gone.append(_relative(reference))
+            else:
+                found.append(found_in(raw))
+        if found:
+            self._way_in.take(found)
+        if gone:
+            self._way_in.gone(gone)
+
+    # -- (2) what a Subscription needs -------------------------------------------------------
+
+    def _do_steps(self, now_ms: int) -> None:
+        if not self._plan.takes_notices:
+            return
+        with self._store.read() as uow:
+            watched = _watched(uow, self._feed)
+        for key, each in watched.items():
+            step = each.step(now_ms, self._plan.patience)
+            if step is not None:
+                self._do_step(step, key, each, now_ms)
+
+    def _do_step(self, step: Step, key: str, watched: Watched, now_ms: int) -> None:
+        log.warning("subscription-step", system=self._feed, step=step.value)
+        telemetry.count_feed_step(self._feed, step.value)
+        try:
+            if step is Step.RECOVER:
+                watched = self._recover(watched, now_ms)
+            elif step is Step.REACTIVATE:
+                self._plan.reactivate(key)
+            else:
+                watched = self._ask_status(watched, now_ms)
+        except ProcessingError as error:
+            log.warning("subscription-step-refused", system=self._feed, error=type(error).__name__)
+        with self._store.write() as uow:
+            _keep(uow, self._feed, {key: watched.tried(now_ms)})
+
+    def _recover(self, watched: Watched, now_ms: int) -> Watched:
+        """Get what is missing, by the events themselves or by asking what changed."""
+        missing = watched.numbers.missing
+        if missing is None:
+            return watched.settled(now_ms)
+        if not self._events(watched, missing):
+            self._walk_all()
+        return watched.recovered(missing[1], now_ms)
+
+    def _events(self, watched: Watched, missing: tuple[int, int]) -> bool:
+        """Ask for the events of a gap and hand them in; say whether they were all there."""
+        first, last = missing
+        asked = [("eventsSinceNumber", str(first)), ("eventsUntilNumber", str(last))]
+        asked.append(("content", "full-resource"))
+        try:
+            bundle = self._ehr.ask(_relative(watched.reference), "$events", asked)
+            numbers = {event.number for event in read_status(_first(bundle)).events}
+        except (ProcessingError, ContentError):
+            return False
+        if not self._way_in.take_notification(bundle):
+            return False
+        return watched.numbers.received(numbers).settled >= last
+
+    def _ask_status(self, watched: Watched, now_ms: int) -> Watched:
+        """Ask a silent Subscription how it is; the answer is taken as if it had been pushed."""
+        try:
+            answer = self._ehr.ask(_relative(watched.reference), "$status")
+            said = read_status(_first(answer))
+        except (ProcessingError, ContentError):
+            # It is gone, or its server does not know the operation: see what changed, and begin
+            # it again where we are its owner.
+            self._walk_all()
+            self._plan.reactivate(_relative(watched.reference))
+            return watched
+        numbers = watched.numbers.announced(said.total or 0)
+        heard = Watched(watched.reference, numbers, said.status, now_ms, watched.missing_ms)
+        return heard.settled(now_ms)
+
+    # -- (3) queries -------------------------------------------------------------------------
+
+    def _do_polls(self, now_ms: int) -> None:
+        for followed in self._followed:
+            if now_ms >= followed.due_ms:
+                self._walk(followed)
+
+    def _walk_all(self) -> None:
+        for followed in self._followed:
+            self._walk(followed)
+
+    def _walk(self, followed: _Following) -> None:
+        now_ms = to_ms(self._now())
+        with self._store.read() as uow:
+            kept = uow.listener_state.get(self._feed, followed.key)
+        cursor_ms = kept["ms"] if kept else now_ms - self._plan.lookback_ms
+        try:
+            walked = followed.poll.walk(cursor_ms)
+        except ProcessingError as error:
+            log.warning("feed-refused", system=self._feed, error=type(error).__name__)
+            followed.due_ms = now_ms + max(self._plan.every_ms, _LONGEST_DELAY_MS)
+            return
+        if kept is None or walked.cursor_ms != cursor_ms:
+            with self._store.write() as uow:
+                uow.listener_state.put(self._feed, {followed.key: {"ms": walked.cursor_ms}})
+        if walked.unasked:
+            log.warning("feed-ignores-last-updated", system=self._feed, count=walked.unasked)
+        followed.due_ms = to_ms(self._now()) + self._plan.every_ms
+
+
+def _watched(uow: UnitOfWork, feed: str) -> dict[str, Watched]:
+    """Give what is known of each Subscription, by its relative reference."""
+    kept = uow.listener_state.with_prefix(feed, _WATCHED)
+    return {key.removeprefix(_WATCHED): Watched.from_json(each) for key, each in kept.items()}
+
+
+def _keep(uow: UnitOfWork, feed: str, changed: dict[str, Watched]) -> None:
+    values = {f"{_WATCHED}{key}": each.as_json() for key, each in changed.items()}
+    uow.listener_state.put(feed, values)
+
+
+def _key(query: Query) -> str:
+    text = query.text
+    if len(text) > _LONGEST_KEY:
+        text = f"{query.resource_type}?{sha256(text.encode()).hexdigest()}"
+    return f"{_CURSOR}{text}"
+
+
+def _relative(reference: str) -> str:
+    return "/".join(reference.split("/_history/", maxsplit=1)[0].rstrip("/").split("/")[-2:])
+
+
+def _first(bundle: bytes) -> dict[str, object]:
+    """Give the first resource of a Bundle; an empty object where there is none."""
+    entries = orjson.loads(bundle).get("entry") or [{}]
+    found: dict[str, object] = entries[0].get("resource") or {}
+    return found
