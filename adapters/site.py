@@ -21,6 +21,7 @@ from zoneinfo import ZoneInfo
 from ruamel.yaml import YAML
 from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 
+from adapters.site_address import completed
 from adapters.site_break_glass import BreakGlassEntry
 from adapters.site_codes import csv_codes, read_text_file
 from adapters.site_consent import AbdmEntry, languages
@@ -34,8 +35,6 @@ from adapters.site_model import (
     SiteFile,
     SystemEntry,
     site_schema,
-    substitute,
-    variables,
 )
 from adapters.site_problems import validated
 from adapters.site_trigger import Trigger
@@ -137,12 +136,7 @@ class System:
         return self._completed(self.dicomweb_address) if self.dicomweb_address else None
 
     def _completed(self, address: str) -> str:
-        wanted = variables(address)
-        values = {name: environment(name) or default for name, default in wanted.items()}
-        missing = [name for name, value in values.items() if not value]
-        if missing:
-            raise ConfigurationError(f"System '{self.name}' needs {', '.join(missing)} to be set.")
-        return substitute(address, values).rstrip("/")
+        return completed(address, f"System '{self.name}'")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,6 +14,8 @@ from adapters.site_patients import PatientsEntry
 from adapters.site_receive import PUSH, kind_of
 from adapters.site_yaml import Document, Problem, suggestion
 
+_FOLLOWING = frozenset({"poll", "subscription"})
+
 
 @dataclass(frozen=True)
 class Feed:
@@ -88,6 +90,9 @@ def _receive_problems(document: Document, name: str, entry: Mapping[str, Any]) -
             words = f"{kind} stands there twice; give the second one a system of its own"
             yield document.problem((*at, index), words)
         seen.add(kind)
+        if kind in _FOLLOWING and entry.get("kind") == "hl7v2":
+            words = f"{kind} needs a system with a FHIR API, of kind fhir-rest"
+            yield document.problem((*at, index), words)
         if kind == PUSH and entry.get("kind") == "hl7v2":
             yield document.problem((*at, index), "a system that pushes FHIR is of kind fhir-rest")
         if kind == "mllp" and "patients" not in entry:

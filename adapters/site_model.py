@@ -4,11 +4,11 @@ These models say what may be written; `adapters.site` turns a valid file into wh
 use. An unknown key is an error: a misspelt consent rule must not be a rule that is not there.
 """
 
-import re
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, StringConstraints, field_validator
 
+from adapters.site_address import Address
 from adapters.site_break_glass import BreakGlassEntry
 from adapters.site_consent import AbdmEntry, ConsentSigners, Notices
 from adapters.site_consent_terms import ConsentEntry
@@ -26,31 +26,6 @@ from models.ceilings import Ceilings
 
 SCHEMA_ID = "https://nadi.health/schema/site.schema.json"
 
-_VARIABLE = re.compile(r"\$\{([A-Z_][A-Z0-9_]*)(?::-([^}]*))?\}")
-_ADDRESS = re.compile(r"^https?://[^\s/?#@$]+(/[^\s?#$]*)?$")
-
-
-def variables(address: str) -> dict[str, str | None]:
-    """List the `${NAME}` and `${NAME:-default}` of an address with their defaults."""
-    return {found[1]: found[2] for found in _VARIABLE.finditer(address)}
-
-
-def substitute(address: str, values: dict[str, str | None]) -> str:
-    """Put values into the variables of an address; the default where there is none."""
-    return _VARIABLE.sub(lambda found: values.get(found[1]) or found[2] or "", address)
-
-
-def _check_address(address: str) -> str:
-    stand_ins = {name: default or "1" for name, default in variables(address).items()}
-    if not _ADDRESS.match(substitute(address, dict(stand_ins))):
-        raise ValueError(
-            "must be http:// or https://, a host and a path, without user, query or fragment; "
-            "${NAME} and ${NAME:-default} stand for variables of the environment"
-        )
-    return address.rstrip("/")
-
-
-Address = Annotated[str, AfterValidator(_check_address)]
 ModelReference = Annotated[
     str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,63}@[0-9]+(\.[0-9]+){0,2}$")
 ]

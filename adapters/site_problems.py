@@ -43,6 +43,10 @@ _PATTERNS = {
         ("identifier", "authorities", "code_systems"),
         "must be a URI, such as https://hospital.example/mrn or urn:oid:1.2.3",
     ),
+    "types": "must be a resource type, perhaps with search parameters, such as "
+    "Observation?category=laboratory",
+    "include": "must be a type and a search parameter, such as Observation:subject",
+    "topic": "must be the URL of a topic",
     "loinc": "must be a LOINC code, such as 2160-0",
 }
 _AUTHS = ("none", "bearer")
@@ -135,6 +139,7 @@ def _is_free(steps: list[str | int], index: int) -> bool:
 def _models_by_place() -> dict[Path, type[BaseModel]]:
     from adapters import site_consent as consent  # noqa: PLC0415 - only errors need all of them
     from adapters import site_consent_terms as terms  # noqa: PLC0415
+    from adapters import site_following as following  # noqa: PLC0415
     from adapters import site_mllp as mllp  # noqa: PLC0415
     from adapters import site_model as model  # noqa: PLC0415
     from adapters import site_patients as patients  # noqa: PLC0415
@@ -146,6 +151,8 @@ def _models_by_place() -> dict[Path, type[BaseModel]]:
         ("systems", "*", "patients"): patients.PatientsEntry,
         ("systems", "*", "receive", "*", "mllp"): mllp.MllpEntry,
         ("systems", "*", "receive", "*", "mllp", "tls"): mllp.MllpTlsEntry,
+        ("systems", "*", "receive", "*", "poll"): following.PollEntry,
+        ("systems", "*", "receive", "*", "subscription"): following.SubscriptionEntry,
         ("systems", "*", "auth"): model.BearerAuth,
         ("routes", "*"): model.RouteEntry,
         ("routes", "*", "consent"): model.ConsentRule,

@@ -8,18 +8,33 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Discriminator, Field, Tag
 
+from adapters.site_following import PollEntry, SubscriptionEntry
 from adapters.site_mllp import MllpEntry
 from adapters.site_words import Part
 
 PUSH = "push"
 #: The kinds of listeners, as they stand in a site file.
-KINDS = ("mllp",)
+KINDS = ("mllp", "poll", "subscription")
 
 
 class MllpWay(Part):
     """HL7 v2 over MLLP."""
 
     mllp: MllpEntry = Field(description="A port that takes HL7 v2 messages.")
+
+
+class PollWay(Part):
+    """Questions what changed since the last one."""
+
+    poll: PollEntry = Field(description="It is asked at an interval what changed.")
+
+
+class SubscriptionWay(Part):
+    """Subscriptions that Nadi keeps in the EHR."""
+
+    subscription: SubscriptionEntry = Field(
+        description="Its Subscriptions are kept, watched, and made up for."
+    )
 
 
 def kind_of(item: Any) -> str | None:  # noqa: ANN401 (whatever stands in the file)
@@ -32,7 +47,10 @@ def kind_of(item: Any) -> str | None:  # noqa: ANN401 (whatever stands in the fi
 
 
 Receive = Annotated[
-    Annotated[Literal["push"], Tag(PUSH)] | Annotated[MllpWay, Tag("mllp")],
+    Annotated[Literal["push"], Tag(PUSH)]
+    | Annotated[MllpWay, Tag("mllp")]
+    | Annotated[PollWay, Tag("poll")]
+    | Annotated[SubscriptionWay, Tag("subscription")],
     Discriminator(
         kind_of,
         custom_error_type="receive_kind",

@@ -115,8 +115,11 @@ def apply(
         found = changes(current.yaml if current else None, text)
         warned = warnings(site, nadi.settings)
         row = put_in_force(nadi, text, site.name)
+        said = _subscribe(nadi, current, site)
     if not as_json:
         _show_plan(found, warned, current)
+        for line in said:
+            out.print(f"  {escape(line)}", soft_wrap=True)
     _wait_for_the_processes()
     _report(row, "is in force", as_json=as_json)
 
@@ -173,9 +176,10 @@ def revert(
     """Put an earlier version in force again, as a new version."""
     with opened(data_dir) as nadi:
         with nadi.store.read() as uow:
-            row = uow.sites.get(version)
+            row, current = uow.sites.get(version), uow.sites.current()
         site = load_site(row.yaml, source=f"site version {version}")
         new = put_in_force(nadi, row.yaml, site.name)
+        _subscribe(nadi, current, site)
     _wait_for_the_processes()
     _report(new, f"is in force; it says what version {version} said", as_json=as_json)
 
@@ -195,6 +199,20 @@ def put_in_force(nadi: Opened, text: str, site_name: str) -> SiteRow:
         by = operator()
         uow.audit(audit.configured(step, by=by, version=row.version, sha256=row.sha256))
     return row
+
+
+def _subscribe(nadi: Opened, current: SiteRow | None, site: Site) -> list[str]:
+    """See to the Subscriptions in the EHRs; say what was done."""
+    try:
+        before = load_site(current.yaml) if current else None
+    except SiteInvalid:  # of an older Nadi: what it had is not known
+        before = None
+    feeds = [*(before.feeds.values() if before else ()), *site.feeds.values()]
+    if not any(feed.kind == "subscription" for feed in feeds):
+        return []
+    from gateway.cli.site_subscriptions import keep_subscriptions  # noqa: PLC0415 - only then
+
+    return keep_subscriptions(nadi, before, site)
 
 
 def _wait_for_the_processes() -> None:

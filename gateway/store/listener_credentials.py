@@ -32,7 +32,7 @@ class ListenerCredentials:
             listener: Its name, `system/kind`.
             now: The present.
         """
-        return f"nadi_{self._id(listener)}_{self._secret(listener, _period(now))}"
+        return f"nadi_{self.credential_id(listener)}_{self._secret(listener, _period(now))}"
 
     def principal(
         self, credential_id: str, secret: str, systems: Mapping[str, str], now: datetime
@@ -46,7 +46,7 @@ class ListenerCredentials:
             now: The present.
         """
         for name, system in systems.items():
-            if self._id(name) == credential_id and self._is_right(name, secret, now):
+            if self.credential_id(name) == credential_id and self._is_right(name, secret, now):
                 return Principal(credential_id, name, Role.EHR, system)
         return None
 
@@ -54,7 +54,8 @@ class ListenerCredentials:
         periods = (_period(now + _PERIOD * each) for each in (-1, 0, 1))
         return any(hmac.compare_digest(secret, self._secret(listener, each)) for each in periods)
 
-    def _id(self, listener: str) -> str:
+    def credential_id(self, listener: str) -> str:
+        """Give the id under which a listener is known."""
         hashed = self._sealer.keyed_hash("listener-id", listener)
         return str(uuid.UUID(bytes=bytes.fromhex(hashed)[:16], version=5))
 

@@ -1,0 +1,100 @@
+"""The items `poll` and `subscription` of a system's `receive`: how its changes are followed.
+
+`poll` asks what changed since the last time. `subscription` keeps Subscriptions in the EHR, counts
+what they send and asks for what is missing.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, StringConstraints, ValidationInfo, field_validator
+
+from adapters.site_address import Address
+from adapters.site_words import Part
+
+Followed = Annotated[
+    str,
+    StringConstraints(
+        pattern=r"^[A-Z][A-Za-z]{1,63}(\?[A-Za-z_][^\s?#]{0,400})?$",
+    ),
+]
+
+
+class FollowEntry(Part):
+    """What is followed, and how far back it is looked for."""
+
+    types: list[Followed] = Field(
+        min_length=1,
+        description="Resource types, each perhaps with search parameters, such as "
+        "Observation?category=laboratory.",
+    )
+    overlap_s: float = Field(
+        60,
+        ge=1,
+        le=86_400,
+        strict=False,
+        description="How far before the newest change seen each question begins, in seconds: "
+        "more than an EHR takes to make a change visible.",
+    )
+    lookback_s: float = Field(
+        0,
+        ge=0,
+        le=31 * 86_400,
+        strict=False,
+        description="How far back the first question goes, in seconds; earlier: nadi backfill.",
+    )
+    page: int = Field(200, ge=1, le=1000, description="Resources of a page.")
+    include: list[Annotated[str, StringConstraints(pattern=r"^[A-Z][A-Za-z]+:[a-z-]+$")]] = Field(
+        [], description="What is to come with each, such as Observation:subject."
+    )
+    silent_after_s: float | None = Field(
+        None,
+        gt=0,
+        strict=False,
+        description="After so long without anything new the feed is told to be silent; absent: "
+        "never.",
+    )
+
+
+class PollEntry(FollowEntry):
+    """Ask at an interval what changed."""
+
+    every_s: float = Field(
+        30, ge=1, le=86_400, strict=False, description="Between two questions, in seconds."
+    )
+
+
+class SubscriptionEntry(FollowEntry):
+    """Keep a Subscription in the EHR for each of `types`, and see to it that nothing is lost."""
+
+    endpoint: Address = Field(
+        description="Nadi's FHIR base as the EHR reaches it, such as https://nadi.local/fhir."
+    )
+    topic: str | None = Field(
+        None,
+        pattern=r"^https?://[^\s]+$",
+        description="Canonical URL of a topic (Subscriptions R5 Backport); absent: the criteria of "
+        "plain R4.",
+    )
+    content: Literal["full-resource", "id-only", "empty"] = Field(
+        "full-resource", description="What a notification is to bring."
+    )
+    heartbeat_s: int | None = Field(
+        60, ge=1, le=86_400, description="Longest silence of a topic-based Subscription."
+    )
+    grace_s: float = Field(
+        5, ge=0, le=3600, strict=False, description="How late a missing event may be."
+    )
+    catch_up_s: float = Field(
+        300,
+        ge=1,
+        le=86_400,
+        strict=False,
+        description="How often it is asked what changed all the same, in seconds.",
+    )
+
+    @field_validator("content")
+    @classmethod
+    def _needs_topic(cls, content: str, info: ValidationInfo) -> str:
+        if content == "id-only" and info.data.get("topic") is None:
+            raise ValueError("id-only needs a topic: plain R4 sends the whole resource or nothing")
+        return content
