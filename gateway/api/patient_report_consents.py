@@ -30,6 +30,7 @@ _REFUSED_AI = "You refused that AI uses your data"
 _KEPT = f"{_REFUSED_AI} (kept when your data was erased)"
 _GONE = "What it said is no longer kept"
 _UNREADABLE = "It can't be read, so nothing is permitted by it"
+_UNRELIABLE = "It can't be understood for certain, so it counts as a refusal of any use"
 #: What staff recorded, by the word in the log, where the rest is no longer kept.
 _DECISIONS = {
     "permit": "You permitted a use of your data",
@@ -125,7 +126,8 @@ class SaidByHer:
             by = f"{by}, from a file that '{signer}' vouches for"
         elif means:
             by = f"{by}, {means}"
-        said = Said(what=_DECISIONS.get(entry.facts.get("decision", ""), _GONE), at=entry.at, by=by)
+        what = _DECISIONS.get(entry.facts.get("decision", ""), _GONE)
+        said = Said(what=what, at=entry.at, by=by, is_known=bool(acts))
         if not acts:
             return said
         said = replace(said, giver=giver_of_acts(acts))
@@ -163,9 +165,10 @@ class SaidByHer:
         taken = under_policies(record, self._site.consent.policies)
         line = summary(taken, self._uow.now)
         if line.says is Says.UNREADABLE:
-            return replace(said, what=said.what or _UNREADABLE)
+            return replace(said, what=said.what or _UNREADABLE, is_known=False)
         ended = _STATES.get(taken.status, "") or _stopped(taken)
-        return replace(said, what=_words(line), until=line.ends, ended=ended)
+        said = replace(said, what=_words(line), starts=line.starts, until=line.ends)
+        return replace(said, ended=ended)
 
 
 def _by_consent(entries: Sequence[Entry]) -> dict[str, list[Entry]]:
@@ -188,6 +191,8 @@ def _before_erasure(said: Said, tombstone: Tombstone) -> Said:
 def _words(line: Summary) -> str:
     if line.says is Says.REFUSES_AI:
         return _REFUSED_AI
+    if line.says is Says.UNRELIABLE:
+        return _UNRELIABLE
     verb = "You permitted" if line.says is Says.PERMITS else "You refused"
     uses = ", ".join(told_to_patient(each) for each in line.purposes) or "any use"
     some = " (of some of your data, or with exceptions)" if line.is_limited else ""

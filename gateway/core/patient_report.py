@@ -22,6 +22,7 @@ INTRODUCTION = (
     "suggestion: your doctor decides."
 )
 _REFERENCE = re.compile(r"\bConsent/[A-Za-z0-9.-]*[A-Za-z0-9]")
+_SENTENCE = re.compile(r"(?<=\.) (?=your consent: )")
 _ROUTE = "the route's default is"
 #: Deeds of `audit_answers.DEEDS` as she is told them, and as what was tried in vain.
 _SENT = frozenset({DEEDS["receive"]})
@@ -56,7 +57,9 @@ class Said:
         at: When it was recorded here.
         by: Who recorded it, or which system sent it.
         giver: Who said it in her place, in a sentence; empty where she did.
+        starts: When it begins to hold; None where it has no beginning.
         until: When it ends; None while it has no end.
+        is_known: Whether what it says is still kept.
         ended_at: When it was taken back or replaced; None where it was not, or nobody can tell.
         ended: What became of it, in words that a time and `ended_by` may follow; empty while it
             holds.
@@ -68,7 +71,9 @@ class Said:
     at: datetime
     by: str
     giver: str = ""
+    starts: datetime | None = None
     until: datetime | None = None
+    is_known: bool = True
     ended: str = ""
     ended_at: datetime | None = None
     ended_by: str = ""
@@ -154,9 +159,12 @@ class Sheet:
 
 
 def without_ids(text: str) -> str:
-    """Take ids and codes out of a reason: a patient knows her consent, not its number."""
+    """Take ids and codes out of a reason: a patient knows her consent, not its number.
+
+    What several of her consents say alike is told once.
+    """
     plain = _REFERENCE.sub("your consent", text).replace(_ROUTE, "the hospital's rule is then")
-    return without_codes(plain)
+    return " ".join(dict.fromkeys(_SENTENCE.split(without_codes(plain))))
 
 
 def introduction(report: PatientReport) -> str:
@@ -279,7 +287,7 @@ def _permitted(report: PatientReport) -> Sheet:
             f"{each.what}. {each.giver}" if each.giver else each.what,
             _when(report, each.at),
             each.by,
-            _when(report, each.until) if each.until else "no end",
+            _until(report, each),
             _now(report, each),
         )
         for each in report.said
@@ -295,13 +303,22 @@ def _permitted(report: PatientReport) -> Sheet:
     )
 
 
+def _until(report: PatientReport, said: Said) -> str:
+    if said.until is not None:
+        return _when(report, said.until)
+    return "no end" if said.is_known else "not known"
+
+
 def _now(report: PatientReport, said: Said) -> str:
     """Say whether it holds, or what became of it, when and by whom."""
     if said.ended:
         at = f" on {_when(report, said.ended_at)}" if said.ended_at else ""
         by = f" by {said.ended_by}" if said.ended_by else ""
         return f"{said.ended}{at}{by}{f': {said.why}' if said.why else ''}"
-    return "over" if said.until is not None and said.until <= report.made_at else "holds"
+    if said.until is not None and said.until <= report.made_at:
+        return "over"
+    is_to_come = said.starts is not None and said.starts > report.made_at
+    return f"begins on {_when(report, said.starts)}" if said.starts and is_to_come else "holds"
 
 
 def _sent(report: PatientReport) -> Sheet:

@@ -10,6 +10,7 @@ from enum import StrEnum
 
 from gateway.core.consent.judging import judge
 from gateway.core.consent.matching import OF_RESOURCE, Condition, ForPurpose, HoldsDuring
+from gateway.core.consent.periods import Period
 from gateway.core.consent.record import ConsentRecord, Rule
 from gateway.core.consent.request import ConsentRequest
 
@@ -21,6 +22,7 @@ class Says(StrEnum):
     DENIES = "denies"
     REFUSES_AI = "refuses AI"
     UNREADABLE = "can't be read"
+    UNRELIABLE = "denies all, since it can't be relied on"
 
 
 class Covered(StrEnum):
@@ -42,6 +44,7 @@ class Summary:
     Attributes:
         purposes: What for; empty means any.
         is_limited: Whether it speaks of some data only.
+        starts: When it begins to hold; None where it has no beginning.
         ends: When it no longer holds; None while it has no end.
         state: Whether it is in force, in words.
     """
@@ -50,6 +53,7 @@ class Summary:
     says: Says
     purposes: tuple[str, ...]
     is_limited: bool
+    starts: datetime | None
     ends: datetime | None
     state: str
 
@@ -64,17 +68,24 @@ _IN_FORCE = "in force"
 
 def summary(record: ConsentRecord, now: datetime) -> Summary:
     """Put a consent into a line."""
-    conditions = record.rule.conditions
+    # What can't be relied on, or states no rule, denies whatever it may have been meant for.
+    is_whole = not (record.doubts or record.silence)
+    conditions = record.rule.conditions if is_whole else ()
     purposes = (each.codes for each in conditions if isinstance(each, ForPurpose))
     return Summary(
         ref=record.ref,
         says=_says(record),
         purposes=tuple(sorted(frozenset().union(*purposes))),
-        is_limited=bool(record.limiting)
-        and any(each.element in OF_RESOURCE for rule in record.limiting for each in rule.stated),
+        is_limited=is_whole and _is_limited(record),
+        starts=max((each.starts for each in _periods(record) if each.starts), default=None),
         ends=_ends(record),
         state=_state(record, now),
     )
+
+
+def _is_limited(record: ConsentRecord) -> bool:
+    stated = (each for rule in record.limiting for each in rule.stated)
+    return any(each.element in OF_RESOURCE for each in stated)
 
 
 def _says(record: ConsentRecord) -> Says:
@@ -82,15 +93,21 @@ def _says(record: ConsentRecord) -> Says:
         return Says.UNREADABLE
     if record.refuses_ai:
         return Says.REFUSES_AI
+    if record.doubts:
+        return Says.UNRELIABLE
     return Says.PERMITS if record.rule.is_permit else Says.DENIES
 
 
 def _ends(record: ConsentRecord) -> datetime | None:
-    periods = [each.period for each in record.rule.conditions if isinstance(each, HoldsDuring)]
-    ends = [period.ends for period in periods if period and period.ends]
+    ends = [period.ends for period in _periods(record) if period.ends]
     if record.terms.until is not None:
         ends.append(record.terms.until)
     return min(ends, default=None)
+
+
+def _periods(record: ConsentRecord) -> list[Period]:
+    held = (each.period for each in record.rule.conditions if isinstance(each, HoldsDuring))
+    return [period for period in held if period is not None]
 
 
 def _state(record: ConsentRecord, now: datetime) -> str:
@@ -103,8 +120,7 @@ def _state(record: ConsentRecord, now: datetime) -> str:
     ends = _ends(record)
     if ends is not None and now >= ends:
         return "ended"
-    periods = [each.period for each in record.rule.conditions if isinstance(each, HoldsDuring)]
-    is_early = any(period and period.starts and now < period.starts for period in periods)
+    is_early = any(period.starts and now < period.starts for period in _periods(record))
     return "not yet in force" if is_early else _IN_FORCE
 
 

@@ -152,6 +152,23 @@ def test_the_report_of_a_minor_names_the_guardian_who_consented(
     assert "Mira" in on_paper((tmp_path / "r.pdf").read_bytes())
 
 
+def test_what_is_yet_to_begin_and_what_can_not_be_relied_on_are_told_as_that(
+    nadi: Installation, run: Run, tmp_path: Path
+) -> None:
+    later = ("--from", "2099-01-01", "--until", "2099-02-01")
+    deny = ("record", "deny", "--patient", "Patient/p1", "--purpose", "HRESCH", "--how", "verbal")
+    nadi_says(nadi.folder, "consent", *deny, *later)
+    unclear = {"type": "permit", "provision": [{"period": {"end": "2098"}}]}
+    nadi.receive(consent("p1", rule="permit", version="2") | {"provision": unclear})
+
+    run("Patient/p1", "--html", str(tmp_path / "r.html"))
+
+    page = (tmp_path / "r.html").read_text()
+    assert "begins on 1 Jan 2099" in page
+    assert "it counts as a refusal of any use" in page
+    assert "You permitted" not in page
+
+
 def test_after_an_erasure_she_reads_that_her_refusal_was_kept_and_then_lifted(
     nadi: Installation, run: Run
 ) -> None:
@@ -169,6 +186,7 @@ def test_after_an_erasure_she_reads_that_her_refusal_was_kept_and_then_lifted(
     assert {pushed["ended"], recorded["ended"]} == {"erased with your data"}
     assert "kept when your data was erased" in kept["what"]
     assert kept["ended"] == ""
+    assert [each["is_known"] for each in (pushed, recorded, kept)] == [False, False, True]
     assert left.refused_ai
 
 

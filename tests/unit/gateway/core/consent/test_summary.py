@@ -37,6 +37,7 @@ def artefact(*bodies: abdm.Json) -> ConsentRecord:
     return read_artefact(said, "Consent/3", patient=ANA, policy=abdm.POLICY)
 
 
+TREAT = [{"system": ACT_REASON, "code": "TREAT"}]
 PERMIT = local("permit", purposes=("TREAT",))
 OPT_OUT = local("ai-opt-out")
 
@@ -58,6 +59,12 @@ LINES = {
         Says.UNREADABLE,
         (),
         "denies all, since it can't be read",
+    ),
+    "unreliable": (
+        fhir(provision={"type": "permit", "purpose": TREAT, "colour": "red"}),
+        Says.UNRELIABLE,
+        (),
+        "in force",
     ),
     "artefact": (artefact(abdm.notification()), Says.PERMITS, ("CAREMGT", "TREAT"), "in force"),
 }
@@ -81,7 +88,6 @@ def test_the_earliest_end_is_told_and_whether_it_is_about_some_data_only():
     assert not summary(PERMIT, NOW).is_limited
 
 
-TREAT = [{"system": ACT_REASON, "code": "TREAT"}]
 LIMITED_IN_TIME = {
     "type": "permit",
     "period": {"end": "2026-11-01"},
@@ -129,3 +135,10 @@ def test_a_refusal_that_an_erasure_left_over_is_counted_as_one():
     assert coverage([over], "TREAT", NOW) is Covered.NOT_IN_FORCE
     assert coverage([over, PERMIT], "TREAT", NOW) is Covered.PERMITTED
     assert summary(kept, NOW).says is Says.REFUSES_AI
+
+
+def test_when_it_begins_is_told():
+    begins = datetime(2027, 1, 1, tzinfo=UTC)
+
+    assert summary(local("deny", starts="2027-01-01"), NOW).starts == begins
+    assert summary(PERMIT, NOW).starts is None
