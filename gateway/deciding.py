@@ -119,10 +119,12 @@ class Denied:
     Attributes:
         purposes: Codes of v3-ActReason.
         reasons: Why, in words.
+        consents: Those that deny or withhold it; none where nothing permits it.
     """
 
     purposes: tuple[str, ...]
     reasons: tuple[str, ...]
+    consents: tuple[str, ...] = ()
 
 
 def still_permitted(uow: UnitOfWork, site: Site, key: str, patient: str) -> list[Still]:
@@ -145,7 +147,7 @@ def holding(
         What is permitted and what is denied, each with its grounds.
     """
     permitted: dict[tuple[tuple[str, ...], str, bool], list[str]] = {}
-    denied: dict[tuple[str, ...], list[str]] = {}
+    denied: dict[tuple[tuple[str, ...], tuple[str, ...]], list[str]] = {}
     for wanted in _of_interest(uow, site, key, patient):
         answer = answered(uow, site, wanted)
         said, whole = answer.foreseen, answer.decision
@@ -153,9 +155,9 @@ def holding(
             ground = (said.consents, said.basis, not whole.is_permitted)
             permitted.setdefault(ground, []).append(said.purpose)
         else:
-            denied.setdefault(said.reasons, []).append(said.purpose)
+            denied.setdefault((said.reasons, said.consents), []).append(said.purpose)
     still = [Still(_once(purposes), *ground) for ground, purposes in permitted.items()]
-    return still, [Denied(_once(purposes), why) for why, purposes in denied.items()]
+    return still, [Denied(_once(purposes), *why) for why, purposes in denied.items()]
 
 
 def _of_interest(uow: UnitOfWork, site: Site, key: str, patient: str) -> list[Wanted]:

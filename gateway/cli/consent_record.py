@@ -10,7 +10,14 @@ import orjson
 import typer
 from rich.markup import escape
 
-from gateway.cli.consent_stop import settled, show_still_held, show_stopped, still_held
+from gateway.cli.consent_stop import (
+    denied_all_the_same,
+    settled,
+    show_denied,
+    show_still_held,
+    show_stopped,
+    still_held,
+)
 from gateway.cli.context import (
     EXIT_USAGE,
     AsJson,
@@ -31,7 +38,7 @@ from gateway.core.consent.local import (
     insist_on_recordable,
 )
 from gateway.core.errors import Erased
-from gateway.deciding import Still
+from gateway.deciding import Denied, Still
 from gateway.store import consenting
 from gateway.store.registering import Actor
 from gateway.store.unit_of_work import UnitOfWork
@@ -107,21 +114,33 @@ def record(  # noqa: PLR0913 - each is an option of the command line
         }
         done = _recorded(nadi, actor, known, given, birth_date)
     if as_json:
-        told = {"id": done.consent_id, "decision": decision, "stopped": done.stopped}
-        print_json({**told, "still_permitted": [asdict(each) for each in done.still]})
+        told: dict[str, Any] = {
+            "id": done.consent_id,
+            "decision": decision,
+            "stopped": done.stopped,
+        }
+        told["still_permitted"] = [asdict(each) for each in done.still]
+        print_json({**told, "still_denied": [asdict(each) for each in done.denied]})
         return
     out.print(f"[green]✓[/] Recorded as [bold]{done.consent_id}[/]: {escape(decision)}.")
     show_stopped(done.stopped)
     show_still_held(done.still)
+    show_denied(done.denied)
 
 
 @dataclass(frozen=True)
 class Done:
-    """What came of a change: its consent, how many jobs it stopped, and what a no left standing."""
+    """What came of a record: its consent, and how many jobs it stopped.
+
+    Attributes:
+        still: What is permitted all the same after a no.
+        denied: What is not permitted all the same after a permit.
+    """
 
     consent_id: str
     stopped: int
     still: list[Still] = field(default_factory=list)
+    denied: list[Denied] = field(default_factory=list)
 
 
 def _insist_on_words(decision: str, how: str, notice: str | None, language: str | None) -> None:
@@ -173,8 +192,10 @@ def _recorded(
         whose = {known.key: consent.patient}
         stopped = len(withdraw(uow, site, actor.source, whose))
     stopped += settled(nadi, actor.source, whose, about=consent_id)
-    still = still_held(nadi, whose) if consent.decision != "permit" else []
-    return Done(consent_id, stopped, still)
+    if consent.decision == "permit":
+        denied = denied_all_the_same(nadi, whose, consent.purposes)
+        return Done(consent_id, stopped, denied=denied)
+    return Done(consent_id, stopped, still=still_held(nadi, whose))
 
 
 def _born(uow: UnitOfWork, consent: LocalConsent, told: str | None) -> date | None:

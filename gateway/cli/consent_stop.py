@@ -1,12 +1,12 @@
 """What a change of consent at the command line stops, before it is acknowledged, and what not."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from rich.markup import escape
 
 from gateway.cli.context import Opened, fail, out
 from gateway.core.audit import Source
-from gateway.deciding import Still, still_permitted
+from gateway.deciding import Denied, Still, holding, still_permitted
 from gateway.withdrawal import ResultUnderway, settle_in_flight
 
 
@@ -60,6 +60,35 @@ def show_still_held(found: list[Still]) -> None:
         what = f"{', '.join(each.purposes)} is still permitted"
         data = " for some data" if each.is_limited else ""
         out.print(f"[yellow]![/] {what}{data} by {escape(ground(each))}.", soft_wrap=True)
+
+
+def denied_all_the_same(
+    nadi: Opened, whose: Mapping[str, str], purposes: Collection[str]
+) -> list[Denied]:
+    """Find what is not permitted although it was permitted just now.
+
+    Args:
+        nadi: The installation.
+        whose: Reference by key of the patients whose consent changed.
+        purposes: That were permitted; none means whatever a FHIR Consent says.
+    """
+    site = nadi.site()
+    with nadi.store.read() as uow:
+        found = [
+            each
+            for key, reference in whose.items()
+            for each in holding(uow, site, key, reference)[1]
+        ]
+    return [each for each in found if not purposes or not {*purposes}.isdisjoint(each.purposes)]
+
+
+def show_denied(found: list[Denied]) -> None:
+    """Say what is not permitted all the same."""
+    for each in found:
+        by = f" by {', '.join(each.consents)}" if each.consents else ""
+        why = "" if by else f" {' '.join(each.reasons)}"
+        what = f"{', '.join(each.purposes)} is still not permitted{by}.{why}"
+        out.print(f"[yellow]![/] {escape(what)}", soft_wrap=True)
 
 
 def ground(still: Still) -> str:

@@ -92,6 +92,13 @@ def one_of(kind: type[E]) -> Callable[[str], E]:
     return parse
 
 
+def stated(value: str) -> str:
+    """Insist that an option says something; blanks around it are left out."""
+    if not value.strip():
+        raise typer.BadParameter("it is empty; say it in words.")
+    return value.strip()
+
+
 def words_of(kind: type[StrEnum]) -> str:
     """Show the words of an option on the help page."""
     return f"[{'|'.join(each.value for each in kind)}]"

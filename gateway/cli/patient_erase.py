@@ -27,6 +27,7 @@ from gateway.cli.context import (
     operator,
     out,
     print_json,
+    stated,
     table,
 )
 from gateway.cli.officer import opened_for_rights
@@ -50,9 +51,12 @@ System = Annotated[
     str | None, typer.Option("--system", help="Whose patient it is, if that is not clear.")
 ]
 Reason = Annotated[
-    str, typer.Option("--reason", help="Why, for the record; never name the patient in it.")
+    str,
+    typer.Option(
+        "--reason", callback=stated, help="Why, for the record; never name the patient in it."
+    ),
 ]
-Law = Annotated[str, typer.Option("--law", help="The provision it rests on.")]
+Law = Annotated[str, typer.Option("--law", callback=stated, help="The provision it rests on.")]
 
 _LOOK_EVERY_S = 0.05
 _STAYS = (

@@ -20,6 +20,7 @@ from gateway.cli.context import (
     operator,
     out,
     print_json,
+    stated,
     table,
     words_of,
 )
@@ -109,7 +110,10 @@ def close(
     request_id: Annotated[str, typer.Argument(metavar="ID")],
     *,
     outcome: Annotated[
-        str, typer.Option("--outcome", help="How she was answered; never name her in it.")
+        str,
+        typer.Option(
+            "--outcome", callback=stated, help="How she was answered; never name her in it."
+        ),
     ],
     data_dir: DataDir = None,
 ) -> None:

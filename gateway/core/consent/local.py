@@ -138,10 +138,10 @@ def insist_on_recordable(
         _insist_on_notice(consent.notice, notices)
         _insist_on_guardian(consent, birth_date, now.date())
     record = _insist_on_content(consent)
-    if record.rule.is_permit and _is_over(record, now):
+    if _is_over(record, now):
         raise ConsentNotRecordable(
-            "The permit would be over already: its last day (--until, or the period of the FHIR "
-            "Consent) is past."
+            "It would be over already: its last day (--until, or the period of the FHIR Consent) "
+            "is past. It would say nothing."
         )
 
 
@@ -156,12 +156,14 @@ def _insist_on_content(consent: LocalConsent) -> ConsentRecord:
     periods = [each for each in record.rule.conditions if isinstance(each, HoldsDuring)]
     if any(each.period is None for each in periods):
         raise ConsentNotRecordable("Its period can't be read: give dates as YYYY-MM-DD.")
+    if any(each.period and each.period.is_empty for each in periods):
+        raise ConsentNotRecordable("It would end before it begins: look at --from and --until.")
     if not record.is_readable or record.doubts or record.silence:
         why = "; ".join(record.doubts) or record.silence or "it can't be read"
         raise ConsentNotRecordable(f"The FHIR Consent can't be relied on: {why}.")
     if record.rule.is_permit != (consent.decision == "permit"):
         raise ConsentNotRecordable(
-            "The FHIR Consent says otherwise than --decision: see its provision.type."
+            "The FHIR Consent says otherwise than what is to be recorded: see its provision.type."
         )
     return record
 

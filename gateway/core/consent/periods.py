@@ -34,6 +34,11 @@ class Period:
     starts: datetime | None
     ends: datetime | None
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether no moment lies in it."""
+        return bool(self.starts and self.ends and self.starts >= self.ends)
+
 
 @dataclass(frozen=True, slots=True)
 class DataTime:

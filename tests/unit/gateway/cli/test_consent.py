@@ -169,6 +169,20 @@ def test_after_a_no_it_is_told_what_is_permitted_all_the_same(run: Run, nadi: In
     assert "still permitted" not in refused.stdout
 
 
+def test_after_a_yes_it_is_told_what_stands_against_it(run: Run):
+    refuse = ("record", "ai-opt-out", "--patient", "p1", "--how", "verbal", "--json")
+    refusal = json.loads(run(*refuse).stdout)["id"]
+
+    told = run(*PERMIT, *NOTICE, *ADULT).stdout.replace("\n", " ")
+    run("revoke", refusal, "--reason", "She asked for it.")
+    alone = json.loads(run(*PERMIT, *NOTICE, *ADULT, "--json").stdout)
+    later = run(*PERMIT, *NOTICE, *ADULT, "--from", "2099-01-01").stdout
+
+    assert f"TREAT is still not permitted by Consent/{refusal}" in told
+    assert alone["still_denied"] == []
+    assert "still not permitted" not in later, "another permit holds meanwhile"
+
+
 def test_limits_come_from_a_fhir_consent(run: Run, tmp_path: Path):
     path = tmp_path / "consent.json"
     path.write_text(json.dumps(consent(1)))
@@ -421,7 +435,7 @@ def test_coverage_counts_patients_by_what_they_decided(run: Run, nadi: Installat
     nadi.receive(consent(1), consent(2, "Patient/p2"), creatinine("p5"))
     run("record", "ai-opt-out", "--patient", "p2", "--how", "digital")
     run("record", "deny", "--patient", "p3", "--how", "paper")
-    run("record", "deny", "--patient", "p4", "--how", "paper", "--until", "2020-01-01")
+    run("record", "deny", "--patient", "p4", "--how", "paper", "--from", "2099-01-01")
 
     found = json.loads(run("coverage", "--json").stdout)
 

@@ -210,3 +210,20 @@ def test_requests_are_due_and_closed(run: Run) -> None:
     assert len(json.loads(run("rights", "list", "--json").stdout)) == 1
     assert "Answered by letter." in run("rights", "list", "--all").stdout
     assert json.loads(run("audit", "verify", "--json").stdout)["findings"] == []
+
+
+EMPTY = {
+    "erasure": ("patient", "erase", "Patient/p1", "--yes", "--reason", " ", "--law", "s.12"),
+    "its law": ("patient", "erase", "Patient/p1", "--yes", "--reason", "She asked.", "--law", ""),
+    "hold": ("patient", "hold", "Patient/p1", "--reason", "", "--law", "Order 1"),
+    "lift": ("patient", "lift", "Patient/p1", "--reason", ""),
+    "answer": ("rights", "close", "any", "--outcome", ""),
+}
+
+
+@pytest.mark.parametrize("words", EMPTY.values(), ids=EMPTY.keys())
+def test_nothing_of_weight_is_done_for_an_empty_reason(run: Run, words: tuple[str, ...]) -> None:
+    says = run(*words, code=2).stderr
+
+    assert "it is empty" in says
+    assert json.loads(run("patient", "held", "Patient/p1", "--json").stdout)["rows"]["events"] == 3

@@ -69,12 +69,20 @@ def test_a_permit_permits_its_purposes_and_no_others():
 
 
 @pytest.mark.parametrize("over", [local(ends="2026-01-31"), local(starts="2020", ends="2020")])
-def test_a_permit_that_is_over_already_is_not_recorded_and_a_denial_is(over: LocalConsent):
+@pytest.mark.parametrize("decision", ["permit", "deny"])
+def test_what_is_over_already_is_not_recorded(over: LocalConsent, decision: Any):
     with pytest.raises(ConsentNotRecordable, match="over already"):
-        check(over)
+        check(replace(over, decision=decision))
 
-    check(replace(over, decision="deny"))
-    check(replace(over, ends=NOW.date().isoformat()))
+    check(replace(over, decision=decision, ends=NOW.date().isoformat()))
+
+
+@pytest.mark.parametrize("decision", ["permit", "deny"])
+def test_what_would_end_before_it_begins_is_not_recorded(decision: Any):
+    with pytest.raises(ConsentNotRecordable, match="end before it begins"):
+        check(local(decision=decision, starts="2027-12-01", ends="2027-01-01"))
+
+    check(local(decision=decision, starts="2027-01-01", ends="2027-01-01"))
 
 
 def test_no_policy_makes_a_permit_of_what_staff_recorded():
