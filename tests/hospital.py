@@ -183,7 +183,9 @@ class FakeEhr:
     Attributes:
         away: Error raised by every call, before anything is done.
         loses_answers: So many writes are done and their answers lost.
-        refused: Statuses by resource type; "" stands for transactions.
+        refused: Statuses by resource type; "" stands for transactions, "batch" for batches.
+        takes_batches: Its CapabilityStatement names them.
+        entry_statuses: How single entries of a batch are answered, by identifier.
         ignores_conditions: If-None-Exist is not looked at.
         is_unlabelled: `identifier` and `_tag` of a search are ignored: everything is found.
         tells_no_place: Answers say nothing of where a resource is.
@@ -198,6 +200,8 @@ class FakeEhr:
         self.away: Exception | None = None
         self.loses_answers = 0
         self.refused: dict[str, int] = {}
+        self.takes_batches = False
+        self.entry_statuses: dict[str, int] = {}
         self.ignores_conditions = False
         self.is_unlabelled = False
         self.tells_no_place = False
@@ -219,7 +223,9 @@ class FakeEhr:
         if self.types is None:
             raise EhrRefused(404)
         types = {name: TypeCapabilities(frozenset({"create"})) for name in self.types}
-        return EhrCapabilities("4.0.1", "fake", transaction=True, batch=True, types=types)
+        return EhrCapabilities(
+            "4.0.1", "fake", transaction=True, batch=self.takes_batches, types=types
+        )
 
     def search(
         self,
@@ -256,7 +262,10 @@ class FakeEhr:
         return outcome
 
     def transaction(self, body: bytes) -> list[WriteOutcome]:
-        entries = orjson.loads(body)["entry"]
+        bundle = orjson.loads(body)
+        entries = bundle["entry"]
+        if bundle["type"] == "batch":
+            return self._batch(entries)
         self._called(f"transaction {len(entries)}")
         if "" in self.refused:
             raise EhrRefused(self.refused[""])
@@ -271,6 +280,28 @@ class FakeEhr:
             raise
         self._answer()
         return outcomes
+
+    def _batch(self, entries: Sequence[Json]) -> list[WriteOutcome]:
+        self._called(f"batch {len(entries)}")
+        if "batch" in self.refused:
+            raise EhrRefused(self.refused["batch"])
+        outcomes = [self._entry(entry) for entry in entries]
+        self._answer()
+        return outcomes
+
+    def _entry(self, entry: Json) -> WriteOutcome:
+        resource, request = entry["resource"], entry["request"]
+        assert "urn:uuid:" not in str(resource), "entries of a batch can't refer to each other"
+        names = [each["value"] for each in resource.get("identifier", [])]
+        status = next((self.entry_statuses[n] for n in names if n in self.entry_statuses), None)
+        if status is not None:
+            return WriteOutcome(status, None, None)
+        try:
+            return self._create(request["url"], resource, request.get("ifNoneExist"))
+        except EhrRefused as error:
+            return WriteOutcome(error.status, None, None)
+        except MultipleMatches:
+            return WriteOutcome(412, None, None)
 
     def _create(self, resource_type: str, resource: Json, condition: str | None) -> WriteOutcome:
         if resource_type in self.refused:

@@ -52,6 +52,7 @@ HEALTHY_EHR: Mapping[str, object] = {
     "drop_elements": [],
     "no_conditional_create": False,
     "no_transaction": False,
+    "no_batch": False,
     "unsupported_types": [],
 }
 _ports = _own_ports()

@@ -29,11 +29,11 @@ from gateway.store.unit_of_work import UnitOfWork
 from gateway.withdrawal import retract_written
 from workers import circuits, consents, standing
 from workers.cases import consent_record, step_of
+from workers.fates import NotReached, NotTaken, Withheld, Written
 from workers.last_look import Denial, Held, LastLook, lease_ms
 from workers.persistence import until_written
 from workers.ports import Ports, Round, new_round, system_agent
 from workers.restored import may_be_from_before
-from workers.result_recipient import NotReached, NotTaken, Withheld, Written
 
 log = telemetry.get_logger()
 

@@ -1,7 +1,8 @@
 """(6.3) What an EHR has room for: asked of its CapabilityStatement, and learnt from its refusals.
 
-Only results beyond a plain Observation need this: a RiskAssessment, or one with a Media. An EHR
-that does not answer, or says nothing of its types, is taken at its best until it refuses.
+Only results beyond a plain Observation need this, a RiskAssessment or one with a Media, and an EHR
+without transactions, which may take batches. An EHR that does not answer, or says nothing of its
+types, is taken at its best until it refuses; batches have to be named.
 
 Source: FHIR R4 CapabilityStatement.rest.resource.
 """
@@ -16,6 +17,9 @@ from gateway.core.write_back import StoredReport
 
 #: How long what an EHR said of itself is believed; it may be upgraded meanwhile.
 REMEMBER_S = 600.0
+
+#: Stands for batch Bundles among the types that an EHR refused.
+BATCH = "batch"
 
 
 class Asked(Protocol):
@@ -49,15 +53,25 @@ class EhrAbilities:
 
     def takes(self, resource_type: str) -> bool:
         """Say whether the EHR can keep such a resource, as far as is known."""
-        refused_at = self._refused.get(resource_type, float("-inf"))
-        if self._monotonic() - refused_at < REMEMBER_S:
+        if self._has_refused(resource_type):
             return False
         said = self._ask()
         return said is None or said.takes(resource_type)
 
+    def takes_batches(self) -> bool:
+        """Say whether the EHR says that it takes batch Bundles, and did not refuse one."""
+        if self._has_refused(BATCH):
+            return False
+        said = self._ask()
+        return said is not None and said.batch
+
     def refused(self, resource_type: str) -> None:
-        """Remember that the EHR turned out not to have a type."""
+        """Remember that the EHR turned out not to have a type, or not to take a `BATCH`."""
         self._refused[resource_type] = self._monotonic()
+
+    def _has_refused(self, resource_type: str) -> bool:
+        refused_at = self._refused.get(resource_type, float("-inf"))
+        return self._monotonic() - refused_at < REMEMBER_S
 
     def _ask(self) -> EhrCapabilities | None:
         if self._monotonic() - self._asked_at >= REMEMBER_S:

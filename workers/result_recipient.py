@@ -4,8 +4,10 @@ The ladder, from the cheapest for both sides to what every FHIR server can:
 
 1. one transaction Bundle for many reports;
 2. where the EHR refuses the whole, one transaction for each report;
-3. where it takes no transactions, Device, result, Media and Provenance one after the other, for
-   several reports side by side over as many connections.
+3. where it takes no transactions but says that it takes batches, batch Bundles
+   (`workers.result_batches`);
+4. elsewhere Device, result, Media and Provenance one after the other, for several reports side by
+   side over as many connections.
 
 An EHR without RiskAssessment gets the result as an Observation, one without Media gets it without
 (`workers.ehr_abilities`); the outcome says so.
@@ -21,9 +23,9 @@ Source: FHIR R4 RESTful API; docs/architecture.md (deliver).
 
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Protocol
 
 import orjson
@@ -48,7 +50,18 @@ from gateway.core.write_back import (
     transaction,
     with_device,
 )
-from workers.ehr_abilities import REMEMBER_S, EhrAbilities
+from workers.ehr_abilities import BATCH, REMEMBER_S, EhrAbilities
+from workers.fates import (
+    Fate,
+    Gate,
+    NotReached,
+    NotTaken,
+    Withheld,
+    Written,
+    not_reached,
+    open_gate,
+)
+from workers.result_batches import write_batch
 from workers.side_by_side import side_by_side
 
 #: Reports of one transaction: enough to share its cost, few enough for any EHR's limits.
@@ -77,62 +90,7 @@ class Ehr(Protocol):
         """Create a resource unless the condition finds it."""
 
     def transaction(self, body: bytes) -> list[WriteOutcome]:
-        """Send a transaction Bundle."""
-
-
-@dataclass(frozen=True)
-class Written:
-    """The result is in the EHR.
-
-    Attributes:
-        location: For example `Observation/<id>`, None when the EHR does not say.
-        status: HTTP status; 200 when it was there already.
-        is_repeated: The EHR holds it more than once: people have to look at it.
-        changed: In what it had to be changed for the EHR, for example `as Observation`.
-    """
-
-    location: str | None
-    status: int
-    is_repeated: bool = False
-    changed: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class NotTaken:
-    """The EHR refuses this result for good; sending it unchanged again is pointless."""
-
-    status: int
-
-
-@dataclass(frozen=True)
-class NotReached:
-    """It is not known whether the result is in the EHR, or it is not there yet.
-
-    Attributes:
-        error: Name of what happened.
-        retry_after_s: When the EHR wants to be asked again, if it said so.
-        is_of_system: The EHR as a whole is away; otherwise only this result had bad luck.
-    """
-
-    error: str
-    retry_after_s: float | None = None
-    is_of_system: bool = True
-
-
-@dataclass(frozen=True)
-class Withheld:
-    """The gate did not let it go: nothing of this result was sent."""
-
-
-Fate = Written | NotTaken | NotReached | Withheld
-
-#: Gives the identifiers of those reports that may be sent now.
-Gate = Callable[[Sequence[StoredReport]], Collection[str]]
-
-
-def open_gate(reports: Sequence[StoredReport]) -> Collection[str]:
-    """Let everything go."""
-    return {report.identifier for report in reports}
+        """Send a transaction or batch Bundle."""
 
 
 class ResultRecipient:
@@ -182,7 +140,7 @@ class ResultRecipient:
         try:
             found = self._found(reports)
         except TransientError as error:
-            return dict.fromkeys((r.identifier for r in reports), _not_reached(error))
+            return dict.fromkeys((r.identifier for r in reports), not_reached(error))
         fates: dict[str, Fate] = {}
         for report in reports:
             matches = [each for each in found if is_result(each, report.identifier)]
@@ -226,7 +184,7 @@ class ResultRecipient:
         try:
             return self._add_missing(report, written)
         except TransientError as error:
-            return _not_reached(error)
+            return not_reached(error)
         except GatewayError:
             return written  # the result itself is there; that is what counts
 
@@ -250,11 +208,11 @@ class ResultRecipient:
 
     def _write(self, reports: Sequence[StoredReport], gate: Gate) -> dict[str, Fate]:
         if self._monotonic() < self._no_transactions_until:
-            return self._one_by_one(reports, gate)
+            return self._without_transactions(reports, gate)
         try:
             return self._as_transaction(reports, gate)
         except TransientError as error:
-            return dict.fromkeys((r.identifier for r in reports), _not_reached(error))
+            return dict.fromkeys((r.identifier for r in reports), not_reached(error))
         except GatewayError as error:
             return self._after_refusal(reports, gate, error)
 
@@ -269,7 +227,7 @@ class ResultRecipient:
             for report in reports:
                 fates.update(self._write([report], gate))
             return fates
-        fates = self._one_by_one(reports, gate)
+        fates = self._without_transactions(reports, gate)
         if any(isinstance(fate, Written) for fate in fates.values()):
             self._no_transactions_until = self._monotonic() + REMEMBER_S
         return fates
@@ -290,6 +248,34 @@ class ResultRecipient:
             report.identifier: _fate_of(outcomes[position], report)
             for report, position in zip(reports, made.results, strict=True)
         }
+
+    def _without_transactions(self, reports: Sequence[StoredReport], gate: Gate) -> dict[str, Fate]:
+        if len(reports) == 1 or not self._abilities.takes_batches():
+            return self._one_by_one(reports, gate)
+        try:
+            return self._as_batch(reports, gate)
+        except TransientError as error:
+            return dict.fromkeys((r.identifier for r in reports), not_reached(error))
+        except EhrRefused:
+            self._abilities.refused(BATCH)
+            return self._one_by_one(reports, gate)
+        except GatewayError as error:  # it may have been done all the same
+            unclear = NotReached(type(error).__name__, is_of_system=False)
+            return dict.fromkeys((r.identifier for r in reports), unclear)
+
+    def _as_batch(self, reports: Sequence[StoredReport], gate: Gate) -> dict[str, Fate]:
+        placed, withheld = _passing([r.placed(self._device(r)) for r in reports], gate)
+
+        def alone(report: StoredReport) -> Fate:
+            self._forget_devices([report])  # one may be gone, and that be the reason
+            return self._alone(report, gate)
+
+        def beside(report: StoredReport, written: Written) -> Fate:
+            return self._with_the_rest(report, report.opened(), written)
+
+        if not placed:
+            return withheld
+        return withheld | write_batch(placed, self._ehr, alone=alone, beside=beside)
 
     def _one_by_one(self, reports: Sequence[StoredReport], gate: Gate) -> dict[str, Fate]:
         """Write each alone: the first shows whether the EHR is there, the others side by side."""
@@ -315,7 +301,7 @@ class ResultRecipient:
                 return Withheld()
             written = self._write_result(placed, report)
         except TransientError as error:
-            return _not_reached(error)
+            return not_reached(error)
         except MultipleMatches:
             unclear = NotReached("MultipleMatches", is_of_system=False)
             return self._search([report]).get(report.identifier, unclear)
@@ -339,7 +325,7 @@ class ResultRecipient:
         try:
             return self._write_beside(placed, written, is_repeat=False)
         except TransientError as error:
-            return _not_reached(error)
+            return not_reached(error)
         except GatewayError:
             return written  # an EHR without Provenance: the result names its Device all the same
 
@@ -465,12 +451,6 @@ def _refused(error: EhrRefused) -> Fate:
     if error.status in _OF_THE_SERVICE:
         return NotReached(f"EhrRefused {error.status}")
     return NotTaken(error.status)
-
-
-def _not_reached(error: TransientError) -> NotReached:
-    # A conflict is about this one result; anything else is about the whole EHR.
-    is_conflict = error.issue_type == "lock-error"
-    return NotReached(type(error).__name__, error.retry_after_s, is_of_system=not is_conflict)
 
 
 def _chunks(reports: Sequence[StoredReport]) -> Iterator[Sequence[StoredReport]]:

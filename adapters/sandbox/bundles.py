@@ -52,7 +52,7 @@ def perform(interactions: Interactions, bundle: Resource, base_url: str) -> byte
     if kind == "transaction":
         answers = _transaction(interactions, _entries(bundle), base_url)
     elif kind == "batch":
-        answers = [_alone(interactions, each, base_url) for each in bundle.get("entry", ())]
+        answers = _batch(interactions, bundle, base_url)
     else:
         raise Refusal(400, "value", "Bundle.type has to be transaction or batch here.")
     head = {"resourceType": "Bundle", "id": new_id(), "type": f"{kind}-response"}
@@ -102,6 +102,12 @@ def _transaction(
         for at in in_order:
             answers[at] = _perform(interactions, plan.ready(at), base_url, plan.ids[at])
     return answers
+
+
+def _batch(interactions: Interactions, bundle: Resource, base_url: str) -> list[dict[str, Any]]:
+    if interactions.knobs.current.no_batch:
+        raise Refusal(501, "not-supported", "This EHR does not do batches.")
+    return [_alone(interactions, each, base_url) for each in bundle.get("entry", ())]
 
 
 def _alone(interactions: Interactions, entry: dict[str, Any], base_url: str) -> dict[str, Any]:

@@ -21,8 +21,14 @@ def capability_statement(faults: Faults) -> bytes:
         "resource": [
             _resource(each, faults) for each in KNOWN_TYPES if each not in faults.unsupported_types
         ],
-        "interaction": [{"code": "batch"}]
-        + ([] if faults.no_transaction else [{"code": "transaction"}]),
+        "interaction": [
+            {"code": code}
+            for code, is_lacking in (
+                ("batch", faults.no_batch),
+                ("transaction", faults.no_transaction),
+            )
+            if not is_lacking
+        ],
     }
     statement = {
         "resourceType": "CapabilityStatement",

@@ -43,6 +43,7 @@ class Faults(BaseModel):
             type only, `Observation.identifier`.
         no_conditional_create: If-None-Exist is ignored.
         no_transaction: Transaction Bundles are refused (501).
+        no_batch: Batch Bundles are refused (501).
         no_update_create: PUT to an unknown id is refused (405).
         unsupported_types: Types that this EHR does not have (404).
         seed: Restarts the dice.
@@ -67,6 +68,7 @@ class Faults(BaseModel):
     drop_elements: tuple[str, ...] = ()
     no_conditional_create: bool = False
     no_transaction: bool = False
+    no_batch: bool = False
     no_update_create: bool = False
     unsupported_types: tuple[str, ...] = ()
     seed: int = 0

@@ -1,4 +1,4 @@
-"""(6) How reports are put to an EHR: as one transaction Bundle, or one resource after the other.
+"""(6) How reports are put to an EHR: as one transaction Bundle, as batches, or one by one.
 
 * Every entry is a conditional create: `identifier` finds a Device, a result or an attachment that
   is there already; a Provenance has no identifier in R4, so its tag does (`_tag`).
@@ -209,6 +209,39 @@ def transaction(reports: Sequence[StoredReport], places: Mapping[str, str]) -> T
     ]
     bundle = {"resourceType": "Bundle", "type": "transaction", "entry": entries}
     return Transaction(orjson.dumps(bundle), tuple(devices), tuple(positions), len(entries))
+
+
+def result_batch(reports: Sequence[StoredReport]) -> bytes:
+    """Put results into one batch Bundle, in their order.
+
+    Args:
+        reports: With the places of their Devices: the entries of a batch don't know each other.
+    """
+    return _batch(
+        [_entry(r.resource_type, r.result, result_condition(r.identifier)) for r in reports]
+    )
+
+
+def provenance_batch(written: Sequence[tuple[StoredReport, str]]) -> bytes:
+    """Put Provenances into one batch Bundle, in their order.
+
+    Args:
+        written: Reports that have a Provenance, each with the place of its result.
+    """
+    return _batch(
+        [
+            _entry(
+                "Provenance",
+                orjson.dumps(provenance_of(report.opened(), place)),
+                provenance_condition(report.identifier),
+            )
+            for report, place in written
+        ]
+    )
+
+
+def _batch(entries: Sequence[Json]) -> bytes:
+    return orjson.dumps({"resourceType": "Bundle", "type": "batch", "entry": entries})
 
 
 def _attachment_entries(report: StoredReport) -> list[Json]:

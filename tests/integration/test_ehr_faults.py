@@ -26,7 +26,11 @@ FAULTS: dict[str, dict[str, object]] = {
     },
     "ignores-unknown-parameters": {"ignore_unknown_params": True, "drop_after_commit_rate": 0.3},
     "no-transactions": {"no_transaction": True},
-    "no-transactions-and-lost-answers": {"no_transaction": True, "drop_after_commit_rate": 0.4},
+    "no-bundles-and-lost-answers": {
+        "no_transaction": True,
+        "no_batch": True,
+        "drop_after_commit_rate": 0.4,
+    },
 }
 #: While these last nothing can be delivered.
 AWAY = {"refuses-with-503", "hangs-up"}

@@ -1,4 +1,4 @@
-"""An EHR without transactions gets its results over several connections, each of them once."""
+"""An EHR without transactions gets its results in batches, or over several connections, once."""
 
 import threading
 from collections.abc import Iterator
@@ -14,7 +14,8 @@ from gateway.core.write_back import StoredReport
 from models.manifest import parse
 from tests.hospital import MANIFEST
 from tests.sandbox import TOKEN, SandboxEhr
-from workers.result_recipient import ResultRecipient, Written
+from workers.fates import NotReached, Written
+from workers.result_recipient import ResultRecipient
 
 pytestmark = pytest.mark.integration
 
@@ -29,9 +30,11 @@ class CountingClient(FhirClient):
         self._lock = threading.Lock()
         self._under_way = 0
         self.most_at_once = 0
+        self.created: list[str] = []
 
     def create(self, *arguments: Any, **options: Any) -> WriteOutcome:
         with self._lock:
+            self.created.append(arguments[0])
             self._under_way += 1
             self.most_at_once = max(self.most_at_once, self._under_way)
         try:
@@ -57,10 +60,15 @@ def make(number: int) -> StoredReport:
 
 
 @pytest.fixture
-def client() -> Iterator[CountingClient]:
-    sandbox = SandboxEhr()
-    sandbox.start()
-    sandbox.faults(no_transaction=True, slow_ms=SLOW_MS)
+def sandbox() -> Iterator[SandboxEhr]:
+    running = SandboxEhr()
+    running.start()
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+def client(sandbox: SandboxEhr) -> Iterator[CountingClient]:
     with CountingClient(
         f"{sandbox.origin}/fhir",
         auth_header=lambda: f"Bearer {TOKEN}",
@@ -68,17 +76,54 @@ def client() -> Iterator[CountingClient]:
         max_response_bytes=10_000_000,
     ) as connected:
         yield connected
-    sandbox.stop()
 
 
-def test_results_that_go_alone_go_side_by_side_and_share_one_device(client: CountingClient) -> None:
+def held(client: CountingClient) -> list[int]:
+    kinds = ("Device", "Observation", "Provenance")
+    return [len(client.search(kind, [], max_pages=9)) for kind in kinds]
+
+
+def test_results_that_go_alone_go_side_by_side_and_share_one_device(
+    sandbox: SandboxEhr, client: CountingClient
+) -> None:
+    sandbox.faults(no_transaction=True, no_batch=True, slow_ms=SLOW_MS)
     reports = [make(number) for number in range(COUNT)]
     recipient = ResultRecipient(client, connections=CONNECTIONS)
 
     fates = recipient.write(reports, repeated=frozenset())
 
     assert all(isinstance(fates[each.identifier], Written) for each in reports)
-    assert len(client.search("Device", [], max_pages=9)) == 1
-    assert len(client.search("Observation", [], max_pages=9)) == COUNT
-    assert len(client.search("Provenance", [], max_pages=9)) == COUNT
+    assert held(client) == [1, COUNT, COUNT]
     assert 1 < client.most_at_once <= CONNECTIONS
+
+
+def test_an_ehr_that_says_it_takes_batches_gets_them(
+    sandbox: SandboxEhr, client: CountingClient
+) -> None:
+    sandbox.faults(no_transaction=True)
+    reports = [make(number) for number in range(COUNT)]
+    recipient = ResultRecipient(client, connections=CONNECTIONS)
+
+    fates = recipient.write(reports, repeated=frozenset())
+
+    assert all(isinstance(fates[each.identifier], Written) for each in reports)
+    assert held(client) == [1, COUNT, COUNT]
+    assert client.created == ["Device"]
+
+
+def test_batches_whose_answers_were_lost_leave_nothing_twice(
+    sandbox: SandboxEhr, client: CountingClient
+) -> None:
+    sandbox.faults(no_transaction=True, no_conditional_create=True, drop_after_commit_rate=1.0)
+    reports = [make(number) for number in range(COUNT)]
+    tried = frozenset(each.identifier for each in reports)
+    recipient = ResultRecipient(client, connections=CONNECTIONS)
+    first = set(map(type, recipient.write(reports, repeated=frozenset()).values()))
+    second = set(map(type, recipient.write(reports, repeated=tried).values()))
+    sandbox.faults(drop_after_commit_rate=0)
+
+    last = set(map(type, recipient.write(reports, repeated=tried).values()))
+
+    assert first == second == {NotReached}
+    assert last == {Written}
+    assert held(client) == [1, COUNT, COUNT]

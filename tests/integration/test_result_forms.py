@@ -11,7 +11,8 @@ from gateway.core.findings import Report
 from gateway.core.write_back import AS_OBSERVATION, WITHOUT_MEDIA, StoredReport
 from tests.result_models import RISK_ASSESSMENT, made, reports, with_map
 from tests.sandbox import TOKEN, SandboxEhr
-from workers.result_recipient import Fate, NotReached, ResultRecipient, Written
+from workers.fates import Fate, NotReached, Written
+from workers.result_recipient import ResultRecipient
 
 pytestmark = pytest.mark.integration
 

@@ -10,7 +10,8 @@ from gateway.core.write_back import AS_OBSERVATION, WITHOUT_MEDIA, StoredReport
 from models.manifest import parse
 from tests.hospital import MANIFEST, FakeEhr
 from tests.result_models import RISK_ASSESSMENT, made, with_map
-from workers.result_recipient import NotReached, NotTaken, ResultRecipient, Written
+from workers.fates import NotReached, NotTaken, Written
+from workers.result_recipient import ResultRecipient
 
 RUNTIME = RuntimeFacts(model_digest="d" * 64, runtime="toy 1", kernel_class="none")
 
@@ -266,7 +267,7 @@ def test_one_by_one_stops_knocking_when_the_ehr_goes_away() -> None:
 
     assert fates == [NotReached("EhrTimeout")] * 3
     device = "search Device True"
-    assert ehr.calls == [device, "transaction 7", device, "create Device"]
+    assert ehr.calls == [device, "transaction 7", "capabilities", device, "create Device"]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,69 @@
+"""(6.3) What can become of a result on its way into an EHR."""
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+
+from gateway.core.errors import TransientError
+from gateway.core.write_back import StoredReport
+
+
+@dataclass(frozen=True)
+class Written:
+    """The result is in the EHR.
+
+    Attributes:
+        location: For example `Observation/<id>`, None when the EHR does not say.
+        status: HTTP status; 200 when it was there already.
+        is_repeated: The EHR holds it more than once: people have to look at it.
+        changed: In what it had to be changed for the EHR, for example `as Observation`.
+    """
+
+    location: str | None
+    status: int
+    is_repeated: bool = False
+    changed: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class NotTaken:
+    """The EHR refuses this result for good; sending it unchanged again is pointless."""
+
+    status: int
+
+
+@dataclass(frozen=True)
+class NotReached:
+    """It is not known whether the result is in the EHR, or it is not there yet.
+
+    Attributes:
+        error: Name of what happened.
+        retry_after_s: When the EHR wants to be asked again, if it said so.
+        is_of_system: The EHR as a whole is away; otherwise only this result had bad luck.
+    """
+
+    error: str
+    retry_after_s: float | None = None
+    is_of_system: bool = True
+
+
+@dataclass(frozen=True)
+class Withheld:
+    """The gate did not let it go: nothing of this result was sent."""
+
+
+Fate = Written | NotTaken | NotReached | Withheld
+
+#: Gives the identifiers of those reports that may be sent now.
+Gate = Callable[[Sequence[StoredReport]], Collection[str]]
+
+
+def open_gate(reports: Sequence[StoredReport]) -> Collection[str]:
+    """Let everything go."""
+    return {report.identifier for report in reports}
+
+
+def not_reached(error: TransientError) -> NotReached:
+    """Say what it means that the EHR could not do it now."""
+    # A conflict is about this one result; anything else is about the whole EHR.
+    is_conflict = error.issue_type == "lock-error"
+    return NotReached(type(error).__name__, error.retry_after_s, is_of_system=not is_conflict)
