@@ -42,7 +42,7 @@ def ehr(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SandboxEhr]:
 def here(tmp_path: Path, database_url: str, ehr: SandboxEhr) -> Iterator[Ward]:
     with ward(tmp_path, database_url, ehr) as made:
         yield made
-    ehr.faults(down="no", slow_ms=0, drop_after_commit_rate=0, no_transaction=False)
+    ehr.faults(down="no", slow_ms=0, drop_after_commit_rate=0, no_transaction=False, no_batch=False)
 
 
 # --- the points -----------------------------------------------------------------------------
@@ -306,11 +306,15 @@ def _last_two(here: Ward) -> list[tuple[str, str]]:
 # --- several results, slow EHRs, lost leases ------------------------------------------------
 
 
-@pytest.mark.parametrize("transactions", [True, False], ids=["transaction", "one-by-one"])
+@pytest.mark.parametrize(
+    "lacks",
+    [{}, {"no_transaction": True}, {"no_transaction": True, "no_batch": True}],
+    ids=["transaction", "batch", "one-by-one"],
+)
 def test_of_a_batch_only_the_results_of_who_withdrew_are_held_back(
-    here: Ward, transactions: bool
+    here: Ward, lacks: dict[str, bool]
 ) -> None:
-    here.ehr.faults(no_transaction=not transactions)
+    here.ehr.faults(**lacks)
     others = [person("stays") for _ in range(3)]
     for each in (others[0], here.patient, *others[1:]):
         here.admit(each)
