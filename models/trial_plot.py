@@ -24,6 +24,8 @@ _INCHES = (10.5, 5.5)
 _DOTS_PER_INCH = 150
 _MB = 1e6
 _ROOM = 0.15
+#: Least distance of two labels, as a part of the height.
+_LABEL_GAP = 0.06
 _CHOSEN, _PASSES, _REFUSED, _PALE = "#1b7837", "#4575b4", "#b2182b", "#999999"
 
 
@@ -151,13 +153,15 @@ def _limit(axes: Any, point: _Point, gate: Gate) -> None:  # noqa: ANN401 - unty
 
 def _labels(axes: Any, points: Sequence[_Point], chosen: Trial | None) -> None:  # noqa: ANN401
     """One label per point, in a column at the right so that none covers another."""
-    ordered = sorted(points, key=lambda each: each.y, reverse=True)
-    for place, point in enumerate(ordered):
+    low, high = axes.get_ylim()
+    ordered = sorted(points, key=lambda each: (-each.y, -each.x))
+    heights = spread([(each.y - low) / (high - low) for each in ordered])
+    for height, point in zip(heights, ordered, strict=True):
         axes.annotate(
             f"{point.trial.name}  {point.x:.3g} ms, {size_bytes(point.trial) / _MB:.2g} MB"
             + ("" if point.trial.passes else " (refused)"),
             (point.x, point.y),
-            xytext=(1.03, 1 - (place + 0.5) / len(ordered)),
+            xytext=(1.03, height),
             textcoords="axes fraction",
             verticalalignment="center",
             fontsize=9,
@@ -165,6 +169,22 @@ def _labels(axes: Any, points: Sequence[_Point], chosen: Trial | None) -> None: 
             color=point.colour,
             arrowprops={"arrowstyle": "-", "color": _PALE, "linewidth": 0.5, "relpos": (0, 0.5)},
         )
+
+
+def spread(heights: Sequence[float]) -> list[float]:
+    """Move labels apart where they would touch, each as little as may be.
+
+    Args:
+        heights: Where each would stand, the highest first; 0 is the lowest place and 1 the highest.
+    """
+    gap = min(_LABEL_GAP, 1 / max(len(heights), 1))
+    found: list[float] = []
+    for place, height in enumerate(heights):
+        # Above it others stand already, below it the rest has to find room.
+        most = found[-1] - gap if found else 1.0
+        least = gap * (len(heights) - 1 - place)
+        found.append(max(min(height, most), least))
+    return found
 
 
 def _words(axes: Any, fp32: _Point, gate: Gate, title: str) -> None:  # noqa: ANN401 - untyped

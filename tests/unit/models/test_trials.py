@@ -1,9 +1,12 @@
 import dataclasses
 import json
 import re
+from itertools import pairwise
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from models.gate import Comparison, Verdict
@@ -11,7 +14,7 @@ from models.measure import Measurement
 from models.quantize import CONVOLUTION_OPERATORS, static_int8
 from models.statistics import Estimate
 from models.subject import Named, read_subject
-from models.trial_plot import draw
+from models.trial_plot import draw, spread
 from models.trial_report import as_json
 from models.trials import FP32, KERNELS, Candidate, Trial, choose, latency_ms, try_all
 from tests import networks
@@ -149,6 +152,23 @@ def test_the_picture_is_also_made_as_pixels(tried, tmp_path):
 
     assert pixels.shape[1] > pixels.shape[0] > 500
     assert len(np.unique(pixels.reshape(-1, 3), axis=0)) > 20
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=30))
+def test_labels_stand_apart_in_their_order_and_inside_the_picture(heights):
+    heights.sort(reverse=True)
+
+    found = spread(heights)
+
+    gap = min(0.06, 1 / len(heights))
+    assert all(one - other >= gap - 1e-9 for one, other in pairwise(found))
+    assert min(found) >= -1e-9
+    assert max(found) <= 1
+
+
+def test_labels_that_stand_apart_stay_where_their_points_are():
+    assert spread([0.9, 0.5, 0.1]) == [0.9, 0.5, 0.1]
+    assert spread([0.5, 0.5, 0.0]) == pytest.approx([0.5, 0.44, 0.0])
 
 
 def test_nothing_to_draw_is_said(tried):
