@@ -32,6 +32,8 @@ _EHR_FAULTS: Mapping[str, Mapping[str, object]] = {
     "ehr-5xx": {"error_rate": 0.5, "error_statuses": [500, 502, 503, 504], "retry_after_s": 1},
     "ehr-429": {"error_rate": 0.6, "error_statuses": [429], "retry_after_s": 1},
     "ehr-drops-after-commit": {"drop_after_commit_rate": 0.6},
+    "ehr-batches-only": {"no_transaction": True, "drop_after_commit_rate": 0.2},
+    "ehr-no-bundles": {"no_transaction": True, "no_batch": True, "drop_after_commit_rate": 0.2},
 }
 #: How far the clock may be from the machine's, in seconds: the data is five minutes old.
 _CLOCK_WITHIN_S = (-120.0, 7200.0)

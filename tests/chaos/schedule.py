@@ -45,6 +45,8 @@ SURROUNDINGS: Kinds = {
     "ehr-5xx": (2, 2, 8),
     "ehr-429": (2, 2, 6),
     "ehr-drops-after-commit": (4, 3, 8),
+    "ehr-batches-only": (1, 3, 8),
+    "ehr-no-bundles": (1, 3, 8),
     "disk-full": (2, 1, 6),
     "database-locked": (2, 1, 8),
     "database-locked-long": (1, 16, 20),

@@ -5,11 +5,14 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
+from typing import Self
 
 import httpx
 import pytest
@@ -23,8 +26,10 @@ from gateway.store.keys import load_or_create
 from gateway.store.sealing import Sealer
 from gateway.store.unit_of_work import Store
 from tests.asgi import AsgiClient
+from tests.chaos.disk import Disk
 from tests.conftest import Api, credentials, settings_for
 from tests.factories import SITE, consent, creatinine, meta, raw
+from tests.running import wait_until
 
 pytestmark = pytest.mark.integration
 
@@ -42,8 +47,14 @@ def prepared(folder: Path, url: str) -> tuple[Store, dict[str, str]]:
 
 
 @contextmanager
-def process(folder: Path, url: str) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
-    """Run the API process as `nadi up` would; give it with its address."""
+def process(folder: Path, url: str, **chosen: str) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+    """Run the API process as `nadi up` would; give it with its address.
+
+    Args:
+        folder: Of its data.
+        url: Of its database.
+        chosen: Settings.
+    """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -55,6 +66,7 @@ def process(folder: Path, url: str) -> Iterator[tuple[subprocess.Popen[bytes], s
         "NADI_BROKER_URL": f"redis+socket://{folder}/no-broker.sock",
         # Her events would be counted too.
         "NADI_CANARY_EVERY_S": "0",
+        **chosen,
     }
     command = [sys.executable, "-m", "gateway.app"]
     running = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
@@ -95,6 +107,84 @@ def test_what_was_answered_2xx_survives_a_kill(database_url: str, tmp_path: Path
         kept = {event_id: uow.events.content(uow.events.get(event_id)) for event_id in sent}
     store.close()
     assert kept == sent
+
+
+class Clients:
+    """Push ever new results from several threads, for the length of the block.
+
+    Attributes:
+        acknowledged: Body by the id of its Task.
+        refused: What was answered otherwise.
+    """
+
+    def __init__(self, base: str, headers: dict[str, str]) -> None:
+        self._base, self._headers = base, headers
+        self._numbers = count()
+        self._is_over = threading.Event()
+        self._threads = [threading.Thread(target=self._push) for _ in range(4)]
+        self.acknowledged: dict[str, bytes] = {}
+        self.refused: list[httpx.Response] = []
+
+    def __enter__(self) -> Self:
+        for each in self._threads:
+            each.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._is_over.set()
+        for each in self._threads:
+            each.join()
+
+    def _push(self) -> None:
+        with httpx.Client(timeout=60) as client:
+            while not self._is_over.wait(0.005):
+                body = raw(creatinine(next(self._numbers)))
+                url = f"{self._base}/fhir/Observation"
+                answer = client.post(url, content=body, headers=self._headers)
+                if answer.status_code == 202:
+                    self.acknowledged[answer.json()["id"]] = body
+                else:
+                    self.refused.append(answer)
+
+
+@pytest.fixture(params=["filled", "limited"])
+def disk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Disk]:
+    made = Disk(tmp_path / "disk", 64, may_mount=request.param == "filled")
+    if request.param == "filled" and not made.is_mounted:
+        pytest.skip("a tmpfs can't be mounted here: that needs root, or CAP_SYS_ADMIN")
+    yield made
+    made.close()
+
+
+def test_a_disk_that_fills_up_under_load_is_a_503_loses_nothing_and_heals_by_itself(disk: Disk):
+    url = f"sqlite:///{disk.folder / 'nadi.db'}"
+    store, tokens = prepared(disk.folder, url)
+    headers = {**FHIR, "Authorization": f"Bearer {tokens['ehr']}"}
+    # Without the reserve, which would refuse before anything is full.
+    with process(disk.folder, url, NADI_MIN_DISK_FREE_BYTES="0") as (running, base):
+        with Clients(base, headers) as clients:
+            wait_until(lambda: len(clients.acknowledged) > 20, within_s=30, what="events flow")
+            with disk.full(lambda: [running.pid]):
+                wait_until(lambda: len(clients.refused) > 8, within_s=60, what="it is full")
+                alive = httpx.get(f"{base}/health/live", timeout=30)
+            before = len(clients.acknowledged)
+            wait_until(
+                lambda: len(clients.acknowledged) > before + 20, within_s=60, what="events flow"
+            )
+        running.kill()
+        running.wait(10)
+
+    assert alive.status_code == 200
+    for response in clients.refused:
+        refused_for_now(response)
+    with store.read() as uow:
+        kept = {
+            task_id: uow.events.content(uow.events.get(task_id)) for task_id in clients.acknowledged
+        }
+        assert uow.connection.scalar(sa.text("select count(*) from events")) == len(kept)
+        assert uow.connection.scalar(sa.text("pragma integrity_check")) == "ok"
+    store.close()
+    assert kept == clients.acknowledged
 
 
 def test_two_processes_that_receive_the_same_store_it_once(database_url: str, tmp_path: Path):
