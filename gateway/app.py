@@ -86,7 +86,7 @@ def build(settings: Settings) -> _Gateway:
     edge = Edge(store, Authenticator(store, partial(listeners_of, watch)), site=watch.current)
     room = Room(settings, store)
     health = _health(store, room, watch)
-    notices = NoticeBox(store)
+    notices = NoticeBox(store, watch.current)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -183,7 +183,12 @@ def _read_routes(edge: Edge, audit: AuditEvents) -> list[Path]:
 
 
 def _pushes(edge: Edge, receiver: Receiver) -> dict[str, Serve]:
-    handlers = {"base": receiver.base, "create": receiver.create, "update": receiver.update}
+    handlers = {
+        "base": receiver.base,
+        "create": receiver.create,
+        "update": receiver.update,
+        "delete": receiver.delete,
+    }
     return {name: edge.endpoint(Permission.PUSH, each) for name, each in handlers.items()}
 
 
@@ -193,6 +198,7 @@ def _push_routes(pushes: dict[str, Serve]) -> list[Path]:
         Path("/fhir/", pushes["base"], methods=["POST"]),
         Path("/fhir/{type}", pushes["create"], methods=["POST"]),
         Path("/fhir/{type}/{id}", pushes["update"], methods=["PUT"]),
+        Path("/fhir/{type}/{id}", pushes["delete"], methods=["DELETE"]),
     ]
 
 

@@ -60,7 +60,10 @@ def _bad_bundle(kind: str) -> bytes:
 
 def _deleting() -> bytes:
     sent = bundle(patient(1), kind="history")
-    gone = {"request": {"method": "DELETE", "url": "Consent/1"}, "response": {"status": "204"}}
+    gone = {
+        "request": {"method": "DELETE", "url": "Consent?status=active"},
+        "response": {"status": "204"},
+    }
     return raw({**sent, "entry": [*sent["entry"], gone]})
 
 
@@ -237,7 +240,7 @@ def _bundles() -> Iterator[BadInput]:
         code="code-invalid",
     )
     yield BadInput(
-        what="history with a DELETE",
+        what="history with a conditional DELETE",
         body=_deleting(),
         path="/fhir",
         status=200,
@@ -334,7 +337,7 @@ def _addresses() -> Iterator[BadInput]:
     )
     yield BadInput(
         what="a method that is not offered",
-        method="DELETE",
+        method="PATCH",
         path="/fhir/Observation/1",
         status=405,
         code="not-supported",

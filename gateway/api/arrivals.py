@@ -9,6 +9,7 @@ from adapters.site import Site
 from gateway.api.entries import is_whole, lost_consent
 from gateway.core.admission import Arrival
 from gateway.core.clock import new_id
+from gateway.core.deletion import is_deleted
 from gateway.core.errors import ConfigurationError, Issue
 from gateway.core.event import Facts, facts
 from gateway.core.fhir import BundleEntry, ParsedBundle, Resource
@@ -93,7 +94,7 @@ def _without_lost(
     for index, arrival in enumerate(arrivals):
         at = f"Bundle.entry[{index}].resource" if posting.bundle else "Consent"
         issue = arrival and lost_consent(arrival.facts, at)
-        if issue:
+        if issue and arrival and not is_deleted(arrival.content):
             lost[index] = issue
     return refused(posting, arrivals, lost)
 

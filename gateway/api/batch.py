@@ -12,6 +12,7 @@ from gateway.api.tally import Tally
 from gateway.api.witness import Witness
 from gateway.core.admission import Admission, Arrival, admit
 from gateway.core.clock import to_ms
+from gateway.core.deletion import is_deleted
 from gateway.core.errors import Issue
 from gateway.core.event import VersionMark, is_older
 from gateway.core.jobs import JobState
@@ -182,7 +183,12 @@ class Batch:
         )
 
     def _holds(self, arrival: Arrival) -> bool:
-        """Say whether an event holds exactly these bytes: a version may come in other bytes."""
+        """Say whether an event holds exactly these bytes: a version may come in other bytes.
+
+        What says that something was deleted is of our making, and stands in no Bundle.
+        """
+        if is_deleted(arrival.content):
+            return False
         kept = self._fresh.get(arrival.dedupe_key) or self._known[arrival.dedupe_key]
         return kept.sha256 == arrival.sha256
 

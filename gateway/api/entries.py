@@ -1,7 +1,8 @@
 """Which entries of a Bundle are received: those that say what a resource is now.
 
-* An entry without a resource, or whose request is not a create or an update, is refused visibly.
-  To ignore it would be unsafe: behind a DELETE there may be a Consent that holds no longer.
+* An entry without a resource, or whose request is not a create, an update or a deletion
+  (`gateway.api.deletions`), is refused visibly. To ignore it would be unsafe: behind a DELETE there
+  may be a Consent that holds no longer.
 * An update has to carry the id that its address names, or versions of it could not be told.
 * A Consent has to be about a patient that is known here, in a Bundle or alone: what can't be
   assigned would have no effect, and nobody would hear that a denial was lost.
@@ -57,7 +58,7 @@ def _judged(entry: BundleEntry) -> BundleEntry:
 def _issue(entry: BundleEntry) -> Issue | None:
     at = f"Bundle.entry[{entry.index}]"
     if entry.method not in _RECEIVED_METHODS:
-        words = f"{entry.method} is not done here: push what the resource is now, with its status."
+        words = f"{entry.method} is not done so here: push what the resource is now, by its id."
         return Issue("not-supported", words, f"{at}.request.method")
     if entry.resource is None:
         return Issue("not-supported", "An entry without a resource changes nothing here.", at)

@@ -22,7 +22,9 @@ _BASE = re.compile(r"/fhir/?")
 class Front:
     """Serves pushes itself and hands on everything else."""
 
-    def __init__(self, behind: ASGIApp, *, base: Serve, create: Serve, update: Serve) -> None:
+    def __init__(
+        self, behind: ASGIApp, *, base: Serve, create: Serve, update: Serve, delete: Serve
+    ) -> None:
         """Take the endpoints.
 
         Args:
@@ -30,11 +32,13 @@ class Front:
             base: `POST /fhir`.
             create: `POST /fhir/{type}`.
             update: `PUT /fhir/{type}/{id}`.
+            delete: `DELETE /fhir/{type}/{id}`.
         """
         self._behind = behind
         self._by_method: Mapping[str, tuple[tuple[re.Pattern[str], Serve], ...]] = {
             "POST": ((_ONE_TYPE, create), (_BASE, base)),
             "PUT": ((_ONE_RESOURCE, update),),
+            "DELETE": ((_ONE_RESOURCE, delete),),
         }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

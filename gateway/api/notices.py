@@ -3,13 +3,14 @@
 * The resources that a notification brings are received as those of any Bundle.
 * What it says beside them (numbers, references, the state of the Subscription) is kept for the
   listener of its system, before the answer.
-* Where nothing of the site would fetch what is only pointed at, it is refused: a 2xx would lose it.
+* Where no listener of the site would fetch what is only pointed at, it is refused: a 2xx would
+  lose it. What asks for nothing is then not kept.
 
 Source: FHIR R4 Subscription (rest-hook); http://hl7.org/fhir/uv/subscriptions-backport.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -22,13 +23,26 @@ from adapters.feeds.notification import (
     is_notification,
     read_status,
 )
+from adapters.site import Site
+from gateway.core.errors import ProcessingError
 from gateway.core.fhir import BundleEntry, ParsedBundle, Resource
 from gateway.core.notice import PING, Notice
 from gateway.store.group_commit import GroupCommit
 from gateway.store.unit_of_work import Store
 
+#: Listeners that do what a notice asks for.
+_FOLLOWING = frozenset({"subscription", "poll"})
 _BRINGS_EVENTS = frozenset({NotificationType.EVENT, NotificationType.QUERY_EVENT})
 _HISTORIES = frozenset({"history", "subscription-notification"})
+
+
+class NothingFollows(ProcessingError):
+    """This only says that something changed, and no listener of the site would ask what.
+
+    Give the system a `subscription` or a `poll` in its `receive`, or let it send whole resources.
+    """
+
+    issue_type = "business-rule"
 
 
 class _Entry(msgspec.Struct):
@@ -45,14 +59,17 @@ _entries = msgspec.json.Decoder(_Entries)
 class NoticeBox:
     """Keeps notices, many in one commit."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, site: Callable[[], Site]) -> None:
+        """Take where notices are kept, and what gives the site in force."""
         self._store = store
+        self._site = site
         self._commit = GroupCommit(self._write, limit=256, max_waiting=10_000)
 
     async def ping(self, system: str) -> None:
         """Keep that something changed.
 
         Raises:
+            NothingFollows: No listener would ask what it was.
             StoreUnavailable: It was not kept.
         """
         await self.keep(system, Notice(PING, is_blind=True))
@@ -61,8 +78,14 @@ class NoticeBox:
         """Keep a notice; it is durable when this returns.
 
         Raises:
+            NothingFollows: It asks for something that no listener would fetch.
             StoreUnavailable: It was not kept.
         """
+        known = self._site().system(system)
+        if not known or not any(feed.kind in _FOLLOWING for feed in known.feeds):
+            if notice.asks:
+                raise NothingFollows
+            return
         await asyncio.wrap_future(self._commit.submit((system, notice)))
 
     def close(self) -> None:

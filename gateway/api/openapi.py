@@ -53,7 +53,14 @@ def _paths() -> dict[str, Any]:
         "/fhir": {"post": _push("Push a Bundle", 200, "A Task per entry")},
         "/fhir/{type}": {"post": _push("Push a resource", 202, "Its Task", [kind])},
         "/fhir/{type}/{id}": {
-            "put": _push("Push a resource with its id", 202, "Its Task", [kind, identifier])
+            "put": _push("Push a resource with its id", 202, "Its Task", [kind, identifier]),
+            "delete": _call(
+                "Say that a resource was deleted",
+                "Its Task",
+                [kind, identifier],
+                needs=Permission.PUSH,
+                status=202,
+            ),
         },
         "/fhir/Task": {
             "get": _call(

@@ -3,6 +3,8 @@
 * `POST /fhir/{type}` and `PUT /fhir/{type}/{id}` answer 202 with a Task, its address in Location;
 * `POST /fhir` takes a Bundle of any type and answers 200 with a Task (or OperationOutcome) per
   entry; a transaction, document or message with one bad entry is refused whole;
+* `DELETE /fhir/{type}/{id}` is received as the last version of the resource
+  (`gateway.api.deletions`);
 * an empty `POST /fhir` says that something changed, and a notification of a Subscription what
   (`gateway.api.notices`);
 * the same resource version, or the same bytes, gives the same Task;
@@ -23,6 +25,7 @@ from starlette.responses import Response
 from gateway.api.arrivals import Posting
 from gateway.api.batch import Receipt
 from gateway.api.body import check_headers, read_body
+from gateway.api.deletions import deleted_resource, with_deletions
 from gateway.api.edge import Call, Edge, Endpoint
 from gateway.api.entries import is_whole, with_refusals
 from gateway.api.notices import NoticeBox, brought, notice_of, notification_in
@@ -53,7 +56,7 @@ _LARGE_BYTES = 64 * 1024
 
 
 class Receiver:
-    """The three ways in."""
+    """The ways in."""
 
     def __init__(
         self,
@@ -78,6 +81,10 @@ class Receiver:
     async def update(self, call: Call) -> Response:
         """`PUT /fhir/{type}/{id}`."""
         return await self._on_record(call, self._update)
+
+    async def delete(self, call: Call) -> Response:
+        """`DELETE /fhir/{type}/{id}`: received as the last version of the resource."""
+        return await self._on_record(call, self._delete)
 
     async def base(self, call: Call) -> Response:
         """`POST /fhir`: a Bundle, or a single resource from a system that knows no better."""
@@ -107,6 +114,11 @@ class Receiver:
         resource = await self._parsed(body, kind)
         _insist_id(resource.content, kind, wanted)
         return await self._single(call, resource, is_update=True)
+
+    async def _delete(self, call: Call) -> Response:
+        reference = _known_type(call), call.request.path_params["id"]
+        find = partial(deleted_resource, self._edge.store, _system_of(call), reference)
+        return await self._single(call, await run_in_threadpool(find), is_update=True)
 
     async def _base(self, call: Call) -> Response:
         if _is_empty(call):
@@ -160,6 +172,9 @@ class Receiver:
         return fhir_response(operation_outcome([taken]))
 
     async def _entries(self, call: Call, parsed: ParsedBundle) -> Response:
+        if any(entry.method == "DELETE" for entry in parsed.entries):
+            deleted = partial(with_deletions, self._edge.store, _system_of(call), parsed)
+            parsed = await run_in_threadpool(deleted)
         bundle = with_refusals(parsed)
         _insist_whole(bundle, [entry.issues for entry in bundle.entries])
         posting = _posting(call, bundle=bundle)

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from gateway.core import clinical_time
+from gateway.core.deletion import is_deleted
 from gateway.core.findings import RESULT_SYSTEM
 from gateway.core.lanes import Lane, stated_lane
 
@@ -124,14 +125,14 @@ def is_made_by_ai(content: Mapping[str, Any]) -> bool:
 
 
 def is_unsettled(content: Mapping[str, Any]) -> bool:
-    """Say whether a resource can't be relied on (yet): not final, replaced, or an error.
+    """Say whether a resource can't be relied on (yet): not final, replaced, an error, or deleted.
 
     Source: FHIR R4 ObservationStatus, DiagnosticReportStatus, DocumentReferenceStatus with
     CompositionStatus for `docStatus`, EventStatus, ImagingStudyStatus.
     """
     settled = _SETTLED_BY_TYPE.get(content["resourceType"])
     status = content.get("status")
-    if content.get("docStatus") in _UNSETTLED_DOCUMENTS:
+    if content.get("docStatus") in _UNSETTLED_DOCUMENTS or is_deleted(content):
         return True
     return status == "entered-in-error" if settled is None else status not in settled
 

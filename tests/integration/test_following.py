@@ -32,7 +32,7 @@ def feeding(sqlite_url: str, tmp_path: Path) -> Iterator[Feeding]:
     keys = load_or_create(settings.data_dir, master_key_file=None, audit_key_file=None)
     store = Store(sqlite_url, Sealer(keys.master), consents=keys.consents)
     with store.write() as uow:
-        uow.sites.apply(SITE, "test")
+        uow.sites.apply(SITE.replace("[push]", "[push, {poll: {types: [Observation]}}]"), "test")
     sandbox = SandboxEhr()
     sandbox.start()
     with on_a_socket(app) as address:

@@ -20,6 +20,11 @@ def test_a_log_over_everything_that_can_be_received_verifies(api: Api, tmp_path)
     whole = bundle(patient(1), creatinine(3), consent(3))
     for sent in (whole, whole, bundle(patient(1), {**patient(2), "gender": "x"}, kind="batch")):
         assert api.post(raw(sent)).status_code == 200
+    for reference in ("Observation/o3", "Consent/c3", "Consent/c3", "Observation/never-seen"):
+        deleted = api.client.request("DELETE", f"/fhir/{reference}", headers=api.headers())
+        assert deleted.status_code == 202
+    gone = {"request": {"method": "DELETE", "url": "Patient/p1"}, "response": {"status": "204"}}
+    assert api.post(raw({**bundle(kind="history"), "entry": [gone]})).status_code == 200
     for body in (b"{", b"", raw({**patient(3), "birthDate": "soon"})):
         assert api.post(body, "/fhir/Patient").status_code == 400
     keys = load_or_create(tmp_path / "data", master_key_file=None, audit_key_file=None)

@@ -20,7 +20,8 @@ async def behind(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 def answer(method: str, path: str, *, root_path: str = "") -> str:
-    front = Front(behind, base=says("base"), create=says("create"), update=says("update"))
+    named = {name: says(name) for name in ("base", "create", "update", "delete")}
+    front = Front(behind, **named)
     sent: list[Message] = []
 
     async def receive() -> Message:
@@ -49,6 +50,7 @@ def answer(method: str, path: str, *, root_path: str = "") -> str:
         ("POST", "/fhir/Observation", "create [('type', 'Observation')]"),
         ("POST", "/fhir/Nonsense", "create [('type', 'Nonsense')]"),
         ("PUT", "/fhir/Consent/a-1.b", "update [('id', 'a-1.b'), ('type', 'Consent')]"),
+        ("DELETE", "/fhir/Consent/c1", "delete [('id', 'c1'), ('type', 'Consent')]"),
     ],
 )
 def test_a_push_goes_straight_to_its_endpoint(method: str, path: str, expected: str):
@@ -59,7 +61,6 @@ def test_a_push_goes_straight_to_its_endpoint(method: str, path: str, expected: 
     ("method", "path"),
     [
         ("GET", "/fhir/Task"),
-        ("DELETE", "/fhir/Observation/1"),
         ("POST", "/fhir/Observation/"),
         ("POST", "/fhir/Observation/1"),
         ("PUT", "/fhir/Observation"),

@@ -138,7 +138,6 @@ def test_an_unknown_address_is_told_in_fhir(api: Api, path: str):
 @pytest.mark.parametrize(
     ("method", "path"),
     [
-        ("DELETE", "/fhir/Patient/1"),
         ("PATCH", "/fhir/Patient/1"),
         ("GET", "/fhir"),
         ("PUT", "/fhir"),

@@ -29,6 +29,7 @@ WHO_MAY: dict[tuple[str, str], str] = {
     ("POST", "/fhir/"): "ehr",
     ("POST", "/fhir/{type}"): "ehr",
     ("PUT", "/fhir/{type}/{id}"): "ehr",
+    ("DELETE", "/fhir/{type}/{id}"): "ehr",
     ("GET", "/fhir/Task"): "ehr integrator",
     ("GET", "/fhir/Task/{id}"): "ehr integrator",
     ("GET", "/fhir/Observation"): "clinician",
