@@ -15,12 +15,7 @@ from tests.notifications import ENCOUNTER, SUBSCRIPTION, notification, status_of
 FOLLOWED = SITE.replace("[push]", "[push, {poll: {types: [Observation]}}]")
 
 
-@pytest.fixture
-def api(api: Api) -> Api:
-    """The API with a site whose EHR is polled."""
-    with api.store.write() as uow:
-        uow.sites.apply(FOLLOWED, "test")
-    return api
+pytestmark = pytest.mark.parametrize("api", [FOLLOWED], indirect=True, ids=["followed"])
 
 
 def kept(api: Api) -> list[Notice]:
@@ -199,17 +194,3 @@ def test_a_status_that_is_no_valid_r4_is_refused(api: Api):
     bundle["entry"][0]["resource"] = {**status_of("heartbeat"), "parameter": []}
 
     assert api.post(raw(bundle)).status_code == 400
-
-
-@pytest.mark.parametrize("name", ["id-only", "empty-with-auth"])
-def test_what_nobody_would_fetch_is_refused_and_never_lost_in_silence(api: Api, name: str):
-    with api.store.write() as uow:
-        uow.sites.apply(SITE, "test")
-
-    for answer in (api.client.post("/fhir", headers=api.headers()), api.post(raw(example(name)))):
-        assert answer.status_code == 422
-        parse_resource(answer.content, expected_type="OperationOutcome")
-
-    assert push(api, example("heartbeat")) == []
-    assert len(push(api, example("full-resource"))) == 1
-    assert kept(api) == []
