@@ -128,6 +128,8 @@ _WAKE = (
 )
 _GET = sa.select(*_COLUMNS).where(deliveries.c.id.in_(_IDS))
 _OF_JOBS = sa.select(*_COLUMNS).where(deliveries.c.job_id.in_(_IDS))
+_CIRCUITS = sa.select(circuit_breakers)
+_CIRCUIT = _CIRCUITS.where(circuit_breakers.c.system == sa.bindparam("system")).with_for_update()
 _COUNTS = sa.select(deliveries.c.system, deliveries.c.state, sa.func.count()).group_by(
     deliveries.c.system, deliveries.c.state
 )
@@ -299,7 +301,7 @@ class Deliveries:
 
     def circuits(self) -> dict[str, Circuit]:
         """Give the circuit of each system that ever failed; any other is closed."""
-        rows = self._uow.connection.execute(sa.select(circuit_breakers))
+        rows = self._uow.connection.execute(_CIRCUITS)
         return {
             row.system: Circuit(row.failures, row.open_until_ms, row.is_probing) for row in rows
         }
@@ -342,8 +344,7 @@ class Deliveries:
         )
 
     def _circuit(self, system: str) -> Circuit:
-        query = sa.select(circuit_breakers).where(circuit_breakers.c.system == system)
-        row = self._uow.connection.execute(query.with_for_update()).one_or_none()
+        row = self._uow.connection.execute(_CIRCUIT, {"system": system}).one_or_none()
         return Circuit(row.failures, row.open_until_ms, row.is_probing) if row else Circuit()
 
     def _new_row(self, new: NewDelivery) -> dict[str, object]:

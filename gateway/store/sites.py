@@ -24,6 +24,9 @@ class SiteRow:
     applied_by: str
 
 
+_VERSION = sa.select(sa.func.max(sites.c.version))
+
+
 class Sites:
     """The versions of the site file."""
 
@@ -32,8 +35,7 @@ class Sites:
 
     def version(self) -> int:
         """Give the number of the version in force, 0 when none was applied yet."""
-        found = self._uow.connection.execute(sa.select(sa.func.max(sites.c.version))).scalar()
-        return int(found or 0)
+        return int(self._uow.connection.execute(_VERSION).scalar() or 0)
 
     def current(self) -> SiteRow | None:
         """Give the version in force."""
