@@ -27,10 +27,12 @@ from adapters.site_codes import csv_codes, read_text_file
 from adapters.site_consent import AbdmEntry, languages
 from adapters.site_feeds import Feed, feeds_of
 from adapters.site_model import (
+    BasicAuth,
     BearerAuth,
     FhirRestEntry,
     LocalCode,
     ModelRules,
+    NoAuth,
     RouteEntry,
     SiteFile,
     SystemEntry,
@@ -44,6 +46,7 @@ from gateway.core.canary import CANARY_SYSTEM, canary_route, canary_routes, spli
 from gateway.core.consent import PLAIN, ConsentTerms
 from gateway.core.consent.abdm import AbdmPolicy
 from gateway.core.errors import ConfigurationError
+from gateway.core.ladder import Terms
 from gateway.core.lanes import LANES
 from gateway.core.privacy import Privacy
 from gateway.core.retention import Retention
@@ -98,11 +101,14 @@ class System:
     Attributes:
         address: FHIR base as written, with `${NAME:-default}`; None when it has no FHIR API.
         dicomweb_address: Base of its DICOMweb services, as written; None when it has none.
-        token: Bearer token; None when the system asks for none.
+        token: Bearer token, or the password of `user`; None when the system asks for none.
+        user: Who logs in with a password; empty for a bearer token.
         timeout_s: Longest wait in seconds; None leaves it to the settings.
         title: How people call it; empty where the file does not say.
         per_second: Most requests a second; None lets it be asked as fast as it answers.
         feeds: The listeners that take what it sends.
+        profile: What kind of EHR it is; None leaves it to what it says of itself.
+        terms: In which forms results may go into it.
     """
 
     name: str
@@ -114,6 +120,9 @@ class System:
     title: str = ""
     per_second: float | None = None
     feeds: tuple[Feed, ...] = ()
+    user: str = ""
+    profile: str | None = None
+    terms: Terms = field(default_factory=Terms)
 
     @property
     def base_url(self) -> str:
@@ -402,12 +411,21 @@ def _system(name: str, entry: SystemEntry) -> System:
         kind=entry.kind,
         address=entry.base_url,
         dicomweb_address=entry.dicomweb_url,
-        token=Secret(entry.auth.token) if isinstance(entry.auth, BearerAuth) else None,
+        token=_secret(entry.auth),
+        user=entry.auth.user if isinstance(entry.auth, BasicAuth) else "",
         timeout_s=entry.timeout_s,
         title=entry.title,
         per_second=entry.rate.per_second if entry.rate else None,
         feeds=feeds,
+        profile=entry.profile,
+        terms=entry.write_back.terms() if entry.write_back else Terms(),
     )
+
+
+def _secret(auth: NoAuth | BearerAuth | BasicAuth) -> Secret | None:
+    if isinstance(auth, NoAuth):
+        return None
+    return Secret(auth.token if isinstance(auth, BearerAuth) else auth.password)
 
 
 def _route(name: str, entry: RouteEntry, terms: ConsentTerms, zone: ZoneInfo | None) -> Route:
@@ -424,6 +442,7 @@ def _route(name: str, entry: RouteEntry, terms: ConsentTerms, zone: ZoneInfo | N
         sink=entry.sink.system,
         with_provenance="provenance" in entry.sink.also,
         report_refusals=entry.sink.refusals == "observation",
+        terms=entry.sink.write_back.terms() if entry.sink.write_back else Terms(),
         explain=entry.explain,
         lane=LANES[entry.priority],
         window=entry.run.window(zone) if entry.run else None,

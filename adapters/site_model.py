@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, StringConstraints, field_validator
 
+from adapters.ehr_profile import ProfileName
 from adapters.site_address import Address
 from adapters.site_break_glass import BreakGlassEntry
 from adapters.site_consent import AbdmEntry, ConsentSigners, Notices
@@ -20,6 +21,7 @@ from adapters.site_retention import RetentionEntry
 from adapters.site_revocation import RevocationEntry
 from adapters.site_run import Priority, RateEntry, RunEntry
 from adapters.site_words import Name, Part, PublicKey, Purpose, SecretReference
+from adapters.site_write_back import WriteBackEntry
 from adapters.witness.entries import VerifierKey, WitnessEntry
 from gateway.core.model_register import BUILT_IN
 from models.ceilings import Ceilings
@@ -48,6 +50,18 @@ class BearerAuth(Part):
     )
 
 
+class BasicAuth(Part):
+    """Every request carries `Authorization: Basic …`, as OpenMRS wants it."""
+
+    kind: Literal["basic"]
+    user: Annotated[str, StringConstraints(pattern=r"^[^:\s]{1,128}$")] = Field(
+        description="The user's name; no colon."
+    )
+    password: SecretReference = Field(
+        description="Where the password is: env:NAME or file:PATH. Never the password itself."
+    )
+
+
 class _SystemPart(Part):
     title: str = Field(
         "", max_length=80, description="How people call it, in reports to patients and others."
@@ -69,7 +83,7 @@ class FhirRestEntry(_SystemPart):
         description="Base of its DICOMweb services (WADO-RS), from which the images of an "
         "ImagingStudy are fetched; it gets the same credential.",
     )
-    auth: Annotated[NoAuth | BearerAuth, Field(discriminator="kind")] = Field(
+    auth: Annotated[NoAuth | BearerAuth | BasicAuth, Field(discriminator="kind")] = Field(
         NoAuth(kind="none"), description="How Nadi identifies itself to it."
     )
     receive: list[Receive] = Field(
@@ -85,6 +99,12 @@ class FhirRestEntry(_SystemPart):
     )
     rate: RateEntry | None = Field(
         None, description="How fast it may be asked and written to; absent: as fast as it answers."
+    )
+    profile: ProfileName | None = Field(
+        None, description="What kind of EHR it is; absent: recognised by what it says of itself."
+    )
+    write_back: WriteBackEntry | None = Field(
+        None, description="In which forms results may go into it; absent: in any that it takes."
     )
 
 
@@ -116,6 +136,9 @@ class SinkRule(Part):
     )
     refusals: Literal["none", "observation"] = Field(
         "none", description="`observation`: a refusal is written too, with its dataAbsentReason."
+    )
+    write_back: WriteBackEntry | None = Field(
+        None, description="As that of the system; what a route says itself, wins."
     )
 
 

@@ -36,6 +36,7 @@ _PATTERNS = {
     "folder": "must be an absolute path",
     "smtp": "must be host:port",
     "url": "must be http:// or https:// and an address, without user, query or fragment",
+    "password": "write env:NAME or file:PATH; a secret never stands in the site file",
     "token": "write env:NAME or file:PATH; a secret never stands in the site file",
     "model": "must be name@version, such as ckd-risk@1",
     "between": 'must be two times of day in quotes, such as ["20:00", "06:00"]',
@@ -47,9 +48,10 @@ _PATTERNS = {
     "Observation?category=laboratory",
     "include": "must be a type and a search parameter, such as Observation:subject",
     "topic": "must be the URL of a topic",
+    "user": "must be a name without a colon or spaces",
     "loinc": "must be a LOINC code, such as 2160-0",
 }
-_AUTHS = ("none", "bearer")
+_AUTHS = ("none", "bearer", "basic")
 _WITNESSES = ("file", "http", "syslog", "email", "qr")
 _SYSTEMS = ("fhir-rest", "hl7v2")
 _KINDS = {*_AUTHS, *_WITNESSES, *_SYSTEMS}
@@ -144,6 +146,7 @@ def _models_by_place() -> dict[Path, type[BaseModel]]:
     from adapters import site_model as model  # noqa: PLC0415
     from adapters import site_patients as patients  # noqa: PLC0415
     from adapters import site_run as run  # noqa: PLC0415
+    from adapters import site_write_back as write_back  # noqa: PLC0415
 
     return {
         (): model.SiteFile,
@@ -159,6 +162,10 @@ def _models_by_place() -> dict[Path, type[BaseModel]]:
         ("routes", "*", "sink"): model.SinkRule,
         ("routes", "*", "run"): run.RunEntry,
         ("systems", "*", "rate"): run.RateEntry,
+        ("systems", "*", "write_back"): write_back.WriteBackEntry,
+        ("systems", "*", "write_back", "codes", "*"): write_back.OwnCode,
+        ("routes", "*", "sink", "write_back"): write_back.WriteBackEntry,
+        ("routes", "*", "sink", "write_back", "codes", "*"): write_back.OwnCode,
         ("codes",): model.CodeMap,
         ("codes", "map", "*"): model.LocalCode,
         ("models",): model.ModelRules,

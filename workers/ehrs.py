@@ -5,6 +5,7 @@ time-out, the next use makes a new one.
 """
 
 import threading
+from base64 import b64encode
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -44,13 +45,15 @@ class Connection:
             self.archive.close()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class _Key:
     base_url: str
     dicomweb_url: str | None
     token: Secret | None
+    user: str
     timeout_s: float
     per_second: float | None
+    profile: str | None
 
 
 class Ehrs:
@@ -72,7 +75,15 @@ class Ehrs:
         if found is None:
             raise ConfigurationError(f"The site has no system '{system}' (any more).")
         timeout_s = found.timeout_s or self._timeout_s
-        key = _Key(found.base_url, found.dicomweb_url, found.token, timeout_s, found.per_second)
+        key = _Key(
+            base_url=found.base_url,
+            dicomweb_url=found.dicomweb_url,
+            token=found.token,
+            user=found.user,
+            timeout_s=timeout_s,
+            per_second=found.per_second,
+            profile=found.profile,
+        )
         with self._lock:
             known = self._connections.get(system)
             if known is None or known[0] != key:
@@ -91,7 +102,7 @@ class Ehrs:
 
 def _connect(system: System, key: _Key) -> Connection:
     def auth_header() -> str | None:
-        return authorization(system.token)
+        return authorization(system.token, system.user)
 
     client = FhirClient(
         key.base_url,
@@ -113,10 +124,18 @@ def _recipient(client: FhirClient, key: _Key) -> ResultRecipient:
     return ResultRecipient(client, connections=1 if key.per_second else _CONNECTIONS)
 
 
-def authorization(token: Secret | None) -> str | None:
+def authorization(token: Secret | None, user: str = "") -> str | None:
     """Give the Authorization header of the moment; the token is read each time, so it can change.
+
+    Args:
+        token: The bearer token, or the user's password.
+        user: Who logs in with a password; empty for a token.
 
     Raises:
         ConfigurationError: The token is not where the site says.
     """
-    return f"Bearer {token.resolve()}" if token else None
+    if token is None:
+        return None
+    if not user:
+        return f"Bearer {token.resolve()}"
+    return f"Basic {b64encode(f'{user}:{token.resolve()}'.encode()).decode()}"

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from gateway.core.consent import PLAIN, Asks, ConsentTerms
+from gateway.core.ladder import Terms
 from gateway.core.lanes import Lane
 from gateway.core.run_window import RunWindow
 
@@ -49,6 +50,8 @@ class Route:
     lane: Lane = Lane.ROUTINE
     #: When its jobs may start; None: at any time.
     window: RunWindow | None = None
+    #: In which forms its results may go; what it leaves open, its system says.
+    terms: Terms = field(default_factory=Terms)
     #: How the site wants consents to be asked.
     consent_terms: ConsentTerms = PLAIN
     trigger: Trigger = field(compare=False)

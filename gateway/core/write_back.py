@@ -13,7 +13,7 @@
 Source: FHIR R4 RESTful API, transaction and conditional create.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Self
@@ -29,6 +29,8 @@ from gateway.core.findings import (
     device_urn,
     result_urn,
 )
+from gateway.core.ladder import Rung, Terms
+from gateway.core.result_carriers import carried
 
 #: Reference to a Device that lies inside the result.
 CONTAINED_DEVICE = "#model"
@@ -37,8 +39,17 @@ CONTAINED_DEVICE = "#model"
 AS_OBSERVATION = "as Observation"
 WITHOUT_MEDIA = "without Media"
 
-#: The element in which a resource names the Device that made it.
-_MADE_BY = {"Observation": "device", "RiskAssessment": "performer", "Media": "device"}
+#: The element in which a resource names the Device that made it; R4 has none in a DiagnosticReport.
+_MADE_BY = {
+    "Observation": "device",
+    "RiskAssessment": "performer",
+    "Media": "device",
+    "DocumentReference": "author",
+    "Communication": "sender",
+    "Task": "requester",
+}
+#: Where that is a list.
+_SEVERAL = frozenset({"DocumentReference"})
 
 
 class _Identifier(msgspec.Struct):
@@ -80,6 +91,8 @@ class StoredReport:
         attachments: JSON of each Media that belongs to the result.
         instead: JSON of the Observation for an EHR without the result's type, where there is one.
         changed: In what it differs from what the manifest wants, for the sake of the EHR.
+        terms: In which forms it may go.
+        taken: Places in the EHR that are known to be of other results of this patient.
     """
 
     identifier: str
@@ -91,6 +104,8 @@ class StoredReport:
     attachments: tuple[bytes, ...] = field(default=(), repr=False)
     instead: bytes | None = field(default=None, repr=False)
     changed: tuple[str, ...] = ()
+    terms: Terms = field(default_factory=Terms)
+    taken: frozenset[str] = field(default=frozenset(), repr=False)
 
     @classmethod
     def read(cls, body: bytes) -> Self:
@@ -140,6 +155,27 @@ class StoredReport:
             self, resource_type="Observation", result=self.instead, instead=None, changed=changed
         )
 
+    def carried_as(self, rung: Rung) -> "StoredReport":
+        """Give the report in the form of a rung of FHIR below the Observation."""
+        form = carried(orjson.loads(self.instead or self.result), rung)
+        resource_type = str(form["resourceType"])
+        return replace(
+            self,
+            resource_type=resource_type,
+            result=orjson.dumps(form),
+            instead=None,
+            changed=(*self.changed, f"as {resource_type}"),
+        )
+
+    def rewritten(self, rewrite: Callable[[Json], Json], told: str = "") -> "StoredReport":
+        """Give the report with its result changed for an EHR, and what is said of that."""
+        before = orjson.loads(self.result)
+        after = rewrite(before)
+        if after is before:
+            return self
+        changed = (*self.changed, told) if told else self.changed
+        return replace(self, result=orjson.dumps(after), changed=changed)
+
     def without_attachments(self) -> "StoredReport":
         """Give the report for an EHR that has no Media."""
         changed = (*self.changed, WITHOUT_MEDIA) if self.attachments else self.changed
@@ -155,7 +191,7 @@ class StoredReport:
         resources = [self.result, *others, *self.attachments]
         if reference == CONTAINED_DEVICE or any(part.count(urn) != 1 for part in resources):
             opened = StoredReport.read(with_device(self.opened(), reference).to_json())
-            return replace(opened, changed=self.changed)
+            return replace(opened, changed=self.changed, terms=self.terms, taken=self.taken)
         place = _reference_start(reference)
         return replace(
             self,
@@ -301,7 +337,12 @@ def with_device(report: Report, reference: str) -> Report:
 
 
 def _made_by(resource: Json, device: Json, reference: str) -> Json:
-    made = {**resource, _MADE_BY[resource["resourceType"]]: {"reference": reference}}
+    name = _MADE_BY.get(resource["resourceType"])
+    if name is None:
+        return resource
+    is_list = resource["resourceType"] in _SEVERAL
+    made_by: Json = {"reference": reference}
+    made = {**resource, name: [made_by] if is_list else made_by}
     if reference == CONTAINED_DEVICE:
         made["contained"] = [{**device, "id": CONTAINED_DEVICE.removeprefix("#")}]
     return made

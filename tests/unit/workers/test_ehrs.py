@@ -47,8 +47,9 @@ def test_a_connection_is_kept_while_the_site_says_the_same(ehrs: Ehrs) -> None:
         {"token": Secret("env:NADI_TEST_TOKEN")},
         {"timeout_s": 3.0},
         {"dicomweb_address": "http://pacs.test/dicom-web"},
+        {"profile": "hapi"},
     ],
-    ids=["address", "token", "timeout", "archive"],
+    ids=["address", "token", "timeout", "archive", "profile"],
 )
 def test_another_address_credential_or_timeout_makes_a_new_connection(
     ehrs: Ehrs, sites: Sites, change: dict[str, object]
@@ -81,3 +82,11 @@ def test_the_token_is_read_when_it_is_used(monkeypatch: pytest.MonkeyPatch) -> N
 
     assert (before, authorization(secret)) == ("Bearer first", "Bearer second")
     assert authorization(None) is None
+
+
+def test_a_user_logs_in_with_the_password_of_the_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NADI_TEST_TOKEN", "open sesame")
+
+    assert authorization(Secret("env:NADI_TEST_TOKEN"), "Aladdin") == (
+        "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ=="  # the example of RFC 7617
+    )
