@@ -32,7 +32,7 @@ from gateway.cli.context import (
     settings_for,
     table,
 )
-from gateway.cli.doctor_audit import false_tags
+from gateway.cli.doctor_audit import false_tags, guards
 from gateway.cli.doctor_backup import backups
 from gateway.cli.doctor_privacy import privacy_problems, same_logins
 from gateway.cli.healthy import is_healthy
@@ -263,6 +263,7 @@ def _stored(settings: Settings) -> Iterator[Finding]:
         yield _guarded("database", lambda: _database(store))
         yield _guarded("audit log", lambda: _audit_log(settings, keys, store))
         yield _guarded("audit tags", lambda: _tags(store))
+        yield _guarded("append-only", lambda: _guards(store))
         yield _guarded("room", lambda: _room(Room(settings, store)))
         yield _guarded("backup", lambda: _backup(settings, store))
         yield _guarded("withdrawn results", lambda: _withdrawn(store))
@@ -289,6 +290,12 @@ def _tags(store: Store) -> Finding:
     """Check that everything in the log was written with our key."""
     says, is_well = false_tags(store)
     return Finding("audit tags", Verdict.OK if is_well else Verdict.FAILED, says)
+
+
+def _guards(store: Store) -> Finding:
+    """Check that the triggers are there that refuse to change the log."""
+    says, is_well = guards(store)
+    return Finding("append-only", Verdict.OK if is_well else Verdict.FAILED, says)
 
 
 def _room(room: Room) -> Finding:

@@ -1,6 +1,7 @@
-"""What `nadi doctor` says of AuditEvents that nobody with the master key wrote."""
+"""What `nadi doctor` says of who else writes here: false AuditEvents, guards that are gone."""
 
 from gateway.store.audit_tags import false_ones
+from gateway.store.guards import not_in_force
 from gateway.store.unit_of_work import Store
 
 _NAMED = 5
@@ -29,3 +30,19 @@ def false_tags(store: Store) -> tuple[str, bool]:
     count = f"{len(found.numbers)}" if found.is_all else f"{len(found.numbers)} or more"
     what = f"{count} AuditEvents were not written with this installation's key"
     return f"{what} (numbers {numbers}{more}). {_MEND}", False
+
+
+_PUT_BACK = (
+    "Somebody dropped, disabled or changed them: keep a copy for the inquiry (nadi backup), look "
+    "what was changed meanwhile (nadi audit verify), and put them back (docs/audit.md)."
+)
+
+
+def guards(store: Store) -> tuple[str, bool]:
+    """Say whether every trigger that refuses to change the log is in force, and if all is well."""
+    with store.read() as uow:
+        gone = not_in_force(uow.connection)
+    if not gone:
+        return "every trigger that refuses to change what is on record is in force", True
+    names = ", ".join(gone[:_NAMED]) + (", …" if len(gone) > _NAMED else "")
+    return f"{len(gone)} triggers are not in force ({names}). {_PUT_BACK}", False

@@ -1,8 +1,9 @@
 """What was done here about consents: one signed statement per act, never changed.
 
-A statement is canonical JSON: `act`, `form`, the ids of act and consent, `at`, `by`, and what the
-act is about: `local` (what staff recorded), `document_sha256` with the signer (what was imported)
-or `reason`. It is signed with the key that signs consents, which lies apart from the database.
+A statement is canonical JSON: `act`, `form`, the ids of act and consent, the key by which the
+consent is found again (`foreign_key`), `at`, `by`, and what the act is about: `local` (what staff
+recorded), `document_sha256` with the signer (what was imported) or `reason`. It is signed with the
+key that signs consents, which lies apart from the database.
 
 At every use all of an act is read again: the sealed values open only in their place, the signature
 is that of this content by our key, and the document hashes to what the statement says. Only acts
@@ -112,6 +113,7 @@ class ConsentActs:
             raise ConfigurationError("The key that signs consents is not at hand here.")
         act_id, consent_id = new_id(), new.consent_id or new_id()
         told = {**new.told, "act": new.kind, "form": new.form, "id": act_id, "consent": consent_id}
+        told["foreign_key"] = new.foreign_key
         if new.document is not None:
             told["document_sha256"] = hashlib.sha256(new.document).hexdigest()
         statement = canonical(told)
@@ -195,6 +197,8 @@ class ConsentActs:
             row[name] for name in ("id", "consent_id", "act", "form")
         ]
         found = hashlib.sha256(document).hexdigest() if document is not None else None
+        # Older statements don't tell by which key their consent is found again.
+        is_it = is_it and told.get("foreign_key", row["foreign_key"]) == row["foreign_key"]
         if not is_it or told.get("document_sha256") != found:
             raise StatementForged("What is stored of a consent is not what was stated of it.")
         return Act(
@@ -229,8 +233,9 @@ def _consents(rows: Sequence[Any] | sa.Result[Any]) -> Iterator[StoredConsent]:
 def _seal_of(rows: Sequence[Any]) -> str:
     digest = hashlib.sha256()
     for row in rows:
-        fixed = (row.id, row.consent_id, row.form, row.act, str(row.patient_key), row.signature)
-        digest.update("\n".join(fixed).encode())
+        fixed = (row.id, row.consent_id, row.form, row.act, row.signature)
+        keys = (str(row.patient_key), str(row.foreign_key))
+        digest.update("\n".join(fixed + keys).encode())
         for sealed in (row.statement, row.document or b""):
             digest.update(len(sealed).to_bytes(8) + bytes(sealed))
     return digest.hexdigest()

@@ -12,6 +12,7 @@ from calendar import monthrange
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
+from hashlib import sha256
 from typing import Any
 
 import orjson
@@ -118,10 +119,8 @@ def take(
         PatientMismatch: The consent is on record for another patient.
     """
     acts = uow.consent_acts
-    named = (owner.system if owner else "", document.foreign_id)
-    own = (document.foreign_id,) if document.form == "abdm" else named
-    foreign_key = acts.foreign_key(document.form, *own) if document.foreign_id else None
-    known = acts.find(foreign_key) if foreign_key else None
+    foreign_key = _foreign_key(uow, document, owner)
+    known = acts.find(foreign_key)
     patient_key = owner.key if owner else (known.patient_key if known else None)
     if known and known.patient_key and known.patient_key != patient_key:
         raise PatientMismatch
@@ -143,6 +142,14 @@ def take(
     )
     details = {"form": document.form, "signer": signed.signer, "file": signed.sha256}
     return Taken(_add(uow, new, actor, details), is_new=True)
+
+
+def _foreign_key(uow: UnitOfWork, document: Document, owner: Owner | None) -> str:
+    """Give the key by which a document is known again; without an id of its own, by its bytes."""
+    foreign_id = document.foreign_id or f"sha256:{sha256(document.content).hexdigest()}"
+    named = (owner.system if owner else "", foreign_id)
+    own = (foreign_id,) if document.form == "abdm" else named
+    return uow.consent_acts.foreign_key(document.form, *own)
 
 
 def revoke(uow: UnitOfWork, consent_id: str, reason: str, actor: Actor) -> StoredConsent:

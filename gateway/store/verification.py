@@ -32,6 +32,7 @@ from gateway.core.clock import to_ms
 from gateway.core.ledger import Frontier, leaf_hash, root
 from gateway.core.ledger_nodes import grow
 from gateway.store.evidence import Evidence, is_of_job, is_reception, read_claim
+from gateway.store.guards import tell_of_guards
 from gateway.store.verification_checkpoints import (
     STORED,
     CheckpointVerifier,
@@ -321,6 +322,7 @@ def verify(
                 log.report.notes.append(_LOG_ONLY)
             else:
                 check_file(uow.connection, log.report)
+                tell_of_guards(uow.connection, log.report)
                 log.run()
                 RowVerifier(uow, log.evidence, log.report, progress).run()
         except DBAPIError as error:

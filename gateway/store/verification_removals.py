@@ -135,14 +135,25 @@ class RemovalVerifier:
             if claim is None:
                 what = "that it was placed is not on record"
                 self._report.found("legal_holds", name, what, kind=Kind.INVENTED)
-            elif (
-                row["placed_ms"] != claim.recorded_ms
-                or row["patient_key"] != claim.record.patient_key
-                or row["lifted_ms"] != (end.recorded_ms if end else None)
-            ):
+            elif not _is_hold(row, claim, end):
                 self._report.found("legal_holds", name, "it is not what was recorded", claim.seq)
         for name in sorted(placed.keys() - found.keys()):
             self._report.found("legal_holds", name, _NOT_THERE, kind=Kind.MISSING)
+
+
+def _is_hold(row: Row, placed: Claim, lifted: Claim | None) -> bool:
+    """Say whether a hold is the one that was placed, and lifted or not."""
+    recorded = {
+        "placed_ms": placed.recorded_ms,
+        "patient_key": placed.record.patient_key,
+        "reason": placed.facts.get("why", row["reason"]),
+        "law": placed.facts.get("law", row["law"]),
+        "lifted_ms": lifted.recorded_ms if lifted else None,
+    }
+    by = {"placed_by": placed, **({"lifted_by": lifted} if lifted else {})}
+    return all(row[name] == value for name, value in recorded.items()) and all(
+        any(agent.endswith(row[name]) for agent in claim.agents) for name, claim in by.items()
+    )
 
 
 _TOMBSTONES = "select * from erasures order by patient_key"

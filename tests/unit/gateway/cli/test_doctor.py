@@ -60,6 +60,20 @@ def test_events_put_into_the_log_without_the_key_are_a_failure_with_their_number
     assert "nadi audit verify" in says
 
 
+def test_a_trigger_that_was_dropped_is_a_failure_with_its_name(tmp_path):
+    settings = Settings(data_dir=tmp_path / "nadi", port=1)
+    prepare_data(settings, sandbox=False)
+    assert findings(settings)["append-only"][0] is Verdict.OK
+    with sqlite3.connect(settings.data_dir / "nadi.db") as database:
+        database.execute("drop trigger audit_events_refuses_update")
+    database.close()
+
+    verdict, says = findings(settings)["append-only"]
+
+    assert verdict is Verdict.FAILED
+    assert "(audit_events_refuses_update)" in says
+
+
 def test_a_missing_data_folder_is_named_and_not_made(tmp_path):
     found = findings(Settings(data_dir=tmp_path / "nowhere"))
 

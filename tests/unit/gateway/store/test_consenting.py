@@ -1,3 +1,4 @@
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
@@ -476,11 +477,20 @@ def test_a_new_act_without_document_or_owner_is_sealed_under_nobody(store: Store
         assert uow.consent_acts.open(found)[0].document == b"{}"
 
 
-def test_a_document_without_an_id_of_its_own_is_always_new(store: Store):
+def test_a_document_without_an_id_of_its_own_is_known_by_its_bytes_and_stays_taken_back(
+    store: Store,
+):
     document = Document(form="fhir", foreign_id="", patient=ANA, content=raw(consent(1)))
+    other = replace(document, content=raw(consent(1)) + b" ")
 
     with store.write() as uow:
         one = take(uow, document, owner(store), SIGNED, ACTOR)
+        revoke(uow, one.consent_id, "She asked for it.", ACTOR)
         two = take(uow, document, owner(store), SIGNED, ACTOR)
+        three = take(uow, other, owner(store), SIGNED, ACTOR)
+        kept = uow.consent_acts.get(one.consent_id)
 
-    assert one.consent_id != two.consent_id
+    assert (two.consent_id, two.is_new) == (one.consent_id, False)
+    assert (three.consent_id == one.consent_id, three.is_new) == (False, True)
+    assert kept is not None
+    assert [row.act for row in kept.rows] == ["import", "revoke"]

@@ -51,6 +51,10 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run(folder, "rights", "add", "Patient/p2", "--kind", "grievance")
     run(folder, "rights", "close", answered, "--outcome", "Copy handed over.")
     run(folder, "access", "add", "second-officer", "--role", "compliance")
+    ground = "--reason", "Case pending.", "--law", "Order 12"
+    for patient in ("Patient/p1", "Patient/p2"):
+        run(folder, "patient", "hold", patient, *ground)
+    run(folder, "patient", "lift", "Patient/p1", "--reason", "Case closed.")
     with reopened(folder) as nadi:
         nadi.integrate()
     return folder
@@ -126,6 +130,7 @@ def test_an_installation_in_which_people_acted_holds(folder: Path) -> None:
         ("break_glass_uses", "reviewed_ms is not null"),
         ("rights_requests", "closed_ms is null"),
         ("rights_requests", "closed_ms is not null"),
+        ("legal_holds", "lifted_ms is null"),
     ],
 )
 def test_a_row_that_is_on_record_and_was_removed_is_missed(
@@ -164,6 +169,11 @@ def test_a_row_that_is_on_record_and_was_removed_is_missed(
         ("rights_requests", "closed_by = 'x' where closed_ms is not null"),
         ("rights_requests", "outcome = 'Refused.' where closed_ms is not null"),
         ("rights_requests", "outcome = 'Refused.' where closed_ms is null"),
+        ("legal_holds", "reason = 'x' where lifted_ms is null"),
+        ("legal_holds", "law = 'x' where lifted_ms is null"),
+        ("legal_holds", "placed_by = 'x' where lifted_ms is null"),
+        ("legal_holds", "lifted_by = 'x' where lifted_ms is not null"),
+        ("legal_holds", "lifted_ms = 1, lifted_by = placed_by where lifted_ms is null"),
     ],
 )
 def test_a_row_that_was_changed_is_named(folder: Path, table: str, change: str) -> None:

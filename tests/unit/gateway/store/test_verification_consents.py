@@ -85,6 +85,7 @@ FIRST = "where id = (select min(id) from consent_acts)"
         ("update consent_acts set statement = x'00' FIRST", "can't be opened"),
         ("update consent_acts set statement = signature FIRST", "can't be opened"),
         ("update consent_acts set id = 'new' FIRST", "never recorded"),
+        ("update consent_acts set foreign_key = 'ab' FIRST", "not what was stated"),
     ],
 )
 def test_what_was_changed_is_found(nadi: Installation, statement: str, what: str):
