@@ -112,7 +112,7 @@ class System:
     """
 
     name: str
-    kind: Literal["fhir-rest", "hl7v2"]
+    kind: Literal["fhir-rest", "hl7v2", "folder"]
     address: str | None
     dicomweb_address: str | None = None
     token: Secret | None = None

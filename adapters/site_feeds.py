@@ -15,6 +15,8 @@ from adapters.site_receive import PUSH, kind_of
 from adapters.site_yaml import Document, Problem, suggestion
 
 _FOLLOWING = frozenset({"poll", "subscription"})
+#: Kinds of systems without a FHIR API.
+_WITHOUT_API = frozenset({"hl7v2", "folder"})
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,7 @@ def _owner_problems(document: Document, systems: Mapping[str, Any], name: str) -
     at, owner = ("systems", name, "patients"), _owner(entry)
     if owner is None:
         return
-    if entry.get("kind") != "hl7v2":
+    if entry.get("kind") not in _WITHOUT_API:
         yield document.problem((*at, "of"), "a system with a FHIR API has patients of its own")
     elif owner not in systems:
         message = f"unknown system '{owner}'{suggestion(owner, systems)}"
@@ -90,10 +92,10 @@ def _receive_problems(document: Document, name: str, entry: Mapping[str, Any]) -
             words = f"{kind} stands there twice; give the second one a system of its own"
             yield document.problem((*at, index), words)
         seen.add(kind)
-        if kind in _FOLLOWING and entry.get("kind") == "hl7v2":
+        if kind in _FOLLOWING and entry.get("kind") in _WITHOUT_API:
             words = f"{kind} needs a system with a FHIR API, of kind fhir-rest"
             yield document.problem((*at, index), words)
-        if kind == PUSH and entry.get("kind") == "hl7v2":
+        if kind == PUSH and entry.get("kind") in _WITHOUT_API:
             yield document.problem((*at, index), "a system that pushes FHIR is of kind fhir-rest")
         if kind == "mllp" and "patients" not in entry:
             words = "needs `patients`: whose they are, and the URI of their number"
@@ -125,7 +127,7 @@ def _route_problems(document: Document, systems: Mapping[str, Any]) -> Iterator[
             words = f"'{source}' speaks of the patients of '{owner}': write source: {owner}"
             yield document.problem(("routes", name, "source"), words)
         sink = str(_mapping(route.get("sink")).get("system"))
-        if _mapping(systems.get(sink)).get("kind") == "hl7v2":
+        if _mapping(systems.get(sink)).get("kind") in _WITHOUT_API:
             words = f"'{sink}' takes no results: it has no FHIR API"
             yield document.problem(("routes", name, "sink", "system"), words)
 

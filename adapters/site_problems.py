@@ -53,7 +53,7 @@ _PATTERNS = {
 }
 _AUTHS = ("none", "bearer", "basic")
 _WITNESSES = ("file", "http", "syslog", "email", "qr")
-_SYSTEMS = ("fhir-rest", "hl7v2")
+_SYSTEMS = ("fhir-rest", "hl7v2", "folder")
 _KINDS = {*_AUTHS, *_WITNESSES, *_SYSTEMS}
 _NAME = "must be a name: small letters, digits and hyphens, at most 64, a letter first"
 
@@ -141,6 +141,7 @@ def _is_free(steps: list[str | int], index: int) -> bool:
 def _models_by_place() -> dict[Path, type[BaseModel]]:
     from adapters import site_consent as consent  # noqa: PLC0415 - only errors need all of them
     from adapters import site_consent_terms as terms  # noqa: PLC0415
+    from adapters import site_drop as drop  # noqa: PLC0415
     from adapters import site_following as following  # noqa: PLC0415
     from adapters import site_mllp as mllp  # noqa: PLC0415
     from adapters import site_model as model  # noqa: PLC0415
@@ -152,6 +153,7 @@ def _models_by_place() -> dict[Path, type[BaseModel]]:
         (): model.SiteFile,
         ("systems", "*"): model.FhirRestEntry,
         ("systems", "*", "patients"): patients.PatientsEntry,
+        ("systems", "*", "receive", "*", "drop"): drop.DropEntry,
         ("systems", "*", "receive", "*", "mllp"): mllp.MllpEntry,
         ("systems", "*", "receive", "*", "mllp", "tls"): mllp.MllpTlsEntry,
         ("systems", "*", "receive", "*", "poll"): following.PollEntry,

@@ -8,19 +8,26 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Discriminator, Field, Tag
 
+from adapters.site_drop import DropEntry
 from adapters.site_following import PollEntry, SubscriptionEntry
 from adapters.site_mllp import MllpEntry
 from adapters.site_words import Part
 
 PUSH = "push"
 #: The kinds of listeners, as they stand in a site file.
-KINDS = ("mllp", "poll", "subscription")
+KINDS = ("drop", "mllp", "poll", "subscription")
 
 
 class MllpWay(Part):
     """HL7 v2 over MLLP."""
 
     mllp: MllpEntry = Field(description="A port that takes HL7 v2 messages.")
+
+
+class DropWay(Part):
+    """Files in a folder."""
+
+    drop: DropEntry = Field(description="A folder into which it puts FHIR files.")
 
 
 class PollWay(Part):
@@ -48,6 +55,7 @@ def kind_of(item: Any) -> str | None:  # noqa: ANN401 (whatever stands in the fi
 
 Receive = Annotated[
     Annotated[Literal["push"], Tag(PUSH)]
+    | Annotated[DropWay, Tag("drop")]
     | Annotated[MllpWay, Tag("mllp")]
     | Annotated[PollWay, Tag("poll")]
     | Annotated[SubscriptionWay, Tag("subscription")],

@@ -73,7 +73,7 @@ def test_the_settings_of_a_listener_say_what_is_wrong_with_them():
 def test_a_kind_of_listener_that_does_not_exist_is_named():
     (said,) = problems(more=", {pigeon: {}}")
 
-    assert said.startswith("systems.ehr.receive[1]: must be push, or one of mllp")
+    assert said.startswith("systems.ehr.receive[1]: must be push, or one of drop, mllp")
 
 
 def test_what_contradicts_itself_is_refused():
@@ -105,4 +105,4 @@ def test_a_system_without_a_kind_is_told_which_kinds_there_are():
     with pytest.raises(SiteInvalid) as found:
         load_site("site: a\nsystems: {lab: {kind: fax}}\n")
 
-    assert found.value.problems[0].message == "unknown kind; known: fhir-rest, hl7v2"
+    assert found.value.problems[0].message == "unknown kind; known: fhir-rest, hl7v2, folder"

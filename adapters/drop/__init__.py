@@ -1,0 +1,1 @@
+"""A folder into which other systems put FHIR files."""
