@@ -109,6 +109,7 @@ class System:
         feeds: The listeners that take what it sends.
         profile: What kind of EHR it is; None leaves it to what it says of itself.
         terms: In which forms results may go into it.
+        test_patient: A made-up patient about whom may be written; None where there is none.
     """
 
     name: str
@@ -123,6 +124,7 @@ class System:
     user: str = ""
     profile: str | None = None
     terms: Terms = field(default_factory=Terms)
+    test_patient: str | None = None
 
     @property
     def base_url(self) -> str:
@@ -419,6 +421,7 @@ def _system(name: str, entry: SystemEntry) -> System:
         feeds=feeds,
         profile=entry.profile,
         terms=entry.write_back.terms() if entry.write_back else Terms(),
+        test_patient=entry.test_patient,
     )
 
 

@@ -46,6 +46,14 @@ class FollowEntry(Part):
     include: list[Annotated[str, StringConstraints(pattern=r"^[A-Z][A-Za-z]+:[a-z-]+$")]] = Field(
         [], description="What is to come with each, such as Observation:subject."
     )
+    probe_every_s: float | None = Field(
+        None,
+        ge=10,
+        le=86_400,
+        strict=False,
+        description="How often a probe about the system's test_patient is written and waited for; "
+        "absent: only by nadi doctor.",
+    )
     silent_after_s: float | None = Field(
         None,
         gt=0,

@@ -35,6 +35,9 @@ Loinc = Annotated[str, StringConstraints(pattern=r"^[0-9]{1,7}-[0-9]$")]
 Text = Annotated[str, StringConstraints(min_length=1, max_length=4000)]
 
 
+_PATIENT = r"^Patient/[A-Za-z0-9.-]{1,64}$"
+
+
 class NoAuth(Part):
     """The system asks for no credential."""
 
@@ -96,6 +99,11 @@ class FhirRestEntry(_SystemPart):
         le=300,
         strict=False,
         description="Longest wait for an answer, in seconds; NADI_EHR_TIMEOUT_S when absent.",
+    )
+    test_patient: Annotated[str, StringConstraints(pattern=_PATIENT)] | None = Field(
+        None,
+        description="Patient/<id> of a made-up patient of this system, about whom Nadi may write: "
+        "probes prove that what changes there arrives here.",
     )
     rate: RateEntry | None = Field(
         None, description="How fast it may be asked and written to; absent: as fast as it answers."

@@ -47,6 +47,7 @@ _PATTERNS = {
     "types": "must be a resource type, perhaps with search parameters, such as "
     "Observation?category=laboratory",
     "include": "must be a type and a search parameter, such as Observation:subject",
+    "test_patient": "must be Patient/<id>",
     "topic": "must be the URL of a topic",
     "user": "must be a name without a colon or spaces",
     "loinc": "must be a LOINC code, such as 2160-0",

@@ -310,12 +310,24 @@ def count_listened(listener: str, outcome: str, count: int = 1) -> None:
     _listened.labels(listener, outcome).inc(count)
 
 
+_probe_lag = Histogram(
+    "nadi_feed_probe_seconds",
+    "From a probe written in the EHR to its arrival here.",
+    ["listener"],
+    buckets=_LAG_BUCKETS_S,
+    registry=_registry,
+)
 _feed_steps = Counter(
     "nadi_feed_steps_total",
     "What was done about Subscriptions: recover, ask-status, reactivate.",
     ["listener", "step"],
     registry=_registry,
 )
+
+
+def observe_probe(listener: str, lag_s: float) -> None:
+    """Record how long a probe took from the EHR to here."""
+    _probe_lag.labels(listener).observe(lag_s)
 
 
 def count_feed_step(listener: str, step: str) -> None:

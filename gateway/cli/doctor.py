@@ -1,8 +1,9 @@
 """`nadi doctor`: is this installation sound, and does what it needs answer?
 
-Changes nothing, except that it writes and deletes one small file to measure the disk, and runs the
-canary (`gateway.canary`), which leaves her events and their trail. Ends with 0
-when nothing has failed; a warning is no failure.
+Changes nothing, except that it writes and deletes one small file to measure the disk, runs the
+canary (`gateway.canary`), which leaves her events and their trail, and writes a probe about the
+test patient of each system that names one. Ends with 0 when nothing has failed; a warning is no
+failure.
 """
 
 import dataclasses
@@ -34,12 +35,14 @@ from gateway.cli.context import (
 )
 from gateway.cli.doctor_audit import false_tags, guards
 from gateway.cli.doctor_backup import backups
+from gateway.cli.doctor_feeds import feed_findings
 from gateway.cli.doctor_privacy import privacy_problems, same_logins
 from gateway.cli.healthy import is_healthy
 from gateway.cli.machine import SLOW_FSYNC_MS, ClockState, clock_state, time_fsync
 from gateway.cli.models_installed import Installed, installed, library, matched
 from gateway.cli.processes import broker_program
 from gateway.cli.site_plan import stopped_routes
+from gateway.core.audit import Source
 from gateway.core.clock import utc_now
 from gateway.core.errors import GatewayError
 from gateway.core.model_register import Standing as ModelStanding
@@ -386,6 +389,7 @@ def _site(store: Store, data_dir: Path) -> Iterator[Finding]:
     yield from _stopped(site, store)
     yield from _systems(site)
     yield from _listeners(site, store)
+    yield from _feeds(site, store)
     yield from _witnesses(site, store)
     yield from _privacy(site, store, data_dir)
 
@@ -406,6 +410,13 @@ def _listeners(site: Site, store: Store) -> Iterator[Finding]:
         says = f"{each.state}: {each.says}" + (f" (on {each.host})" if each.host else "")
         taken = f"; last message {moment(each.taken_ms)}" if each.taken_ms else ""
         yield Finding(f"listener {each.feed}", verdict, says + taken)
+
+
+def _feeds(site: Site, store: Store) -> Iterator[Finding]:
+    """Check that what changes in an EHR arrives here."""
+    verdicts = {True: Verdict.FAILED, False: Verdict.OK, None: Verdict.WARNING}
+    for each in feed_findings(site, store, Source(site.name, "cli")):
+        yield Finding(each.check, verdicts[each.is_fault], each.says)
 
 
 def _privacy(site: Site, store: Store, data_dir: Path) -> Iterator[Finding]:

@@ -1,31 +1,26 @@
 """What the listeners that follow an EHR have in common: its client, their turns, how they stand."""
 
 import threading
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Sequence
 
 from adapters.feeds.poll import PollPlan, Query
 from adapters.feeds.watch import Patience
 from adapters.fhir_rest.client import FhirClient
 from adapters.site_following import FollowEntry
-from gateway import telemetry
-from gateway.core.clock import to_ms, utc_now
-from gateway.core.errors import TransientError
+from gateway.core.clock import utc_now
+from gateway.delivery_probe import DeliveryProbe
 from gateway.listeners.desk import Desk
 from gateway.listeners.following import Follower
 from gateway.listeners.handing_in import HandingIn
+from gateway.listeners.watches import ProbeWatch, SilenceWatch
 from gateway.settings import get_settings
-from gateway.source_silence import last_heard_ms
 from workers.ehrs import Ehrs
 
 #: How late a notice is seen that the API kept, in seconds.
 _TURN_EVERY_S = 1.0
-_LOOK_FOR_SILENCE_EVERY_S = 30.0
 
 #: Without a Subscription there is nothing to be patient with.
 NO_SUBSCRIPTION = Patience(grace_ms=0, heartbeat_ms=None, retry_ms=60_000)
-
-log = telemetry.get_logger()
 
 
 def connected(desk: Desk) -> tuple[FhirClient, Ehrs]:
@@ -63,59 +58,36 @@ def followed(follower: Follower) -> str:
 
 
 def take_turns(
-    desk: Desk,
-    turn: Callable[[], str],
-    stop: threading.Event,
-    *,
-    says: str,
-    silent_after_s: float | None,
+    desk: Desk, turns: Sequence[Callable[[], str]], stop: threading.Event, *, says: str
 ) -> None:
     """Take turns until told to stop; tell how the feed stands when that changes.
 
     Args:
         desk: Of the feed.
-        turn: Does what is due; says what is wrong, or nothing.
+        turns: Each does what is due and says what is wrong, or nothing; the first word counts.
         stop: Set when it is to end.
-        says: What it does, in words.
-        silent_after_s: After how long without news the source counts as silent.
+        says: What the feed does, in words.
     """
-    standing = _Standing(desk, says, silent_after_s)
+    told = ""
     while not stop.is_set():
-        standing.now(turn())
+        problem = next(filter(None, [turn() for turn in turns]), "")
+        # Only of changes: the log need not repeat them at every turn.
+        if (problem or says) != told:
+            told = problem or says
+            tell = desk.standing.failed if problem else desk.standing.up
+            tell(told)
         stop.wait(_TURN_EVERY_S)
 
 
-class _Standing:
-    """Tells of changes only, so that the log does not repeat them at every turn."""
-
-    def __init__(self, desk: Desk, says: str, silent_after_s: float | None) -> None:
-        self._desk = desk
-        self._says = says
-        self._silent_after_s = silent_after_s
-        self._told = ""
-        self._silence = ""
-        self._look_at_ms = 0
-
-    def now(self, problem: str) -> None:
-        """Take in how a turn went."""
-        self._look_for_silence()
-        problem = problem or self._silence
-        told = problem or self._says
-        if told == self._told:
-            return
-        self._told = told
-        if problem:
-            self._desk.standing.failed(problem)
-        else:
-            self._desk.standing.up(self._says)
-
-    def _look_for_silence(self) -> None:
-        now_ms = to_ms(utc_now())
-        if self._silent_after_s is None or now_ms < self._look_at_ms:
-            return
-        self._look_at_ms = now_ms + int(_LOOK_FOR_SILENCE_EVERY_S * 1000)
-        with suppress(TransientError), self._desk.store.read() as uow:
-            heard_ms = last_heard_ms(uow, self._desk.site(), self._desk.feed.system)
-            is_silent = heard_ms is None or now_ms - heard_ms > self._silent_after_s * 1000
-            words = f"Nothing new came for more than {self._silent_after_s:g} s (silent_after_s)."
-            self._silence = words if is_silent else ""
+def watches(desk: Desk, entry: FollowEntry, client: FhirClient) -> list[Callable[[], str]]:
+    """Give what looks whether the source is silent, and whether its probes arrive."""
+    found: list[Callable[[], str]] = []
+    system = desk.site().system(desk.feed.system)
+    patient = system.test_patient if system else None
+    if entry.silent_after_s is not None:
+        found.append(SilenceWatch(desk, entry.silent_after_s, utc_now).look)
+    if entry.probe_every_s is not None and patient is not None:
+        names = (desk.feed.name, desk.feed.system)
+        probe = DeliveryProbe(desk.store, client, names, patient, desk.source)
+        found.append(ProbeWatch(probe, desk.feed.name, entry.probe_every_s, utc_now).look)
+    return found

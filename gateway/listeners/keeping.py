@@ -231,6 +231,13 @@ class Keeper:
         )
 
 
+def references_of(store: Store, feed: Feed) -> list[str]:
+    """Give where the EHR keeps the Subscriptions of a feed, as far as they were made."""
+    with store.read() as uow:
+        kept = uow.listener_state.with_prefix(feed.name, _OWN)
+    return [_Own(**each).reference for each in kept.values()]
+
+
 def wanted_of(feed: Feed) -> dict[str, Wanted]:
     """Give the Subscriptions that a feed wants, by the keys under which they are remembered.
 

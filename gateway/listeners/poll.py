@@ -17,6 +17,7 @@ from gateway.listeners.followed import (
     poll_plan,
     queries_of,
     take_turns,
+    watches,
 )
 from gateway.listeners.following import Follower, FollowPlan
 from gateway.listeners.serving import serve
@@ -50,13 +51,8 @@ class PollListener:
         )
         says = f"asks {base_url} every {entry.every_s:g} s for {', '.join(entry.types)}"
         try:
-            take_turns(
-                desk,
-                lambda: followed(follower),
-                stop,
-                says=says,
-                silent_after_s=entry.silent_after_s,
-            )
+            turns = [lambda: followed(follower), *watches(desk, entry, client)]
+            take_turns(desk, turns, stop, says=says)
         finally:
             ehrs.close()
 

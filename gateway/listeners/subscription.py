@@ -22,6 +22,7 @@ from gateway.listeners.followed import (
     poll_plan,
     queries_of,
     take_turns,
+    watches,
 )
 from gateway.listeners.following import Follower, FollowPlan
 from gateway.listeners.keeping import Keeper
@@ -62,13 +63,8 @@ class SubscriptionListener:
         )
         says = f"keeps {len(entry.types)} Subscriptions at {base_url}"
         try:
-            take_turns(
-                desk,
-                lambda: _first(keeping.turn(), followed(follower)),
-                stop,
-                says=says,
-                silent_after_s=entry.silent_after_s,
-            )
+            turns = [keeping.turn, lambda: followed(follower), *watches(desk, entry, client)]
+            take_turns(desk, turns, stop, says=says)
         finally:
             ehrs.close()
 
@@ -103,10 +99,6 @@ class _Keeping:
         """Begin one again that ended."""
         if not self._keeper.renew(reference):
             log.warning("subscription-not-ours")
-
-
-def _first(*problems: str) -> str:
-    return next(filter(None, problems), "")
 
 
 def keeper_of(desk: Desk, client: FhirClient) -> Keeper:

@@ -1,5 +1,6 @@
 """A whole Nadi that keeps a Subscription in its EHR: nothing is lost, whoever is killed."""
 
+import json
 from collections.abc import Iterator
 from importlib.resources import files
 from typing import Any
@@ -12,7 +13,8 @@ from tests.running import RunningNadi, running_nadi, wait_until
 
 pytestmark = pytest.mark.integration
 
-RECEIVE = """receive:
+RECEIVE = """test_patient: Patient/p1
+    receive:
       - push
       - subscription:
           types: [Observation, Patient, Consent]
@@ -67,6 +69,15 @@ def test_applying_a_site_subscribes_and_every_event_comes_once(nadi: RunningNadi
     assert received(nadi) == {"Patient": 1, "Consent": 1, "Observation": 60}
     listed = nadi.rows("select count(*) as n from jobs")
     assert listed[0]["n"] == 60
+
+
+def test_doctor_proves_that_what_changes_in_the_ehr_arrives(nadi: RunningNadi):
+    said = json.loads(nadi.nadi("doctor", "--json", check=False).stdout)
+
+    found = {each["check"]: (each["verdict"], each["says"]) for each in said}
+    assert found["subscriptions ehr/subscription"] == ("ok", "3 in the EHR, and at work")
+    verdict, says = found["delivery ehr/subscription"]
+    assert (verdict, says[:21]) == ("ok", "a probe arrived after")
 
 
 def test_a_site_without_the_feed_ends_its_subscriptions(nadi: RunningNadi):

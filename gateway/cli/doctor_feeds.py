@@ -1,0 +1,120 @@
+"""What `nadi doctor` says of the feeds that follow an EHR.
+
+Are its Subscriptions there, and does what changes there arrive here?
+
+The second is proved: where the site file names a test patient, a probe is written into the EHR and
+waited for.
+"""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from adapters.feeds.subscription import WORKING
+from adapters.fhir_rest.client import FhirClient
+from adapters.site import Site, System
+from adapters.site_feeds import Feed
+from adapters.site_following import PollEntry, SubscriptionEntry
+from gateway.core.audit import Source
+from gateway.core.errors import GatewayError
+from gateway.delivery_probe import DeliveryProbe
+from gateway.listeners.keeping import references_of
+from gateway.store.unit_of_work import Store
+from workers.ehrs import Ehrs
+
+_FOLLOWING = frozenset({"subscription", "poll"})
+_ASK_WITHIN_S = 5.0
+_LOOK_EVERY_S = 0.2
+#: A probe is given so long beyond the interval of a poll.
+_PATIENCE_S = 10.0
+_UNPROVEN = (
+    "not proved: name a made-up patient of this system (test_patient in the site file); a probe "
+    "about it is then written and waited for"
+)
+
+
+@dataclass(frozen=True)
+class FeedFinding:
+    """What was found of a feed; `is_fault` is None where nothing could be proved."""
+
+    check: str
+    says: str
+    is_fault: bool | None
+
+
+def feed_findings(site: Site, store: Store, source: Source) -> Iterator[FeedFinding]:
+    """Look at every feed that follows an EHR."""
+    ehrs = Ehrs(lambda: site, timeout_s=_ASK_WITHIN_S)
+    for feed in site.feeds.values():
+        system = site.system(feed.system)
+        if feed.kind in _FOLLOWING and system is not None:
+            yield from _of_feed(_Examined(feed, system, store, source), ehrs)
+    ehrs.close()
+
+
+@dataclass(frozen=True)
+class _Examined:
+    feed: Feed
+    system: System
+    store: Store
+    source: Source
+
+
+def _of_feed(examined: _Examined, ehrs: Ehrs) -> Iterator[FeedFinding]:
+    name = examined.feed.name
+    try:
+        client = ehrs.connection(examined.system.name).client
+        if examined.feed.kind == "subscription":
+            yield _subscriptions(examined, client)
+        yield _delivery(examined, client)
+    except GatewayError as error:
+        yield FeedFinding(f"delivery {name}", error.message, is_fault=True)
+
+
+def _subscriptions(examined: _Examined, client: FhirClient) -> FeedFinding:
+    """Ask the EHR for each Subscription that is kept there."""
+    check = f"subscriptions {examined.feed.name}"
+    known = references_of(examined.store, examined.feed)
+    states = {reference: _state(client, reference) for reference in known}
+    ended = [f"{each} is {state}" for each, state in states.items() if state not in WORKING]
+    if not known or ended:
+        words = ", ".join(ended) or "none was made yet"
+        return FeedFinding(check, f"{words}; its listener, or nadi site apply, mends it", True)
+    return FeedFinding(check, f"{len(known)} in the EHR, and at work", is_fault=False)
+
+
+def _state(client: FhirClient, reference: str) -> str:
+    found = client.read(reference)
+    return "gone" if found is None else str(found.get("status"))
+
+
+def _delivery(examined: _Examined, client: FhirClient) -> FeedFinding:
+    """Write a probe and wait for it."""
+    feed, patient = examined.feed, examined.system.test_patient
+    check = f"delivery {feed.name}"
+    if patient is None:
+        return FeedFinding(check, _UNPROVEN, is_fault=None)
+    probe = DeliveryProbe(
+        examined.store, client, (feed.name, feed.system), patient, examined.source
+    )
+    within_s = _within_s(feed)
+    sent, until = probe.send(), time.monotonic() + within_s
+    while (lag_ms := probe.lag_ms(sent)) is None:
+        if time.monotonic() > until:
+            words = (
+                f"the probe {sent.reference} did not arrive within {within_s:g} s: does the feed "
+                "follow Observations of category laboratory, does its listener run, and does the "
+                "EHR reach this gateway?"
+            )
+            return FeedFinding(check, words, is_fault=True)
+        time.sleep(_LOOK_EVERY_S)
+    return FeedFinding(check, f"a probe arrived after {lag_ms / 1000:.1f} s", is_fault=False)
+
+
+def _within_s(feed: Feed) -> float:
+    """Say how long a probe may take: what is polled waits for the next question."""
+    entry = feed.entry
+    if isinstance(entry, PollEntry):
+        return entry.every_s + _PATIENCE_S
+    lost_s = entry.grace_s if isinstance(entry, SubscriptionEntry) else 0
+    return lost_s + _PATIENCE_S
