@@ -1,0 +1,92 @@
+"""The tables that say what of a message becomes what in FHIR, and in which code.
+
+`segments.csv`: the field of a segment, how it is read, and where in which resource it goes.
+`codes.csv`: HL7 table values and the FHIR codes that they are. `code_systems.csv`: names of coding
+systems in HL7 table 0396. `units.csv`: how units are spelt, in small letters, and their UCUM code.
+`messages.csv`: the messages that are taken.
+
+Source: HL7 v2-to-FHIR (segment, data type and table maps); HL7 v2 tables; UCUM.
+"""
+
+import csv
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+
+_HL7_TABLE = "HL7"
+_V2_SYSTEM = "http://terminology.hl7.org/CodeSystem/v2-"
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One line of `segments.csv`.
+
+    Attributes:
+        field: Number of the field.
+        conversion: How it is read.
+        argument: What the conversion needs to know besides.
+        resource: Type of the resource, or an element of one as `Patient.contact`.
+        path: The element; `[]` stands where each repetition adds one.
+    """
+
+    field: int
+    conversion: str
+    argument: str
+    resource: str
+    path: str
+
+
+@cache
+def rules_of(segment: str) -> tuple[Rule, ...]:
+    """Give the lines of a segment, in order."""
+    return _rules().get(segment, ())
+
+
+@cache
+def _rules() -> Mapping[str, tuple[Rule, ...]]:
+    found: dict[str, list[Rule]] = {}
+    for row in _rows("segments"):
+        conversion, _, argument = row["type"].partition(":")
+        rule = Rule(int(row["field"]), conversion, argument, row["resource"], row["path"])
+        found.setdefault(row["segment"], []).append(rule)
+    return {name: tuple(rules) for name, rules in found.items()}
+
+
+@cache
+def code_map(name: str) -> Mapping[str, str]:
+    """Give a map of codes; empty when there is none of this name."""
+    return {row["from"]: row["to"] for row in _rows("codes") if row["map"] == name}
+
+
+@cache
+def _code_systems() -> Mapping[str, str]:
+    return {row["name"]: row["uri"] for row in _rows("code_systems")}
+
+
+@cache
+def ucum_spellings() -> Mapping[str, str]:
+    """Give how units are spelt, in small letters, and the UCUM codes they mean."""
+    return {row["spelling"]: row["ucum"] for row in _rows("units")}
+
+
+@cache
+def message_codes() -> frozenset[str]:
+    """Give the message codes (MSH-9.1) that are taken."""
+    return frozenset(row["code"] for row in _rows("messages"))
+
+
+def code_system(name: str) -> str | None:
+    """Give the URI of a coding system by its name in table 0396; None when it is not known."""
+    plain = name.strip()
+    if plain.upper().startswith(_HL7_TABLE) and plain[len(_HL7_TABLE) :].isdecimal():
+        return f"{_V2_SYSTEM}{plain[len(_HL7_TABLE) :].zfill(4)}"
+    if plain.startswith(("http://", "https://", "urn:")):
+        return plain
+    return _code_systems().get(plain.upper())
+
+
+def _rows(name: str) -> list[dict[str, str]]:
+    text = (files("adapters.hl7v2") / "tables" / f"{name}.csv").read_text("utf-8")
+    return list(csv.DictReader(io.StringIO(text), strict=True))
