@@ -2,6 +2,7 @@
 
 from ipaddress import ip_network
 from typing import Annotated, Literal
+from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, Field
 
@@ -72,3 +73,8 @@ class MllpEntry(Part):
     idle_s: int = Field(
         3600, ge=10, description="After so many seconds without a byte a connection is closed."
     )
+
+    @property
+    def zone(self) -> ZoneInfo:
+        """The time zone, ready for use."""
+        return ZoneInfo(self.timezone)

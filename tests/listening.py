@@ -1,7 +1,24 @@
 """What tests of listeners share: a way from a listener's door into an API in this process."""
 
-import httpx
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
 
+import httpx
+import orjson
+
+from adapters.hl7v2.framing import Framing
+from adapters.site import load_site
+from gateway.core.audit import Source
+from gateway.core.clock import utc_now
+from gateway.listeners.desk import Desk, Telling
+from gateway.listeners.door import Door
+from gateway.listeners.mllp import make
+from gateway.store.listener_credentials import ListenerCredentials
 from tests.conftest import Api
 from tests.factories import SITE
 
@@ -29,3 +46,97 @@ class IntoApi(httpx.BaseTransport):
             request.method, request.url.path, content=request.read(), headers=request.headers
         )
         return httpx.Response(answer.status_code, headers=answer.headers, content=answer.content)
+
+
+def free_port() -> int:
+    """Give a port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
+@dataclass
+class Feed:
+    """An HL7 v2 listener on a real port, in front of an API in this process."""
+
+    port: int
+    desk: Desk
+    api: Api
+
+    @contextmanager
+    def connected(self) -> Iterator[socket.socket]:
+        """Open a connection."""
+        with socket.create_connection(("127.0.0.1", self.port), timeout=20) as connection:
+            yield connection
+
+    def send(self, *messages: bytes) -> list[str]:
+        """Send messages one after the other on one connection; give what answered each."""
+        with self.connected() as connection:
+            return [exchange(connection, message)[0] for message in messages]
+
+    def events(self) -> list[dict[str, Any]]:
+        """Read every stored resource, opened, in the order they came."""
+        with self.api.store.read() as uow:
+            ids = [row.id for row in uow.connection.exec_driver_sql("select id from events")]
+            found = uow.events.get_many(ids)
+            return [orjson.loads(uow.events.content(found[each])) for each in ids]
+
+
+def exchange(connection: socket.socket, message: bytes, answers: int = 1) -> list[str]:
+    """Send a message on a connection; give its answers."""
+    connection.sendall(b"\x0b" + message + b"\x1c\r")
+    return received(connection, answers)
+
+
+def received(connection: socket.socket, count: int = 1) -> list[str]:
+    """Give the next messages that come by a connection; fewer when it is closed before."""
+    framing, found = Framing(1 << 20), []
+    while len(found) < count and (piece := connection.recv(65536)):
+        found += [block.content.decode() for block in framing.feed(piece)]
+    return found
+
+
+@contextmanager
+def listening(api: Api, site: str = FED_SITE, feed: str = "lab/mllp") -> Iterator[Feed]:
+    """Run the listener of a feed, on a free port, in front of an API.
+
+    Args:
+        api: With this site in force.
+        site: The site file, whose port is replaced.
+        feed: Which of its feeds.
+    """
+    port, stop = free_port(), threading.Event()
+    loaded = load_site(site.replace("2575", str(port)))
+    credentials = ListenerCredentials(api.store.sealer)
+    door = Door(
+        "http://nadi.test", lambda: credentials.token(feed, utc_now()), transport=IntoApi(api)
+    )
+    desk = Desk(
+        feed=loaded.feeds[feed],
+        site=lambda: loaded,
+        store=api.store,
+        source=Source("test-hospital", "mllp"),
+        host="here",
+        door=door,
+        standing=Telling(api.store, feed, "here"),
+    )
+    thread = threading.Thread(target=make(desk).run, args=(stop,))
+    thread.start()
+    try:
+        _wait_for(port)
+        yield Feed(port, desk, api)
+    finally:
+        stop.set()
+        thread.join(15)
+        door.close()
+
+
+def _wait_for(port: int) -> None:
+    until = time.monotonic() + 10
+    while True:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        assert time.monotonic() < until, "the listener does not listen"
+        time.sleep(0.02)

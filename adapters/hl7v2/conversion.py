@@ -190,14 +190,20 @@ def _pid(work: _Work, segment: Segment) -> None:
     )
     work.subject = {"reference": f"Patient/{name}"}
     work.visit = None
-    made = _Made({"resourceType": "Patient", "id": name}, segment.place)
+    known = _patient_made(work, name)
+    made = known or _Made({"resourceType": "Patient", "id": name}, segment.place)
     work.fill(made, segment)
     work.patient = made
     if number:
         work.subject["identifier"] = {"system": work.origin.patient_system, "value": number}
         _know_by_number(made.content, number, work.origin)
-    if work.origin.has_own_patients:
+    if work.origin.has_own_patients and known is None:
         work.made.append(made)
+
+
+def _patient_made(work: _Work, name: str) -> _Made | None:
+    patients = (each for each in work.made if each.content["resourceType"] == "Patient")
+    return next((each for each in patients if each.content["id"] == name), None)
 
 
 def _know_by_number(patient: Json, number: str, origin: Origin) -> None:
@@ -226,6 +232,8 @@ def _mrg(work: _Work, segment: Segment) -> None:
         return
     link = {"other": {"reference": work.subject["reference"]}, "type": "replaced-by"}
     name = patient_id(old, work.origin)
+    if _patient_made(work, name) is not None:
+        return
     identifier = {"system": work.origin.patient_system, "value": old}
     content = {"resourceType": "Patient", "id": name, "identifier": [identifier]}
     work.made.append(_Made({**content, "active": False, "link": [link]}, segment.place))

@@ -5,6 +5,7 @@ What can't be read is left out and noted, so that the sender is told; nothing is
 Source: HL7 v2-to-FHIR, data type maps.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -25,6 +26,8 @@ _SSN = "http://hl7.org/fhir/sid/us-ssn"
 _BOOLEANS = {"Y": True, "N": False}
 #: Universal id types, and how their ids begin as a URI.
 _UNIVERSAL = {"ISO": "urn:oid:", "UUID": "urn:uuid:", "GUID": "urn:uuid:", "URI": "", "URL": ""}
+
+_UNBROKEN = re.compile(r"[!-~]+")
 
 
 @dataclass(frozen=True)
@@ -150,7 +153,8 @@ def authority(value: Value, reading: Reading) -> str | None:
     if name in known or universal in known:
         return known.get(name) or known.get(universal)
     begins = _UNIVERSAL.get(kind)
-    return f"{begins}{universal}" if begins is not None and universal else None
+    is_uri = begins is not None and _UNBROKEN.fullmatch(universal)
+    return f"{begins}{universal}" if is_uri else None
 
 
 def identifier(value: Value, kind: str, reading: Reading) -> Json | None:

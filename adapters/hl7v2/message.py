@@ -208,3 +208,15 @@ def _subcomponents(component: object, separators: Separators) -> tuple[str, ...]
     listed = [component] if isinstance(component, str) else component
     texts = (str(each).strip() for each in (listed if isinstance(listed, Sequence) else ()))
     return tuple("" if text == _NULL else separators.unescape(text) for text in texts)
+
+
+def header_alone(content: bytes) -> Message | None:
+    """Read the MSH of a message that can't be read as a whole; None where it has none.
+
+    It says who is to be answered and how.
+    """
+    first = _LINE_END.split(content.decode("latin-1").lstrip("\xef\xbb\xbf \r\n"))[0]
+    try:
+        return parsed(first.encode("ascii", "replace"), charset="ASCII")
+    except Hl7Problem:
+        return None

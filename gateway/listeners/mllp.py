@@ -1,1 +1,257 @@
-"""The listener of HL7 v2: `python -m gateway.listeners.mllp`."""
+"""The listener of HL7 v2: `python -m gateway.listeners.mllp`.
+
+For each message (of a batch, one after the other):
+
+(1) it is read; what can't be read is refused with its reason;
+(2) a repeat (the same MSH-3, MSH-4 and MSH-10 with the same bytes) is answered as before; a control
+    id that comes again with other content is another message;
+(3) it becomes a message Bundle, under the EHR's id of its patient;
+(4) the Bundle is handed over and, once durable, acknowledged. While the gateway or the EHR is away,
+    the sender waits; when the listener stops meanwhile, the sender gets no answer and will repeat.
+"""
+
+import threading
+import time
+from collections.abc import Callable
+from datetime import datetime
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+from adapters.hl7v2.acknowledgement import Outcome, acknowledgements, batched, refused
+from adapters.hl7v2.conversion import Converted, convert
+from adapters.hl7v2.dialect import Dialect, Note
+from adapters.hl7v2.framing import Block
+from adapters.hl7v2.identity import FindPatient, Origin
+from adapters.hl7v2.message import Message, header_alone, parsed, split_batch
+from adapters.hl7v2.problems import Code, Hl7Problem, Place
+from adapters.hl7v2.server import Limits, MllpServer, tls_context
+from adapters.site import Site
+from adapters.site_feeds import Feed
+from gateway import telemetry
+from gateway.core.clock import to_ms, utc_now
+from gateway.core.errors import (
+    ConfigurationError,
+    GatewayError,
+    Issue,
+    ProcessingError,
+    TransientError,
+)
+from gateway.listeners.desk import Desk
+from gateway.listeners.door import Interrupted, NotTaken
+from gateway.listeners.patients import finder
+from gateway.listeners.serving import serve
+from gateway.settings import get_settings
+
+if TYPE_CHECKING:
+    from adapters.site_mllp import MllpEntry
+
+log = telemetry.get_logger()
+
+KIND = "mllp"
+#: Repeats are recognised for so long.
+REMEMBERED_MS = 7 * 86_400_000
+_SEEN = "seen/"
+_FORGET_EVERY_S = 3600.0
+_WAIT_S = 2.0
+_VERSION_2 = "2."
+_ENTRY = "Bundle.entry["
+
+T = TypeVar("T")
+
+
+def dialect_of(feed: Feed, site: Site) -> Dialect:
+    """Give how a feed writes, by the site file."""
+    entry = cast("MllpEntry", feed.entry)
+    return Dialect(
+        zone=entry.zone,
+        charset=entry.charset,
+        authorities=entry.authorities,
+        code_systems=entry.code_systems,
+        local_codes=site.local_codes,
+    )
+
+
+def origin_of(feed: Feed, find_patient: FindPatient) -> Origin:
+    """Give where the messages of a feed come from, by the site file."""
+    return Origin(
+        feed=feed.name,
+        patient_system=feed.patients.identifier if feed.patients else "",
+        find_patient=find_patient,
+        has_own_patients=feed.speaks_for == feed.system,
+    )
+
+
+class Mllp:
+    """Serves one feed."""
+
+    def __init__(self, desk: Desk, find_patient: FindPatient) -> None:
+        """Take the desk of the feed, and what finds its patients."""
+        self._desk = desk
+        self._entry = cast("MllpEntry", desk.feed.entry)
+        self._origin = origin_of(desk.feed, find_patient)
+        self._stop = threading.Event()
+        self._forget_at = time.monotonic()
+
+    def run(self, stop: threading.Event) -> None:
+        """Serve until told to stop.
+
+        Raises:
+            GatewayError: The port can't be listened on, or a TLS file can't be used.
+        """
+        self._stop = stop
+        entry, tls = self._entry, self._entry.tls
+        limits = Limits(
+            max_bytes=entry.max_bytes,
+            max_connections=entry.max_connections,
+            idle_s=entry.idle_s,
+            allow=tuple(entry.allow),
+        )
+        context = tls_context(tls.certificate, tls.key, tls.clients) if tls else None
+        server = MllpServer(self.answer, limits, tls=context, count=self._desk.count)
+        kind = "MLLPS" if tls else "MLLP"
+        server.run(
+            entry.host,
+            entry.port,
+            stop,
+            ready=lambda port: self._desk.standing.up(f"{kind} on {entry.host}:{port}"),
+        )
+
+    def answer(self, block: Block, _peer: str) -> list[bytes] | None:
+        """Give what answers a block; None where nothing can be said, so that it is repeated."""
+        messages = split_batch(block.content) if block.is_whole else [block.content]
+        is_batch = messages != [block.content]
+        try:
+            answers = [self._answer_one(each, is_whole=block.is_whole) for each in messages]
+        except Interrupted:
+            return None
+        if is_batch:
+            return [batched([ack for each in answers for ack in each], self._now())]
+        return answers[0]
+
+    def _answer_one(self, content: bytes, *, is_whole: bool) -> list[bytes]:
+        message: Message | None = None
+        try:
+            # (1) read
+            self._insist_on_size(is_whole=is_whole)
+            message = parsed(content, charset=self._entry.charset)
+            self._insist_on_header(message)
+            outcome = self._taken(message, content)
+        except Hl7Problem as problem:
+            outcome = refused(problem)
+            self._desk.count(f"refused-{int(problem.code)}")
+        return acknowledgements(message or header_alone(content), outcome, self._now())
+
+    def _insist_on_size(self, *, is_whole: bool) -> None:
+        if not is_whole:
+            says = f"The message is larger than {self._entry.max_bytes} bytes."
+            raise Hl7Problem(Code.DATA_TYPE, Place(), says)
+
+    def _insist_on_header(self, message: Message) -> None:
+        header = message.header
+        if not message.control_id:
+            says = "MSH-10 is empty: without a control id no answer finds its message."
+            raise Hl7Problem(Code.REQUIRED_MISSING, header.at(10), says)
+        if header.text(11) not in self._entry.accept:
+            says = f"Taken here: {', '.join(self._entry.accept)}."
+            raise Hl7Problem(Code.UNSUPPORTED_PROCESSING_ID, header.at(11), says)
+        if not header.text(12).startswith(_VERSION_2):
+            raise Hl7Problem(Code.UNSUPPORTED_VERSION, header.at(12), "Versions 2.x are taken.")
+
+    def _taken(self, message: Message, content: bytes) -> Outcome:
+        # (2) a repeat
+        key, digest = self._key(message), sha256(content).hexdigest()
+        seen = self._waiting(lambda: self._desk.remembered(key)).get(key)
+        if seen is not None and seen["sha256"] == digest:
+            self._desk.count("repeat")
+            return Outcome(notes=tuple(_note(each) for each in seen["notes"]))
+        # (3) convert
+        converted = self._converted(message, content)
+        # (4) it is durable when this is done
+        self._hand_over(converted)
+        self._remember(key, digest, converted.notes)
+        self._desk.count("taken")
+        return Outcome(notes=converted.notes)
+
+    def _converted(self, message: Message, content: bytes) -> Converted:
+        dialect = dialect_of(self._desk.feed, self._desk.site())
+        try:
+            return self._waiting(
+                lambda: convert(message, content, self._origin, dialect, utc_now())
+            )
+        except (ProcessingError, ConfigurationError) as error:
+            log.exception("patients not found", route=self._desk.feed.name)
+            says = "The EHR refuses the search for patients; `nadi doctor` says more."
+            raise Hl7Problem(Code.INTERNAL, Place("PID", 1, 3), says) from error
+
+    def _hand_over(self, converted: Converted) -> None:
+        try:
+            self._desk.hand_over(converted.bundle, self._stop)
+        except NotTaken as error:
+            issue = error.issues[0]
+            code = Code.INTERNAL if issue.code == "exception" else Code.DATA_TYPE
+            place = _place(issue, converted)
+            raise Hl7Problem(code, place, f"Not taken: {issue.diagnostics}") from error
+
+    def _waiting(self, ask: Callable[[], T]) -> T:
+        """Ask until there is an answer.
+
+        Raises:
+            Interrupted: The listener stops before there is one.
+        """
+        while True:
+            try:
+                return ask()
+            except TransientError:
+                if self._stop.wait(_WAIT_S):
+                    raise Interrupted from None
+
+    def _key(self, message: Message) -> str:
+        header = message.header
+        parts = (header.text(3), header.text(4), message.control_id)
+        hashed = self._desk.store.sealer.keyed_hash("hl7v2-message", self._desk.feed.name, *parts)
+        return f"{_SEEN}{hashed}"
+
+    def _remember(self, key: str, digest: str, notes: tuple[Note, ...]) -> None:
+        """Keep how it was answered; where that is lost, a repeat gives the same events again."""
+        kept = [[int(note.code), *vars(note.place).values(), note.says] for note in notes]
+        try:
+            self._desk.remember({key: {"sha256": digest, "notes": kept}}, is_durable=False)
+            self._forget()
+        except GatewayError:
+            log.warning("database away", route=self._desk.feed.name)
+
+    def _forget(self) -> None:
+        if time.monotonic() < self._forget_at:
+            return
+        self._forget_at = time.monotonic() + _FORGET_EVERY_S
+        before_ms = to_ms(utc_now()) - REMEMBERED_MS
+        with self._desk.store.write(is_durable=False) as uow:
+            uow.listener_state.remove_older(self._desk.feed.name, _SEEN, before_ms)
+
+    def _now(self) -> datetime:
+        return utc_now().astimezone(self._entry.zone)
+
+
+def _note(kept: list[Any]) -> Note:
+    code, segment, sequence, field, says = kept
+    return Note(Code(code), Place(segment, sequence, field), says)
+
+
+def _place(issue: Issue, converted: Converted) -> Place:
+    """Say which segment an entry of the Bundle came from."""
+    _, _, rest = (issue.expression or "").partition(_ENTRY)
+    number = rest.partition("]")[0]
+    if number.isdecimal() and int(number) < len(converted.places):
+        return converted.places[int(number)]
+    return Place()
+
+
+def make(desk: Desk) -> Mllp:
+    """Make the listener of a feed."""
+    timeout_s = get_settings().ehr_timeout_s
+    found = finder(desk.feed, desk.store, desk.source, site=desk.site, timeout_s=timeout_s)
+    return Mllp(desk, found)
+
+
+if __name__ == "__main__":
+    serve(KIND, make)

@@ -1,0 +1,211 @@
+"""The port: takes connections, finds the messages in them, and sends what answers them.
+
+* A message is answered before the next one of its connection is looked at, so they stay in order.
+* There are limits to connections, to the size of a message, to how long one may take to arrive and
+  how long a connection may be idle, and to how long an answer may stay unread.
+* While no answer can be given, the connection waits: nothing is acknowledged that is not stored.
+"""
+
+import asyncio
+import contextlib
+import ssl
+import threading
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from ipaddress import ip_address, ip_network
+from pathlib import Path
+
+from adapters.hl7v2.framing import Block, Framing, framed
+from gateway.core.errors import ConfigurationError, ProcessingError
+
+_PIECE_BYTES = 64 * 1024
+#: A message that has begun has to be there within this time.
+MESSAGE_WITHIN_S = 60.0
+_ANSWER_READ_WITHIN_S = 30.0
+_LOOK_EVERY_S = 0.25
+_THREADS = 8
+_DRAIN_S = 8.0
+
+#: Gives what answers a message; None closes the connection without an answer.
+Answer = Callable[[Block, str], "list[bytes] | None"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What one port puts up with.
+
+    Attributes:
+        allow: Networks that may connect; empty lets everybody.
+    """
+
+    max_bytes: int
+    max_connections: int
+    idle_s: float
+    allow: tuple[str, ...] = ()
+
+
+class PortTaken(ProcessingError):
+    """The port can't be listened on."""
+
+
+class MllpServer:
+    """One port."""
+
+    def __init__(
+        self,
+        answer: Answer,
+        limits: Limits,
+        *,
+        tls: ssl.SSLContext | None = None,
+        count: Callable[[str], None] = lambda _outcome: None,
+    ) -> None:
+        """Take what answers and what limits.
+
+        Args:
+            answer: Called in a thread, with a block and the address of its sender.
+            limits: The limits.
+            tls: For MLLPS.
+            count: Told why a connection was closed.
+        """
+        self._answer = answer
+        self._limits = limits
+        self._tls = tls
+        self._count = count
+        self._networks = [ip_network(each) for each in limits.allow]
+        self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="mllp")
+        self._open: set[asyncio.Task[None]] = set()
+        self._answering: set[asyncio.Task[None]] = set()
+
+    def run(
+        self, host: str, port: int, stop: threading.Event, *, ready: Callable[[int], None]
+    ) -> None:
+        """Serve until told to stop.
+
+        Args:
+            host: Address to listen on.
+            port: Port to listen on; 0 takes any.
+            stop: Ends it: what is under way is answered first.
+            ready: Told the port once it listens.
+
+        Raises:
+            PortTaken: It can't be listened on.
+        """
+        try:
+            asyncio.run(self._serve(host, port, stop, ready))
+        finally:
+            self._pool.shutdown(wait=False, cancel_futures=True)
+
+    async def _serve(
+        self, host: str, port: int, stop: threading.Event, ready: Callable[[int], None]
+    ) -> None:
+        try:
+            server = await asyncio.start_server(
+                self._connected, host, port, limit=_PIECE_BYTES, ssl=self._tls, backlog=128
+            )
+        except OSError as error:
+            message = f"Port {port} can't be listened on at {host} ({error.strerror})."
+            raise PortTaken(message) from error
+        async with server:
+            ready(server.sockets[0].getsockname()[1])
+            while not stop.is_set():  # noqa: ASYNC110 (it is set by another thread)
+                await asyncio.sleep(_LOOK_EVERY_S)
+            server.close()
+            await self._end()
+
+    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        if task is None or not self._is_let_in(writer):
+            writer.close()
+            return
+        self._open.add(task)
+        try:
+            await self._talk(reader, writer)
+        except (TimeoutError, OSError, ssl.SSLError, asyncio.CancelledError):
+            self._count("dropped")
+        finally:
+            self._open.discard(task)
+            writer.close()
+            with contextlib.suppress(OSError, ssl.SSLError, TimeoutError):
+                await asyncio.wait_for(writer.wait_closed(), 1)
+
+    async def _end(self) -> None:
+        """Let what is being answered be answered; idle connections end at once."""
+        for task in self._open - self._answering:
+            task.cancel()
+        if self._open:
+            _, left = await asyncio.wait(self._open, timeout=_DRAIN_S)
+            for task in left:
+                task.cancel()
+
+    def _is_let_in(self, writer: asyncio.StreamWriter) -> bool:
+        if len(self._open) >= self._limits.max_connections:
+            self._count("too-many")
+            return False
+        # An IPv4 address that came by an IPv6 socket is written so.
+        address = ip_address(_peer(writer).removeprefix("::ffff:").partition("%")[0])
+        if self._networks and not any(address in network for network in self._networks):
+            self._count("not-allowed")
+            return False
+        return True
+
+    async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        framing, peer = Framing(self._limits.max_bytes), _peer(writer)
+        loop = asyncio.get_running_loop()
+        until = loop.time() + self._limits.idle_s
+        while piece := await asyncio.wait_for(reader.read(_PIECE_BYTES), until - loop.time()):
+            was_inside = framing.is_inside
+            blocks = framing.feed(piece)
+            for block in blocks:
+                answers = await self._answered(block, peer)
+                if answers is None:
+                    return
+                await _send(writer, answers)
+            if not framing.is_inside:
+                until = loop.time() + self._limits.idle_s
+            elif blocks or not was_inside:
+                until = loop.time() + MESSAGE_WITHIN_S
+
+    async def _answered(self, block: Block, peer: str) -> list[bytes] | None:
+        task, loop = asyncio.current_task(), asyncio.get_running_loop()
+        busy = {task} if task is not None else set()
+        self._answering |= busy
+        try:
+            return await loop.run_in_executor(self._pool, self._answer, block, peer)
+        finally:
+            self._answering -= busy
+
+
+async def _send(writer: asyncio.StreamWriter, answers: Iterable[bytes]) -> None:
+    for each in answers:
+        writer.write(framed(each))
+    await asyncio.wait_for(writer.drain(), _ANSWER_READ_WITHIN_S)
+
+
+def _peer(writer: asyncio.StreamWriter) -> str:
+    return str((writer.get_extra_info("peername") or ("0.0.0.0",))[0])  # noqa: S104 - nobody's
+
+
+def tls_context(certificate: str, key: str, clients: str | None) -> ssl.SSLContext:
+    """Make the TLS of a port, at least version 1.2.
+
+    Args:
+        certificate: File with its certificate and chain, PEM.
+        key: File with its private key, PEM.
+        clients: File with the authorities of client certificates, which are then insisted on.
+
+    Raises:
+        ConfigurationError: A file is missing or no such thing.
+    """
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        context.load_cert_chain(certificate, key)
+        if clients is not None:
+            context.load_verify_locations(clients)
+            context.verify_mode = ssl.CERT_REQUIRED
+    except (OSError, ssl.SSLError) as error:
+        names = ", ".join(Path(each).name for each in (certificate, key, clients) if each)
+        message = f"The TLS files can't be used ({type(error).__name__}): {names}."
+        raise ConfigurationError(message) from error
+    return context

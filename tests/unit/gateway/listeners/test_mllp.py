@@ -1,0 +1,244 @@
+"""A laboratory's messages over a real socket: what is acknowledged is stored, and only that."""
+
+import base64
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Api
+from tests.listening import FED_SITE, exchange, listening, received
+
+fed = pytest.mark.parametrize("api", [FED_SITE], indirect=True)
+
+ORU = b"""\
+MSH|^~\\&|LIS|CITY LAB|NADI|HOSPITAL|20261126093000||ORU^R01^ORU_R01|M-1|P|2.5.1
+PID|1||p1^^^HOSP^MR||EVERYWOMAN^EVE||19610615|F
+OBR|1|P-7|F-7|24323-8^Metabolic panel^LN|||20261126090000|||||||||||||||20261126092500|||F
+OBX|1|NM|2160-0^Creatinine^LN||1.50|mg/dL^^UCUM|0.6-1.2|H|||F
+""".replace(b"\n", b"\r")
+
+
+def changed(number: str, *changes: tuple[bytes, bytes]) -> bytes:
+    """Give the message under another control id, with some of it replaced."""
+    made = ORU.replace(b"M-1", number.encode())
+    for old, new in changes:
+        assert old in made
+        made = made.replace(old, new)
+    return made
+
+
+def segments(answer: str, name: str) -> list[str]:
+    return [line for line in answer.split("\r") if line.startswith(name)]
+
+
+def code(answer: str) -> str:
+    (line,) = segments(answer, "MSA")
+    return line.split("|")[1]
+
+
+@fed
+def test_a_result_is_acknowledged_and_becomes_an_observation_with_its_digits(api: Api):
+    with listening(api) as feed:
+        (answer,) = feed.send(ORU)
+        events = feed.events()
+        (raw,) = _stored(api, "Observation")
+
+    header, *rest = answer.rstrip("\r").split("\r")
+    assert header.split("|")[2:6] == ["NADI", "HOSPITAL", "LIS", "CITY LAB"]
+    assert header.split("|")[8] == "ACK^R01^ACK"
+    assert rest == ["MSA|AA|M-1"]
+    (observation,) = (each for each in events if each["resourceType"] == "Observation")
+    assert observation["subject"]["reference"] == "Patient/p1"
+    assert observation["effectiveDateTime"] == "2026-11-26T09:00:00+05:30"
+    assert observation["status"] == "final"
+    assert b'"value":1.50' in raw
+
+
+@fed
+def test_the_message_itself_is_kept_sealed_and_says_what_came_of_it(api: Api):
+    with listening(api) as feed:
+        feed.send(ORU)
+        by_type = {each["resourceType"]: each for each in feed.events()}
+
+    assert base64.b64decode(by_type["Binary"]["data"]) == ORU
+    assert by_type["Binary"]["securityContext"]["reference"] == "Patient/p1"
+    made_from = by_type["Provenance"]["entity"][0]["what"]["reference"]
+    assert made_from == f"Binary/{by_type['Binary']['id']}"
+    assert "Patient" not in by_type  # a laboratory is no source for the EHR's patients
+    for stored in (api.store.engine.url.database,):
+        assert b"EVERYWOMAN" not in Path(stored).read_bytes()
+
+
+@fed
+def test_a_repeat_is_answered_alike_and_changes_nothing(api: Api):
+    strange = changed("M-2", (b"20261126090000", b"yesterday"))
+
+    with listening(api) as feed:
+        first = feed.send(ORU, strange)
+        count = len(feed.events())
+        again = feed.send(ORU, strange, ORU)
+        assert len(feed.events()) == count
+
+    assert [segments(each, "MSA") + segments(each, "ERR") for each in again] == [
+        segments(each, "MSA") + segments(each, "ERR") for each in (*first, first[0])
+    ]
+
+
+@fed
+def test_a_control_id_that_comes_again_with_other_content_is_another_message(api: Api):
+    with listening(api) as feed:
+        answers = feed.send(ORU, changed("M-1", (b"1.50", b"1.60")))
+        values = [e["valueQuantity"]["value"] for e in feed.events() if "valueQuantity" in e]
+
+    assert [code(each) for each in answers] == ["AA", "AA"]
+    assert values == [1.5, 1.6]
+
+
+@fed
+def test_a_correction_is_the_next_version_of_what_it_corrects_and_starts_the_route(api: Api):
+    later = (b"20261126093000", b"20261126101500")
+    correction = changed("M-2", later, (b"|1.50|", b"|1.10|"), (b"H|||F", b"N|||C"))
+    deletion = changed("M-3", (b"20261126093000", b"20261126111500"), (b"H|||F", b"H|||D"))
+
+    with listening(api) as feed:
+        feed.send(ORU, correction, ORU, deletion)
+        found = [each for each in feed.events() if each["resourceType"] == "Observation"]
+        with api.store.read() as uow:
+            asked = "select route, business_status from jobs order by id"
+            jobs = [tuple(row) for row in uow.connection.exec_driver_sql(asked)]
+
+    assert len({each["id"] for each in found}) == 1
+    assert [each["status"] for each in found] == ["final", "corrected", "entered-in-error"]
+    assert [route for route, _ in jobs if "canary" not in route] == ["ckd-risk"] * 3
+    assert jobs[-1][1] == "not-final"
+
+
+@fed
+@pytest.mark.parametrize(
+    ("changes", "answers"),
+    [
+        ([(b"|P|2.5.1", b"|T|2.5.1")], ("AR", "ERR||MSH^1^11|202^")),
+        ([(b"|P|2.5.1", b"|P|3.0")], ("AR", "ERR||MSH^1^12|203^")),
+        ([(b"ORU^R01^ORU_R01", b"RDE^O11^RDE_O11")], ("AR", "ERR||MSH^1^9|200^")),
+        ([(b"ORU^R01^ORU_R01", b"ORU")], ("AR", "ERR||MSH^1^9|201^")),
+        ([(b"|M-2|", b"||")], ("AE", "ERR||MSH^1^10|101^")),
+        ([(b"\rPID", b"\rpid")], ("AE", "ERR||MSH^1|100^")),
+        ([(b"2.5.1\r", b"2.5.1||||||8859/99\r")], ("AE", "ERR||MSH^1^18|103^")),
+        ([(b"EVE|", b"EV\xc9|")], ("AE", "ERR||MSH^1^18|102^")),
+        ([(b"|P|2.5.1", b"|P|2.3")], ("AA", "")),
+        ([(b"|P|2.5.1", b"|T|2.3")], ("AR", "ERR|MSH^1^11^202&Taken here: P.&HL70357")),
+    ],
+    ids=["training", "version", "kind", "event", "control", "segment", "set", "bytes", "23", "23r"],
+)
+def test_what_can_not_be_taken_is_refused_with_its_place(api: Api, changes, answers):
+    with listening(api) as feed:
+        (answer,) = feed.send(changed("M-2", *changes))
+        is_stored = bool(feed.events())
+
+    assert (code(answer), (segments(answer, "ERR") or [""])[0][: len(answers[1])]) == answers
+    assert is_stored is (code(answer) == "AA")
+    assert "EVERYWOMAN" not in answer
+
+
+@fed
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        ("AL|AL", ["CA", "AA"]),
+        ("AL|NE", ["CA"]),
+        ("NE|AL", ["AA"]),
+        ("ER|SU", ["AA"]),
+        ("SU|ER", ["CA"]),
+    ],
+)
+def test_in_enhanced_mode_the_sender_gets_what_it_asked_for(api: Api, asked: str, told: list[str]):
+    message = changed("M-2", (b"|P|2.5.1", f"|P|2.5.1|||{asked}".encode()))
+
+    with listening(api) as feed, feed.connected() as connection:
+        answers = exchange(connection, message, answers=len(told))
+
+    assert [code(each) for each in answers] == told
+
+
+@fed
+def test_in_enhanced_mode_a_refusal_is_told_where_refusals_are_asked_for(api: Api):
+    message = changed("M-2", (b"|P|2.5.1", b"|T|2.5.1|||ER|NE"))
+
+    with listening(api) as feed:
+        (answer,) = feed.send(message)
+
+    assert code(answer) == "CR"
+
+
+@fed
+def test_a_batch_is_answered_by_a_batch_and_one_bad_message_spoils_no_other(api: Api):
+    batch = b"\r".join(
+        [b"FHS|^~\\&|LIS", b"BHS|^~\\&|LIS", ORU.strip(), changed("M-2", (b"|P|", b"|T|")).strip()]
+    )
+    with listening(api) as feed:
+        (answer,) = feed.send(batch + b"\rBTS|2\rFTS|1\r")
+
+    assert answer.startswith("BHS|")
+    assert segments(answer, "MSA") == ["MSA|AA|M-1", "MSA|AR|M-2"]
+    assert segments(answer, "BTS") == ["BTS|2"]
+
+
+@fed
+def test_messages_arrive_in_any_pieces_with_anything_between_them(api: Api):
+    second = changed("M-2")
+    stream = b"hello\x0b" + ORU + b"\x1c\r\x00\r\n\x0b" + second + b"\x1c\r"
+
+    with listening(api) as feed, feed.connected() as connection:
+        for at in range(len(stream)):
+            connection.sendall(stream[at : at + 1])
+        answers = received(connection, 2)
+
+    assert [segments(each, "MSA")[0] for each in answers] == ["MSA|AA|M-1", "MSA|AA|M-2"]
+
+
+@fed
+def test_a_message_that_is_too_large_is_refused_and_the_next_one_is_taken(api: Api):
+    large = changed("M-2", (b"EVERYWOMAN", b"E" * 20_000))
+    site = FED_SITE.replace("port: 2575", "port: 2575, max_bytes: 10000")
+
+    with listening(api, site) as feed:
+        refusal, answer = feed.send(large, ORU)
+
+    assert segments(refusal, "MSA") == ["MSA|AE|M-2"]
+    assert "larger than 10000 bytes" in refusal
+    assert code(answer) == "AA"
+
+
+@fed
+def test_what_is_not_hl7_is_refused_and_the_connection_goes_on(api: Api):
+    with listening(api) as feed:
+        answers = feed.send(b"GET / HTTP/1.1", b"", b"MSH", b"MSH|^~", ORU)
+
+    assert [code(each) for each in answers] == ["AE", "AE", "AE", "AE", "AA"]
+
+
+@fed
+def test_whoever_is_not_let_in_gets_nothing(api: Api):
+    site = FED_SITE.replace("port: 2575", "port: 2575, allow: [192.0.2.0/24]")
+
+    with listening(api, site) as feed, feed.connected() as connection:
+        assert received(connection) == []
+
+
+@fed
+def test_more_connections_than_allowed_are_closed(api: Api):
+    site = FED_SITE.replace("port: 2575", "port: 2575, max_connections: 1")
+
+    with listening(api, site) as feed, feed.connected() as first:
+        assert code(exchange(first, ORU)[0]) == "AA"
+        with feed.connected() as second:
+            assert received(second) == []
+        assert code(exchange(first, changed("M-2"))[0]) == "AA"
+
+
+def _stored(api: Api, kind: str) -> list[bytes]:
+    with api.store.read() as uow:
+        asked = f"select id from events where resource_type = '{kind}'"  # noqa: S608 - our own
+        ids = [row.id for row in uow.connection.exec_driver_sql(asked)]
+        found = uow.events.get_many(ids)
+        return [uow.events.content(found[each]) for each in ids]
