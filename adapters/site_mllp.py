@@ -58,7 +58,9 @@ class MllpEntry(Part):
         "table 0211.",
     )
     accept: list[Literal["P", "T", "D"]] = Field(
-        ["P"], min_length=1, description="Processing ids (MSH-11) that are taken; others get AR."
+        ["P"],
+        min_length=1,
+        description="Processing ids (MSH-11) that are taken; others get AR, and none counts as P.",
     )
     authorities: dict[str, Uri] = Field(
         {}, description="Assigning authorities (CX.4.1) of this feed and their URIs."

@@ -12,9 +12,10 @@ import httpx
 import orjson
 
 from adapters.hl7v2.framing import Framing
-from adapters.site import load_site
+from adapters.site import Site, load_site
 from gateway.core.audit import Source
 from gateway.core.clock import utc_now
+from gateway.feed_standing import standings
 from gateway.listeners.desk import Desk, Telling
 from gateway.listeners.door import Door
 from gateway.listeners.mllp import make
@@ -124,7 +125,7 @@ def listening(api: Api, site: str = FED_SITE, feed: str = "lab/mllp") -> Iterato
     thread = threading.Thread(target=make(desk).run, args=(stop,))
     thread.start()
     try:
-        _wait_for(port)
+        _wait_for(api, loaded)
         yield Feed(port, desk, api)
     finally:
         stop.set()
@@ -132,11 +133,11 @@ def listening(api: Api, site: str = FED_SITE, feed: str = "lab/mllp") -> Iterato
         door.close()
 
 
-def _wait_for(port: int) -> None:
+def _wait_for(api: Api, site: Site) -> None:
     until = time.monotonic() + 10
     while True:
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
+        with api.store.read() as uow:
+            if any(each.state == "up" for each in standings(uow, site)):
                 return
         assert time.monotonic() < until, "the listener does not listen"
         time.sleep(0.02)

@@ -291,8 +291,10 @@ def _orc(work: _Work, segment: Segment) -> None:
 def _obr(work: _Work, segment: Segment) -> None:
     number = _order_number(work, segment)
     code = segment.text(4) or segment.text(4, 4) or segment.text(4, 2)
-    # Without a number nothing but this message names it.
+    # Without a number nothing but this message names it; one that stands there twice is two.
     key = (number, code) if number else ()
+    nth = work.occurrence("order", *key) if key else ""
+    key = (*key, nth) if nth else key
     work.order = _order(work, segment, key)
     work.observation, work.report = None, None
     if work.message.kind in _RESULTS:

@@ -193,11 +193,10 @@ def entity(value: Value, kind: str, reading: Reading) -> Json | None:
     )
 
 
-def _pair(value: Value, _argument: str, reading: Reading) -> Json | None:
-    """Give an Identifier of an EIP: the filler's, else the placer's."""
-    return entity(value.component(2), "FILL", reading) or entity(
-        value.component(1), "PLAC", reading
-    )
+def _pair(value: Value, component: str, reading: Reading) -> Json | None:
+    """Give an Identifier of an EIP: component 1 is the placer's, component 2 the filler's."""
+    number = int(component)
+    return entity(value.component(number), "PLAC" if number == 1 else "FILL", reading)
 
 
 def _name(value: Value, _argument: str, _reading: Reading) -> Json | None:
@@ -306,10 +305,6 @@ def _day(text: str) -> str:
         return ""
 
 
-def _range(value: Value, _argument: str, _reading: Reading) -> Json | None:
-    return {"text": value.text()} if value.text() else None
-
-
 def _planned(at: int) -> Conversion:
     def convert(value: Value, _argument: str, reading: Reading) -> Any:  # noqa: ANN401
         written = Value(((value.text(at),),))
@@ -336,7 +331,6 @@ CONVERSIONS: Mapping[str, Conversion] = {
     "CWE-reference": _named,
     "concept-text": _concept_text,
     "interpretation": _interpretation,
-    "reference-range": _range,
     "CX": identifier,
     "EI": entity,
     "EI-device": _device,

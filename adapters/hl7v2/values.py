@@ -109,8 +109,9 @@ def put_range(observation: Json, segment: Segment) -> None:
     elif bound:
         ends = {"high" if bound[1].startswith("<") else "low": number(bound[2])}
     found = {name: {"value": end, **unit} for name, end in ends.items() if end is not None}
-    if text and len(found) == len(ends):
-        observation["referenceRange"] = [{**found, "text": text}]
+    if text:
+        bounds = found if len(found) == len(ends) else {}
+        observation["referenceRange"] = [{**bounds, "text": text}]
 
 
 def _numeric(value: Value, segment: Segment, reading: Reading) -> Json:

@@ -151,7 +151,8 @@ class Mllp:
         if not message.control_id:
             says = "MSH-10 is empty: without a control id no answer finds its message."
             raise Hl7Problem(Code.REQUIRED_MISSING, header.at(10), says)
-        if header.text(11) not in self._entry.accept:
+        # Senders that leave it empty mean production.
+        if (header.text(11) or "P") not in self._entry.accept:
             says = f"Taken here: {', '.join(self._entry.accept)}."
             raise Hl7Problem(Code.UNSUPPORTED_PROCESSING_ID, header.at(11), says)
         if not header.text(12).startswith(_VERSION_2):
