@@ -14,7 +14,7 @@ from adapters.site_patients import PatientsEntry
 from adapters.site_receive import PUSH, kind_of
 from adapters.site_yaml import Document, Problem, suggestion
 
-_FOLLOWING = frozenset({"poll", "subscription"})
+_FOLLOWING = frozenset({"poll", "subscription", "atom"})
 #: Kinds of systems without a FHIR API.
 _WITHOUT_API = frozenset({"hl7v2", "folder"})
 
