@@ -18,7 +18,7 @@ from gateway.core.clock import utc_now
 from gateway.feed_standing import standings
 from gateway.listeners.desk import Desk, Telling
 from gateway.listeners.door import Door
-from gateway.listeners.mllp import make
+from gateway.listeners.mllp import Mllp
 from gateway.store.listener_credentials import ListenerCredentials
 from tests.conftest import Api
 from tests.factories import SITE
@@ -122,7 +122,7 @@ def listening(api: Api, site: str = FED_SITE, feed: str = "lab/mllp") -> Iterato
         door=door,
         standing=Telling(api.store, feed, "here"),
     )
-    thread = threading.Thread(target=make(desk).run, args=(stop,))
+    thread = threading.Thread(target=Mllp(desk).run, args=(stop,))
     thread.start()
     try:
         _wait_for(api, loaded)

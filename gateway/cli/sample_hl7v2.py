@@ -1,6 +1,7 @@
 """A sample that is an HL7 v2 message, converted as the listener of its feed would convert it."""
 
 import re
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 
 from adapters.hl7v2.conversion import convert
@@ -13,7 +14,7 @@ from gateway.cli.context import Opened
 from gateway.core.clock import utc_now
 from gateway.core.errors import ConfigurationError
 from gateway.listeners.mllp import KIND, dialect_of, origin_of
-from gateway.listeners.patients import finder
+from gateway.listeners.patients import finding
 
 _BEGINS = re.compile(rb"(?:\xef\xbb\xbf)?[\s\x0b]*(MSH|FHS|BHS)")
 _BLOCKS = b"\x0b\x1c\r\n "
@@ -63,14 +64,17 @@ def bundle_of(raw: bytes, feed: Feed, site: Site, nadi: Opened | None) -> tuple[
         TransientError: The EHR, which knows the patient, is away.
     """
     content = split_batch(raw.strip(_BLOCKS))[0]
-    find: FindPatient = plain_id
-    if nadi is not None:
-        timeout_s = nadi.settings.ehr_timeout_s
-        source = nadi.source()
-        find = finder(feed, nadi.store, source, site=lambda: site, timeout_s=timeout_s)
     dialect = dialect_of(feed, site)
     message = parsed(content, charset=dialect.charset)
-    # Age and gender are asked of the EHR; here the message has to do, as nothing is asked for them.
-    origin = replace(origin_of(feed, find), has_own_patients=True)
-    made = convert(message, content, origin, dialect, utc_now())
+    with _finding(feed, site, nadi) as find:
+        # Age and gender are asked of the EHR; here the message has to do, as no chart is read.
+        origin = replace(origin_of(feed, find), has_own_patients=True)
+        made = convert(message, content, origin, dialect, utc_now())
     return made.bundle, list(made.notes)
+
+
+def _finding(feed: Feed, site: Site, nadi: Opened | None) -> AbstractContextManager[FindPatient]:
+    if nadi is None:
+        return nullcontext(plain_id)
+    timeout_s = nadi.settings.ehr_timeout_s
+    return finding(feed, nadi.store, nadi.source(), site=lambda: site, timeout_s=timeout_s)

@@ -198,14 +198,16 @@ def relative_reference(
 def reference_of(resource: Mapping[str, Any]) -> str:
     """Give the reference of a resource, with its version where there is one; empty without id.
 
-    What a listener made of a message is in no EHR: its reference begins with that of the feed.
+    What a listener made of a message is in no EHR: its reference begins with the feed's. Only its
+    Patient is one, of the id that it has there.
     """
     if "id" not in resource:
         return ""
     meta = resource.get("meta") or {}
     version, source = meta.get("versionId"), str(meta.get("source", ""))
     plain = f"{resource['resourceType']}/{resource['id']}"
-    plain = f"{source}/{plain}" if source.startswith(FEEDS) else plain
+    if source.startswith(FEEDS) and resource["resourceType"] != "Patient":
+        plain = f"{source}/{plain}"
     return f"{plain}/_history/{version}" if version else plain
 
 
