@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from datetime import date
+from datetime import UTC, date, datetime, time, tzinfo
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -53,8 +53,8 @@ Purposes = Annotated[
     list[str] | None,
     typer.Option("--purpose", help="v3-ActReason code; may be given several times."),
 ]
-Starts = Annotated[str | None, typer.Option("--from", help="First day, YYYY-MM-DD.")]
-Ends = Annotated[str | None, typer.Option("--until", help="Last day, YYYY-MM-DD.")]
+Starts = Annotated[str | None, typer.Option("--from", help="First day, YYYY-MM-DD, at the site.")]
+Ends = Annotated[str | None, typer.Option("--until", help="Last day, YYYY-MM-DD, at the site.")]
 NoticeVersion = Annotated[
     str | None, typer.Option("--notice", help="Version of the notice that was given.")
 ]
@@ -100,13 +100,14 @@ def record(  # noqa: PLR0913 - each is an option of the command line
     with opened_for_consents(data_dir) as (nadi, actor):
         known = patient_of(nadi, patient, system)
         tell_of(nadi, known)
+        zone = _zone(nadi)
         given = {
             "patient": f"Patient/{patient.rpartition('/')[2]}",
             "system": known.system,
             "decision": decision,
             "purposes": tuple(dict.fromkeys(purpose or ())),
-            "starts": starts,
-            "ends": ends,
+            "starts": _of_day(starts, _MORNING, zone),
+            "ends": _of_day(ends, _NIGHT, zone),
             "notice": Notice(version=notice, language=language) if notice and language else None,
             "guardian": _guardian(guardian, verified_by, exemption),
             "means": how,
@@ -141,6 +142,24 @@ class Done:
     stopped: int
     still: list[Still] = field(default_factory=list)
     denied: list[Denied] = field(default_factory=list)
+
+
+def _zone(nadi: Opened) -> tzinfo:
+    """Give the zone whose days a patient and the staff mean: the site's, else UTC as FHIR reads."""
+    hours = nadi.site().hours
+    return hours.zone if hours else UTC
+
+
+def _of_day(written: str | None, at: time, zone: tzinfo) -> str | None:
+    """Give the first or last second of a day as a FHIR dateTime; what is no day stays as it is."""
+    try:
+        day = date.fromisoformat(written or "")
+    except ValueError:
+        return written
+    return datetime.combine(day, at, tzinfo=zone).isoformat()
+
+
+_MORNING, _NIGHT = time(0, 0, 0), time(23, 59, 59)
 
 
 def _insist_on_words(decision: str, how: str, notice: str | None, language: str | None) -> None:

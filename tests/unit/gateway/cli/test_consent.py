@@ -77,7 +77,7 @@ def test_a_permit_is_recorded_listed_and_taken_back(run: Run, nadi: Installation
 
     (line,) = listed(run)
     assert (line["id"], line["source"], line["says"]) == (made["id"], "staff", "permits")
-    assert (line["purposes"], line["until"]) == (["TREAT"], "2100-01-01T00:00Z")
+    assert (line["purposes"], line["until"]) == (["TREAT"], "2100-01-01T00:00+05:30")
     assert is_permitted(run)
 
     run("revoke", made["id"], "--reason", "She asked for it.")
