@@ -78,7 +78,7 @@ class Profile(Part):
         is_let = not self.lets_only or resource_type in self.lets_only
         if self.takes.get(resource_type, is_let):
             return None
-        return f"{self.title} does not let a {resource_type} be created."
+        return f"{self.title} lets no {resource_type} be created."
 
 
 @cache

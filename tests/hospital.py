@@ -27,6 +27,7 @@ from adapters.fhir_rest.errors import (
     EhrUnreachable,
     ForeignAddress,
     MultipleMatches,
+    SearchNotWhole,
 )
 from adapters.site import Site, load_site
 from gateway.api.arrivals import Posting
@@ -49,11 +50,12 @@ from models.manifest import parse
 from tests.consenting import CONSENT_KEY
 from tests.registered import ACTOR, register_model
 from tests.waiting import due, ready
+from workers.climbing import ladder_recipient
 from workers.delivery import deliver
+from workers.ehr_abilities import EhrAbilities
 from workers.inference import infer
 from workers.models_loaded import ModelTooSlow
-from workers.ports import Ports
-from workers.result_recipient import ResultRecipient
+from workers.ports import Ports, Recipient
 
 Json = dict[str, Any]
 
@@ -192,6 +194,7 @@ class FakeEhr:
         types: Resource types that its CapabilityStatement names; None: it has none.
         dies_at: The next call of this name finds the EHR gone.
         contents: What attachments point at, by address.
+        drops: Elements that are lost in silence, by resource type.
     """
 
     def __init__(self) -> None:
@@ -208,6 +211,7 @@ class FakeEhr:
         self.dies_at = ""
         self.types: tuple[str, ...] | None = ("Observation", "RiskAssessment", "Media", "Device")
         self.contents: dict[str, Content] = {}
+        self.drops: dict[str, tuple[str, ...]] = {}
 
     def of(self, resource_type: str) -> list[Json]:
         return self.resources.get(resource_type, [])
@@ -233,15 +237,21 @@ class FakeEhr:
         params: Sequence[tuple[str, str]],
         *,
         max_pages: int = 5,
+        is_whole: bool = False,
     ) -> list[Json]:
         self._called(f"search {resource_type} {max_pages > 0}")
         if f"search {resource_type}" in self.refused:
             raise EhrRefused(self.refused[f"search {resource_type}"])
-        return [each for each in self.of(resource_type) if self._matches(each, params)]
+        found = [each for each in self.of(resource_type) if self._matches(each, params)]
+        if is_whole and len(found) > 100 * max_pages:
+            raise SearchNotWhole
+        return found
 
     def read(self, reference: str) -> Json | None:
         self._called(f"read {reference}")
         kind, _, name = reference.partition("/")
+        if f"read {kind}" in self.refused:
+            raise EhrRefused(self.refused[f"read {kind}"])
         return next((each for each in self.of(kind) if each["id"] == name), None)
 
     def content(self, address: str, *, max_bytes: int) -> Content | None:
@@ -260,6 +270,17 @@ class FakeEhr:
         outcome = self._create(resource_type, orjson.loads(body), if_none_exist)
         self._answer()
         return outcome
+
+    def update(self, reference: str, body: bytes, *, if_match: str | None = None) -> WriteOutcome:
+        self._called(f"update {reference}" + (f" if {if_match}" if if_match else ""))
+        kind, _, name = reference.partition("/")
+        if f"update {kind}" in self.refused:
+            raise EhrRefused(self.refused[f"update {kind}"])
+        kept = self.of(kind)
+        at = next(at for at, each in enumerate(kept) if each["id"] == name)
+        kept[at] = self._kept(orjson.loads(body))
+        self._answer()
+        return self._outcome(200, kept[at])
 
     def transaction(self, body: bytes) -> list[WriteOutcome]:
         bundle = orjson.loads(body)
@@ -314,9 +335,16 @@ class FakeEhr:
                 raise MultipleMatches
             if found:
                 return self._outcome(200, found[0])
-        made = {**resource, "id": f"{resource_type.lower()}-{len(kept) + 1}"}
+        made = {**self._kept(resource), "id": f"{resource_type.lower()}-{len(kept) + 1}"}
         self.put(made)
         return self._outcome(201, made)
+
+    def _kept(self, resource: Json) -> Json:
+        lost = self.drops.get(resource["resourceType"], ())
+        kept = {name: value for name, value in resource.items() if name not in lost}
+        if "code.text" in lost:
+            kept["code"] = {"coding": resource["code"]["coding"]}
+        return kept
 
     def _outcome(self, status: int, resource: Json) -> WriteOutcome:
         reference = f"{resource['resourceType']}/{resource['id']}"
@@ -335,7 +363,8 @@ class FakeEhr:
             "_id": [resource["id"]],
             "patient": [resource.get("subject", {}).get("reference")],
             "code": [
-                f"{c['system']}|{c['code']}" for c in resource.get("code", {}).get("coding", [])
+                f"{c['system']}|{c['code']}" if "system" in c else c["code"]
+                for c in resource.get("code", {}).get("coding", [])
             ],
         }
         return name not in shown or any(value in shown[name] for value in values)
@@ -378,7 +407,7 @@ class FakeArchive:
 class FakeConnection:
     client: FakeEhr
     archive: FakeArchive | None
-    recipient: ResultRecipient
+    recipient: Recipient
     base_url: str = "http://ehr.test/fhir"
 
 
@@ -419,7 +448,8 @@ class Hospital:
         self.ehr, self.archive = FakeEhr(), FakeArchive()
         self.models = ToyModels(model or ToyModel())
         register_model(self.store, self.models.model.manifest, DIGEST)
-        connection = FakeConnection(self.ehr, self.archive, ResultRecipient(self.ehr))
+        recipient = ladder_recipient(self.ehr, EhrAbilities(self.ehr))
+        connection = FakeConnection(self.ehr, self.archive, recipient)
         self.ehrs = FakeConnections(connection)
         self.ports = Ports(
             store=self.store,

@@ -20,8 +20,9 @@ from gateway.core.consent import WRITE, ConsentDecision, ConsentRecord
 from gateway.core.delivery import Delivery, DeliveryState, Passage
 from gateway.core.errors import Erased, GatewayError
 from gateway.core.jobs import Advance, BusinessStatus, Job, JobState
+from gateway.core.ladder import Rung
 from gateway.core.routing import Route
-from gateway.core.write_back import AS_OBSERVATION, StoredReport
+from gateway.core.write_back import StoredReport
 from gateway.store.deliveries import Settlement
 from gateway.store.events import Event
 from gateway.store.models import Found
@@ -29,11 +30,12 @@ from gateway.store.unit_of_work import UnitOfWork
 from gateway.withdrawal import retract_written
 from workers import circuits, consents, standing
 from workers.cases import consent_record, step_of
-from workers.fates import NotReached, NotTaken, Withheld, Written
+from workers.fates import NotReached, NotTaken, OnWorklist, Withheld, Written
 from workers.last_look import Denial, Held, LastLook, lease_ms
 from workers.persistence import until_written
 from workers.ports import Ports, Round, new_round, system_agent
 from workers.restored import may_be_from_before
+from workers.told import Way, reason_of, way_of
 
 log = telemetry.get_logger()
 
@@ -62,14 +64,14 @@ class _End:
 
     Attributes:
         http_status: What the EHR answered, if it did.
-        changed: In what the result had to be changed for the EHR.
+        way: In which form the result went, if it did.
     """
 
     event: JobEvent
     status: BusinessStatus
     reason: str = ""
     http_status: int | None = None
-    changed: tuple[str, ...] = ()
+    way: Way = field(default_factory=Way)
 
 
 @dataclass(frozen=True)
@@ -202,12 +204,21 @@ def _open_permitted(
         _stop_denied(batch, parcel, decision)
         return None
     batch.patients[parcel.delivery.patient_key] = uow.events.patient(parcel.event) or ""
-    report = StoredReport.read(uow.deliveries.body(parcel.delivery))
+    report = _addressed(uow, batch, parcel, route)
     decision = consents.about_result(asked, report)
     if not decision.is_permitted:
         _stop_denied(batch, parcel, decision)
         return None
     return replace(parcel, decision=decision, report=report)
+
+
+def _addressed(uow: UnitOfWork, batch: _Batch, parcel: _Parcel, route: Route) -> StoredReport:
+    """Open a report; with how it may go, and what else of this patient is known to be there."""
+    delivery, system = parcel.delivery, batch.round.site.system(parcel.delivery.system)
+    terms = system.terms.under(route.terms) if system else route.terms
+    is_repeated = delivery.attempt > 1
+    taken = uow.deliveries.places_of(delivery.patient_key) if is_repeated else frozenset()
+    return replace(StoredReport.read(uow.deliveries.body(delivery)), terms=terms, taken=taken)
 
 
 def _stop_denied(batch: _Batch, parcel: _Parcel, decision: ConsentDecision) -> None:
@@ -274,24 +285,29 @@ def _withhold(batch: _Batch, parcel: _Parcel, denial: Denial | None) -> None:
     _stop(batch, stopped, _End("cancel", BusinessStatus.CONSENT_WITHDRAWN, reason))
 
 
-def _account(batch: _Batch, parcel: _Parcel, fate: Written | NotTaken | NotReached) -> None:
+def _account(
+    batch: _Batch, parcel: _Parcel, fate: Written | OnWorklist | NotTaken | NotReached
+) -> None:
     """Work out what the fate of a result means for its delivery and its job."""
     system = parcel.delivery.system
     if isinstance(fate, NotReached) and fate.is_of_system:
         batch.away[system] = fate
-    else:
+    elif not isinstance(fate, OnWorklist):
         batch.answered.add(system)
     if isinstance(fate, Written):
         batch.outcomes.append(_delivered(batch, parcel, fate))
+    elif isinstance(fate, OnWorklist):
+        batch.outcomes.append(_kept_here(batch, parcel, fate))
     elif isinstance(fate, NotTaken):
-        reason = f"The EHR refused the result: HTTP {fate.status}."
-        batch.outcomes.append(_given_up(batch, parcel, str(fate.status), reason))
+        reason = fate.why or f"The EHR refused the result: HTTP {fate.status}."
+        answer = str(fate.status) if fate.status else "not sent"
+        batch.outcomes.append(_given_up(batch, parcel, answer, reason))
     else:
         batch.outcomes.append(_unreached(batch, parcel, fate))
 
 
 def _delivered(batch: _Batch, parcel: _Parcel, written: Written) -> _Outcome:
-    delivery = parcel.delivery
+    delivery, way = parcel.delivery, way_of(written)
     if written.is_repeated:
         log.error("result-repeated", delivery_id=delivery.id, system=delivery.system)
     repeated = ("repeated",) if written.is_repeated else ()
@@ -301,16 +317,27 @@ def _delivered(batch: _Batch, parcel: _Parcel, written: Written) -> _Outcome:
         answer=" ".join((str(written.status), *repeated, ", ".join(written.changed))).rstrip(),
         location=written.location,
         delivered_ms=batch.round.now_ms,
+        rung=way.rung or "",
+        lost=", ".join(way.lost),
     )
     telemetry.count_delivery_attempt(delivery.system, "delivered")
     lag_s = (batch.round.now_ms - parcel.event.received_ms) / 1000
     telemetry.observe_delivery_lag(delivery.system, lag_s)
-    end = _End(
-        "complete",
-        BusinessStatus.DELIVERED,
-        http_status=written.status,
-        changed=written.changed,
+    end = _End("complete", BusinessStatus.DELIVERED, http_status=written.status, way=way)
+    return _with_job(batch, parcel, settlement, end)
+
+
+def _kept_here(batch: _Batch, parcel: _Parcel, fate: OnWorklist) -> _Outcome:
+    """Leave a result on the worklist: it is done, and nothing waits for the EHR."""
+    settlement = Settlement(
+        delivery=parcel.delivery,
+        state=DeliveryState.DELIVERED,
+        answer="worklist",
+        delivered_ms=batch.round.now_ms,
+        rung=Rung.WORKLIST,
     )
+    telemetry.count_delivery_attempt(parcel.delivery.system, "worklist")
+    end = _End("complete", BusinessStatus.ON_WORKLIST, reason_of(fate), way=way_of(fate))
     return _with_job(batch, parcel, settlement, end)
 
 
@@ -396,14 +423,10 @@ def _asked(batch: _Batch, parcel: _Parcel) -> Round:
 def _sent(batch: _Batch, parcel: _Parcel, end: _End) -> AuditRecord | None:
     if parcel.report is None:
         return None
-    is_changed = AS_OBSERVATION in end.changed
-    written = parcel.report.as_observation() if is_changed else parcel.report
     return audit.delivered(
         step_of(parcel.job, batch.round, end.reason),
         ehr=system_agent(parcel.delivery.system, AgentKind.SERVER),
-        result=audit.DeliveredResult(
-            parcel.delivery.identifier, written.resource_type, ", ".join(end.changed)
-        ),
+        result=end.way.result(parcel.report),
         http_status=end.http_status,
         attempt=parcel.delivery.attempt,
     )

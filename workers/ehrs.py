@@ -14,7 +14,8 @@ from adapters.fhir_rest.client import FhirClient
 from adapters.fhir_rest.pace import Pace
 from adapters.site import Secret, Site, System
 from gateway.core.errors import ConfigurationError
-from workers.result_recipient import ResultRecipient
+from workers.climbing import LadderRecipient, ladder_recipient
+from workers.ehr_abilities import EhrAbilities
 
 #: Largest answer of an EHR that is read: a page of a search, an image in base64.
 _MAX_RESPONSE_BYTES = 48 * 2**20
@@ -30,12 +31,14 @@ class Connection:
         client: For searches and for what attachments point at.
         archive: For images; None when the site names none.
         recipient: For results.
+        abilities: What it can do.
         base_url: Its FHIR base.
     """
 
     client: FhirClient
     archive: DicomWebClient | None
-    recipient: ResultRecipient
+    recipient: LadderRecipient
+    abilities: EhrAbilities
     base_url: str
 
     def close(self) -> None:
@@ -117,11 +120,10 @@ def _connect(system: System, key: _Key) -> Connection:
         timeout_s=key.timeout_s,
         max_response_bytes=_MAX_RESPONSE_BYTES,
     )
-    return Connection(client, archive or None, _recipient(client, key), key.base_url)
-
-
-def _recipient(client: FhirClient, key: _Key) -> ResultRecipient:
-    return ResultRecipient(client, connections=1 if key.per_second else _CONNECTIONS)
+    abilities = EhrAbilities(client, base_url=key.base_url, profile=key.profile)
+    connections = 1 if key.per_second else _CONNECTIONS
+    recipient = ladder_recipient(client, abilities, connections=connections)
+    return Connection(client, archive or None, recipient, abilities, key.base_url)
 
 
 def authorization(token: Secret | None, user: str = "") -> str | None:

@@ -1,9 +1,10 @@
-"""(6.3) What can become of a result on its way into an EHR."""
+"""(6.3) What can become of one result that was to be written into an EHR."""
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from gateway.core.errors import TransientError
+from gateway.core.ladder import Left, Rung
 from gateway.core.write_back import StoredReport
 
 
@@ -16,19 +17,42 @@ class Written:
         status: HTTP status; 200 when it was there already.
         is_repeated: The EHR holds it more than once: people have to look at it.
         changed: In what it had to be changed for the EHR, for example `as Observation`.
+        rung: The form that it has there.
+        lost: What of it the EHR did not keep, where that was looked at.
+        left: The better forms, and why none of them was used.
     """
 
     location: str | None
     status: int
     is_repeated: bool = False
     changed: tuple[str, ...] = ()
+    rung: Rung | None = None
+    lost: tuple[str, ...] = ()
+    left: tuple[Left, ...] = ()
+
+
+@dataclass(frozen=True)
+class OnWorklist:
+    """No EHR takes it: it stays with Nadi, where clinicians read it.
+
+    Attributes:
+        left: Every other form, and why none of them was used.
+    """
+
+    left: tuple[Left, ...]
 
 
 @dataclass(frozen=True)
 class NotTaken:
-    """The EHR refuses this result for good; sending it unchanged again is pointless."""
+    """The EHR refuses this result for good; sending it unchanged again is pointless.
+
+    Attributes:
+        status: HTTP status; 0 where it was not sent.
+        why: Why it was not sent, or not left there.
+    """
 
     status: int
+    why: str = ""
 
 
 @dataclass(frozen=True)
@@ -39,11 +63,13 @@ class NotReached:
         error: Name of what happened.
         retry_after_s: When the EHR wants to be asked again, if it said so.
         is_of_system: The EHR as a whole is away; otherwise only this result had bad luck.
+        refused_with: HTTP status, where the EHR answered that it has no such service.
     """
 
     error: str
     retry_after_s: float | None = None
     is_of_system: bool = True
+    refused_with: int | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -51,7 +77,7 @@ class Withheld:
     """The gate did not let it go: nothing of this result was sent."""
 
 
-Fate = Written | NotTaken | NotReached | Withheld
+Fate = Written | OnWorklist | NotTaken | NotReached | Withheld
 
 #: Gives the identifiers of those reports that may be sent now.
 Gate = Callable[[Sequence[StoredReport]], Collection[str]]

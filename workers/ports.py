@@ -4,7 +4,7 @@
 fakes.
 """
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol
@@ -15,10 +15,11 @@ from gateway.core.audit import AgentKind, AuditAgent, AuditedModel, Source
 from gateway.core.clock import Clock, to_ms, utc_now
 from gateway.core.delivery import Backoff, Circuit, Passage, Random
 from gateway.core.findings import RuntimeFacts
+from gateway.core.write_back import StoredReport
 from gateway.store.unit_of_work import Store, UnitOfWork
 from models.manifest import Manifest
 from workers.chart import Searchable
-from workers.result_recipient import ResultRecipient
+from workers.fates import Fate, Gate
 
 if TYPE_CHECKING:  # a worker that only delivers does without numpy
     from models.tensors import FloatArray, Tensors
@@ -42,6 +43,15 @@ class Archive(Protocol):
         """Fetch a DICOM file; None when the archive does not have it."""
 
 
+class Recipient(Protocol):
+    """Takes results into one EHR; `workers.climbing` has one."""
+
+    def write(
+        self, reports: Sequence[StoredReport], *, repeated: frozenset[str], gate: Gate
+    ) -> dict[str, Fate]:
+        """Write reports; give the fate of each by its identifier."""
+
+
 class Connection(Protocol):
     """How one EHR is reached."""
 
@@ -54,7 +64,7 @@ class Connection(Protocol):
         """Where its images are; None when the site names no archive."""
 
     @property
-    def recipient(self) -> ResultRecipient:
+    def recipient(self) -> Recipient:
         """For results."""
 
     @property

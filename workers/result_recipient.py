@@ -33,7 +33,7 @@ import orjson
 from adapters.fhir_rest.answers import EhrCapabilities, WriteOutcome
 from adapters.fhir_rest.errors import EhrAnswerUnreadable, EhrRefused, MultipleMatches
 from gateway.core.errors import GatewayError, ProcessingError, TransientError
-from gateway.core.findings import DIGEST_SYSTEM, RESULT_SYSTEM, Json, Report
+from gateway.core.findings import DIGEST_SYSTEM, Json, Report
 from gateway.core.write_back import (
     CONTAINED_DEVICE,
     WITHOUT_MEDIA,
@@ -61,6 +61,7 @@ from workers.fates import (
     not_reached,
     open_gate,
 )
+from workers.looking import Looking, Unsure
 from workers.result_batches import write_batch
 from workers.side_by_side import side_by_side
 
@@ -69,7 +70,7 @@ REPORTS_PER_TRANSACTION = 50
 #: Statuses that are about the service or our access to it and not about what was sent.
 _OF_THE_SERVICE = frozenset({403, 404, 405, 410, 501})
 #: Statuses that say that a resource type is not there.
-_NO_SUCH_TYPE = frozenset({404, 405, 501})
+NO_SUCH_TYPE = frozenset({404, 405, 501})
 _FOUND = 200
 
 
@@ -80,7 +81,12 @@ class Ehr(Protocol):
         """Ask the EHR what it can do."""
 
     def search(
-        self, resource_type: str, params: Sequence[tuple[str, str]], *, max_pages: int = 5
+        self,
+        resource_type: str,
+        params: Sequence[tuple[str, str]],
+        *,
+        max_pages: int = 5,
+        is_whole: bool = False,
     ) -> list[dict[str, Any]]:
         """Search one type."""
 
@@ -100,17 +106,26 @@ class ResultRecipient:
         self,
         ehr: Ehr,
         *,
+        abilities: EhrAbilities | None = None,
         connections: int = 1,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Take the EHR, and how many requests may be under way where each result goes alone."""
+        """Take the EHR, and how many requests may be under way where each result goes alone.
+
+        Args:
+            ehr: The EHR.
+            abilities: What is known of it; found out anew when absent.
+            connections: How many requests may be under way.
+            monotonic: Gives seconds.
+        """
         self._ehr = ehr
         self._connections = connections
         self._placing = threading.Lock()
         self._monotonic = monotonic
         self._no_transactions_until = float("-inf")
         self._devices: dict[str, str] = {}
-        self._abilities = EhrAbilities(ehr, monotonic=monotonic)
+        self._abilities = abilities or EhrAbilities(ehr, monotonic=monotonic)
+        self._looking = Looking(ehr, self._abilities)
 
     def write(
         self,
@@ -138,36 +153,17 @@ class ResultRecipient:
     def _search(self, reports: Sequence[StoredReport]) -> dict[str, Fate]:
         """Give the fate of those that are in the EHR, or that can't be looked for."""
         try:
-            found = self._found(reports)
+            found = self._looking.find(reports)
         except TransientError as error:
             return dict.fromkeys((r.identifier for r in reports), not_reached(error))
         fates: dict[str, Fate] = {}
         for report in reports:
-            matches = [each for each in found if is_result(each, report.identifier)]
-            if matches:
+            matches = found[report.identifier]
+            if isinstance(matches, Unsure):
+                fates[report.identifier] = NotReached(matches.why, is_of_system=False)
+            elif matches:
                 fates[report.identifier] = self._complete(report, matches)
         return fates
-
-    def _found(self, reports: Sequence[StoredReport]) -> list[dict[str, Any]]:
-        """Look for results in every form that they may have been written in.
-
-        Raises:
-            TransientError: The EHR is away.
-        """
-        by_type: dict[str, list[str]] = {}
-        for report in reports:
-            for name in report.types:
-                by_type.setdefault(name, []).append(report.identifier)
-        found: list[dict[str, Any]] = []
-        for name, identifiers in by_type.items():
-            try:
-                found += self._find(name, "identifier", identifiers)
-            except TransientError:
-                raise
-            except GatewayError:
-                # An EHR that can't search so: its own conditional create has to do.
-                continue
-        return found
 
     def _complete(self, report: StoredReport, found: Sequence[Mapping[str, Any]]) -> Fate:
         """Write what belongs to a result that is there, unless it is there too."""
@@ -197,17 +193,12 @@ class ResultRecipient:
         return self._write_beside(placed, written, is_repeat=True)
 
     def _has_provenance(self, identifier: str) -> bool:
-        found = self._find("Provenance", "_tag", [identifier])
+        found = self._looking.tagged("Provenance", "_tag", [identifier])
         return any(is_provenance(each, identifier) for each in found)
 
-    def _find(
-        self, resource_type: str, parameter: str, values: Sequence[str]
-    ) -> list[dict[str, Any]]:
-        tokens = ",".join(f"{RESULT_SYSTEM}|{value}" for value in values)
-        return self._ehr.search(resource_type, [(parameter, tokens)], max_pages=2)
-
     def _write(self, reports: Sequence[StoredReport], gate: Gate) -> dict[str, Fate]:
-        if self._monotonic() < self._no_transactions_until:
+        is_off = self._monotonic() < self._no_transactions_until
+        if is_off or not self._abilities.tries_transactions:
             return self._without_transactions(reports, gate)
         try:
             return self._as_transaction(reports, gate)
@@ -314,7 +305,7 @@ class ResultRecipient:
 
     def _without_its_type(self, report: StoredReport, gate: Gate, error: EhrRefused) -> Fate:
         """Write the other form where the EHR turns out not to have the first one's type."""
-        if report.instead is None or error.status not in _NO_SUCH_TYPE:
+        if report.instead is None or error.status not in NO_SUCH_TYPE:
             return _refused(error)
         self._abilities.refused(report.resource_type)
         return self._alone(report.as_observation(), gate)
@@ -351,7 +342,7 @@ class ResultRecipient:
             except MultipleMatches:
                 continue  # it is there, more than once; the Provenance is about the result then
             except EhrRefused as error:
-                if error.status in _NO_SUCH_TYPE:
+                if error.status in NO_SUCH_TYPE:
                     self._abilities.refused("Media")
                 written = replace(written, changed=(*written.changed, WITHOUT_MEDIA))
         provenance = provenance_of(report, *places)
@@ -371,7 +362,11 @@ class ResultRecipient:
         found: list[Json] = []
         if is_repeat:
             with suppress(ProcessingError):  # it can't be searched for: its condition has to do
-                found = [m for m in self._find("Media", "identifier", [own]) if is_result(m, own)]
+                found = [
+                    m
+                    for m in self._looking.tagged("Media", "identifier", [own])
+                    if is_result(m, own)
+                ]
         if found:
             return [f"Media/{found[0].get('id')}"]
         body, condition = orjson.dumps(media), result_condition(own)
@@ -411,6 +406,8 @@ class ResultRecipient:
             return place
 
     def _placed_device(self, report: StoredReport) -> str:
+        if self._abilities.rules_out("Device"):
+            return CONTAINED_DEVICE
         try:
             return self._find_device(report.digest) or self._create_device(report)
         except ProcessingError:  # an EHR without Devices: the Observation carries its own
@@ -449,7 +446,7 @@ def _fate_of(outcome: WriteOutcome, report: StoredReport) -> Fate:
 def _refused(error: EhrRefused) -> Fate:
     # No access, or no such service: the operator's turn, while the result waits.
     if error.status in _OF_THE_SERVICE:
-        return NotReached(f"EhrRefused {error.status}")
+        return NotReached(f"EhrRefused {error.status}", refused_with=error.status)
     return NotTaken(error.status)
 
 

@@ -92,12 +92,17 @@ class Content:
 
 @dataclass(frozen=True)
 class TypeCapabilities:
-    """What an EHR says it can do with one resource type."""
+    """What an EHR says it can do with one resource type.
+
+    Attributes:
+        ignores_conditions: It says that it does not create on a condition.
+    """
 
     interactions: frozenset[str] = frozenset()
     search_parameters: frozenset[str] = frozenset()
     update_create: bool = False
     conditional_create: bool = False
+    ignores_conditions: bool = False
 
 
 @dataclass(frozen=True)
@@ -230,6 +235,7 @@ def _read_type(resource: Mapping[str, Any]) -> TypeCapabilities:
         search_parameters=_names(resource, "searchParam", "name"),
         update_create=resource.get("updateCreate") is True,
         conditional_create=resource.get("conditionalCreate") is True,
+        ignores_conditions=resource.get("conditionalCreate") is False,
     )
 
 

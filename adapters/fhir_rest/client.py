@@ -32,7 +32,7 @@ from adapters.fhir_rest.answers import (
     sent_at,
 )
 from adapters.fhir_rest.base_url import BaseUrl, reference_in
-from adapters.fhir_rest.errors import EhrAnswerTooLarge, EhrAnswerUnreadable
+from adapters.fhir_rest.errors import EhrAnswerTooLarge, EhrAnswerUnreadable, SearchNotWhole
 from adapters.fhir_rest.transport import Answer, Transport
 from gateway.core.clock import utc_now
 
@@ -105,7 +105,12 @@ class FhirClient:
         return read_capabilities(read_json(answer.body))
 
     def search(
-        self, resource_type: str, params: Sequence[tuple[str, str]], *, max_pages: int = 5
+        self,
+        resource_type: str,
+        params: Sequence[tuple[str, str]],
+        *,
+        max_pages: int = 5,
+        is_whole: bool = False,
     ) -> list[dict[str, Any]]:
         """Search one type and give the matches in the EHR's order.
 
@@ -116,8 +121,10 @@ class FhirClient:
             resource_type: For example `Observation`.
             params: Names and values, not yet encoded.
             max_pages: Pages read at most.
+            is_whole: Only all the matches will do.
 
         Raises:
+            SearchNotWhole: There are more pages, and all were wanted.
             TransientError: The EHR is away.
             EhrRefused: It refuses the search.
             ForeignAddress: A page link leaves the base URL.
@@ -131,6 +138,8 @@ class FhirClient:
                 break
             page = _bundle(_expect(self._transport.send("GET", self._base.resolve(following))))
             found.extend(_matches(page, resource_type))
+        if is_whole and _next_link(page) is not None:
+            raise SearchNotWhole
         return found
 
     def pages(

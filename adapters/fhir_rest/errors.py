@@ -71,6 +71,12 @@ class EhrAnswerTooLarge(ProcessingError):
     issue_type = "too-long"
 
 
+class SearchNotWhole(ProcessingError):
+    """A search has more matches than are read; the EHR may have ignored what it was asked for."""
+
+    issue_type = "too-costly"
+
+
 class ForeignAddress(ProcessingError):
     """An address lies outside the EHR's base URL and is not followed.
 

@@ -26,6 +26,7 @@ from gateway.core.delivery import Delivery, DeliveryState
 from gateway.core.errors import ContentError, NotFound, Unsealable
 from gateway.core.findings import Report
 from gateway.core.jobs import TRANSITIONS, BusinessStatus, Job
+from gateway.core.ladder import Rung
 from gateway.core.patient_report import (
     Attempt,
     Decided,
@@ -211,14 +212,18 @@ def _run(uow: UnitOfWork, job: Job, delivery: Delivery | None, called: Called) -
     if delivery is None or job.business_status in _WITHOUT_RESULT:
         why = without_ids(job.reason) or job.business_status.value
         return Run(at, called.model(job), "", "", why)
+    if delivery.rung == Rung.WORKLIST:
+        return Run(at, called.model(job), _says(uow, delivery), _KEPT_HERE, "")
     became = _DELIVERED.get(delivery.state, "waits to be written").format(
         called.system(delivery.system)
     )
     return Run(at, called.model(job), _says(uow, delivery), became, "")
 
 
+_KEPT_HERE = "kept where clinicians read it, and not written into the record system"
 _WITHOUT_RESULT = frozenset(BusinessStatus) - {
     BusinessStatus.DELIVERED,
+    BusinessStatus.ON_WORKLIST,
     BusinessStatus.DELIVERY_PENDING,
     BusinessStatus.DELIVERY_FAILED,
     BusinessStatus.CONSENT_WITHDRAWN,

@@ -36,6 +36,7 @@ from gateway.core.audit_event import (
     read_record,
     write_record,
 )
+from gateway.core.audit_result import DeliveredResult
 from gateway.core.balp import AgentKind
 from gateway.core.consent import ConsentDecision
 
@@ -214,21 +215,6 @@ def inferred(
     )
 
 
-@dataclass(frozen=True)
-class DeliveredResult:
-    """A result on its way to an EHR, as its event names it.
-
-    Attributes:
-        identifier: Its own identifier value.
-        resource_type: As what it is written.
-        changed: In what it had to be changed for the EHR; empty when in nothing.
-    """
-
-    identifier: str
-    resource_type: str
-    changed: str = ""
-
-
 def delivered(
     step: Step,
     *,
@@ -246,16 +232,7 @@ def delivered(
         http_status: What the EHR answered; None when it did not.
         attempt: How many times it has been tried.
     """
-    answer = {
-        "http-status": str(http_status or ""),
-        "attempt": str(attempt),
-        "changed": result.changed,
-    }
-    data = {
-        **balp.DATA_ENTITY,
-        "what": identified(RESULT_SYSTEM, result.identifier, result.resource_type),
-        "detail": entity_details(answer),
-    }
+    data = {**balp.DATA_ENTITY, **result.entity(attempt, http_status)}
     agents = _beside_us(step, ehr)
     return write_record("deliver", step, balp.REST["create"], agents=agents, entities=[data])
 

@@ -75,6 +75,8 @@ class Delivery:
     Attributes:
         attempt: How often it was claimed; fences every later write.
         last_answer: What the EHR last said: a status code or an error's name.
+        rung: In which form of the write-back ladder it is there; empty while it is not.
+        lost: What of it the EHR did not keep, as far as that was looked at.
     """
 
     id: str
@@ -89,6 +91,8 @@ class Delivery:
     last_answer: str
     created_ms: int
     delivered_ms: int | None
+    rung: str = ""
+    lost: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

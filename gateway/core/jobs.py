@@ -42,6 +42,7 @@ class BusinessStatus(StrEnum):
     RUNNING = "running"
     DELIVERY_PENDING = "delivery-pending"
     DELIVERED = "delivered"
+    ON_WORKLIST = "on-worklist"
     CONSENT_DENIED = "consent-denied"
     CONSENT_WITHDRAWN = "consent-withdrawn"
     PATIENT_UNKNOWN = "patient-unknown"

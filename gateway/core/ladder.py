@@ -57,7 +57,7 @@ LOSES: Mapping[Rung, str] = {
     Rung.TASK: "the value as a number, its interpretation as a code, the clinical time",
     Rung.WORKLIST: "the place in the chart: people read it in Nadi",
 }
-_RUNG_OF = {resource_type: rung for rung, resource_type in TYPES.items()}
+RUNG_OF: Mapping[str, Rung] = {resource_type: rung for rung, resource_type in TYPES.items()}
 _FORBIDDEN = "The site forbids it."
 _NOT_NAMED = "The site names other rungs."
 _NOT_WANTED = "The model's result is no risk."
@@ -140,7 +140,7 @@ def ladder(wanted: str, *, terms: Terms, why_not: WhyNot, senders: Sequence[Rung
 
 
 def _ordered(wanted: str) -> list[Rung]:
-    first = _RUNG_OF[wanted]
+    first = RUNG_OF[wanted]
     return [first, *(rung for rung in Rung if rung is not first)]
 
 

@@ -13,7 +13,7 @@ Source: HL7 AI Transparency on FHIR (STU1 ballot), section on labels; docs/write
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping
-from datetime import datetime
+from datetime import date, datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
@@ -22,6 +22,7 @@ from gateway.core.result_terms import AIAST, RESULT_SYSTEM, Json
 #: What is said of a label.
 AI_LABEL = "meta.security"
 VALUE = "value"
+IDENTIFIER = "identifier"
 #: Elements that name the Device, by type.
 _MADE_BY = {
     "Observation": "device",
@@ -36,6 +37,10 @@ _PLAIN = ("interpretation", "note", "method", "text", "derivedFrom", "basis", "c
 _SHOWN = ("text", "note", "conclusion", "description", "payload", "presentedForm", "valueString")
 _SAYS_AI = re.compile(r"\bAI\b")
 _CLOSE = 1e-6
+#: Types that are searched by their code.
+_BY_CODE = frozenset({"Observation", "DiagnosticReport"})
+#: Characters of a date.
+_DAY = 10
 
 
 class Label(StrEnum):
@@ -81,6 +86,29 @@ def is_same_result(sent: Json, kept: Json, identifier: str) -> bool:
     )
 
 
+def query_of(sent: Json) -> Iterator[list[tuple[str, str]]]:
+    """Give the searches that find a result by what it is about, the narrowest first."""
+    patient = ("patient", subject_of(sent))
+    narrow = [patient]
+    if sent["resourceType"] in _BY_CODE:
+        narrow.append(("code", _token(sent)))
+    day = _day(sent)
+    if sent["resourceType"] != "Task" and day:
+        # A day more on either side: an EHR may reckon days in another zone.
+        name = "sent" if sent["resourceType"] == "Communication" else "date"
+        one = timedelta(days=1)
+        narrow += [(name, f"ge{day - one}"), (name, f"le{day + one}")]
+    yield narrow
+    if len(narrow) > 1:
+        yield [patient]
+
+
+def subject_of(sent: Json) -> str:
+    """Give the reference of the patient whom a result is about."""
+    subject = _object(sent, "subject") or _object(sent, "for")
+    return str(subject.get("reference", ""))
+
+
 def is_about(kept: Json, reference: str) -> bool:
     """Say whether a resource is about a patient: an EHR that ignores who, gives everybody's."""
     return _patient(kept) == _tail(reference)
@@ -116,7 +144,7 @@ def _is_absent(name: str) -> Callable[[Json, Json], bool]:
 _CHECKS: Mapping[str, Callable[[Json, Json], bool]] = {
     AI_LABEL: _label_lost,
     VALUE: _value_lost,
-    "identifier": _identifier_lost,
+    IDENTIFIER: _identifier_lost,
     "status": _status_changed,
     "device": _device_lost,
     **{name: _is_absent(name) for name in _PLAIN},
@@ -145,8 +173,24 @@ def _value(resource: Json) -> float | str | frozenset[str] | None:
 
 
 def _patient(resource: Json) -> str:
-    found = _object(resource, "subject") or _object(resource, "for")
-    return _tail(str(found.get("reference", "")))
+    return _tail(subject_of(resource))
+
+
+def _token(sent: Json) -> str:
+    """Give the first code of a result as a search value."""
+    first = next(_dicts(_object(sent, "code"), "coding"), {})
+    system, code = first.get("system"), str(first.get("code", ""))
+    return f"{system}|{code}" if system else code
+
+
+def _day(sent: Json) -> date | None:
+    """Give the day of a result, which every EHR can search by; the moment is compared later."""
+    names = ("effectiveDateTime", "effectiveInstant", "occurrenceDateTime", "date", "sent")
+    told = next((str(sent[name]) for name in names if sent.get(name)), "")
+    try:
+        return date.fromisoformat(told[:_DAY])
+    except ValueError:
+        return None
 
 
 def _tail(reference: str) -> str:

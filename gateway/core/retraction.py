@@ -49,6 +49,20 @@ def retracted(resource: Json, at: datetime, reason: str) -> Json:
     return marked
 
 
+def unlabelled(resource: Json, at: datetime) -> Json:
+    """Give a result marked as entered in error because the EHR dropped its AI label.
+
+    Args:
+        resource: As it stands in the chart.
+        at: When it is marked.
+    """
+    words = "Entered in error: the label that an AI made it was not kept here."
+    marked = {**resource, "status": ENTERED_IN_ERROR}
+    if resource.get("resourceType") in _NOTED:
+        marked["note"] = [*resource.get("note", ()), {"time": instant(at), "text": words}]
+    return marked
+
+
 def retraction_tag(identifier: str) -> str:
     """Give the tag by which the Provenance of a retraction is recognised.
 

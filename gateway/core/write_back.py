@@ -38,6 +38,7 @@ CONTAINED_DEVICE = "#model"
 #: What is said of a result that was changed for an EHR.
 AS_OBSERVATION = "as Observation"
 WITHOUT_MEDIA = "without Media"
+WITHOUT_PROVENANCE = "without Provenance"
 
 #: The element in which a resource names the Device that made it; R4 has none in a DiagnosticReport.
 _MADE_BY = {
@@ -167,6 +168,14 @@ class StoredReport:
             changed=(*self.changed, f"as {resource_type}"),
         )
 
+    def reobserved(self, rewrite: Callable[[Json], Json], told: str = "") -> "StoredReport":
+        """Give the report with its Observation changed for an EHR, whichever form is written."""
+        if self.instead is None:
+            is_one = self.resource_type == "Observation"
+            return self.rewritten(rewrite, told) if is_one else self
+        after = replace(self, result=self.instead, changed=()).rewritten(rewrite)
+        return replace(self, instead=after.result)
+
     def rewritten(self, rewrite: Callable[[Json], Json], told: str = "") -> "StoredReport":
         """Give the report with its result changed for an EHR, and what is said of that."""
         before = orjson.loads(self.result)
@@ -180,6 +189,10 @@ class StoredReport:
         """Give the report for an EHR that has no Media."""
         changed = (*self.changed, WITHOUT_MEDIA) if self.attachments else self.changed
         return replace(self, attachments=(), changed=changed)
+
+    def without_provenance(self) -> "StoredReport":
+        """Give the report for an EHR that has no Provenance."""
+        return replace(self, provenance=None, changed=(*self.changed, WITHOUT_PROVENANCE))
 
     def placed(self, reference: str) -> "StoredReport":
         """Give the report with the Device's place in the EHR, as `with_device` does.

@@ -7,6 +7,7 @@ key.
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
@@ -22,6 +23,7 @@ from gateway.store.tables import circuit_breakers, deliveries
 if TYPE_CHECKING:
     from gateway.store.unit_of_work import UnitOfWork
 
+_LONGEST_ANSWER, _MOST_LOST = 128, 255
 # Both databases use the partial index ix_deliveries_open only where its condition stands literally.
 _IS_OPEN = sa.text("deliveries.state in ('pending', 'in-flight')")
 _COLUMNS = [deliveries.c[name] for name in Delivery.__dataclass_fields__]
@@ -91,6 +93,8 @@ _SETTLE = (
         last_answer=sa.bindparam("new_last_answer"),
         location=sa.bindparam("new_location"),
         delivered_ms=sa.bindparam("new_delivered_ms"),
+        rung=sa.bindparam("new_rung"),
+        lost=sa.bindparam("new_lost"),
         lease_owner=None,
         lease_until_ms=None,
     )
@@ -130,6 +134,14 @@ _GET = sa.select(*_COLUMNS).where(deliveries.c.id.in_(_IDS))
 _OF_JOBS = sa.select(*_COLUMNS).where(deliveries.c.job_id.in_(_IDS))
 _CIRCUITS = sa.select(circuit_breakers)
 _CIRCUIT = _CIRCUITS.where(circuit_breakers.c.system == sa.bindparam("system")).with_for_update()
+_PLACES = sa.select(deliveries.c.id, deliveries.c.location).where(
+    deliveries.c.patient_key == sa.bindparam("patient"), deliveries.c.location.is_not(None)
+)
+_TOLD = (
+    sa.select(deliveries.c.system, deliveries.c.rung, deliveries.c.lost, sa.func.count())
+    .where(deliveries.c.rung != "")
+    .group_by(deliveries.c.system, deliveries.c.rung, deliveries.c.lost)
+)
 _COUNTS = sa.select(deliveries.c.system, deliveries.c.state, sa.func.count()).group_by(
     deliveries.c.system, deliveries.c.state
 )
@@ -145,6 +157,8 @@ class Settlement:
         next_attempt_ms: When it is due again, for a delivery that stays pending.
         location: Where the EHR keeps the result, `Observation/<id>`, once it is delivered.
         delivered_ms: When it was delivered: the moment that its AuditEvent names.
+        rung: In which form it is there.
+        lost: What of it the EHR did not keep; cut where that is long.
     """
 
     delivery: Delivery
@@ -153,6 +167,8 @@ class Settlement:
     next_attempt_ms: int = 0
     location: str | None = None
     delivered_ms: int | None = None
+    rung: str = ""
+    lost: str = ""
 
 
 class Deliveries:
@@ -292,6 +308,20 @@ class Deliveries:
         place = Place("deliveries", "location", delivery.id)
         return self._uow.patient_keys.unseal(delivery.patient_key, place, sealed).decode()
 
+    def places_of(self, patient_key: str) -> frozenset[str]:
+        """Give where an EHR keeps the delivered results of a patient.
+
+        Raises:
+            Unsealable: A row was changed or the patient's key is gone.
+        """
+        rows = self._uow.connection.execute(_PLACES, {"patient": patient_key})
+        place, keys = partial(Place, "deliveries", "location"), self._uow.patient_keys
+        return frozenset(keys.unseal(patient_key, place(r.id), r.location).decode() for r in rows)
+
+    def told(self) -> list[tuple[str, str, str, int]]:
+        """Count what was delivered by system, rung and what was lost, where a rung is known."""
+        return [(r[0], r[1], r[2], r[3]) for r in self._uow.connection.execute(_TOLD)]
+
     def counts(self) -> dict[tuple[str, DeliveryState], int]:
         """Count the deliveries by system and state."""
         rows = self._uow.connection.execute(_COUNTS)
@@ -375,9 +405,11 @@ class Deliveries:
             "held_attempt": held.attempt,
             "new_state": change.state,
             "new_next_attempt_ms": change.next_attempt_ms,
-            "new_last_answer": change.answer,
+            "new_last_answer": change.answer[:_LONGEST_ANSWER],
             "new_location": location,
             "new_delivered_ms": change.delivered_ms,
+            "new_rung": change.rung,
+            "new_lost": change.lost[:_MOST_LOST],
         }
 
     def _all(self, statement: Any, **values: object) -> list[Delivery]:  # noqa: ANN401 - any SQL

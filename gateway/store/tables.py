@@ -164,6 +164,9 @@ deliveries = Table(
     Column("location", LargeBinary),
     Column("created_ms", BigInteger, nullable=False),
     Column("delivered_ms", BigInteger),
+    # In which form of the write-back ladder it is there, and what of it the EHR did not keep.
+    Column("rung", String(24), nullable=False, server_default=""),
+    Column("lost", String(255), nullable=False, server_default=""),
     Index(
         "ix_deliveries_open",
         "state",

@@ -81,7 +81,8 @@ def test_a_risk_assessment_is_written_and_audited_under_its_own_type(hospital: H
     assert states(hospital) == DONE
     (risk,) = hospital.ehr.of("RiskAssessment")
     assert risk["prediction"][0]["probabilityDecimal"] == 18.0
-    assert delivered_as(hospital) == ("RiskAssessment", {"http-status": "201", "attempt": "1"})
+    told = {"http-status": "201", "attempt": "1", "rung": "risk-assessment"}
+    assert delivered_as(hospital) == ("RiskAssessment", told)
 
 
 def test_an_ehr_without_risk_assessments_is_told_of_in_answer_and_audit(
@@ -108,7 +109,8 @@ def test_many_results_go_in_one_transaction(hospital: Hospital) -> None:
 
     hospital.deliver()
 
-    assert hospital.ehr.calls == ["search Device True", "transaction 9"]
+    look = "read Observation/observation-1"  # at one of them, which was kept whole
+    assert hospital.ehr.calls == ["capabilities", "search Device True", "transaction 9", look]
     assert {job.state for job in hospital.jobs()} == {JobState.COMPLETED}
 
 
@@ -403,7 +405,7 @@ def test_a_delivery_that_was_cancelled_meanwhile_stays_so(hospital: Hospital) ->
 
     known = hospital.ehrs.known
     assert known is not None
-    known.recipient._ehr = Canceller()
+    known.recipient._recipient._ehr = Canceller()
 
     hospital.deliver()
 

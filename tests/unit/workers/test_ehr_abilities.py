@@ -5,20 +5,21 @@ from adapters.fhir_rest.errors import EhrUnreachable
 from gateway.core.write_back import AS_OBSERVATION, WITHOUT_MEDIA, StoredReport
 from tests.hospital import FakeEhr
 from tests.result_models import RISK, RISK_ASSESSMENT, made, with_map
-from workers.ehr_abilities import REMEMBER_S, EhrAbilities
+from workers.ehr_abilities import AGAIN_S, REMEMBER_S, EhrAbilities
 
 
 def stored(manifest: object = RISK_ASSESSMENT) -> StoredReport:
     return StoredReport.read(made(manifest, 0.7).to_json())  # type: ignore[arg-type]
 
 
-def test_a_plain_observation_costs_no_question() -> None:
+def test_plain_observations_cost_one_question_in_a_while() -> None:
     ehr = FakeEhr()
+    abilities = EhrAbilities(ehr)
 
-    report = EhrAbilities(ehr).fitted(stored(RISK))
+    reports = [abilities.fitted(stored(RISK)) for _ in range(3)]
 
-    assert report == stored(RISK)
-    assert ehr.calls == []
+    assert reports == [stored(RISK)] * 3
+    assert ehr.calls == ["capabilities"]
 
 
 def test_an_ehr_that_can_keep_everything_gets_everything() -> None:
@@ -66,12 +67,15 @@ def test_a_refusal_is_believed_more_than_the_statement_and_forgotten_after_a_whi
 def test_an_ehr_that_is_away_is_taken_at_its_best_and_asked_again() -> None:
     ehr = FakeEhr()
     ehr.types = ("Observation",)
-    ehr.away = EhrUnreachable()
-    abilities = EhrAbilities(ehr)
+    ehr.away, now = EhrUnreachable(), [0.0]
+    abilities = EhrAbilities(ehr, monotonic=lambda: now[0])
 
     assert abilities.takes("Media")
     ehr.away = None
+    assert abilities.takes("Media")
+    now[0] = AGAIN_S
     assert not abilities.takes("Media")
+    assert ehr.calls == ["capabilities", "capabilities"]
 
 
 @pytest.mark.parametrize(

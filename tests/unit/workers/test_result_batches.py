@@ -60,7 +60,7 @@ def test_an_ehr_that_takes_transactions_gets_no_batch() -> None:
 
     write(ehr, [make(1), make(2)])
 
-    assert ehr.calls == ["search Device True", "transaction 5"]
+    assert ehr.calls == ["capabilities", "search Device True", "transaction 5"]
 
 
 @pytest.mark.parametrize("status", [400, 413, 501])

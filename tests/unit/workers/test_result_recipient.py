@@ -41,7 +41,7 @@ def test_reports_are_written_in_transactions_of_fifty() -> None:
 
     fates = write(ehr, *(make(number) for number in range(55)))
 
-    assert ehr.calls == ["search Device True", "transaction 101", "transaction 10"]
+    assert ehr.calls == ["capabilities", "search Device True", "transaction 101", "transaction 10"]
     assert all(isinstance(fate, Written) for fate in fates)
     assert len(ehr.of("Device")) == 1
 
@@ -267,7 +267,7 @@ def test_one_by_one_stops_knocking_when_the_ehr_goes_away() -> None:
 
     assert fates == [NotReached("EhrTimeout")] * 3
     device = "search Device True"
-    assert ehr.calls == [device, "transaction 7", "capabilities", device, "create Device"]
+    assert ehr.calls == ["capabilities", device, "transaction 7", device, "create Device"]
 
 
 @pytest.mark.parametrize(

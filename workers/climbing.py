@@ -1,0 +1,272 @@
+"""(6.3) Go down the write-back ladder with a result until an EHR takes it, and look what it kept.
+
+`gateway.core.ladder` says which rungs there are for a result; `workers.result_recipient` writes one
+form of it. Here:
+
+1. a rung that turns out not to be there (404, 405, 501), or whose form does not suit the EHR (a
+   status that its profile names), is left for the next one;
+2. what was written is read back, unless the EHR is known to keep everything, and what it did not
+   keep is told (`workers.verifying`);
+3. what no rung takes stays on Nadi's worklist. But an EHR that says it has a type and answers 404
+   is misconfigured rather than poor: then the result waits, as when it is away.
+
+Source: docs/write-back.md.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from gateway.core.ladder import LOSES, RUNG_OF, TYPES, IfLabelLost, Ladder, Left, Rung, ladder
+from gateway.core.result_carriers import at_one_time, coded_as, in_words
+from gateway.core.write_back import AS_OBSERVATION, StoredReport
+from workers.ehr_abilities import EhrAbilities
+from workers.fates import Fate, Gate, NotReached, NotTaken, OnWorklist, Withheld, Written, open_gate
+from workers.result_recipient import NO_SUCH_TYPE, Ehr, ResultRecipient
+from workers.verifying import Chart, Unlabelled, Verifier
+
+#: What is said of a result that was changed for an EHR.
+OWN_CODE = "own code"
+AS_TEXT = "value as text"
+_OWN_FORMS = frozenset({Rung.OBSERVATION, Rung.RISK_ASSESSMENT})
+_STOPPED = "The EHR does not keep the label that an AI made it, and the site says to stop then."
+_UNCODED = "It takes an Observation only under a code of its own; write_back.codes names none."
+
+
+class Sender(Protocol):
+    """Sends results in a form beyond FHIR, as HL7 v2."""
+
+    def send(self, report: StoredReport) -> Fate:
+        """Send one result."""
+
+
+@dataclass(frozen=True)
+class _Climb:
+    """A result on its way down.
+
+    Attributes:
+        report: As it is stored.
+        ladder: Its rungs, and those that were left before it began.
+        at: On which rung it stands.
+        left: The rungs that were tried.
+        fate: What the last one that should have been there answered.
+    """
+
+    report: StoredReport
+    ladder: Ladder
+    at: int = 0
+    left: tuple[Left, ...] = ()
+    fate: NotReached | None = None
+
+    @property
+    def rung(self) -> Rung | None:
+        """The rung it stands on; None below the last."""
+        return self.ladder.rungs[self.at] if self.at < len(self.ladder.rungs) else None
+
+    @property
+    def above(self) -> tuple[Left, ...]:
+        """What was left so far."""
+        rung = self.rung
+        return (*(self.ladder.above(rung) if rung else self.ladder.left), *self.left)
+
+    @property
+    def is_below_own(self) -> bool:
+        """Say whether one of its own two forms was tried and will not do."""
+        return any(each.rung in _OWN_FORMS for each in self.left)
+
+    def down(self, why: str, fate: NotReached | None = None) -> "_Climb":
+        """Give it one rung lower; where the EHR refused a result, it refused both its own forms."""
+        rungs, at = self.ladder.rungs, self.at + 1
+        while fate and at < len(rungs) and {rungs[at], rungs[self.at]} == _OWN_FORMS:
+            at += 1
+        tried = Left(rungs[self.at], why)
+        return replace(self, at=at, left=(*self.left, tried), fate=fate or self.fate)
+
+
+class LadderRecipient:
+    """One EHR as a recipient of results, in the best form it takes; safe to share among threads."""
+
+    def __init__(
+        self,
+        recipient: ResultRecipient,
+        verifier: Verifier,
+        abilities: EhrAbilities,
+        *,
+        senders: Mapping[Rung, Sender] | None = None,
+    ) -> None:
+        self._recipient = recipient
+        self._verifier = verifier
+        self._abilities = abilities
+        self._senders = senders or {}
+
+    def write(
+        self,
+        reports: Sequence[StoredReport],
+        *,
+        repeated: frozenset[str],
+        gate: Gate = open_gate,
+    ) -> dict[str, Fate]:
+        """Write reports; give the fate of each by its identifier.
+
+        Args:
+            reports: What is to be written.
+            repeated: Identifiers that may be in the EHR already.
+            gate: Asked right before anything is sent.
+        """
+        fates: dict[str, Fate] = {
+            r.identifier: NotTaken(0, _STOPPED) for r in self._stopped(reports)
+        }
+        going = (report for report in reports if report.identifier not in fates)
+        climbs = [_Climb(report, self._ladder(report)) for report in going]
+        while climbs:
+            by_rung: dict[Rung | None, list[_Climb]] = {}
+            for climb in climbs:
+                by_rung.setdefault(climb.rung, []).append(climb)
+            climbs = []
+            for rung, standing in by_rung.items():
+                for climb, end in self._try(rung, standing, repeated, gate):
+                    if isinstance(end, _Climb):
+                        climbs.append(end)
+                    else:
+                        fates[climb.report.identifier] = end
+        return fates
+
+    def _stopped(self, reports: Sequence[StoredReport]) -> list[StoredReport]:
+        """Give those that are not sent, since the EHR was seen to lose the AI label."""
+        if not any(self._abilities.is_unlabelled(name) for name in TYPES.values()):
+            return []
+        return [each for each in reports if self._if_label_lost(each) is IfLabelLost.STOP]
+
+    def _ladder(self, report: StoredReport) -> Ladder:
+        """Choose the rungs; those of its own two forms that are written as one stand together."""
+
+        def why_not(resource_type: str) -> str | None:
+            if resource_type == "Observation" and self._is_uncoded(report):
+                return _UNCODED
+            return self._abilities.why_not(resource_type)
+
+        terms, senders = report.terms, tuple(self._senders)
+        return ladder(report.resource_type, terms=terms, why_not=why_not, senders=senders)
+
+    def _is_uncoded(self, report: StoredReport) -> bool:
+        if not self._abilities.profile.needs_codes:
+            return False
+        coded = report.as_observation().rewritten(
+            lambda made: coded_as(made, report.terms.codes), OWN_CODE
+        )
+        return OWN_CODE not in coded.changed
+
+    def _try(
+        self, rung: Rung | None, climbs: Sequence[_Climb], repeated: frozenset[str], gate: Gate
+    ) -> list[tuple[_Climb, Fate | _Climb]]:
+        """Try one rung with all that stand on it."""
+        if rung is None or rung is Rung.WORKLIST:
+            return [(climb, _at_the_bottom(climb)) for climb in climbs]
+        if rung not in TYPES:
+            return [(climb, self._send(rung, climb.report, gate)) for climb in climbs]
+        forms = {climb.report.identifier: self._form(rung, climb) for climb in climbs}
+        written = self._recipient.write(list(forms.values()), repeated=repeated, gate=gate)
+        return [
+            (climb, self._after(climb, forms[name], written[name]))
+            for climb in climbs
+            for name in (climb.report.identifier,)
+        ]
+
+    def _send(self, rung: Rung, report: StoredReport, gate: Gate) -> Fate:
+        """Send a result in a form beyond FHIR."""
+        if report.identifier not in gate([report]):
+            return Withheld()
+        fate = self._senders[rung].send(report)
+        return replace(fate, rung=rung) if isinstance(fate, Written) else fate
+
+    def _form(self, rung: Rung, climb: _Climb) -> StoredReport:
+        """Give a report in the form of a rung, with what this EHR needs."""
+        report = climb.report
+        if rung not in _OWN_FORMS:
+            return report.carried_as(rung)
+        terms, has_one = report.terms, self._abilities.profile.only_date_time
+        needs_words = self._abilities.needs_words("Observation")
+        report = report.as_observation() if climb.is_below_own else _own_form(rung, report)
+        report = report.reobserved(lambda made: coded_as(made, terms.codes), OWN_CODE)
+        report = report.reobserved(at_one_time) if has_one else report
+        return report.reobserved(in_words, AS_TEXT) if needs_words else report
+
+    def _after(self, climb: _Climb, form: StoredReport, fate: Fate) -> Fate | _Climb:
+        """Say how it goes on after a rung was tried."""
+        if isinstance(fate, Written):
+            return self._verified(climb, form, fate)
+        if isinstance(fate, NotReached) and fate.refused_with in NO_SUCH_TYPE:
+            return climb.down(f"The EHR refused it: HTTP {fate.refused_with}.", fate)
+        misfits = self._abilities.profile.refuses_form_with
+        if isinstance(fate, NotTaken) and fate.status in misfits:
+            return climb.down(f"The EHR refused the form: HTTP {fate.status}.")
+        return fate
+
+    def _verified(self, climb: _Climb, form: StoredReport, written: Written) -> Fate | _Climb:
+        """Look what the EHR kept; say so, or go on where the AI label is lost."""
+        policy = self._if_label_lost(climb.report)
+        found = self._verifier.verify(form, written, policy)
+        if not isinstance(found, Unlabelled):
+            self._learn(climb)
+            return self._placed(climb, form, found)
+        if policy is IfLabelLost.STOP:
+            return NotTaken(0, _STOPPED)
+        return climb.down("The EHR did not keep the label that an AI made it.")
+
+    def _if_label_lost(self, report: StoredReport) -> IfLabelLost:
+        return report.terms.if_label_lost or self._abilities.profile.if_label_lost
+
+    def _learn(self, climb: _Climb) -> None:
+        """Remember the types that were not there, now that another rung holds."""
+        for each in climb.left if climb.fate else ():
+            if each.rung in TYPES:
+                self._abilities.refused(TYPES[each.rung])
+
+    def _placed(self, climb: _Climb, form: StoredReport, fate: Fate) -> Fate:
+        if not isinstance(fate, Written):
+            return fate
+        is_other = AS_OBSERVATION in fate.changed
+        rung = Rung.OBSERVATION if is_other else RUNG_OF[form.resource_type]
+        lost = (LOSES[rung],) if rung in LOSES else ()
+        return replace(fate, rung=rung, lost=(*fate.lost, *lost), left=climb.above)
+
+
+class Reached(Ehr, Chart, Protocol):
+    """What is needed of the client of an EHR; `adapters.fhir_rest` has one."""
+
+
+def ladder_recipient(
+    ehr: Reached,
+    abilities: EhrAbilities,
+    *,
+    connections: int = 1,
+    senders: Mapping[Rung, Sender] | None = None,
+) -> LadderRecipient:
+    """Put together what writes results into one EHR.
+
+    Args:
+        ehr: The EHR.
+        abilities: What is known of it.
+        connections: How many requests may be under way where each result goes alone.
+        senders: What sends the forms beyond FHIR.
+    """
+    recipient = ResultRecipient(ehr, abilities=abilities, connections=connections)
+    return LadderRecipient(recipient, Verifier(ehr, abilities), abilities, senders=senders)
+
+
+def _own_form(rung: Rung, report: StoredReport) -> StoredReport:
+    """Leave a result both its forms, as far as the site allows them."""
+    allowed = ladder(report.resource_type, terms=report.terms, why_not=lambda _: None).rungs
+    if report.instead is None or set(allowed) >= _OWN_FORMS:
+        return report
+    return report.as_observation() if rung is Rung.OBSERVATION else replace(report, instead=None)
+
+
+def _at_the_bottom(climb: _Climb) -> Fate:
+    """Say what becomes of a result that no rung took."""
+    if climb.fate is not None:
+        return climb.fate
+    if climb.rung is Rung.WORKLIST:
+        return OnWorklist(climb.above)
+    told = " ".join(map(str, climb.above))
+    return NotTaken(0, f"The site allows no way that the EHR takes. {told}")

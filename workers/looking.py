@@ -1,0 +1,136 @@
+"""(6.3) Look for results that may be in an EHR already, whatever it can be searched by.
+
+First by identifier. An EHR that does not keep or search identifiers is asked for what it has of the
+same patient, code and time; what it gives is compared, since one that ignores a parameter gives
+everything. A place that is known to be another result's is never taken for this one. Where an
+answer can't be relied on, and a condition would not be heeded, nobody knows: nothing is written.
+
+Source: docs/write-back.md.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import orjson
+
+from gateway.core.errors import GatewayError, ProcessingError, TransientError
+from gateway.core.findings import RESULT_SYSTEM, Json
+from gateway.core.read_back import is_about, is_same_result, query_of, subject_of
+from gateway.core.write_back import StoredReport, is_result
+from workers.ehr_abilities import EhrAbilities
+
+#: Pages that are read of one patient's results of one code at one time.
+_MAX_PAGES = 20
+
+
+class Searched(Protocol):
+    """What is needed of the client of an EHR; `adapters.fhir_rest` has one."""
+
+    def search(
+        self,
+        resource_type: str,
+        params: Sequence[tuple[str, str]],
+        *,
+        max_pages: int = 5,
+        is_whole: bool = False,
+    ) -> list[dict[str, Any]]:
+        """Search one type."""
+
+
+@dataclass(frozen=True)
+class Unsure:
+    """Nobody can tell whether a result is in the EHR.
+
+    Attributes:
+        why: Name of what happened.
+    """
+
+    why: str
+
+
+class Looking:
+    """Looks for results in one EHR."""
+
+    def __init__(self, ehr: Searched, abilities: EhrAbilities) -> None:
+        self._ehr = ehr
+        self._abilities = abilities
+
+    def find(self, reports: Sequence[StoredReport]) -> dict[str, list[Json] | Unsure]:
+        """Give by identifier what the EHR holds of each report, in every form it may have.
+
+        Raises:
+            TransientError: The EHR is away.
+        """
+        found: dict[str, list[Json] | Unsure] = dict(self._by_identifier(reports))
+        claimed: set[str] = set()
+        for report in reports:
+            if not found[report.identifier]:
+                found[report.identifier] = self._by_facts(report, claimed)
+        return found
+
+    def tagged(self, resource_type: str, parameter: str, values: Sequence[str]) -> list[Json]:
+        """Search by results' identifiers in one parameter.
+
+        Raises:
+            GatewayError: The EHR is away, or can't be searched so.
+        """
+        tokens = ",".join(f"{RESULT_SYSTEM}|{value}" for value in values)
+        return self._ehr.search(resource_type, [(parameter, tokens)], max_pages=2)
+
+    def _by_identifier(self, reports: Sequence[StoredReport]) -> Mapping[str, list[Json]]:
+        by_type: dict[str, list[str]] = {}
+        for report in reports:
+            for name in report.types:
+                if self._abilities.finds_by_identifier(name):
+                    by_type.setdefault(name, []).append(report.identifier)
+        every = [each for name, wanted in by_type.items() for each in self._asked(name, wanted)]
+        return {r.identifier: [e for e in every if is_result(e, r.identifier)] for r in reports}
+
+    def _asked(self, resource_type: str, wanted: Sequence[str]) -> Iterable[Json]:
+        try:
+            found = self.tagged(resource_type, "identifier", wanted)
+        except TransientError:
+            raise
+        except GatewayError:  # it can't be searched so
+            self._abilities.forgot_identifier(resource_type)
+            return ()
+        if any(not any(is_result(each, name) for name in wanted) for each in found):
+            self._abilities.forgot_identifier(resource_type)  # it ignored what it was asked for
+        return found
+
+    def _by_facts(self, report: StoredReport, claimed: set[str]) -> list[Json] | Unsure:
+        """Look for a result by what it is about, in the forms that have no identifier there."""
+        for form in _forms(report):
+            name = str(form["resourceType"])
+            if self._abilities.finds_by_identifier(name):
+                continue
+            matches, doubt = self._alike(form, report)
+            free = [each for each in matches if f"{name}/{each.get('id')}" not in claimed]
+            if free:
+                claimed.add(f"{name}/{free[0].get('id')}")
+                return free[:1]
+            if doubt and self._abilities.ignores_conditions(name):
+                return Unsure(doubt)
+        return []
+
+    def _alike(self, form: Json, report: StoredReport) -> tuple[list[Json], str]:
+        """Give what may be the result, and why the answer can't be relied on, if so."""
+        name, doubt = str(form["resourceType"]), ""
+        for query in query_of(form):
+            try:
+                found = self._ehr.search(name, query, max_pages=_MAX_PAGES, is_whole=True)
+            except ProcessingError as error:  # it can't be searched so, or ignored what was asked
+                doubt = type(error).__name__
+                continue
+            mine = [each for each in found if is_about(each, subject_of(form))]
+            places = ((f"{name}/{each.get('id')}", each) for each in mine)
+            left = (each for place, each in places if place not in report.taken)
+            return [e for e in left if is_same_result(form, e, report.identifier)], ""
+        return [], doubt
+
+
+def _forms(report: StoredReport) -> Iterator[Json]:
+    yield orjson.loads(report.result)
+    if report.instead:
+        yield orjson.loads(report.instead)
