@@ -113,7 +113,7 @@ class System:
     """
 
     name: str
-    kind: Literal["fhir-rest", "hl7v2", "folder"]
+    kind: Literal["fhir-rest", "hl7v2", "dicom", "folder"]
     address: str | None
     dicomweb_address: str | None = None
     token: Secret | None = None

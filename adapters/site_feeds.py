@@ -14,9 +14,11 @@ from adapters.site_patients import PatientsEntry
 from adapters.site_receive import PUSH, kind_of
 from adapters.site_yaml import Document, Problem, suggestion
 
-_FOLLOWING = frozenset({"poll", "subscription", "atom"})
+_FOLLOWING = frozenset({"poll", "subscription"})
+#: Listeners to which a patient is a number.
+_NUMBERING = frozenset({"dicom", "mllp"})
 #: Kinds of systems without a FHIR API.
-_WITHOUT_API = frozenset({"hl7v2", "folder"})
+_WITHOUT_API = frozenset({"hl7v2", "dicom", "folder"})
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,7 @@ def _receive_problems(document: Document, name: str, entry: Mapping[str, Any]) -
             yield document.problem((*at, index), words)
         if kind == PUSH and entry.get("kind") in _WITHOUT_API:
             yield document.problem((*at, index), "a system that pushes FHIR is of kind fhir-rest")
-        if kind == "mllp" and "patients" not in entry:
+        if kind in _NUMBERING and "patients" not in entry:
             words = "needs `patients`: whose they are, and the URI of their number"
             yield document.problem(("systems", name, "patients"), words)
 

@@ -119,8 +119,8 @@ class FhirRestEntry(_SystemPart):
 class Hl7v2Entry(_SystemPart):
     """A system without a FHIR API: it sends by a listener alone."""
 
-    kind: Literal["hl7v2", "folder"] = Field(
-        description="What it speaks: HL7 v2; `folder`: it puts FHIR files into a folder."
+    kind: Literal["hl7v2", "dicom", "folder"] = Field(
+        description="What it speaks: HL7 v2, DICOM; `folder`: it puts FHIR files into a folder."
     )
     receive: list[Receive] = Field([], description="The listeners by which its events reach Nadi.")
 

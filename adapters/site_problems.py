@@ -28,6 +28,9 @@ _WORDS = {
     "float_type": "must be a number",
 }
 _PATTERNS = {
+    **dict.fromkeys(
+        ("ae_title", "callers"), "must be an AE title: 1 to 16 characters without backslash"
+    ),
     "devices": "must be Device/<id>",
     "organizations": "must be Organization/<id>",
     "groups": "must be Group/<id> or CareTeam/<id>",
@@ -54,7 +57,7 @@ _PATTERNS = {
 }
 _AUTHS = ("none", "bearer", "basic")
 _WITNESSES = ("file", "http", "syslog", "email", "qr")
-_SYSTEMS = ("fhir-rest", "hl7v2", "folder")
+_SYSTEMS = ("fhir-rest", "hl7v2", "dicom", "folder")
 _KINDS = {*_AUTHS, *_WITNESSES, *_SYSTEMS}
 _NAME = "must be a name: small letters, digits and hyphens, at most 64, a letter first"
 
@@ -159,7 +162,6 @@ def _models_by_place() -> dict[Path, type[BaseModel]]:
         ("systems", "*", "receive", "*", "mllp", "tls"): mllp.MllpTlsEntry,
         ("systems", "*", "receive", "*", "poll"): following.PollEntry,
         ("systems", "*", "receive", "*", "subscription"): following.SubscriptionEntry,
-        ("systems", "*", "receive", "*", "atom"): following.AtomEntry,
         ("systems", "*", "auth"): model.BearerAuth,
         ("routes", "*"): model.RouteEntry,
         ("routes", "*", "consent"): model.ConsentRule,

@@ -8,20 +8,27 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Discriminator, Field, Tag
 
+from adapters.site_dicom import DicomEntry
 from adapters.site_drop import DropEntry
-from adapters.site_following import AtomEntry, PollEntry, SubscriptionEntry
+from adapters.site_following import PollEntry, SubscriptionEntry
 from adapters.site_mllp import MllpEntry
 from adapters.site_words import Part
 
 PUSH = "push"
 #: The kinds of listeners, as they stand in a site file.
-KINDS = ("drop", "mllp", "poll", "subscription", "atom")
+KINDS = ("dicom", "drop", "mllp", "poll", "subscription")
 
 
 class MllpWay(Part):
     """HL7 v2 over MLLP."""
 
     mllp: MllpEntry = Field(description="A port that takes HL7 v2 messages.")
+
+
+class DicomWay(Part):
+    """Images by C-STORE."""
+
+    dicom: DicomEntry = Field(description="A port that takes images by C-STORE.")
 
 
 class DropWay(Part):
@@ -44,12 +51,6 @@ class SubscriptionWay(Part):
     )
 
 
-class AtomWay(Part):
-    """Atom feeds of OpenMRS and Bahmni."""
-
-    atom: AtomEntry = Field(description="Its Atom feeds are read.")
-
-
 def kind_of(item: Any) -> str | None:  # noqa: ANN401 (whatever stands in the file)
     """Give the kind of an item; None for what is none."""
     if isinstance(item, BaseModel):
@@ -61,11 +62,11 @@ def kind_of(item: Any) -> str | None:  # noqa: ANN401 (whatever stands in the fi
 
 Receive = Annotated[
     Annotated[Literal["push"], Tag(PUSH)]
+    | Annotated[DicomWay, Tag("dicom")]
     | Annotated[DropWay, Tag("drop")]
     | Annotated[MllpWay, Tag("mllp")]
     | Annotated[PollWay, Tag("poll")]
-    | Annotated[SubscriptionWay, Tag("subscription")]
-    | Annotated[AtomWay, Tag("atom")],
+    | Annotated[SubscriptionWay, Tag("subscription")],
     Discriminator(
         kind_of,
         custom_error_type="receive_kind",

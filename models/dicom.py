@@ -52,7 +52,8 @@ _MOST_READS = 40_000
 _MOST_LUT_BYTES = 2**19
 _ROWS_AT_ONCE = 256
 
-_SYNTAXES = frozenset(
+#: Transfer syntaxes of which an image can be decoded.
+SYNTAXES = frozenset(
     {
         uid.ImplicitVRLittleEndian,
         uid.ExplicitVRLittleEndian,
@@ -84,12 +85,17 @@ _quiet = threading.Lock()
 logging.getLogger("pydicom").propagate = False
 
 
-class _Reads(BytesIO):
+class BoundedReads(BytesIO):
     """A file that may be read from only so often: a million empty elements end soon."""
 
     _left = _MOST_READS
 
     def read(self, size: int | None = -1, /) -> bytes:
+        """Read, as a file does.
+
+        Raises:
+            ImageRefused: It was read from too often.
+        """
         self._left -= 1
         if not self._left:
             raise ImageRefused("image-unreadable", "has too many elements")
@@ -129,7 +135,7 @@ def decode_dicom(content: bytes, spec: ImageInput) -> Picture:
 
 def _read(content: bytes, spec: ImageInput) -> tuple[uid.UID, Dataset]:
     """Read the elements that matter; no pixel is decoded."""
-    file = _Reads(content)
+    file = BoundedReads(content)
     file.seek(_START)
     meta = read_dataset(
         file,
@@ -138,13 +144,13 @@ def _read(content: bytes, spec: ImageInput) -> tuple[uid.UID, Dataset]:
         stop_when=lambda tag, _vr, _length: tag >> 16 != _META_GROUP,
     )
     syntax = uid.UID(str(meta.TransferSyntaxUID))
-    if syntax not in _SYNTAXES:
+    if syntax not in SYNTAXES:
         # The name of a known syntax only: an unknown one would quote the file.
         name = syntax.name if syntax.is_transfer_syntax else "an unknown transfer syntax"
         text = f"is stored in a way that can't be read here ({name})"
         raise ImageRefused("image-unreadable", text)
     if syntax == uid.DeflatedExplicitVRLittleEndian:
-        file = _Reads(_inflated(content[file.tell() :], spec.max_bytes))
+        file = BoundedReads(inflated(content[file.tell() :], spec.max_bytes))
     dataset = read_dataset(
         file,
         is_implicit_VR=syntax.is_implicit_VR,
@@ -154,7 +160,12 @@ def _read(content: bytes, spec: ImageInput) -> tuple[uid.UID, Dataset]:
     return syntax, dataset
 
 
-def _inflated(content: bytes, limit: int) -> bytes:
+def inflated(content: bytes, limit: int) -> bytes:
+    """Give what a deflated data set holds.
+
+    Raises:
+        ImageRefused: That is more bytes than allowed.
+    """
     stream = zlib.decompressobj(-zlib.MAX_WBITS)
     plain = stream.decompress(content, limit + 1)
     if len(plain) > limit:

@@ -18,7 +18,8 @@ from gateway.core.clock import utc_now
 from gateway.feed_standing import standings
 from gateway.listeners.desk import Desk, Telling
 from gateway.listeners.door import Door
-from gateway.listeners.mllp import Mllp
+from gateway.listeners.mllp import make as make_mllp
+from gateway.listeners.serving import Make
 from gateway.store.listener_credentials import ListenerCredentials
 from tests.conftest import Api
 from tests.factories import SITE
@@ -59,7 +60,7 @@ def free_port() -> int:
 
 @dataclass
 class Feed:
-    """An HL7 v2 listener on a real port, in front of an API in this process."""
+    """A listener on a real port, in front of an API in this process."""
 
     port: int
     desk: Desk
@@ -98,39 +99,47 @@ def received(connection: socket.socket, count: int = 1) -> list[str]:
     return found
 
 
+def desk_of(api: Api, site: str, feed: str) -> Desk:
+    """Give the desk of a feed in front of an API, which has this site in force."""
+    loaded = load_site(site)
+    credentials = ListenerCredentials(api.store.sealer)
+    door = Door(
+        "http://nadi.test", lambda: credentials.token(feed, utc_now()), transport=IntoApi(api)
+    )
+    return Desk(
+        feed=loaded.feeds[feed],
+        site=lambda: loaded,
+        store=api.store,
+        source=Source("test-hospital", loaded.feeds[feed].kind),
+        host="here",
+        door=door,
+        standing=Telling(api.store, feed, "here"),
+    )
+
+
 @contextmanager
-def listening(api: Api, site: str = FED_SITE, feed: str = "lab/mllp") -> Iterator[Feed]:
+def listening(
+    api: Api, site: str = FED_SITE, feed: str = "lab/mllp", *, make: Make = make_mllp
+) -> Iterator[Feed]:
     """Run the listener of a feed, on a free port, in front of an API.
 
     Args:
         api: With this site in force.
         site: The site file, whose port is replaced.
         feed: Which of its feeds.
+        make: Makes its listener.
     """
     port, stop = free_port(), threading.Event()
-    loaded = load_site(site.replace("2575", str(port)))
-    credentials = ListenerCredentials(api.store.sealer)
-    door = Door(
-        "http://nadi.test", lambda: credentials.token(feed, utc_now()), transport=IntoApi(api)
-    )
-    desk = Desk(
-        feed=loaded.feeds[feed],
-        site=lambda: loaded,
-        store=api.store,
-        source=Source("test-hospital", "mllp"),
-        host="here",
-        door=door,
-        standing=Telling(api.store, feed, "here"),
-    )
-    thread = threading.Thread(target=Mllp(desk).run, args=(stop,))
+    desk = desk_of(api, site.replace("2575", str(port)), feed)
+    thread = threading.Thread(target=make(desk).run, args=(stop,))
     thread.start()
     try:
-        _wait_for(api, loaded)
+        _wait_for(api, desk.site())
         yield Feed(port, desk, api)
     finally:
         stop.set()
         thread.join(15)
-        door.close()
+        desk.door.close()
 
 
 def _wait_for(api: Api, site: Site) -> None:

@@ -7,7 +7,6 @@ import base64
 from collections.abc import Callable, Mapping
 
 from adapters.hl7v2.datatypes import Json
-from adapters.hl7v2.times import in_order
 
 _NULL_FLAVOR = "http://terminology.hl7.org/CodeSystem/v3-NullFlavor"
 _CLINICAL = "http://terminology.hl7.org/CodeSystem/condition-clinical"
@@ -55,8 +54,8 @@ def _report(content: Json, _sent: str, _subject: Json | None) -> Json:
     return content
 
 
-def _order(content: Json, _sent: str, _subject: Json | None) -> Json | None:
-    if "subject" not in content:
+def _order(content: Json, _sent: str, subject: Json | None) -> Json | None:
+    if subject is None:
         return None
     content.setdefault("status", "unknown")
     content["intent"] = "order"
@@ -65,8 +64,7 @@ def _order(content: Json, _sent: str, _subject: Json | None) -> Json | None:
 
 def _encounter(content: Json, _sent: str, _subject: Json | None) -> Json:
     content.setdefault("class", {"system": _NULL_FLAVOR, "code": "UNK"})
-    content["period"] = in_order(content.get("period", {}))
-    return {name: value for name, value in content.items() if value != {}}
+    return content
 
 
 def _condition(content: Json, _sent: str, _subject: Json | None) -> Json:

@@ -51,24 +51,17 @@ class Sample:
         return None
 
 
-def read_file(file: Path) -> bytes:
-    """Read a sample's bytes.
-
-    Raises:
-        ConfigurationError: The file can't be read.
-    """
-    try:
-        return file.read_bytes()
-    except OSError as error:
-        raise ConfigurationError(f"{file} can't be read: {error.strerror}.") from error
-
-
-def read_sample(raw: bytes, *, base_url: str | None) -> Sample:
+def read_sample(file: Path, *, base_url: str | None) -> Sample:
     """Read a resource or a Bundle as the API would.
 
     Raises:
         ContentError: It is no JSON, or not a resource of FHIR R4.
+        ConfigurationError: The file can't be read.
     """
+    try:
+        raw = file.read_bytes()
+    except OSError as error:
+        raise ConfigurationError(f"{file} can't be read: {error.strerror}.") from error
     if resource_type_of(raw) != "Bundle":
         found = parse_resource(raw)
         return Sample((Sampled(found, facts(found.content, base_url=base_url)),), ())

@@ -73,7 +73,23 @@ def test_the_settings_of_a_listener_say_what_is_wrong_with_them():
 def test_a_kind_of_listener_that_does_not_exist_is_named():
     (said,) = problems(more=", {pigeon: {}}")
 
-    assert said.startswith("systems.ehr.receive[1]: must be push, or one of drop, mllp")
+    assert said.startswith("systems.ehr.receive[1]: must be push, or one of dicom, drop")
+
+
+def test_an_archive_says_who_may_send_and_whose_patients_it_has():
+    archive = """
+site: a
+systems:
+  pacs: {kind: dicom, receive: [{dicom: {port: 104, ae_title: 'A\\B'}}]}
+"""
+
+    with pytest.raises(SiteInvalid) as found:
+        load_site(archive)
+
+    whose, callers, title = (f"{each.path}: {each.message}" for each in found.value.problems)
+    assert whose.startswith("systems.pacs.patients: needs `patients`: whose they are")
+    assert callers == "systems.pacs.receive[0].dicom.callers: is missing"
+    assert title.startswith("systems.pacs.receive[0].dicom.ae_title: must be an AE title")
 
 
 def test_what_contradicts_itself_is_refused():
@@ -105,4 +121,4 @@ def test_a_system_without_a_kind_is_told_which_kinds_there_are():
     with pytest.raises(SiteInvalid) as found:
         load_site("site: a\nsystems: {lab: {kind: fax}}\n")
 
-    assert found.value.problems[0].message == "unknown kind; known: fhir-rest, hl7v2, folder"
+    assert found.value.problems[0].message == "unknown kind; known: fhir-rest, hl7v2, dicom, folder"

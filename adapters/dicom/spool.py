@@ -1,0 +1,232 @@
+"""Images between their arrival and the hand-over of their study: one sealed file each.
+
+    <folder>/<study>/key               the study's own key, wrapped: without it nothing here opens
+    <folder>/<study>/<instance>        a sealed image; an empty one was here and was let go
+    <folder>/<study>/handed.json       which images the last version of the study has
+
+* Names are keyed hashes; no file holds anything of a patient in the clear.
+* A file appears by a rename after it was flushed to disk, and its folder is flushed too: what was
+  acknowledged is there after a power cut.
+* `handed.json` is written before a hand-over and again after it. What was being handed over when
+  all ended is handed over once more as the same version, which the gateway knows for a repeat.
+* An image that came before is not kept again, for as long as its study is remembered.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import orjson
+
+_KEY, _HANDED, _UNFINISHED, _GONE = "key", "handed.json", ".part", ".gone-"
+_MINE_ALONE = 0o700
+#: So long it is remembered which images came.
+REMEMBERED_MS = 30 * 86_400_000
+
+
+class Seals(Protocol):
+    """Seals what lies in the spool."""
+
+    def new_key(self, study: str) -> bytes:
+        """Make the key of a study, wrapped."""
+
+    def seal(self, key: bytes, study: str, instance: str, content: bytes) -> bytes:
+        """Seal an image for its place."""
+
+    def unseal(self, key: bytes, study: str, instance: str, sealed: bytes) -> bytes:
+        """Open a sealed image.
+
+        Raises:
+            Unsealable: It was changed or moved, or its key was.
+        """
+
+
+@dataclass(frozen=True)
+class Handed:
+    """Which images a version of a study has.
+
+    Attributes:
+        at_ms: When it was put together; the version's number.
+        instances: Their names.
+        is_done: Whether it was handed over.
+        patient: Key of its patient, by which an erasure is recognised.
+    """
+
+    at_ms: int
+    instances: tuple[str, ...]
+    is_done: bool
+    patient: str = ""
+
+
+class Spool:
+    """The spool of one feed. Threads may share one."""
+
+    def __init__(self, folder: Path, seals: Seals) -> None:
+        """Take where it is, and make the folder.
+
+        Args:
+            folder: Of the feed alone.
+            seals: Seals its files.
+        """
+        self.folder = folder
+        self._seals = seals
+        folder.mkdir(mode=_MINE_ALONE, parents=True, exist_ok=True)
+
+    def keep(self, study: str, instance: str, content: bytes) -> bool:
+        """Keep an image; it is durable when this is done.
+
+        Args:
+            study: Name of its study.
+            instance: Its own name.
+            content: Its file.
+
+        Returns:
+            False where it came before.
+
+        Raises:
+            OSError: There is no room, or the folder can't be written.
+        """
+        folder = self.folder / study
+        if (folder / instance).exists():
+            return False
+        if not folder.exists():
+            folder.mkdir(mode=_MINE_ALONE, exist_ok=True)
+            _flush(self.folder)
+        sealed = self._seals.seal(self._key(folder), study, instance, content)
+        _write(folder / instance, sealed)
+        return True
+
+    def due(self, quiet_ms: int, now_ms: int) -> list[str]:
+        """Give the studies to hand over: those that began to be, and quiet ones with new images."""
+        return [
+            folder.name for folder in self._studies() if self._is_due(folder, now_ms - quiet_ms)
+        ]
+
+    def waiting(self) -> int:
+        """Count the studies with images that were not handed over yet."""
+        return sum(self._is_due(folder, None) for folder in self._studies())
+
+    def begin(self, study: str, now_ms: int) -> Handed:
+        """Put a version together, or give the one that was begun if nothing came since."""
+        folder = self.folder / study
+        names, before = tuple(sorted(_full(folder))), _handed(folder)
+        if before and not before.is_done and before.instances == names:
+            return before
+        # Later than the one before even where the clock was set back.
+        at_ms = max(now_ms, before.at_ms + 1 if before else 0)
+        begun = Handed(at_ms, names, is_done=False)
+        self._note(folder, begun)
+        return begun
+
+    def end(self, study: str, handed: Handed, patient: str) -> None:
+        """Note that a version was handed over, and whose it is."""
+        done = Handed(handed.at_ms, handed.instances, is_done=True, patient=patient)
+        self._note(self.folder / study, done)
+
+    def open(self, study: str, instance: str) -> bytes:
+        """Give an image.
+
+        Raises:
+            OSError: It can't be read.
+            Unsealable: It was changed.
+        """
+        folder = self.folder / study
+        sealed = (folder / instance).read_bytes()
+        return self._seals.unseal(self._key(folder), study, instance, sealed)
+
+    def let_go(self, keep_ms: int, now_ms: int, is_erased: Callable[[str], bool]) -> None:
+        """Let go of what was handed over long ago, and of all of a patient who was erased."""
+        for folder in self._studies():
+            handed = _handed(folder)
+            if handed is None or not handed.is_done:
+                continue
+            if is_erased(handed.patient) or handed.at_ms < now_ms - REMEMBERED_MS:
+                # An image that arrives meanwhile finds no folder, and is sent again.
+                folder.rename(folder.with_name(f"{_GONE}{folder.name}"))
+            elif _newest_ms(folder) < now_ms - keep_ms and not self._is_due(folder, None):
+                for name in _full(folder):
+                    os.truncate(folder / name, 0)
+        for folder in self.folder.glob(f"{_GONE}*"):
+            _remove(folder)
+
+    def _studies(self) -> Iterator[Path]:
+        with os.scandir(self.folder) as found:
+            names = sorted(each.name for each in found if not each.name.startswith("."))
+        return (self.folder / name for name in names)
+
+    def _is_due(self, folder: Path, before_ms: int | None) -> bool:
+        handed, names = _handed(folder), _full(folder)
+        if handed and not handed.is_done and set(handed.instances) == names:
+            return True
+        is_new = bool(names - set(handed.instances if handed else ()))
+        return is_new and (before_ms is None or _newest_ms(folder) <= before_ms)
+
+    def _key(self, folder: Path) -> bytes:
+        path = folder / _KEY
+        with suppress(FileExistsError):
+            if not path.exists():
+                _write(path, self._seals.new_key(folder.name), is_first=True)
+        return path.read_bytes()
+
+    def _note(self, folder: Path, handed: Handed) -> None:
+        _write(folder / _HANDED, orjson.dumps(handed))
+
+
+def _handed(folder: Path) -> Handed | None:
+    try:
+        told = orjson.loads((folder / _HANDED).read_bytes())
+    except FileNotFoundError:
+        return None
+    return Handed(**{**told, "instances": tuple(told["instances"])})
+
+
+def _full(folder: Path) -> set[str]:
+    """Give the names of the images that are here."""
+    with os.scandir(folder) as found:
+        return {each.name for each in found if _is_image(each.name) and each.stat().st_size}
+
+
+def _is_image(name: str) -> bool:
+    return name not in (_KEY, _HANDED) and not name.startswith(_UNFINISHED)
+
+
+def _newest_ms(folder: Path) -> int:
+    with os.scandir(folder) as found:
+        times = [each.stat().st_mtime_ns for each in found if _is_image(each.name)]
+    return max(times, default=0) // 1_000_000
+
+
+def _write(path: Path, content: bytes, *, is_first: bool = False) -> None:
+    """Write a file that is whole and durable when it appears; `is_first` never replaces one."""
+    part = path.with_name(f"{_UNFINISHED}{os.urandom(8).hex()}")
+    try:
+        with part.open("xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        if is_first:
+            path.hardlink_to(part)
+        else:
+            part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+    _flush(path.parent)
+
+
+def _flush(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _remove(folder: Path) -> None:
+    """Remove a study; its key first, so that nothing that is left can be opened."""
+    (folder / _KEY).unlink(missing_ok=True)
+    for path in list(folder.iterdir()):
+        path.unlink(missing_ok=True)
+    folder.rmdir()

@@ -1,0 +1,114 @@
+"""What was kept is there after a crash, opens nowhere else, and is let go in time."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from adapters.dicom.spool import REMEMBERED_MS, Spool
+from gateway.core.clock import to_ms, utc_now
+from gateway.core.errors import Unsealable
+from gateway.listeners.dicom import SpoolSeals
+from gateway.store.sealing import MasterKey, Sealer
+
+STUDY, FIRST, SECOND = "a" * 32, "b" * 32, "c" * 32
+NEVER = 10**15
+
+
+@dataclass
+class Kept:
+    folder: Path
+    spool: Spool
+    now_ms: int = field(default_factory=lambda: to_ms(utc_now()))
+
+    def again(self) -> Spool:
+        """The spool as another process finds it."""
+        return Spool(self.folder, seals())
+
+    def hand_over(self, patient: str = "p") -> None:
+        self.spool.end(STUDY, self.spool.begin(STUDY, self.now_ms), patient)
+
+
+def seals() -> SpoolSeals:
+    return SpoolSeals(Sealer(MasterKey(b"k" * 32)), "pacs/dicom")
+
+
+@pytest.fixture
+def kept(tmp_path: Path) -> Kept:
+    spool = Spool(tmp_path / "spool", seals())
+    assert spool.keep(STUDY, FIRST, b"film")
+    return Kept(tmp_path / "spool", spool)
+
+
+def test_an_image_is_opened_by_another_process_and_kept_once(kept: Kept):
+    again = kept.again()
+
+    assert again.open(STUDY, FIRST) == b"film"
+    assert not again.keep(STUDY, FIRST, b"another")
+    assert again.open(STUDY, FIRST) == b"film"
+
+
+def test_an_image_opens_only_under_its_own_name(kept: Kept):
+    (kept.folder / STUDY / FIRST).rename(kept.folder / STUDY / SECOND)
+
+    with pytest.raises(Unsealable):
+        kept.spool.open(STUDY, SECOND)
+
+
+def test_a_study_is_due_when_it_is_quiet_and_not_any_more_when_it_was_handed_over(kept: Kept):
+    assert kept.spool.due(60_000, kept.now_ms) == []
+    assert kept.spool.due(60_000, kept.now_ms + 61_000) == [STUDY]
+
+    kept.hand_over()
+
+    assert kept.spool.due(0, NEVER) == []
+    assert kept.spool.waiting() == 0
+
+
+def test_what_was_begun_is_begun_again_as_the_same_version_unless_something_came(kept: Kept):
+    begun = kept.spool.begin(STUDY, kept.now_ms)
+
+    assert kept.again().due(NEVER, kept.now_ms) == [STUDY]
+    assert kept.again().begin(STUDY, kept.now_ms + 5) == begun
+
+    kept.spool.keep(STUDY, SECOND, b"late")
+    later = kept.again().begin(STUDY, kept.now_ms - 5)
+
+    assert set(later.instances) == {FIRST, SECOND}
+    assert later.at_ms > begun.at_ms
+
+
+def test_an_image_that_was_being_written_is_none(kept: Kept):
+    (kept.folder / STUDY / ".part0123").write_bytes(b"half")
+    kept.hand_over()
+
+    assert kept.spool.due(0, NEVER) == []
+
+
+def test_what_was_handed_over_is_let_go_after_a_while_and_its_repeats_are_known(kept: Kept):
+    kept.hand_over()
+
+    kept.spool.let_go(60_000, kept.now_ms + 30_000, lambda _: False)
+    assert kept.spool.open(STUDY, FIRST) == b"film"
+
+    kept.spool.let_go(60_000, kept.now_ms + 120_000, lambda _: False)
+    assert (kept.folder / STUDY / FIRST).stat().st_size == 0
+    assert not kept.spool.keep(STUDY, FIRST, b"film")
+    assert kept.spool.due(0, NEVER) == []
+
+    kept.spool.let_go(60_000, kept.now_ms + REMEMBERED_MS + 1, lambda _: False)
+    assert list(kept.folder.iterdir()) == []
+
+
+def test_what_was_not_handed_over_is_never_let_go(kept: Kept):
+    kept.spool.let_go(0, NEVER, lambda _: True)
+
+    assert kept.spool.open(STUDY, FIRST) == b"film"
+
+
+def test_everything_of_an_erased_patient_is_let_go_at_once(kept: Kept):
+    kept.hand_over("erased")
+
+    kept.spool.let_go(NEVER, kept.now_ms, {"erased"}.__contains__)
+
+    assert list(kept.folder.iterdir()) == []
