@@ -57,6 +57,7 @@ from gateway.store.backup_manifest import Manifest
 from gateway.store.database_copy import SQLITE, empty_postgresql
 from gateway.store.engine import migrate
 from gateway.store.erasure_file import ErasureFile
+from gateway.store.privileges import grant_service_role
 from gateway.store.restoring import database_of, unpack
 from gateway.store.verification_checkpoints import OutsideNote
 from gateway.store.verification_report import Finding
@@ -168,6 +169,9 @@ def _restore(settings: Settings, wanted: Wanted, tell: Tell) -> Restored:
             undo.callback(empty_postgresql, url)
         opening = settings_of(draft, manifest, url)
         migrate(opening.resolved_database_url)
+        if manifest.database.kind != SQLITE and settings.database_owner_url is not None:
+            # A dump holds no rights: without them the processes' role could read nothing.
+            grant_service_role(url, settings.resolved_database_url)
         with copy_opened(opening, manifest) as (nadi, _):
             done = _put_right(nadi, manifest, wanted, tell)
         _move_in(draft, settings.data_dir)

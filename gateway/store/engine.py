@@ -32,6 +32,12 @@ _BUSY_TIMEOUT_MS = 15_000
 #: How often a writer looks whether another's transaction has ended, in seconds, and how many times.
 _LOOK_EVERY_S = 0.0005
 _MOST_LOOKS = 200
+#: SQLSTATE of what a role lacks the right to.
+_NOT_PERMITTED = "42501"
+_NO_RIGHTS = (
+    "This role may not read the tables of the database. Their owner gives it its rights: run "
+    "`nadi prepare` with NADI_DATABASE_OWNER_URL."
+)
 _MIGRATIONS = Path(__file__).resolve().parents[2] / "migrations"
 
 
@@ -208,6 +214,7 @@ def schema_of(engine: sa.Engine) -> frozenset[str]:
     """Give the revision of a database's schema; none where there are no tables yet.
 
     Raises:
+        ConfigurationError: This role may not read it.
         StoreUnavailable: The database is away, or is none any more.
     """
     from alembic.migration import MigrationContext  # noqa: PLC0415
@@ -216,6 +223,8 @@ def schema_of(engine: sa.Engine) -> frozenset[str]:
         with engine.connect() as connection:
             return frozenset(MigrationContext.configure(connection).get_current_heads())
     except DBAPIError as error:
+        if getattr(error.orig, "sqlstate", None) == _NOT_PERMITTED:
+            raise ConfigurationError(_NO_RIGHTS) from error
         message = f"The database can't be read ({type(error).__name__})."
         raise StoreUnavailable(message) from error
 

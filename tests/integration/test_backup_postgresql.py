@@ -119,6 +119,26 @@ def test_it_comes_back_in_an_empty_database_and_can_be_worked_with(
     nadi.store.close()
 
 
+def test_the_role_of_the_processes_gets_its_rights_where_the_owner_restores(
+    backup: Path, empty: str, tmp_path: Path
+) -> None:
+    key, new = str(backup.with_name("backup.key")), ("--data-dir", str(tmp_path / "new"))
+    service = empty.replace("nadi@", f"service_{new_id()[-12:]}@")
+    where = {"NADI_DATABASE_URL": service}
+
+    run("restore", str(backup), "--key", key, *new, NADI_DATABASE_OWNER_URL=empty, **where)
+
+    assert "The log holds" in run("audit", "verify", *new, **where).stdout
+    owner, role = sa.create_engine(empty), sa.make_url(service).username
+    with owner.begin() as connection:
+        connection.exec_driver_sql(f"revoke all on all tables in schema public from {role}")
+    assert "`nadi prepare`" in run("audit", "verify", *new, code=1, **where).stderr
+    with owner.begin() as connection:
+        connection.exec_driver_sql(f"drop owned by {role}")
+        connection.exec_driver_sql(f"drop role {role}")
+    owner.dispose()
+
+
 def test_a_database_that_is_not_empty_is_left_as_it_is(
     backup: Path, postgresql_url: str, tmp_path: Path
 ) -> None:
