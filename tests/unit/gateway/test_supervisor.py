@@ -123,6 +123,29 @@ def test_a_child_that_is_frozen_is_killed_and_restarted(tmp_path):
     assert restarted.startswith("infer was ended by SIGKILL and is started again")
 
 
+@pytest.mark.parametrize(
+    "hang",
+    ["ctypes.PyDLL(None).sleep(60)", "with heart.working(): time.sleep(60)"],
+    ids=["native call that lets no other thread run", "batch that never ends"],
+)
+def test_a_child_caught_in_a_call_is_killed_and_restarted(tmp_path, hang):
+    code = f"""
+        import ctypes, os, time
+        from gateway.heartbeat import Heartbeat
+        pipe = int(os.environ["NADI_HEARTBEAT_FD"])
+        heart = Heartbeat(pipe, hung_after_s=0.8, stuck_after_s=0.3)
+        heart.start()
+        time.sleep(0.2)
+        {hang}
+    """
+    observed = Observed(tmp_path, python("infer", code, hung_after_s=0.8))
+
+    observed.run(lambda: len(observed.lines) == 2)
+
+    assert observed.lines[0].startswith("infer gave no sign of life for ")
+    assert observed.lines[1].startswith("infer was ended by SIGKILL")
+
+
 def test_a_child_that_is_silent_while_it_starts_is_left_alone(tmp_path):
     slow = textwrap.dedent(BEATING).replace("while True", "time.sleep(1)\nwhile True")
     observed = Observed(tmp_path, python("api", slow, hung_after_s=0.3))
