@@ -21,9 +21,11 @@ from zoneinfo import ZoneInfo
 from ruamel.yaml import YAML
 from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 
+from adapters.authorization import Secret
 from adapters.site_address import completed
 from adapters.site_break_glass import BreakGlassEntry
-from adapters.site_codes import csv_codes, read_text_file
+from adapters.site_cds_hooks import CdsHooks, cds_hooks_of
+from adapters.site_codes import csv_codes
 from adapters.site_consent import AbdmEntry, languages
 from adapters.site_feeds import Feed, feeds_of
 from adapters.site_model import (
@@ -52,7 +54,6 @@ from gateway.core.privacy import Privacy
 from gateway.core.retention import Retention
 from gateway.core.routing import BROKEN, Route, broken, leading_type
 from gateway.core.working_hours import WorkingHours
-from gateway.settings import environment
 from models.ceilings import Ceilings
 from models.signature import Trust
 
@@ -73,25 +74,6 @@ LOOK_EVERY_S = 1.0
 """How often a process looks whether another site was applied, in seconds."""
 
 _LOINC = "http://loinc.org"
-
-
-@dataclass(frozen=True)
-class Secret:
-    """Where a secret is, `env:NAME` or `file:PATH`; never the secret itself."""
-
-    reference: str
-
-    def resolve(self) -> str:
-        """Read the secret at the moment it is needed, so that it can be rotated.
-
-        Raises:
-            ConfigurationError: The variable or file is not there or empty.
-        """
-        kind, _, place = self.reference.partition(":")
-        found = environment(place) if kind == "env" else read_text_file(Path(place))
-        if not found or not found.strip():
-            raise ConfigurationError(f"The secret {self.reference} is not there or empty.")
-        return found.strip()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -188,6 +170,7 @@ class Site:
     privacy: Privacy | None = None
     break_glass: BreakGlassEntry | None = None
     retracts: bool = False
+    cds: CdsHooks = field(default_factory=CdsHooks)
 
     @cached_property
     def abdm_policy(self) -> AbdmPolicy | None:
@@ -393,6 +376,7 @@ def _site(file: SiteFile, rows: list[LocalCode], version: int) -> Site:
         consent=terms,
         privacy=file.privacy.privacy() if file.privacy else None,
         retention=file.retention.retention() if file.retention else Retention(),
+        cds=cds_hooks_of(file.cds_hooks, {n: each.cds_hooks for n, each in file.routes.items()}),
     )
 
 

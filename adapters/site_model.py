@@ -11,6 +11,7 @@ from pydantic import AfterValidator, Field, StringConstraints, field_validator
 from adapters.ehr_profile import ProfileName
 from adapters.site_address import Address
 from adapters.site_break_glass import BreakGlassEntry
+from adapters.site_cds_hooks import CdsHooksEntry, RouteHooksEntry
 from adapters.site_consent import AbdmEntry, ConsentSigners, Notices
 from adapters.site_consent_terms import ConsentEntry
 from adapters.site_hours import HoursEntry
@@ -169,6 +170,9 @@ class RouteEntry(Part):
     priority: Priority = Field(
         "routine", description="The lane of what states no more urgent one itself or by its order."
     )
+    cds_hooks: RouteHooksEntry | None = Field(
+        None, description="At which hooks of an EHR it answers by a card; absent: at none."
+    )
     run: RunEntry | None = Field(
         None, description="When its jobs may start, for heavy models; absent: at any time."
     )
@@ -292,6 +296,9 @@ class SiteFile(Part):
     revocation: RevocationEntry = Field(
         RevocationEntry(delivered="keep"),
         description="What becomes of written results when consent is withdrawn.",
+    )
+    cds_hooks: CdsHooksEntry | None = Field(
+        None, description="Who may ask by CDS Hooks; absent: nobody."
     )
     hours: HoursEntry | None = Field(None, description="When the hospital works.")
     privacy: PrivacyEntry | None = Field(

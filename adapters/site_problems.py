@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from adapters.site_cds_hooks import cds_hooks_problems
 from adapters.site_consent_terms import contradictions
 from adapters.site_feeds import feed_problems
 from adapters.site_model import SiteFile
@@ -52,6 +53,7 @@ _PATTERNS = {
     "include": "must be a type and a search parameter, such as Observation:subject",
     "test_patient": "must be Patient/<id>",
     "topic": "must be the URL of a topic",
+    "origins": "must be an origin without path, such as https://ehr.example",
     "user": "must be a name without a colon or spaces",
     "loinc": "must be a LOINC code, such as 2160-0",
 }
@@ -137,12 +139,14 @@ def _siblings(path: Path) -> list[str]:
 def _is_free(steps: list[str | int], index: int) -> bool:
     """Say whether a step is a name that the engineer chose, or a position in a list."""
     is_named = index == 1 and steps[0] in ("systems", "routes", "witnesses", "notices")
+    is_named = is_named or (index == 2 and steps[:2] == ["cds_hooks", "clients"])  # noqa: PLR2004
     is_named = is_named or (index == 2 and steps[:2] == ["abdm", "purposes"])  # noqa: PLR2004
     is_named = is_named or (index == 2 and steps[:2] == ["consent", "implicit"])  # noqa: PLR2004
     return is_named or isinstance(steps[index], int)
 
 
 def _models_by_place() -> dict[Path, type[BaseModel]]:
+    from adapters import site_cds_hooks as cds  # noqa: PLC0415 - only errors need all of them
     from adapters import site_consent as consent  # noqa: PLC0415 - only errors need all of them
     from adapters import site_consent_terms as terms  # noqa: PLC0415
     from adapters import site_drop as drop  # noqa: PLC0415
@@ -172,6 +176,9 @@ def _models_by_place() -> dict[Path, type[BaseModel]]:
         ("systems", "*", "write_back", "codes", "*"): write_back.OwnCode,
         ("routes", "*", "sink", "write_back"): write_back.WriteBackEntry,
         ("routes", "*", "sink", "write_back", "codes", "*"): write_back.OwnCode,
+        ("routes", "*", "cds_hooks"): cds.RouteHooksEntry,
+        ("cds_hooks",): cds.CdsHooksEntry,
+        ("cds_hooks", "clients", "*"): cds.CdsClientEntry,
         ("codes",): model.CodeMap,
         ("codes", "map", "*"): model.LocalCode,
         ("models",): model.ModelRules,
@@ -199,6 +206,7 @@ def _reference_problems(document: Document) -> Iterator[Problem]:
             words = "needs a time zone: `timezone` here, or that of the key `hours`"
             yield document.problem(("routes", name, "run"), words)
     yield from feed_problems(document)
+    yield from cds_hooks_problems(document)
     implicit = _mapping(_mapping(site.get("consent")).get("implicit"))
     for name, words in contradictions(_mapping(site.get("routes")), implicit):
         yield document.problem(("routes", name, "consent", "default"), words)

@@ -25,6 +25,7 @@ from gateway.api.batch import Receipt
 from gateway.api.break_glass import BreakGlassCalls
 from gateway.api.canary import CanaryRunner
 from gateway.api.capability import capability_statement
+from gateway.api.cds.routes import CdsHooksApi
 from gateway.api.connections import bounded
 from gateway.api.consents import ConsentCalls
 from gateway.api.docs_page import CONTENT_SECURITY_POLICY, docs_page
@@ -82,11 +83,13 @@ def build(settings: Settings) -> _Gateway:
     installation = open_installation(settings)
     store = installation.store
     watch = SiteWatch(store)
-    committer = _committer(settings, store, watch)
+    models = ModelWatch(store)
+    committer = _committer(settings, store, watch, models)
     edge = Edge(store, Authenticator(store, partial(listeners_of, watch)), site=watch.current)
     room = Room(settings, store)
-    health = _health(store, room, watch)
     notices = NoticeBox(store, watch.current)
+    receiver = Receiver(settings, committer, edge, room, notices)
+    cds = CdsHooksApi(settings, edge, receiver, models.current)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -97,13 +100,12 @@ def build(settings: Settings) -> _Gateway:
         with ErasureWatch(store), room:
             yield
         beating.cancel()
-        committer.close()
-        notices.close()
-        edge.close()
+        for each in (committer, notices, cds, edge):
+            each.close()
         record_stop(store, source)
         store.close()
 
-    pushes = _pushes(edge, Receiver(settings, committer, edge, room, notices))
+    pushes = _pushes(edge, receiver)
     app = _Gateway(title="Nadi", lifespan=lifespan, docs_url=None, redoc_url=None)
     app.open_front(pushes)
     app.room = room
@@ -113,7 +115,8 @@ def build(settings: Settings) -> _Gateway:
             *_read_routes(edge, AuditEvents(edge, installation.keys.verifier)),
             *_push_routes(pushes),
             *_break_glass_routes(edge),
-            *_operator_routes(health),
+            *cds.routes(),
+            *_operator_routes(_health(store, room, watch)),
             *_witness_routes(WitnessedLogs(store, watch.current, PROCESS)),
             _docs(app, settings),
             Path("/", RedirectResponse("/docs"), methods=["GET"]),
@@ -124,13 +127,13 @@ def build(settings: Settings) -> _Gateway:
 
 
 def _committer(
-    settings: Settings, store: Store, watch: SiteWatch
+    settings: Settings, store: Store, watch: SiteWatch, models: ModelWatch
 ) -> GroupCommit[Posting, tuple[Receipt, ...]]:
     """Make what receives: many requests, one commit."""
     intake = Intake(
         store,
         watch.current,
-        ModelWatch(store).current,
+        models.current,
         process_name=PROCESS,
         after_commit=bell().knock,
     )

@@ -284,6 +284,11 @@ _delivery_attempts = Counter(
 _glass = Counter(
     "nadi_break_glass_total", "Uses of break-glass.", ["route", "outcome"], registry=_registry
 )
+_cds = Counter(
+    "nadi_cds_answers_total",
+    "Answers to CDS Hooks calls.",
+    ("service", "outcome"),
+)
 
 _listened = Counter(
     "nadi_listener_messages_total",
@@ -348,6 +353,11 @@ def count_not_ours(count: int) -> None:
 def count_break_glass(route: str, outcome: str) -> None:
     """Count uses of break-glass: outcome `run` or `refused`."""
     _glass.labels(route, outcome).inc()
+
+
+def count_cds(service: str, outcome: str) -> None:
+    """Count answers to CDS Hooks calls: `cards`, `follows` (a result is held back) or `none`."""
+    _cds.labels(service, outcome).inc()
 
 
 def count_dropped(reason: str) -> None:

@@ -95,7 +95,7 @@ def retract_written(uow: UnitOfWork, site: Site, patients: Mapping[str, str]) ->
             about = About(reference, written.event_id, uow.now)
             model = Model(written.model, written.model_digest)
             asked = question(route.asks, about, consents[key], model, WRITE)
-            decision = _about_result(asked, partial(uow.retractions.body, written))
+            decision = about_result(asked, partial(uow.retractions.body, written))
             if not decision.is_permitted:
                 uow.retractions.add(written.delivery_id, key, " ".join(decision.reasons))
 
@@ -121,13 +121,13 @@ def _decide(
     result = uow.deliveries.of_jobs([job.id]).get(job.id)
     if result is not None:
         asked = question(route.asks, about, consents, model, WRITE)
-        return _about_result(asked, partial(uow.deliveries.body, result))
+        return about_result(asked, partial(uow.deliveries.body, result))
     # What it would read is asked for by whoever unseals it.
     return question(route.asks, about, consents, model, READ).foresee()
 
 
-def _about_result(asked: Question, body: Callable[[], bytes]) -> ConsentDecision:
-    """Ask about a result, which is opened only where a consent speaks of some data only."""
+def about_result(asked: Question, body: Callable[[], bytes]) -> ConsentDecision:
+    """Ask about a stored result, which is opened only where a consent speaks of some data only."""
     foreseen = asked.foresee()
     if not foreseen.is_permitted or not asked.is_limited:
         return foreseen

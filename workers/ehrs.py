@@ -5,10 +5,10 @@ time-out, the next use makes a new one.
 """
 
 import threading
-from base64 import b64encode
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from adapters.authorization import authorization
 from adapters.dicomweb import DicomWebClient
 from adapters.fhir_rest.client import FhirClient
 from adapters.fhir_rest.pace import Pace
@@ -124,20 +124,3 @@ def _connect(system: System, key: _Key) -> Connection:
     connections = 1 if key.per_second else _CONNECTIONS
     recipient = ladder_recipient(client, abilities, connections=connections)
     return Connection(client, archive or None, recipient, abilities, key.base_url)
-
-
-def authorization(token: Secret | None, user: str = "") -> str | None:
-    """Give the Authorization header of the moment; the token is read each time, so it can change.
-
-    Args:
-        token: The bearer token, or the user's password.
-        user: Who logs in with a password; empty for a token.
-
-    Raises:
-        ConfigurationError: The token is not where the site says.
-    """
-    if token is None:
-        return None
-    if not user:
-        return f"Bearer {token.resolve()}"
-    return f"Basic {b64encode(f'{user}:{token.resolve()}'.encode()).decode()}"

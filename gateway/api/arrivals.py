@@ -32,6 +32,7 @@ class Posting:
         address: Network address of the caller, for the audit event.
         is_update: Whether it came by PUT.
         is_known_bundle: Whether the same Bundle is stored already, or is about to be.
+        awaited_by: Route whose result somebody waits for.
         refusal: Why it is refused as a whole; it holds neither resource nor Bundle then.
     """
 
@@ -45,6 +46,7 @@ class Posting:
     submission_id: str = field(default_factory=new_id)
     is_known_bundle: bool = False
     refusal: tuple[Issue, ...] = ()
+    awaited_by: str | None = None
 
     @property
     def weight(self) -> int:
@@ -187,4 +189,5 @@ def _arrival(
         is_update=posting.is_update,
         address=posting.address,
         principal_name=posting.principal.name,
+        awaited_by=posting.awaited_by,
     )

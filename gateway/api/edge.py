@@ -75,6 +75,7 @@ class Call:
 
 
 Endpoint = Callable[[Call], Awaitable[Response]]
+Identify = Callable[[Request], Awaitable[Principal]]
 
 
 class Edge:
@@ -133,14 +134,21 @@ class Edge:
         self._audit.close()
 
     def endpoint(
-        self, permission: Permission, handler: Endpoint
+        self, permission: Permission, handler: Endpoint, *, identify: Identify | None = None
     ) -> Callable[[Request], Awaitable[Response]]:
-        """Wrap a handler that needs one permission."""
+        """Wrap a handler that needs one permission.
+
+        Args:
+            permission: What the caller needs.
+            handler: Answers.
+            identify: Says who calls, where that is not known by a token of this gateway.
+        """
+        known = identify or self.principal
 
         async def serve(request: Request) -> Response:
             request_id = _request_id(request)
             try:
-                response = await self._served(request, request_id, permission, handler)
+                response = await self._served((request, request_id), known, permission, handler)
             except NotAcceptable as error:
                 response = refuse(error, status=406)
             except GatewayError as error:
@@ -156,10 +164,15 @@ class Edge:
         return serve
 
     async def _served(
-        self, request: Request, request_id: str, permission: Permission, handler: Endpoint
+        self,
+        asked: tuple[Request, str],
+        identify: Identify,
+        permission: Permission,
+        handler: Endpoint,
     ) -> Response:
+        request, request_id = asked
         try:
-            call = Call(request, await self._principal(request), request_id)
+            call = Call(request, await identify(request), request_id)
         except LoginRequired:
             await self._record_sign_in_failure(request, request_id)
             raise
@@ -167,7 +180,13 @@ class Edge:
         check_accept(request)
         return await handler(call)
 
-    async def _principal(self, request: Request) -> Principal:
+    async def principal(self, request: Request) -> Principal:
+        """Say who calls, by a token of this gateway.
+
+        Raises:
+            LoginRequired: There is none, or none in force.
+            StoreUnavailable: The database can't say.
+        """
         header = request.headers.get("authorization")
         known = self._authenticator.remembered(header)
         if known is not None:
@@ -179,14 +198,14 @@ class Edge:
             call.principal.require(permission)
         except Forbidden:
             step = self._step(call.request_id, outcome=Outcome.SERIOUS_FAILURE)
-            await self._record(forbidden(step, client=call.agent, permission=permission.value))
+            await self.record(forbidden(step, client=call.agent, permission=permission.value))
             raise
 
     async def _record_sign_in_failure(self, request: Request, request_id: str) -> None:
         address = request.client.host if request.client else None
         client = AuditAgent("unknown", "unknown", AgentKind.CLIENT, address=address)
         step = self._step(request_id, outcome=Outcome.SERIOUS_FAILURE)
-        await self._record(sign_in_failed(step, client=client))
+        await self.record(sign_in_failed(step, client=client))
 
     async def record_refusal(self, call: Call, issue_type: str) -> None:
         """Record that pushed content was not accepted.
@@ -197,7 +216,7 @@ class Edge:
         step = self._step(
             call.request_id, outcome=Outcome.SERIOUS_FAILURE, reason=f"Refused: {issue_type}"
         )
-        await self._record(received(step, sender=call.agent, resource_type="", sha256=call.sha256))
+        await self.record(received(step, sender=call.agent, resource_type="", sha256=call.sha256))
 
     async def record_read(
         self, call: Call, resource_type: str, resource_id: str, patient_key: str | None
@@ -208,7 +227,7 @@ class Edge:
             StoreUnavailable: It can't be recorded, so it can't be shown.
         """
         step = self._step(call.request_id, patient_key=patient_key)
-        await self._record(
+        await self.record(
             was_read(step, agents=[call.agent], resource_type=resource_type, resource=resource_id)
         )
 
@@ -218,7 +237,7 @@ class Edge:
         Raises:
             StoreUnavailable: It can't be recorded, so the answer can't be shown.
         """
-        await self._record(
+        await self.record(
             *(
                 queried(
                     self._step(call.request_id, patient_key=key), agents=[call.agent], query=query
@@ -245,7 +264,12 @@ class Edge:
             reason=reason,
         )
 
-    async def _record(self, *records: AuditRecord) -> None:
+    async def record(self, *records: AuditRecord) -> None:
+        """Put something on record.
+
+        Raises:
+            StoreUnavailable: It can't be recorded at the moment.
+        """
         futures = [self._audit.submit(record) for record in records]
         for future in futures:
             await asyncio.wrap_future(future)

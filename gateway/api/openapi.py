@@ -81,6 +81,7 @@ def _paths() -> dict[str, Any]:
         **_witnessed(),
         **_break_glass(identifier),
         **_consents(system, identifier),
+        **_cds(identifier),
         "/fhir/metadata": {"get": _call("CapabilityStatement", "What this gateway can do")},
         "/health/ready": {"get": _readiness()},
         "/metrics": {"get": _call("Prometheus metrics", "Counts and times", gives=_TEXT)},
@@ -203,6 +204,26 @@ def _results(parameters: list[dict[str, Any]]) -> dict[str, Any]:
             )
         }
         for name in ("Observation", "RiskAssessment")
+    }
+
+
+def _cds(identifier: dict[str, Any]) -> dict[str, Any]:
+    asked = {"required": True, "content": _JSON}
+    invoke = _call(
+        "Ask for cards (CDS Hooks 2.0)", "Cards", [identifier], needs=Permission.PUSH, gives=_JSON
+    )
+    invoke["responses"]["412"] = {**_OUTCOME, "description": "What the model needs is missing"}
+    give = _call("Say what became of cards", "Nothing", [identifier], needs=Permission.PUSH)
+    about = {"text/html": {"schema": {"type": "string"}}}
+    return {
+        "/cds-services": {
+            "get": _call("Discover services", "Services", needs=Permission.PUSH, gives=_JSON)
+        },
+        "/cds-services/{id}": {"post": {**invoke, "requestBody": asked}},
+        "/cds-services/{id}/feedback": {"post": {**give, "requestBody": asked}},
+        "/cds-services/{id}/about": {
+            "get": _call("What the model of a card is", "Page", [identifier], gives=about)
+        },
     }
 
 

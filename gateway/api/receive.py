@@ -146,7 +146,7 @@ class Receiver:
         return await run_in_threadpool(parse) if len(body) > _LARGE_BYTES else parse()
 
     async def _single(self, call: Call, resource: Resource, *, is_update: bool) -> Response:
-        (receipt,) = await self._receive(_posting(call, resource=resource, is_update=is_update))
+        (receipt,) = await self.receive(_posting(call, resource=resource, is_update=is_update))
         if receipt.event is None:
             raise InvalidResource(receipt.issues)
         location = f"/fhir/Task/{receipt.event.id}"
@@ -178,11 +178,16 @@ class Receiver:
         bundle = with_refusals(parsed)
         _insist_whole(bundle, [entry.issues for entry in bundle.entries])
         posting = _posting(call, bundle=bundle)
-        receipts = await self._receive(posting) if bundle.entries else ()
+        receipts = await self.receive(posting) if bundle.entries else ()
         _insist_whole(bundle, [receipt.issues for receipt in receipts])
         return fhir_response(_bundle_response(bundle, receipts))
 
-    async def _receive(self, posting: Posting) -> tuple[Receipt, ...]:
+    async def receive(self, posting: Posting) -> tuple[Receipt, ...]:
+        """Receive what a request brings; it is durable when this returns.
+
+        Raises:
+            TransientError: There is no room for it, or the database is away.
+        """
         is_canary = posting.system == CANARY_SYSTEM
         self._room.insist(is_consent=posting.holds_consent or is_canary)
         receipts = await self._wake.answer(self._intake.submit(posting))

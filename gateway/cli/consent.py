@@ -34,7 +34,13 @@ from gateway.store.unit_of_work import UnitOfWork
 
 app = noun("The patients' consent: recorded, imported, taken back; what was decided, and why.")
 
-_STAGES = {"admit": "on arrival", "infer": "before inference", "deliver": "before write-back"}
+_STAGES = {
+    "admit": "on arrival",
+    "fetch": "before data was fetched",
+    "infer": "before inference",
+    "show": "before it was shown",
+    "deliver": "before write-back",
+}
 
 
 app.command(name="list")(explained(list_consents))

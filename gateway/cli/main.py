@@ -19,6 +19,7 @@ NOUNS = {
     "assess": "Measure this machine: which models it can serve, how many events an hour.",
     "site": "The site file: systems and routes.",
     "route": "Explain what a route makes of a real resource.",
+    "cds": "CDS Hooks: the services, and what became of their cards.",
     "jobs": "Look after jobs and their deliveries.",
     "models": "The installed models.",
     "patient": "What is held of a patient: erase it, keep it for the law.",

@@ -60,7 +60,13 @@ def list_routes(data_dir: DataDir = None, as_json: AsJson = False) -> None:
 def explain(
     route: Annotated[str, typer.Option("--route", help="Name of the route.")],
     sample: Annotated[
-        Path, typer.Option("--sample", exists=True, dir_okay=False, help="A resource or Bundle.")
+        Path,
+        typer.Option(
+            "--sample",
+            exists=True,
+            dir_okay=False,
+            help="A resource, Bundle, or CDS Hooks request.",
+        ),
     ],
     site_file: Annotated[
         Path | None,

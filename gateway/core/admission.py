@@ -42,6 +42,7 @@ class Arrival:
         dedupe_key: Equal for the same version of the same resource, or the same bytes.
         is_update: Whether it came as an update (PUT).
         address: Network address it came from.
+        awaited_by: Route whose result somebody waits for; its job is stat.
     """
 
     id: EventId
@@ -60,6 +61,7 @@ class Arrival:
     patient_key: str | None
     submission_id: str | None = None
     entry_index: int | None = None
+    awaited_by: str | None = None
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,8 @@ def admit(
 def _in_lane(
     admission: Admission, arrival: Arrival, route: Route, ordered: Lane | None
 ) -> Admission:
-    lane = most_urgent(arrival.facts.lane, ordered, route.lane)
+    awaited = Lane.STAT if arrival.awaited_by == route.name else None
+    lane = most_urgent(arrival.facts.lane, ordered, route.lane, awaited)
     return replace(admission, job=replace(admission.job, lane=lane))
 
 

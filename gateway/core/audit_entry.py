@@ -220,6 +220,7 @@ def _received(entry: Entry) -> str:
 
 def _decided(entry: Entry) -> str:
     stages = {"admit": "on arrival", "infer": "before inference", "deliver": "before write-back"}
+    stages |= {"show": "before it was shown", "fetch": "before data was fetched"}
     stage = entry.facts.get("stage", "")
     verdict = "permitted" if entry.outcome == "0" else "denied"
     return f"{entry.purpose or 'use'} {verdict} {stages.get(stage, stage)}".strip()

@@ -192,6 +192,7 @@ ACTIVITIES = {
         "E", _ALERT, coding(DCM, "110138", "Emergency Override Stopped")
     ),
     "canary": _activity("E", _ALERT),
+    "feedback": _activity("C", _ACTIVITY),
     "export": _activity("R", coding(DCM, "110106", "Export")),
     "restore": _activity("C", coding(DCM, "110107", "Import")),
     "erase": _activity("D", _ACTIVITY),

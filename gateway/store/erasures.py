@@ -266,6 +266,7 @@ class Erasures:
         mine = break_glass_uses.c.patient_key == patient_key
         words = {"reason": EMPTY, "comment": EMPTY}
         self._uow.connection.execute(sa.update(break_glass_uses).where(mine).values(words))
+        self._uow.cds.forget(patient_key)
         return {
             "events": self._empty_events(patient_key),
             "submissions": self.empty_bundles(bundles),

@@ -23,6 +23,7 @@ from gateway.store.audit_proofs import AuditProofs
 from gateway.store.audit_questions import AuditQuestions
 from gateway.store.break_glass import BreakGlass
 from gateway.store.canary import Canaries
+from gateway.store.cds import Cds
 from gateway.store.consent_acts import ConsentActs
 from gateway.store.consents import ConsentCache, Consents
 from gateway.store.credentials import Credentials
@@ -201,6 +202,11 @@ class UnitOfWork:
     def canary(self) -> Canaries:
         """How the canary stands."""
         return Canaries(self)
+
+    @cached_property
+    def cds(self) -> Cds:
+        """What became of cards, and used tokens of CDS clients."""
+        return Cds(self)
 
     @cached_property
     def credentials(self) -> Credentials:

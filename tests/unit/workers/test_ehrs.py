@@ -3,9 +3,10 @@ from dataclasses import replace
 
 import pytest
 
+from adapters.authorization import authorization
 from adapters.site import Secret, Site, System
 from gateway.core.errors import ConfigurationError
-from workers.ehrs import Ehrs, authorization
+from workers.ehrs import Ehrs
 
 
 class Sites:

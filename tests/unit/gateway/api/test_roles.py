@@ -49,6 +49,14 @@ WHO_MAY: dict[tuple[str, str], str] = {
     # Other gateways prove themselves by the signature on the checkpoint that they bring.
     ("POST", "/witness/checkpoints"): PUBLIC,
     ("GET", "/witness/checkpoints"): PUBLIC,
+    ("GET", "/cds-services"): "ehr",
+    ("POST", "/cds-services/{id}"): "ehr",
+    ("POST", "/cds-services/{id}/feedback"): "ehr",
+    # What the model of a card is, for whoever reads the card; browsers ask before they call.
+    ("GET", "/cds-services/{id}/about"): PUBLIC,
+    ("OPTIONS", "/cds-services"): PUBLIC,
+    ("OPTIONS", "/cds-services/{id}"): PUBLIC,
+    ("OPTIONS", "/cds-services/{id}/feedback"): PUBLIC,
 }
 
 

@@ -1,0 +1,194 @@
+"""From jobs to cards: what may be shown now, asked of the patient's consents once more.
+
+* A result is shown when there is one, it was not taken back, and consent permits to disclose it;
+  that is put on record before it is shown.
+* The model's own refusal is shown with its reason, under the same condition.
+* Everything else is the same card to the letter, at the same moment: whoever asks can't tell a
+  consent that forbids from a worker that is slow.
+
+Source: CDS Hooks 2.0, "Card Attributes"; status 412.
+"""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from adapters.site import Site
+from adapters.site_cds_hooks import CdsService
+from gateway.api.cds.shown import ModelsShown, shown
+from gateway.api.edge import Call, Edge
+from gateway.core.audit import AuditRecord, Source, Step, consent_decided, was_read
+from gateway.core.cds.card import ModelShown, refused_card, result_card, waiting_card
+from gateway.core.clock import new_id
+from gateway.core.consent import WRITE, About, ConsentDecision, Model, question
+from gateway.core.delivery import Delivery, DeliveryState
+from gateway.core.findings import Report
+from gateway.core.jobs import BusinessStatus, Job, JobState
+from gateway.store.unit_of_work import UnitOfWork
+from gateway.withdrawal import about_result
+
+#: Nothing is said about these: consent, or what was done to its sake.
+_UNSAID = frozenset(
+    {
+        BusinessStatus.CONSENT_DENIED,
+        BusinessStatus.CONSENT_WITHDRAWN,
+        BusinessStatus.MASKED,
+        BusinessStatus.ERASED,
+        BusinessStatus.STOPPED,
+        BusinessStatus.SUPERSEDED,
+    }
+)
+#: What the model needs was neither brought nor found.
+_MISSING = frozenset(
+    {
+        BusinessStatus.INPUT_MISSING,
+        BusinessStatus.TOO_FEW_INPUTS,
+        BusinessStatus.IMAGE_MISSING,
+        BusinessStatus.TEXT_MISSING,
+        # Of her it is not known what the model needs: her age, for example.
+        BusinessStatus.PATIENT_UNKNOWN,
+    }
+)
+_NOT_RUN = frozenset({JobState.REJECTED, JobState.FAILED})
+_GIVEN_UP = frozenset({BusinessStatus.DELIVERY_FAILED, BusinessStatus.INFERENCE_FAILED})
+
+
+@dataclass
+class Answered:
+    """What a call is answered.
+
+    Attributes:
+        is_waiting: Whether it holds back anything.
+        missing: Why a model could not be asked, where data is missing.
+        records: What has to be on record before it is shown.
+    """
+
+    cards: list[dict[str, Any]] = field(default_factory=list)
+    is_waiting: bool = False
+    missing: list[str] = field(default_factory=list)
+    records: list[AuditRecord] = field(default_factory=list)
+
+
+class Answers:
+    """Makes cards."""
+
+    def __init__(self, edge: Edge, models: ModelsShown) -> None:
+        self._edge = edge
+        self._models = models
+
+    def of(self, call: Call, service: CdsService, job_ids: Collection[str]) -> Answered:
+        """Answer by what there is of these jobs now.
+
+        Args:
+            call: Who asks.
+            service: The service that was called.
+            job_ids: In the order of the cards.
+
+        Raises:
+            StoreUnavailable: The database is away.
+        """
+        site, answered = self._edge.site(), Answered()
+        with self._edge.store.read() as uow:
+            jobs = uow.jobs.get_many(job_ids)
+            results = uow.deliveries.of_jobs(job_ids)
+            withdrawn = uow.retractions.of([each.id for each in results.values()])
+            looking = _Looking(uow, site, call, answered)
+            for job_id in job_ids:
+                job = jobs[job_id]  # type: ignore[index]  # a JobId is a str
+                result = results.get(job.id)
+                is_there = result is not None and _is_there(result, withdrawn)
+                line = self._models.by_digest(job.model_digest)
+                if line is None:
+                    continue  # no model, no job: it was rejected for that
+                model = shown(line, self.about(site, service))
+                looking.add(job, result if is_there else None, model)
+        return answered
+
+    def about(self, site: Site, service: CdsService) -> str:
+        """Give the address of the page about the model of a service."""
+        return f"{site.cds.base_url}/cds-services/{service.id}/about"
+
+
+def _is_there(result: Delivery, withdrawn: Mapping[str, object]) -> bool:
+    is_kept = bool(result.body) and result.state is not DeliveryState.CANCELLED
+    return is_kept and result.id not in withdrawn
+
+
+@dataclass(frozen=True)
+class _Looking:
+    """One look at the database for a call."""
+
+    uow: UnitOfWork
+    site: Site
+    call: Call
+    answered: Answered
+
+    def add(self, job: Job, result: Delivery | None, model: ModelShown) -> None:
+        """Add the card of one job."""
+        is_refusal = result is None and job.state in _NOT_RUN and job.business_status not in _UNSAID
+        if result is None and not is_refusal:
+            self._wait(job, model)
+            return
+        decision = self._decided(job, result)
+        if decision is not None:
+            self._record(
+                consent_decided(self._step(job), decision, stage="show", user=self.call.agent)
+            )
+        if decision is None or not decision.is_permitted:
+            self._wait(job, model)
+        elif result is not None:
+            self._show(job, result, model)
+        elif job.business_status in _MISSING:
+            self.answered.missing.append(job.reason)
+        else:
+            self.answered.cards.append(refused_card(job.id, model, _why(job)))
+
+    def _show(self, job: Job, result: Delivery, model: ModelShown) -> None:
+        report = Report.from_json(self.uow.deliveries.body(result))
+        kind = report.result["resourceType"]
+        agents = [self.call.agent]
+        self._record(was_read(self._step(job), agents=agents, resource_type=kind, resource=job.id))
+        if report.observation.get("dataAbsentReason") and not report.observation.get("component"):
+            self.answered.cards.append(refused_card(job.id, model, _why(job)))
+            return
+        self.answered.cards.append(result_card(job.id, model, report))
+
+    def _wait(self, job: Job, model: ModelShown) -> None:
+        self.answered.is_waiting = True
+        self.answered.cards.append(waiting_card(job.id, model))
+
+    def _decided(self, job: Job, result: Delivery | None) -> ConsentDecision | None:
+        """Ask the consents whether it may be shown; None where nobody can be asked."""
+        route, event = self.site.route(job.route), self.uow.events.get(job.event_id)
+        patient = self.uow.events.patient(event) if event else None
+        key = job.patient_key
+        if route is None or event is None or patient is None or key is None:
+            return None
+        consents = self.uow.consents.of([key], self.site.abdm_policy)[key]
+        about, model = About(patient, event.id, self.uow.now), Model(job.model, job.model_digest)
+        asked = question(route.asks, about, consents, model, WRITE)
+        if result is None:
+            return asked.foresee()
+        return about_result(asked, partial(self.uow.deliveries.body, result))
+
+    def _step(self, job: Job) -> Step:
+        return Step(
+            id=new_id(),
+            recorded=self.uow.now,
+            source=Source(self.site.name or "unconfigured", "api"),
+            patient_key=job.patient_key,
+            job_id=job.id,
+            event_id=job.event_id,
+            request_id=self.call.request_id,
+        )
+
+    def _record(self, record: AuditRecord) -> None:
+        self.answered.records.append(record)
+
+
+def _why(job: Job) -> str:
+    """Say why there is no result; what went wrong inside is not told outside."""
+    if job.business_status in _GIVEN_UP or not job.reason:
+        return "The model could not be run."
+    return job.reason

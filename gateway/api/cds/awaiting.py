@@ -1,0 +1,70 @@
+"""Wait for results of jobs with a deadline: one look at the database for all that wait.
+
+Nobody tells this process when a worker has finished, and the database is the truth: while anybody
+waits it is looked at every few milliseconds, once for all of them.
+"""
+
+import asyncio
+import time
+from collections.abc import Collection
+
+from starlette.concurrency import run_in_threadpool
+
+from gateway.core.errors import TransientError
+from gateway.core.jobs import BusinessStatus
+from gateway.store.unit_of_work import Store
+
+_LOOK_EVERY_S = 0.01
+#: A job that stands so is still to be run.
+_UNDERWAY = frozenset({BusinessStatus.QUEUED, BusinessStatus.RUNNING})
+
+
+class ResultWatch:
+    """Waits for jobs; used by one event loop."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._waiters: dict[str, set[asyncio.Event]] = {}
+        self._looking: asyncio.Task[None] | None = None
+
+    async def wait(self, job_ids: Collection[str], until_s: float) -> None:
+        """Wait until there is nothing more to wait for of these jobs, or it is too late.
+
+        Args:
+            job_ids: The jobs.
+            until_s: When it is too late, by `time.monotonic`.
+        """
+        await asyncio.gather(*(self._one(each, until_s) for each in job_ids))
+
+    async def _one(self, job_id: str, until_s: float) -> None:
+        settled = asyncio.Event()
+        self._waiters.setdefault(job_id, set()).add(settled)
+        if self._looking is None or self._looking.done():
+            self._looking = asyncio.create_task(self._look())
+        try:
+            await asyncio.wait_for(settled.wait(), max(0.0, until_s - time.monotonic()))
+        except TimeoutError:
+            pass
+        finally:
+            self._leave(job_id, settled)
+
+    def _leave(self, job_id: str, settled: asyncio.Event) -> None:
+        waiting = self._waiters.get(job_id, set())
+        waiting.discard(settled)
+        if not waiting:
+            self._waiters.pop(job_id, None)
+
+    async def _look(self) -> None:
+        while self._waiters:
+            for job_id in await run_in_threadpool(self._settled, list(self._waiters)):
+                for each in self._waiters.get(job_id, ()):
+                    each.set()
+            await asyncio.sleep(_LOOK_EVERY_S)
+
+    def _settled(self, job_ids: list[str]) -> list[str]:
+        try:
+            with self._store.read() as uow:
+                found = uow.jobs.get_many(job_ids)
+        except TransientError:  # whoever waits is answered at the deadline
+            return []
+        return [key for key, job in found.items() if job.business_status not in _UNDERWAY]
