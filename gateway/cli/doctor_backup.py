@@ -37,5 +37,7 @@ def backups(data_dir: Path, store: Store) -> tuple[str, bool]:
 
 
 def _is_backup(body: bytes) -> bool:
-    told = [each for entity in orjson.loads(body).get("entity", ()) for each in entity["detail"]]
+    entities = orjson.loads(body).get("entity", ())
+    # The patient of an export is an entity without details.
+    told = [each for entity in entities for each in entity.get("detail", ())]
     return {"type": "what", "valueString": "backup"} in told

@@ -287,6 +287,7 @@ def test_the_doctor_says_whether_backups_are_made(nadi, run, tmp_path):
     run("backup", "key", "--out", str(tmp_path / "backup.key"))
     assert "none was made yet" in says()[0]
     run("backup", str(tmp_path / "b"))
+    run("audit", "export", "--patient", "Patient/p1", "--out", str(tmp_path / "hers.ndjson"))
     what, is_well = says()
     assert (what.startswith("the last one is of 20"), is_well) == (True, True)
 
