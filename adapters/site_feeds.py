@@ -14,7 +14,7 @@ from adapters.site_patients import PatientsEntry
 from adapters.site_receive import PUSH, kind_of
 from adapters.site_yaml import Document, Problem, suggestion
 
-_FOLLOWING = frozenset({"poll", "subscription"})
+_FOLLOWING = frozenset({"poll", "subscription", "atom"})
 #: Listeners to which a patient is a number.
 _NUMBERING = frozenset({"dicom", "mllp"})
 #: Kinds of systems without a FHIR API.

@@ -1,7 +1,7 @@
-"""The items `poll` and `subscription` of a system's `receive`: how its changes are followed.
+"""The items `poll`, `subscription` and `atom` of a system's `receive`: how changes are followed.
 
 `poll` asks what changed since the last time. `subscription` keeps Subscriptions in the EHR, counts
-what they send and asks for what is missing.
+what they send and asks for what is missing. `atom` reads the feeds of OpenMRS and Bahmni.
 """
 
 from typing import Annotated, Literal
@@ -19,7 +19,19 @@ Followed = Annotated[
 ]
 
 
-class FollowEntry(Part):
+class SilenceEntry(Part):
+    """When a feed is told to be silent."""
+
+    silent_after_s: float | None = Field(
+        None,
+        gt=0,
+        strict=False,
+        description="After so long without anything new the feed is told to be silent; absent: "
+        "never.",
+    )
+
+
+class FollowEntry(SilenceEntry):
     """What is followed, and how far back it is looked for."""
 
     types: list[Followed] = Field(
@@ -53,13 +65,6 @@ class FollowEntry(Part):
         strict=False,
         description="How often a probe about the system's test_patient is written and waited for; "
         "absent: only by nadi doctor.",
-    )
-    silent_after_s: float | None = Field(
-        None,
-        gt=0,
-        strict=False,
-        description="After so long without anything new the feed is told to be silent; absent: "
-        "never.",
     )
 
 
@@ -106,3 +111,20 @@ class SubscriptionEntry(FollowEntry):
         if content == "id-only" and info.data.get("topic") is None:
             raise ValueError("id-only needs a topic: plain R4 sends the whole resource or nothing")
         return content
+
+
+class AtomEntry(SilenceEntry):
+    """Read the Atom feeds of OpenMRS or Bahmni, and fetch by FHIR what they point at."""
+
+    base_url: Address = Field(
+        description="Where the feeds are, such as https://emr.local/openmrs/ws/atomfeed."
+    )
+    feeds: list[Literal["patient", "encounter"]] = Field(
+        min_length=1, description="Which feeds are read."
+    )
+    every_s: float = Field(
+        10, ge=1, le=86_400, strict=False, description="Between two looks, in seconds."
+    )
+    from_beginning: bool = Field(
+        False, description="Whether a feed that is new here is read from its first page."
+    )

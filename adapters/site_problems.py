@@ -166,6 +166,7 @@ def _models_by_place() -> dict[Path, type[BaseModel]]:
         ("systems", "*", "receive", "*", "mllp", "tls"): mllp.MllpTlsEntry,
         ("systems", "*", "receive", "*", "poll"): following.PollEntry,
         ("systems", "*", "receive", "*", "subscription"): following.SubscriptionEntry,
+        ("systems", "*", "receive", "*", "atom"): following.AtomEntry,
         ("systems", "*", "auth"): model.BearerAuth,
         ("routes", "*"): model.RouteEntry,
         ("routes", "*", "consent"): model.ConsentRule,

@@ -10,13 +10,13 @@ from pydantic import BaseModel, Discriminator, Field, Tag
 
 from adapters.site_dicom import DicomEntry
 from adapters.site_drop import DropEntry
-from adapters.site_following import PollEntry, SubscriptionEntry
+from adapters.site_following import AtomEntry, PollEntry, SubscriptionEntry
 from adapters.site_mllp import MllpEntry
 from adapters.site_words import Part
 
 PUSH = "push"
 #: The kinds of listeners, as they stand in a site file.
-KINDS = ("dicom", "drop", "mllp", "poll", "subscription")
+KINDS = ("dicom", "drop", "mllp", "poll", "subscription", "atom")
 
 
 class MllpWay(Part):
@@ -51,6 +51,12 @@ class SubscriptionWay(Part):
     )
 
 
+class AtomWay(Part):
+    """Atom feeds of OpenMRS and Bahmni."""
+
+    atom: AtomEntry = Field(description="Its Atom feeds are read.")
+
+
 def kind_of(item: Any) -> str | None:  # noqa: ANN401 (whatever stands in the file)
     """Give the kind of an item; None for what is none."""
     if isinstance(item, BaseModel):
@@ -66,7 +72,8 @@ Receive = Annotated[
     | Annotated[DropWay, Tag("drop")]
     | Annotated[MllpWay, Tag("mllp")]
     | Annotated[PollWay, Tag("poll")]
-    | Annotated[SubscriptionWay, Tag("subscription")],
+    | Annotated[SubscriptionWay, Tag("subscription")]
+    | Annotated[AtomWay, Tag("atom")],
     Discriminator(
         kind_of,
         custom_error_type="receive_kind",

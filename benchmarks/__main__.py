@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import orjson
 import typer
@@ -16,6 +16,7 @@ from benchmarks.catalogue import RUNS, about, measure
 from benchmarks.machine import facts
 from benchmarks.page import Page
 from benchmarks.result import Result, Scale, rich_table
+from tests import rabbitmq
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
 err = Console(stderr=True)
@@ -46,12 +47,14 @@ class Asked:
     Attributes:
         keeps: Whether docs/performance.* is written.
         events: Most stored events, where it is asked how cost grows.
+        broker: Of Nadi, from end to end.
     """
 
     quick: bool
     as_json: bool
     keeps: bool
     events: int
+    broker: str = "valkey"
 
 
 @app.command("all")
@@ -69,6 +72,7 @@ def _measure(names: list[str], asked: Asked) -> None:
                 lambda line, n=name: status.update(f"{n}: {line}"),
                 asked.events,
                 WITHIN_S.get(name, _USUAL_S) if len(names) > 1 else math.inf,
+                asked.broker,
             )
             results.append(measure(name, scale))
             err.print(f"{results[-1].number} {name}: {results[-1].seconds:.0f} s")
@@ -107,8 +111,30 @@ def _command(name: str) -> Callable[..., None]:
     return command
 
 
-for _name in RUNS:
+_END_TO_END = "end-to-end"
+for _name in [name for name in RUNS if name != _END_TO_END]:
     app.command(_name, help=about(_name))(_command(_name))
+
+
+@app.command(_END_TO_END, help=about(_END_TO_END))
+def end_to_end(
+    *,
+    quick: Quick = False,
+    as_json: AsJson = False,
+    keep: Keep = False,
+    broker: Annotated[
+        Literal["valkey", "rabbitmq"],
+        typer.Option(help="`rabbitmq`: Nadi with it beside Nadi with her own, and nobody else."),
+    ] = "valkey",
+) -> None:
+    """Measure from POST to Observation."""
+    if broker == "rabbitmq":
+        if keep:
+            raise typer.BadParameter("The page tells of Nadi with her own broker.")
+        if not rabbitmq.PROGRAM.exists():
+            err.print(f"{rabbitmq.MISSING}.")
+            raise typer.Exit(1)
+    _measure([_END_TO_END], Asked(quick, as_json, keep, 0, broker))
 
 
 @app.command("page")

@@ -21,7 +21,7 @@ from benchmarks.figures import (
 )
 from benchmarks.peers import PeerMissing
 from benchmarks.result import Chart, Result, Scale
-from benchmarks.systems import CHAIN, HEALTHCHAIN, NADI, PLAIN, System
+from benchmarks.systems import CHAIN, HEALTHCHAIN, NADI, NADI_ON_RABBITMQ, PLAIN, System
 from benchmarks.turn import QUICK, Plan, Round, run_round
 from benchmarks.workload import Workload, make_workload
 
@@ -53,8 +53,8 @@ def run(scale: Scale) -> Result:
     return Result(
         number="B8",
         name="end-to-end",
-        title="End to end, open loop at 2.3, 12 and 116 events/s and at saturation, against a "
-        "plain build and HealthChain",
+        title="End to end, open loop at 2.3, 12 and 116 events/s and at saturation, against "
+        + ("Nadi on RabbitMQ" if scale.broker == "rabbitmq" else "a plain build and HealthChain"),
         fairness=_FAIRNESS,
         tables={
             "Medians (lowest to highest round)": comparison(cost),
@@ -84,16 +84,23 @@ def _rounds(plan: Plan, scale: Scale) -> tuple[list[Round], list[str]]:
     now = datetime.now(UTC).replace(microsecond=0)
     scale.tell("making up patients")
     workload = make_workload(plan.events, seed=_SEED, now=now)
-    systems, skipped, rounds = [NADI, PLAIN], list[str](), list[Round]()
-    try:
-        scale.tell("installing HealthChain")
-        HEALTHCHAIN.python()
-        systems.append(CHAIN)
-    except PeerMissing as error:
-        skipped.append(str(error))
+    systems, skipped = _contestants(scale)
+    rounds = list[Round]()
     turns = {each.name: _turn(each, plan, workload, rounds) for each in systems}
     by_turns(turns, scale.pick(_ROUNDS, 1), scale.tell, scale.within_s)
     return rounds, skipped
+
+
+def _contestants(scale: Scale) -> tuple[list[System], list[str]]:
+    """Give who takes part, and why others don't."""
+    if scale.broker == "rabbitmq":
+        return [NADI, NADI_ON_RABBITMQ], []
+    try:
+        scale.tell("installing HealthChain")
+        HEALTHCHAIN.python()
+    except PeerMissing as error:
+        return [NADI, PLAIN], [str(error)]
+    return [NADI, PLAIN, CHAIN], []
 
 
 def _turn(system: System, plan: Plan, workload: Workload, rounds: list[Round]) -> Turn:
@@ -114,18 +121,18 @@ def _sample(each: Round) -> Sample:
 
 
 def _values(cost: Figures) -> dict[str, float]:
-    nadi, plain = cost[NADI.name], cost[PLAIN.name]
-    per_cpu = "events per CPU-second, saturated"
+    nadi = cost[NADI.name]
     values = {
         "events_per_s": nadi["events/s, saturated"].median,
         "cpu_ms": nadi["CPU-ms per event, saturated"].median,
-        "times_plain": figures.times(nadi[per_cpu], plain[per_cpu]),
         "p50_ms": nadi[f"p50 at {_PEAK}/s, ms"].median,
         "p99_ms": nadi[f"p99 at {_PEAK}/s, ms"].median,
         "ready_s": nadi["start until ready, s"].median,
     }
-    if CHAIN.name in cost:
-        values["times_healthchain"] = figures.times(nadi[per_cpu], cost[CHAIN.name][per_cpu])
+    per_cpu = "events per CPU-second, saturated"
+    for system, name in ((PLAIN, "times_plain"), (CHAIN, "times_healthchain")):
+        if system.name in cost:
+            values[name] = figures.times(nadi[per_cpu], cost[system.name][per_cpu])
     return values
 
 

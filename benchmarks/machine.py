@@ -113,6 +113,10 @@ def descriptors(roots: Iterable[int]) -> dict[str, int]:
 _ROLES = (
     ("valkey-server", "broker"),
     ("redis-server", "broker"),
+    ("rabbitmq", "broker"),
+    ("beam.smp", "broker"),
+    ("erl_child_setup", "broker"),
+    ("inet_gethost", "broker"),
     ("-Q infer", "worker-infer"),
     ("-Q deliver", "worker-deliver"),
     ("celery", "worker"),

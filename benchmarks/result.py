@@ -26,12 +26,14 @@ class Scale:
         tell: Takes one line about what is under way.
         events: Most events of the benchmark that asks how cost grows.
         within_s: When there are to be fewer rounds, because they take long.
+        broker: `rabbitmq`: Nadi with that is measured beside Nadi with her own, and nobody else.
     """
 
     is_quick: bool
     tell: Tell
     events: int = 100_000
     within_s: float = math.inf
+    broker: str = "valkey"
 
     def pick(self, full: int, quick: int) -> int:
         """Choose between the full and the quick measure."""

@@ -10,7 +10,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from benchmarks.folders import put_in_order
 from benchmarks.peers import REPOSITORY, Peer, environment
 from gateway.cli.processes import broker_program
 from gateway.settings import Settings
+from tests import rabbitmq
 
 #: HealthChain with what Nadi's feature reader needs, so that all feed the model the same.
 HEALTHCHAIN = Peer(
@@ -205,7 +206,19 @@ def healthchain(ehr: Endpoint) -> Iterator[Running]:
             yield Running(endpoint, (pid,), time.monotonic() - began)
 
 
+@contextmanager
+def nadi_on_rabbitmq(ehr: Endpoint) -> Iterator[Running]:
+    """Run Nadi with a RabbitMQ of this block's, which is a part of it."""
+    with (
+        tempfile.TemporaryDirectory(prefix="bench-rabbit-") as name,
+        rabbitmq.node(Path(name)) as node,
+        Nadi(environment={"NADI_BROKER_URL": node.url})(ehr) as running,
+    ):
+        yield replace(running, roots=(*running.roots, node.pids[0]))
+
+
 NADI = System("Nadi", Nadi(), opens_exact=True)
+NADI_ON_RABBITMQ = System("Nadi on RabbitMQ", nadi_on_rabbitmq, opens_exact=True)
 PLAIN = System("Plain build", plain)
 CHAIN = System("HealthChain", healthchain, asks_consent=False)
 

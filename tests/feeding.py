@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -15,15 +16,39 @@ from fastapi import FastAPI
 from adapters.feeds.poll import PollPlan, Query
 from adapters.feeds.watch import Patience
 from adapters.fhir_rest.client import FhirClient
+from gateway.app import build
 from gateway.core.clock import utc_now
 from gateway.core.errors import ContentError, StoreUnavailable
 from gateway.listeners.following import Follower, FollowPlan
 from gateway.listeners.handing_in import HandingIn
+from gateway.store.keys import load_or_create
+from gateway.store.sealing import Sealer
 from gateway.store.unit_of_work import Store
+from tests.conftest import credentials, settings_for
+from tests.factories import SITE
 from tests.sandbox import TOKEN, SandboxEhr
 
 SOON = Patience(grace_ms=0, heartbeat_ms=None, retry_ms=0)
 _IG = "http://hl7.org/fhir/uv/subscriptions-backport/StructureDefinition"
+
+
+@contextmanager
+def fed(url: str, folder: Path) -> Iterator["Feeding"]:
+    """Give a sandbox EHR and a gateway on a database, both on sockets."""
+    settings = settings_for(folder / "data", url)
+    app = build(settings)
+    keys = load_or_create(settings.data_dir, master_key_file=None, audit_key_file=None)
+    store = Store(url, Sealer(keys.master), consents=keys.consents)
+    with store.write() as uow:
+        uow.sites.apply(SITE.replace("[push]", "[push, {poll: {types: [Observation]}}]"), "test")
+    sandbox = SandboxEhr()
+    sandbox.start()
+    with on_a_socket(app) as address:
+        made = Feeding(sandbox, store, address, credentials(store)["ehr"])
+        yield made
+        sandbox.stop()
+        made.close()
+    store.close()
 
 
 @contextmanager
@@ -63,10 +88,11 @@ class Feeding:
             max_response_bytes=2**24,
         )
         self.handed_over: list[bytes] = []
+        self.closing: list[Callable[[], None]] = [self._http.close, self.ehr.close]
 
     def close(self) -> None:
-        self._http.close()
-        self.ehr.close()
+        for each in self.closing:
+            each()
 
     # -- the EHR ---------------------------------------------------------------------------------
 
@@ -150,7 +176,7 @@ class Feeding:
             patience=changed.pop("patience", SOON),
             **changed,
         )
-        way_in = HandingIn(self._hand_over, base_url=self.base, count=lambda *_: None)
+        way_in = HandingIn(self.hand_over, base_url=self.base, count=lambda *_: None)
         return Follower((feed, "ehr"), plan, (self.store, self.ehr, way_in), self.now)
 
     def now(self) -> datetime:
@@ -158,7 +184,7 @@ class Feeding:
 
         return utc_now() + timedelta(seconds=self.seconds)
 
-    def _hand_over(self, bundle: bytes) -> None:
+    def hand_over(self, bundle: bytes) -> None:
         if self.is_api_away:
             raise StoreUnavailable
         headers = {"Authorization": f"Bearer {self.token}", "Content-Type": "application/fhir+json"}

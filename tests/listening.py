@@ -18,7 +18,7 @@ from gateway.core.clock import utc_now
 from gateway.feed_standing import standings
 from gateway.listeners.desk import Desk, Telling
 from gateway.listeners.door import Door
-from gateway.listeners.mllp import make as make_mllp
+from gateway.listeners.mllp import Mllp
 from gateway.listeners.serving import Make
 from gateway.store.listener_credentials import ListenerCredentials
 from tests.conftest import Api
@@ -119,7 +119,7 @@ def desk_of(api: Api, site: str, feed: str) -> Desk:
 
 @contextmanager
 def listening(
-    api: Api, site: str = FED_SITE, feed: str = "lab/mllp", *, make: Make = make_mllp
+    api: Api, site: str = FED_SITE, feed: str = "lab/mllp", *, make: Make = Mllp
 ) -> Iterator[Feed]:
     """Run the listener of a feed, on a free port, in front of an API.
 

@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import psutil
+
 from tests.running import free_ports
 
 # Not the one in /usr/sbin: that becomes the system's user and takes the system's names.
@@ -55,6 +57,24 @@ class RabbitMq:
             if time.monotonic() > deadline or self._process.poll() is not None:
                 raise AssertionError((self._folder / "out").read_text())
             time.sleep(0.1)
+
+    @property
+    def pids(self) -> list[int]:
+        """Its processes; none while it is down."""
+        if self._process is None:
+            return []
+        with suppress(psutil.NoSuchProcess):
+            first = psutil.Process(self._process.pid)
+            return [each.pid for each in (first, *first.children(recursive=True))]
+        return []
+
+    def stop(self, within_s: float = 20.0) -> None:
+        """End it as an operator would; kill it if that takes too long."""
+        if self._process is not None:
+            self._process.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(within_s)
+            self.kill()
 
     def kill(self) -> None:
         """Kill it as a power cut would."""

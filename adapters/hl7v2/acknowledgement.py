@@ -10,6 +10,7 @@
 Source: HL7 v2.9 2.9.2, 2.9.3, 2.15.5 ERR, 2.15.8 MSA; tables 0008, 0155, 0357, 0516.
 """
 
+import re
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from adapters.hl7v2.problems import TEXTS, Hl7Problem, Place
 _TAKEN, _ERROR, _REJECTED = "A", "E", "R"
 #: First version whose ERR says what is wrong in fields of their own.
 _ERR_BY_FIELDS = (2, 5)
+_VERSION = re.compile(r"([0-9])\.([0-9]{1,2})(?![0-9])")
 _UTF_8 = "UNICODE UTF-8"
 _MOST_TEXT = 250
 
@@ -136,9 +138,8 @@ def _composite(value: Value, separators: Separators) -> str:
 
 
 def _version(text: str) -> tuple[int, ...]:
-    parts = text.split(".")
-    is_number = all(part.isascii() and part.isdecimal() for part in parts)
-    return tuple(int(part) for part in parts) if is_number else _ERR_BY_FIELDS
+    found = _VERSION.match(text)
+    return tuple(map(int, found.groups())) if found else _ERR_BY_FIELDS
 
 
 def batched(answers: Sequence[bytes], now: datetime) -> bytes:

@@ -90,6 +90,7 @@ def insist_on_kind(message: Message) -> str:
             Code.UNSUPPORTED_MESSAGE, at, f"This kind of message is not taken; known: {known}."
         )
     event = message.event or message.header.text(9, 3).partition("_")[2]
+    event = " ".join(event.split())
     if not event:
         raise Hl7Problem(Code.UNSUPPORTED_EVENT, at, "MSH-9 names no trigger event.")
     return event

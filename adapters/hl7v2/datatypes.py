@@ -125,7 +125,12 @@ def _coding_at(value: Value, first: int, system: str, reading: Reading) -> Json 
     known = reading.dialect.code_systems
     named = name or (system if first == 1 else "")
     uri = known.get(named) or code_system(named)
-    return _without_nothing({"system": uri, "code": " ".join(code.split()), "display": display})
+    return _without_nothing({"system": uri, "code": _as_code(code), "display": display})
+
+
+def _as_code(text: str) -> str:
+    """Write a code as FHIR does: with single spaces."""
+    return " ".join(text.split())
 
 
 def _concept_text(value: Value, _argument: str, reading: Reading) -> Json | None:
@@ -142,7 +147,7 @@ def _interpretation(value: Value, _argument: str, _reading: Reading) -> Json | N
     uri = code_system(system) if system else _INTERPRETATION
     if uri and uri.endswith("v2-0078"):
         uri = _INTERPRETATION
-    made = _without_nothing({"system": uri, "code": code, "display": value.text(2)})
+    made = _without_nothing({"system": uri, "code": _as_code(code), "display": value.text(2)})
     return {"coding": [made]} if code else None
 
 
@@ -162,14 +167,14 @@ def identifier(value: Value, kind: str, reading: Reading) -> Json | None:
     number = value.text()
     if not number:
         return None
-    code = value.text(5) or kind
+    code = _as_code(value.text(5)) or kind
     period = {name: _day(value.text(at)) for name, at in (("start", 7), ("end", 8))}
     return _without_nothing(
         {
             "type": {"coding": [{"system": _IDENTIFIER_TYPES, "code": code}]} if code else None,
             "system": authority(value.component(4), reading),
             "value": number,
-            "period": _without_nothing(period),
+            "period": times.in_order(_without_nothing(period)),
         }
     )
 

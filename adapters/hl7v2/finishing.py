@@ -7,6 +7,7 @@ import base64
 from collections.abc import Callable, Mapping
 
 from adapters.hl7v2.datatypes import Json
+from adapters.hl7v2.times import in_order
 
 _NULL_FLAVOR = "http://terminology.hl7.org/CodeSystem/v3-NullFlavor"
 _CLINICAL = "http://terminology.hl7.org/CodeSystem/condition-clinical"
@@ -54,8 +55,8 @@ def _report(content: Json, _sent: str, _subject: Json | None) -> Json:
     return content
 
 
-def _order(content: Json, _sent: str, subject: Json | None) -> Json | None:
-    if subject is None:
+def _order(content: Json, _sent: str, _subject: Json | None) -> Json | None:
+    if "subject" not in content:
         return None
     content.setdefault("status", "unknown")
     content["intent"] = "order"
@@ -64,7 +65,8 @@ def _order(content: Json, _sent: str, subject: Json | None) -> Json | None:
 
 def _encounter(content: Json, _sent: str, _subject: Json | None) -> Json:
     content.setdefault("class", {"system": _NULL_FLAVOR, "code": "UNK"})
-    return content
+    content["period"] = in_order(content.get("period", {}))
+    return {name: value for name, value in content.items() if value != {}}
 
 
 def _condition(content: Json, _sent: str, _subject: Json | None) -> Json:

@@ -88,10 +88,13 @@ class Framing:
 
     def _shorten(self) -> None:
         """Let go of what is too much, but of the last byte, which may begin the end."""
-        if len(self._buffer) > self._max_bytes + 1:
-            self._is_whole = False
-            last = self._buffer[-1:] if self._buffer[-1:] == END[:1] else b""
-            self._buffer = self._buffer[:_HEAD_BYTES] + last
+        if len(self._buffer) <= self._max_bytes + 1:
+            return
+        self._is_whole = False
+        if len(self._buffer) > _HEAD_BYTES:
+            last = self._buffer[-1:] if self._buffer.endswith(END[:1]) else b""
+            # No byte of the beginning may seem to begin the end together with what comes next.
+            self._buffer = self._buffer[:_HEAD_BYTES].rstrip(END[:1]) + last
 
 
 def framed(message: bytes) -> bytes:

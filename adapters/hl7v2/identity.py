@@ -13,9 +13,7 @@ from hashlib import sha256
 
 from adapters.hl7v2.datatypes import Reading, authority
 from adapters.hl7v2.message import Segment, Value
-
-#: Where the ids of feeds begin; nothing is to be found there.
-FEEDS = "https://nadi.health/fhir/feed"
+from gateway.core.feeds import FEEDS
 
 _NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, FEEDS)
 _FHIR_ID = re.compile(r"[A-Za-z0-9.-]{1,64}")
@@ -46,7 +44,7 @@ class Origin:
     @property
     def address(self) -> str:
         """URI under which the resources of the feed are told apart."""
-        return f"{FEEDS}/{self.feed}"
+        return f"{FEEDS}{self.feed}"
 
 
 def plain_id(number: str) -> str | None:

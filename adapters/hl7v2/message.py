@@ -159,7 +159,7 @@ def parsed(content: bytes, *, charset: str = "UNICODE UTF-8") -> Message:
     separators = _separators(lines[0])
     try:
         divided = hl7.parse("\r".join(lines))
-    except (hl7.HL7Exception, IndexError, ValueError) as error:
+    except (hl7.HL7Exception, AssertionError, IndexError, ValueError) as error:
         says = "MSH-1 and MSH-2 do not say how the message is divided."
         raise Hl7Problem(Code.DATA_TYPE, Place("MSH", 1, 2), says) from error
     return Message(tuple(_segments(divided, separators)), separators)
@@ -207,7 +207,19 @@ def _value(components: Sequence[object], separators: Separators) -> Value:
 def _subcomponents(component: object, separators: Separators) -> tuple[str, ...]:
     listed = [component] if isinstance(component, str) else component
     texts = (str(each).strip() for each in (listed if isinstance(listed, Sequence) else ()))
-    return tuple("" if text == _NULL else separators.unescape(text) for text in texts)
+    return tuple("" if text == _NULL else _readable(separators.unescape(text)) for text in texts)
+
+
+def _readable(text: str) -> str:
+    """Leave out control characters, which FHIR does not take; any other blank is a space."""
+    if text.isprintable():
+        return text.strip()
+    kept = (
+        each if each in "\t\n" else " " if each.isspace() else ""
+        for each in text.replace("\r", "\n")
+        if each.isprintable() or each.isspace()
+    )
+    return "".join(kept).strip()
 
 
 def header_alone(content: bytes) -> Message | None:

@@ -51,7 +51,8 @@ def _pd1(work: Work, segment: Segment) -> None:
 def _nk1(work: Work, segment: Segment) -> None:
     contact: Json = {}
     fill(contact, "Patient.contact", segment, work.dialect, work.notes)
-    if contact and work.patient is not None:
+    # Who is neither named nor to be reached is no contact (pat-1).
+    if set(contact) & {"name", "telecom", "address"} and work.patient is not None:
         work.patient.content.setdefault("contact", []).append(contact)
 
 

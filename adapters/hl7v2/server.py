@@ -76,6 +76,7 @@ class MllpServer:
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="mllp")
         self._open: set[asyncio.Task[None]] = set()
         self._answering: set[asyncio.Task[None]] = set()
+        self._is_ending = False
 
     def run(
         self, host: str, port: int, stop: threading.Event, *, ready: Callable[[int], None]
@@ -131,6 +132,7 @@ class MllpServer:
 
     async def _end(self) -> None:
         """Let what is being answered be answered; idle connections end at once."""
+        self._is_ending = True
         for task in self._open - self._answering:
             task.cancel()
         if self._open:
@@ -161,6 +163,8 @@ class MllpServer:
                 if answers is None:
                     return
                 await _send(writer, answers)
+                if self._is_ending:
+                    return
             if not framing.is_inside:
                 until = loop.time() + self._limits.idle_s
             elif blocks or not was_inside:

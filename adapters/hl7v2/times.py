@@ -10,6 +10,8 @@ import re
 from datetime import datetime, timedelta, timezone
 from zoneinfo import ZoneInfo
 
+from gateway.core import clinical_time
+
 _DTM = re.compile(
     r"(?P<year>\d{4})(?:(?P<month>\d\d)(?:(?P<day>\d\d)(?:(?P<hour>\d\d)(?:(?P<minute>\d\d)"
     r"(?:(?P<second>\d\d)(?P<fraction>\.\d{1,6})?)?)?)?)?)?(?P<zone>[+-]\d{4})?"
@@ -71,6 +73,14 @@ def time(text: str) -> str:
     except ValueError as error:
         raise NoTime from error
     return written
+
+
+def in_order(period: dict[str, str]) -> dict[str, str]:
+    """Give a Period without its end where that can lie before its start (per-1)."""
+    start, end = (clinical_time.parse(period.get(name)) for name in ("start", "end"))
+    if start is None or end is None or (start.last <= end.last and start.first <= end.first):
+        return period
+    return {"start": period["start"]}
 
 
 def _matched(text: str) -> "re.Match[str]":

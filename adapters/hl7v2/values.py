@@ -134,7 +134,7 @@ def _structured(value: Value, segment: Segment, reading: Reading) -> Json:
             more = {"comparator": bound} if bound else {}
             return {"valueQuantity": {"value": first, **more, **unit}}
     if first is not None and second is not None and not comparator:
-        if separator == "-":
+        if separator == "-" and float(low) <= float(high):
             ends = {"low": {"value": first, **unit}, "high": {"value": second, **unit}}
             return {"valueRange": ends}
         if separator in {":", "/"}:
@@ -171,7 +171,8 @@ def _numeric_range(value: Value, segment: Segment, _reading: Reading) -> Json:
     unit = unit_of(segment.value(6))
     ends = {"low": number(value.text(1)), "high": number(value.text(2))}
     found = {name: {"value": end, **unit} for name, end in ends.items() if end is not None}
-    return {"valueRange": found} if found else {"valueString": _written(value)}
+    is_empty = len(found) == 2 and float(value.text(1)) > float(value.text(2))  # noqa: PLR2004
+    return {"valueRange": found} if found and not is_empty else {"valueString": _written(value)}
 
 
 def _composite(value: Value, segment: Segment, reading: Reading) -> Json:

@@ -22,6 +22,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from adapters.sandbox.archive import Archive
+from adapters.sandbox.atom import AtomFeeds
 from adapters.sandbox.binaries import binary_of, content_of, is_native, wants_content
 from adapters.sandbox.bundles import perform
 from adapters.sandbox.capability import capability_statement
@@ -83,7 +84,7 @@ def create_app(options: SandboxOptions | None = None) -> ASGIApp:
             journal.close()
 
     routes = Starlette(
-        routes=[*endpoints.routes(), *Archive().routes()],
+        routes=[*endpoints.routes(), *Archive().routes(), *AtomFeeds(store).routes()],
         lifespan=lifespan,
         exception_handlers={Refusal: _answer_refusal},
     )

@@ -83,13 +83,18 @@ def query_of(name: str, asked: Asked) -> str:
 
 
 def _with_changes(uow: UnitOfWork, rows: Sequence[Json]) -> list[Json]:
-    """Add to each site file what it changed against the version before."""
+    """Add to each site file what it changed, and to each credential its name."""
     told = []
-    for row in rows:
+    for row in (_with_credential(uow, each) for each in rows):
         version = str(row.get("version", ""))
         found = _changes(uow, int(version)) if version.isdecimal() else []
         told.append({**row, "changes": found} if found else row)
     return told
+
+
+def _with_credential(uow: UnitOfWork, row: Json) -> Json:
+    found = uow.credentials.find(str(row.get("credential", "")))
+    return {**row, "what": f"{row['what']}: {found.name}"} if found else row
 
 
 def _changes(uow: UnitOfWork, version: int) -> list[dict[str, str | None]]:

@@ -42,6 +42,7 @@ from gateway.core.clock import new_id, to_ms
 from gateway.core.errors import NotFound, StoreUnavailable
 from gateway.core.ledger import sign_note
 from gateway.core.receipt import ProvenEvent
+from gateway.core.step_words import STEPS
 from gateway.store.audit_log import AuditFilter, AuditRow
 from gateway.store.evidence import read_claim
 from gateway.store.unit_of_work import UnitOfWork
@@ -99,14 +100,7 @@ def search(  # noqa: PLR0913 - each is an option of the command line
     as_json: AsJson = False,
 ) -> None:
     """Show the trail, oldest first; looking is itself put on record."""
-    wanted = AuditFilter(
-        since_ms=moment_of(since, "--since"),
-        until_ms=moment_of(until, "--until"),
-        outcome=_outcome(outcome),
-        event=kind,
-        agent=agent,
-        limit=limit,
-    )
+    wanted = replace(_wanted(since, until, outcome, kind, agent), limit=limit)
     with opened_by_officer(data_dir) as nadi:
         key = patient_of(nadi, patient, system).key if patient else None
         wanted = replace(wanted, patient_key=key)
@@ -143,13 +137,7 @@ def export(  # noqa: PLR0913 - each is an option of the command line
     data_dir: DataDir = None,
 ) -> None:
     """Write a signed copy of the log, or of a part of it, with the proof of every entry."""
-    wanted = AuditFilter(
-        since_ms=moment_of(since, "--since"),
-        until_ms=moment_of(until, "--until"),
-        outcome=_outcome(outcome),
-        event=kind,
-        agent=agent,
-    )
+    wanted = _wanted(since, until, outcome, kind, agent)
     with opened_by_officer(data_dir) as nadi:
         key = patient_of(nadi, patient, system).key if patient else None
         count = LogExport(nadi, replace(wanted, patient_key=key), to, form).run()
@@ -157,6 +145,24 @@ def export(  # noqa: PLR0913 - each is an option of the command line
         f"[green]✓[/] {to}: {count} AuditEvents, signed in {to.name}.note. Verify it with: "
         f"python verify_receipt.py {to.name} --key audit.pub",
         soft_wrap=True,
+    )
+
+
+def _wanted(
+    since: str | None,
+    until: str | None,
+    outcome: str | None,
+    kind: str | None,
+    agent: str | None,
+) -> AuditFilter:
+    """Read what is asked for; what can find nothing is refused, since it would look like a no."""
+    begins, ends = moment_of(since, "--since"), moment_of(until, "--until")
+    if begins is not None and ends is not None and begins >= ends:
+        fail("--since has to be before --until.", code=EXIT_USAGE)
+    if kind is not None and kind not in STEPS:
+        fail(f"There is no step '{kind}'; known: {', '.join(sorted(STEPS))}.", code=EXIT_USAGE)
+    return AuditFilter(
+        since_ms=begins, until_ms=ends, outcome=_outcome(outcome), event=kind, agent=agent
     )
 
 

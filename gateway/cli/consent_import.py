@@ -7,6 +7,7 @@ importing takes a credential, whoever signed.
 """
 
 import hashlib
+import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
@@ -294,8 +295,9 @@ def _exported(uow: UnitOfWork, consent: StoredConsent) -> tuple[dict[str, object
 
 
 def _write(path: Path, content: bytes) -> None:
+    """Write a new file that nobody else may read: it may name patients."""
     try:
-        with path.open("xb") as file:
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
             file.write(content)
     except OSError as error:
         fail(f"{path} can't be written: {error.strerror}.")

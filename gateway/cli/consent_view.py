@@ -23,6 +23,7 @@ from gateway.core.consent.abdm import TERMINAL, AbdmPolicy
 from gateway.core.consent.record import under_policies
 from gateway.core.consent.summary import Covered, Summary, coverage, summary
 from gateway.core.principal import Permission
+from gateway.store.patient_names import patients_named
 from gateway.store.unit_of_work import UnitOfWork
 
 _AT_ONCE = 500
@@ -222,6 +223,7 @@ def due(data_dir: DataDir = None, as_json: AsJson = False) -> None:
         policy = nadi.site().abdm_policy
         with nadi.store.read() as uow:
             ended = list(_ended(uow, policy))
+            names = patients_named(uow, [key for _, key in ended if key])
         with nadi.store.write() as uow:
             for key in {key for _, key in ended if key}:
                 record_search(uow, nadi.source(), key, f"Consent?patient={key}&status=inactive")
@@ -230,6 +232,7 @@ def due(data_dir: DataDir = None, as_json: AsJson = False) -> None:
             "id": line.ref.removeprefix("Consent/"),
             "since": _day(line.ends),
             "state": line.state,
+            "patient": names.get(key or ""),
             "patient_key": key,
         }
         for line, key in ended
@@ -237,9 +240,10 @@ def due(data_dir: DataDir = None, as_json: AsJson = False) -> None:
     if as_json:
         print_json(lines)
         return
-    listing = table("ID", "ERASE AT", "STATE", "PATIENT KEY")
+    listing = table("ID", "ERASE AT", "STATE", "PATIENT")
     for each in lines:
-        values = (each["id"], each["since"] or "", each["state"], each["patient_key"] or "")
+        who = each["patient"] or each["patient_key"] or ""
+        values = (each["id"], each["since"] or "", each["state"], who)
         listing.add_row(*(escape(str(value)) for value in values))
     out.print(listing if lines else "Nothing is due to be erased.")
 

@@ -34,6 +34,7 @@ NOUNS = {
     "backup": "Make a backup while Nadi runs; verify, list and prune backups.",
     "restore": "Put a backup back into an empty folder.",
     "sandbox": "The stand-in EHR and its ward of synthetic patients.",
+    "hl7": "Send HL7 v2 messages, to try a feed.",
     "prepare": "Create keys, schema and first credentials, and end.",
 }
 #: These do one thing and have no verbs below them.

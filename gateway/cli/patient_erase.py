@@ -37,6 +37,7 @@ from gateway.core.errors import Erased as WasErased
 from gateway.core.errors import OnHold
 from gateway.core.retention import DAY_MS
 from gateway.core.rights import RequestKind
+from gateway.store.engine import open_engine
 from gateway.store.erasing import Erased, Order, needles_of
 from gateway.store.erasing import erase as erase_patient
 from gateway.store.erasure_file import ErasedLine, ErasureFile, brought_back
@@ -211,11 +212,23 @@ def _erase_again(nadi: Opened, line: ErasedLine, reference: str | None) -> list[
 def compact(data_dir: DataDir = None) -> None:
     """Write the database's file anew, so that no byte of a destroyed key is left in it."""
     with opened_for_rights(data_dir) as nadi:
-        if nadi.store.engine.dialect.name != "sqlite":
-            fail("On PostgreSQL the tables' owner runs VACUUM FULL patient_keys.")
-        if not compact_file(nadi.store.engine):
-            fail("A process reads or writes without pause; stop Nadi, then try again.")
-    out.print("[green]✓[/] The file was written anew; what was deleted is no longer in it.")
+        if not _compacted(nadi):
+            fail(
+                "A process reads or writes without pause: stop Nadi, then try again. On PostgreSQL "
+                "the tables' owner has to do it (NADI_DATABASE_OWNER_URL)."
+            )
+    out.print("[green]✓[/] It was written anew; what was deleted is no longer in it.")
+
+
+def _compacted(nadi: Opened) -> bool:
+    owner = nadi.settings.resolved_database_owner_url
+    if owner is None:
+        return compact_file(nadi.store.engine)
+    engine = open_engine(owner)
+    try:
+        return compact_file(engine)
+    finally:
+        engine.dispose()
 
 
 def look(nadi: Opened, patient: KnownPatient, reference: str) -> Held:
@@ -348,13 +361,16 @@ def _tell(done: Erased, shredded: Shredding | None, backups_ms: int, *, as_json:
     for each in done.answered:
         out.print(f"[green]✓[/] Her request {each} is closed; tell her so.")
     if shredded is not None:
-        sign = "[red]✗[/]" if shredded.trace is Trace.FOUND else "[green]✓[/]"
+        sign = "[green]✓[/]" if shredded.is_done else _LEFT_TO_DO[shredded.trace]
         out.print(f"{sign} {escape(shredded.says)}", soft_wrap=True)
     out.print(
         f"[yellow]![/] Backups from before today still hold the key; the site keeps them until "
         f"{day}.",
         soft_wrap=True,
     )
+
+
+_LEFT_TO_DO = {Trace.FOUND: "[red]✗[/]", Trace.UNKNOWN: "[yellow]![/]"}
 
 
 def _as_json(patient: KnownPatient, found: Held) -> dict[str, object]:

@@ -1,5 +1,6 @@
 """From `Patient/<id>`, as the EHR writes it, to the key by which Nadi knows the patient."""
 
+import re
 from dataclasses import dataclass
 
 from gateway.cli.context import EXIT_USAGE, Opened, err, fail, moment, operator
@@ -7,6 +8,9 @@ from gateway.core import audit
 from gateway.core.clock import new_id
 from gateway.store.patient_names import on_record
 from gateway.store.unit_of_work import UnitOfWork
+
+#: FHIR R4 `id`; no EHR can send another.
+_ID = re.compile(r"[A-Za-z0-9.-]{1,64}", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -24,7 +28,7 @@ class KnownPatient:
 def patient_of(nadi: Opened, reference: str, system: str | None) -> KnownPatient:
     """Find the key of a patient; it ends here when it is not clear whose patient that is."""
     kind, _, number = reference.rpartition("/")
-    if kind not in ("", "Patient") or not number:
+    if kind not in ("", "Patient") or not _ID.fullmatch(number):
         fail("Name the patient by the id that the EHR uses: Patient/<id>.", code=EXIT_USAGE)
     systems = nadi.site().of_patients
     chosen = system or (systems[0] if len(systems) == 1 else None)

@@ -101,7 +101,7 @@ def play(settings: Settings, patients: int) -> Child:
 
 def listener(settings: Settings, kind: str) -> Child:
     """Give the process of one kind of listener."""
-    return _python(settings, kind, (f"gateway.listeners.{kind}",), stop_phase=_CALLERS)
+    return _watched(settings, kind, (f"gateway.listeners.{kind}",), stop_phase=_CALLERS)
 
 
 def metrics_dir(settings: Settings) -> Path:

@@ -3,13 +3,14 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import orjson
 import typer
 from rich.markup import escape
 from rich.syntax import Syntax
 
+from adapters.hl7v2.problems import Hl7Problem
 from adapters.site import Site, load_site
 from gateway.cli.context import (
     EXIT_NOT_SO,
@@ -29,7 +30,7 @@ from gateway.cli.context import (
 from gateway.cli.explanation import Explainer, Explanation
 from gateway.cli.models_installed import installed
 from gateway.cli.patients import record_search
-from gateway.cli.sample import Sample, read_sample
+from gateway.cli.sample import Sample, read_file, read_sample
 from gateway.core.errors import ConfigurationError, ContentError
 from gateway.core.routing import Route
 from models.explained import Explained, NotExplained
@@ -57,7 +58,8 @@ def list_routes(data_dir: DataDir = None, as_json: AsJson = False) -> None:
 
 @app.command()
 @explained
-def explain(
+def explain(  # noqa: PLR0913 (one parameter per option)
+    *,
     route: Annotated[str, typer.Option("--route", help="Name of the route.")],
     sample: Annotated[
         Path,
@@ -65,7 +67,7 @@ def explain(
             "--sample",
             exists=True,
             dir_okay=False,
-            help="A resource, Bundle, or CDS Hooks request.",
+            help="A resource, Bundle, HL7 v2 message or CDS Hooks request.",
         ),
     ],
     site_file: Annotated[
@@ -76,6 +78,10 @@ def explain(
         Path | None,
         typer.Option("--map", dir_okay=False, help="Write the occlusion map here, as a PNG."),
     ] = None,
+    feed: Annotated[
+        str | None,
+        typer.Option("--feed", help="The feed of an HL7 v2 message, where there are several."),
+    ] = None,
     data_dir: DataDir = None,
     as_json: AsJson = False,
 ) -> None:
@@ -85,7 +91,8 @@ def explain(
         chosen = _route(site, route)
         settings = nadi.settings if nadi else settings_for(data_dir)
         model = installed(settings).find(chosen.model)
-        read = _read(sample, base_url=_base_url(site, chosen.source))
+        raw = _converted(sample, feed, site, chosen, nadi)
+        read = _read(sample, raw, base_url=_base_url(site, chosen.source))
         store = nadi.store if nadi else None
         found = Explainer(site, chosen, model, store).explain(read)
         if nadi:
@@ -123,14 +130,38 @@ def _site(nadi: Opened | None, file: Path | None) -> Site:
     return nadi.site() if nadi else Site()
 
 
-def _read(file: Path, *, base_url: str | None) -> Sample:
+def _read(file: Path, raw: bytes, *, base_url: str | None) -> Sample:
     try:
-        return read_sample(file, base_url=base_url)
+        return read_sample(raw, base_url=base_url)
     except ContentError as error:
-        for issue in error.issues:
-            place = f" {issue.expression}:" if issue.expression else ""
-            err.print(f"[red]✗[/] {escape(f'{file}:{place} {issue.diagnostics}')}", soft_wrap=True)
-        raise typer.Exit(EXIT_NOT_SO) from None
+        _refuse(file, error)
+
+
+def _refuse(file: Path, error: ContentError) -> NoReturn:
+    for issue in error.issues:
+        place = f" {issue.expression}:" if issue.expression else ""
+        err.print(f"[red]✗[/] {escape(f'{file}:{place} {issue.diagnostics}')}", soft_wrap=True)
+    raise typer.Exit(EXIT_NOT_SO) from None
+
+
+def _converted(
+    file: Path, feed: str | None, site: Site, route: Route, nadi: Opened | None
+) -> bytes:
+    """Give a sample as FHIR; an HL7 v2 message as the listener of its feed would convert it."""
+    from gateway.cli import sample_hl7v2 as hl7v2  # noqa: PLC0415 - needed for such a sample only
+
+    raw = read_file(file)
+    if not hl7v2.is_hl7v2(raw):
+        return raw
+    chosen = hl7v2.feed_for(site, route.source, feed)
+    try:
+        bundle, notes = hl7v2.bundle_of(raw, chosen, site, nadi)
+    except Hl7Problem as error:
+        _refuse(file, error)
+    for note in notes:
+        place = f"{note.place.segment}[{note.place.sequence}]-{note.place.field}"
+        err.print(f"[yellow]![/] {escape(f'{file}: {place}: {note.says}')}", soft_wrap=True)
+    return bundle
 
 
 def _route(site: Site, name: str) -> Route:

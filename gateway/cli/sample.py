@@ -63,17 +63,24 @@ class Sample:
         return None
 
 
-def read_sample(file: Path, *, base_url: str | None) -> Sample:
+def read_file(file: Path) -> bytes:
+    """Read a sample's bytes.
+
+    Raises:
+        ConfigurationError: The file can't be read.
+    """
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise ConfigurationError(f"{file} can't be read: {error.strerror}.") from error
+
+
+def read_sample(raw: bytes, *, base_url: str | None) -> Sample:
     """Read a resource, a Bundle, or a call of a CDS service as the API would.
 
     Raises:
         ContentError: It is no JSON, or not a resource of FHIR R4.
-        ConfigurationError: The file can't be read.
     """
-    try:
-        raw = file.read_bytes()
-    except OSError as error:
-        raise ConfigurationError(f"{file} can't be read: {error.strerror}.") from error
     if resource_type_of(raw) is None:
         raw = _brought(raw)
     if resource_type_of(raw) != "Bundle":

@@ -12,6 +12,7 @@ from typing import Any
 
 from gateway.core import clinical_time
 from gateway.core.deletion import is_deleted
+from gateway.core.feeds import FEEDS
 from gateway.core.findings import RESULT_SYSTEM
 from gateway.core.lanes import Lane, stated_lane
 
@@ -195,11 +196,18 @@ def relative_reference(
 
 
 def reference_of(resource: Mapping[str, Any]) -> str:
-    """Give the reference of a resource, with its version where there is one; empty without id."""
+    """Give the reference of a resource, with its version where there is one; empty without id.
+
+    What a listener made of a message is in no EHR: its reference begins with the feed's. Only its
+    Patient is one, of the id that it has there.
+    """
     if "id" not in resource:
         return ""
-    version = (resource.get("meta") or {}).get("versionId")
+    meta = resource.get("meta") or {}
+    version, source = meta.get("versionId"), str(meta.get("source", ""))
     plain = f"{resource['resourceType']}/{resource['id']}"
+    if source.startswith(FEEDS) and resource["resourceType"] != "Patient":
+        plain = f"{source}/{plain}"
     return f"{plain}/_history/{version}" if version else plain
 
 

@@ -29,6 +29,7 @@ from gateway.core.result_terms import (
     instant,
     interpretation_of,
     named_code,
+    reference_to,
     type_of,
 )
 from models.manifest import Answer, ClassLabel, Manifest, Output
@@ -103,7 +104,7 @@ def _body(frame: Frame) -> Json:
         made["encounter"] = {"reference": context.encounter}
     derived = [source for source in frame.sources if type_of(source) in _DERIVED_FROM]
     if derived:
-        made["derivedFrom"] = [{"reference": source} for source in derived]
+        made["derivedFrom"] = [reference_to(source) for source in derived]
     return made
 
 

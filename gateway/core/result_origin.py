@@ -20,6 +20,7 @@ from gateway.core.result_terms import (
     cautions_of,
     instant,
     limits_of,
+    reference_to,
     result_urn,
 )
 from models.manifest import Manifest
@@ -57,7 +58,7 @@ def provenance_of_run(frame: Frame, runtime: RuntimeFacts) -> Json:
     """
     context = frame.context
     model = f"{frame.manifest.name} {frame.manifest.version}"
-    entities = [{"role": "source", "what": {"reference": source}} for source in frame.sources]
+    entities = [{"role": "source", "what": reference_to(source)} for source in frame.sources]
     entities.append({"role": "derivation", "what": _named(DIGEST_SYSTEM, runtime.model_digest)})
     labels = {"security": list(context.labels)} if context.labels else {}
     return {

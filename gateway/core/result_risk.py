@@ -10,7 +10,15 @@ Source: FHIR R4 RiskAssessment (http://hl7.org/fhir/R4/riskassessment.html).
 from collections.abc import Sequence
 
 from gateway.core.result_frame import Frame, head_of, method_of, notes_of
-from gateway.core.result_terms import DECIMALS, TERMINOLOGY, Json, code_of, coding_of, instant
+from gateway.core.result_terms import (
+    DECIMALS,
+    TERMINOLOGY,
+    Json,
+    code_of,
+    coding_of,
+    instant,
+    reference_to,
+)
 from models.manifest import Answer
 
 _PERCENT = 100
@@ -50,7 +58,7 @@ def risk_assessment_of(frame: Frame, answers: Sequence[Answer]) -> Json:
     if context.encounter:
         made["encounter"] = {"reference": context.encounter}
     if frame.sources:
-        made["basis"] = [{"reference": source} for source in frame.sources]
+        made["basis"] = [reference_to(source) for source in frame.sources]
     return made
 
 

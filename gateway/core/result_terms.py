@@ -15,6 +15,7 @@ from functools import lru_cache
 from typing import Any
 from uuid import NAMESPACE_URL, uuid5
 
+from gateway.core.feeds import FEEDS
 from gateway.core.remembered import once_per_object
 from models.manifest import Answer, CodeRef, Manifest, Output
 
@@ -142,6 +143,19 @@ def cautions_of(manifest: Manifest) -> str:
     """Say in whom a model does harm; empty where its manifest names nobody."""
     told = " ".join(manifest.contraindications)
     return f"Contraindications: {told}" if told else ""
+
+
+def reference_to(source: str) -> Json:
+    """Refer to what was read.
+
+    What came by a listener is named by an identifier: the EHR that the result is for does not have
+    it, and an EHR may refuse a reference that leads nowhere.
+    """
+    if not source.startswith(FEEDS):
+        return {"reference": source}
+    address, _, name = source.partition("/_history/")[0].rpartition("/")
+    system, _, kind = address.rpartition("/")
+    return {"type": kind, "identifier": {"system": system, "value": name}}
 
 
 def type_of(reference: str) -> str:

@@ -16,6 +16,7 @@ _WORDS = {
     "rescue": "a computation was taken over",
     "infer": "a model computed with data",
     "deliver": "a result was written into a system",
+    "retract": "a result was marked as wrong in a system",
     "fetch": "a system was asked for more data",
     "read": "data was read",
     "query": "data was searched for",
@@ -41,6 +42,9 @@ _WORDS = {
     "rectify": "wrong data was corrected",
     "request": "a patient's request was taken or answered",
 }
+
+#: Our own names of all steps.
+STEPS = frozenset(_WORDS)
 
 
 def step_in_words(event: str) -> str:

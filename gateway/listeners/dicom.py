@@ -9,7 +9,6 @@
 import shutil
 import threading
 import time
-from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import cast
@@ -25,13 +24,14 @@ from adapters.dicom.header import (
 from adapters.dicom.server import DicomServer, NoRoom, Stored, Terms, tls_context
 from adapters.dicom.spool import Handed, Spool
 from adapters.dicom.study import Origin, bundle_of, own_patient_id
+from adapters.hl7v2.identity import FindPatient
 from adapters.site_dicom import DicomEntry
 from gateway import telemetry
 from gateway.core.clock import to_ms, utc_now
 from gateway.core.errors import ConfigurationError, ProcessingError, TransientError, Unsealable
 from gateway.listeners.desk import Desk
 from gateway.listeners.door import Interrupted, NotTaken
-from gateway.listeners.patients import finder
+from gateway.listeners.patients import finding
 from gateway.listeners.serving import serve
 from gateway.settings import Settings, get_settings
 from gateway.store.sealing import Place, Sealer
@@ -41,9 +41,6 @@ _TURN_EVERY_S = 0.5
 _LET_GO_EVERY_S = 60.0
 _HOUR_MS = 3_600_000
 _NAME_DIGITS = 32
-
-#: Gives the id of the patient with a number; None where nobody is known by it.
-FindPatient = Callable[[str], str | None]
 
 log = telemetry.get_logger()
 
@@ -239,16 +236,27 @@ def spool_folder(data_dir: Path, system: str) -> Path:
     return data_dir.absolute() / "dicom" / system
 
 
-def make(desk: Desk) -> DicomListener:
-    """Make the listener of a feed."""
-    settings = get_settings()
-    found = finder(
-        desk.feed, desk.store, desk.source, site=desk.site, timeout_s=settings.ehr_timeout_s
-    )
-    folder = spool_folder(settings.data_dir, desk.feed.system)
-    spool = Spool(folder, SpoolSeals(desk.store.sealer, desk.feed.name))
-    return DicomListener(desk, found, spool, settings)
+class Dicom:
+    """The listener of a feed as the site and the settings have it."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+
+    def run(self, stop: threading.Event) -> None:
+        """Serve until told to stop.
+
+        Raises:
+            ConfigurationError: The port can't be listened on, or a TLS file can't be used.
+        """
+        desk, settings = self._desk, get_settings()
+        folder = spool_folder(settings.data_dir, desk.feed.system)
+        spool = Spool(folder, SpoolSeals(desk.store.sealer, desk.feed.name))
+        timeout_s = settings.ehr_timeout_s
+        with finding(
+            desk.feed, desk.store, desk.source, site=desk.site, timeout_s=timeout_s
+        ) as found:
+            DicomListener(desk, found, spool, settings).run(stop)
 
 
 if __name__ == "__main__":
-    serve(KIND, make)
+    serve(KIND, Dicom)

@@ -2,15 +2,15 @@
 
 import threading
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 from adapters.feeds.poll import PollPlan, Query
 from adapters.feeds.watch import Patience
 from adapters.fhir_rest.client import FhirClient
-from adapters.site_following import FollowEntry
+from adapters.site_following import FollowEntry, SilenceEntry
 from gateway.core.clock import utc_now
 from gateway.delivery_probe import DeliveryProbe
 from gateway.listeners.desk import Desk
-from gateway.listeners.following import Follower
 from gateway.listeners.handing_in import HandingIn
 from gateway.listeners.watches import ProbeWatch, SilenceWatch
 from gateway.settings import get_settings
@@ -52,7 +52,14 @@ def poll_plan(entry: FollowEntry) -> PollPlan:
     )
 
 
-def followed(follower: Follower) -> str:
+class Follows(Protocol):
+    """Follows an EHR in turns."""
+
+    def turn(self) -> bool:
+        """Do what is due; say whether that could be done."""
+
+
+def followed(follower: Follows) -> str:
     """Let a follower take its turn; say what is wrong, or nothing."""
     return "" if follower.turn() else "The EHR, or the API, does not answer; it is tried again."
 
@@ -79,15 +86,16 @@ def take_turns(
         stop.wait(_TURN_EVERY_S)
 
 
-def watches(desk: Desk, entry: FollowEntry, client: FhirClient) -> list[Callable[[], str]]:
+def watches(desk: Desk, entry: SilenceEntry, client: FhirClient) -> list[Callable[[], str]]:
     """Give what looks whether the source is silent, and whether its probes arrive."""
     found: list[Callable[[], str]] = []
     system = desk.site().system(desk.feed.system)
     patient = system.test_patient if system else None
     if entry.silent_after_s is not None:
         found.append(SilenceWatch(desk, entry.silent_after_s, utc_now).look)
-    if entry.probe_every_s is not None and patient is not None:
+    every_s = entry.probe_every_s if isinstance(entry, FollowEntry) else None
+    if every_s is not None and patient is not None:
         names = (desk.feed.name, desk.feed.system)
         probe = DeliveryProbe(desk.store, client, names, patient, desk.source)
-        found.append(ProbeWatch(probe, desk.feed.name, entry.probe_every_s, utc_now).look)
+        found.append(ProbeWatch(probe, desk.feed.name, every_s, utc_now).look)
     return found

@@ -21,7 +21,7 @@ from adapters.hl7v2.acknowledgement import Outcome, acknowledgements, batched, r
 from adapters.hl7v2.conversion import Converted, convert
 from adapters.hl7v2.dialect import Dialect, Note
 from adapters.hl7v2.framing import Block
-from adapters.hl7v2.identity import FindPatient, Origin
+from adapters.hl7v2.identity import FindPatient, Origin, plain_id
 from adapters.hl7v2.message import Message, header_alone, parsed, split_batch
 from adapters.hl7v2.problems import Code, Hl7Problem, Place
 from adapters.hl7v2.server import Limits, MllpServer, tls_context
@@ -38,7 +38,7 @@ from gateway.core.errors import (
 )
 from gateway.listeners.desk import Desk
 from gateway.listeners.door import Interrupted, NotTaken
-from gateway.listeners.patients import finder
+from gateway.listeners.patients import finding
 from gateway.listeners.serving import serve
 from gateway.settings import get_settings
 
@@ -84,11 +84,11 @@ def origin_of(feed: Feed, find_patient: FindPatient) -> Origin:
 class Mllp:
     """Serves one feed."""
 
-    def __init__(self, desk: Desk, find_patient: FindPatient) -> None:
-        """Take the desk of the feed, and what finds its patients."""
+    def __init__(self, desk: Desk) -> None:
+        """Take the desk of the feed."""
         self._desk = desk
         self._entry = cast("MllpEntry", desk.feed.entry)
-        self._origin = origin_of(desk.feed, find_patient)
+        self._origin = origin_of(desk.feed, plain_id)
         self._stop = threading.Event()
         self._forget_at = time.monotonic()
 
@@ -108,13 +108,15 @@ class Mllp:
         )
         context = tls_context(tls.certificate, tls.key, tls.clients) if tls else None
         server = MllpServer(self.answer, limits, tls=context, count=self._desk.count)
-        kind = "MLLPS" if tls else "MLLP"
-        server.run(
-            entry.host,
-            entry.port,
-            stop,
-            ready=lambda port: self._desk.standing.up(f"{kind} on {entry.host}:{port}"),
-        )
+        desk, timeout_s = self._desk, get_settings().ehr_timeout_s
+        at = f"{'MLLPS' if tls else 'MLLP'} on {entry.host}"
+        with finding(
+            desk.feed, desk.store, desk.source, site=desk.site, timeout_s=timeout_s
+        ) as find_patient:
+            self._origin = origin_of(desk.feed, find_patient)
+            server.run(
+                entry.host, entry.port, stop, ready=lambda port: desk.standing.up(f"{at}:{port}")
+            )
 
     def answer(self, block: Block, _peer: str) -> list[bytes] | None:
         """Give what answers a block; None where nothing can be said, so that it is repeated."""
@@ -247,12 +249,5 @@ def _place(issue: Issue, converted: Converted) -> Place:
     return Place()
 
 
-def make(desk: Desk) -> Mllp:
-    """Make the listener of a feed."""
-    timeout_s = get_settings().ehr_timeout_s
-    found = finder(desk.feed, desk.store, desk.source, site=desk.site, timeout_s=timeout_s)
-    return Mllp(desk, found)
-
-
 if __name__ == "__main__":
-    serve(KIND, make)
+    serve(KIND, Mllp)

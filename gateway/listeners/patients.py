@@ -9,7 +9,8 @@ import re
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from adapters.hl7v2.identity import FindPatient, plain_id
@@ -28,10 +29,11 @@ _MOST_REMEMBERED = 10_000
 _ESCAPED, _ESCAPE = re.compile(r"([\\$,|])"), r"\\\1"
 
 
-def finder(
+@contextmanager
+def finding(
     feed: Feed, store: Store, source: Source, *, site: Callable[[], Site], timeout_s: float
-) -> FindPatient:
-    """Make what finds the patients of a feed.
+) -> Iterator[FindPatient]:
+    """Give what finds the patients of a feed; its connections are closed at the end.
 
     Args:
         feed: It says how they are found.
@@ -44,8 +46,13 @@ def finder(
     system = site().system(feed.speaks_for)
     has_fhir = system is not None and system.address is not None
     if entry is None or entry.find == "id" or not (entry.find == "search" or has_fhir):
-        return plain_id
-    return Search(feed.speaks_for, entry.identifier, store, source, Ehrs(site, timeout_s=timeout_s))
+        yield plain_id
+        return
+    ehrs = Ehrs(site, timeout_s=timeout_s)
+    try:
+        yield Search(feed.speaks_for, entry.identifier, store, source, ehrs)
+    finally:
+        ehrs.close()
 
 
 class Search:

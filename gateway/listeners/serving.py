@@ -19,6 +19,7 @@ from gateway.core.audit import Source
 from gateway.core.clock import utc_now
 from gateway.core.errors import GatewayError
 from gateway.feed_standing import SAY_EVERY_S
+from gateway.heartbeat import heartbeat
 from gateway.listeners.desk import Desk, Listener, Telling
 from gateway.listeners.door import Door
 from gateway.settings import Settings, get_settings
@@ -54,6 +55,7 @@ def serve(kind: str, make: Make) -> None:
     with store.write() as uow:
         record_start(uow, source, MASTER)
     heap.settle()
+    heartbeat().start()
     Feeds(kind, make, Surroundings(settings, store, site, source)).run(stop)
     record_stop(store, source)
     store.close()
@@ -82,7 +84,8 @@ class Feeds:
         """Follow the site until told to stop, then let every listener finish."""
         told = time.monotonic()
         while not stop.is_set():
-            self._follow()
+            with heartbeat().working():
+                self._follow()
             if time.monotonic() - told > SAY_EVERY_S:
                 told = time.monotonic()
                 for serving in self._serving.values():

@@ -29,7 +29,7 @@ from gateway.core.audit_answers import (
     who_saw,
 )
 from gateway.core.audit_entry import Entry, read_entry
-from gateway.core.audit_event import RESOURCE_SYSTEM
+from gateway.core.audit_event import CREDENTIAL_SYSTEM, RESOURCE_SYSTEM
 from gateway.core.audit_terms import refusal_of
 from gateway.core.canary import CANARY_PATIENT, CANARY_SYSTEM
 from gateway.core.clock import from_ms, to_ms
@@ -171,7 +171,14 @@ class AuditQuestions:
     def configuration(self, asked: Asked) -> Answer:
         """Tell what was changed in the configuration and by whom, newest first."""
         rows = self._search(asked.filter(events=CONFIGURING))
-        told = [row_of(each, version=each.facts.get("version")) for each in _entries(rows)]
+        told = [
+            row_of(
+                each,
+                version=each.facts.get("version"),
+                credential=each.names.get(CREDENTIAL_SYSTEM),
+            )
+            for each in _entries(rows)
+        ]
         return self._answer(asked, rows, told)
 
     def disclosures(self, asked: Asked) -> Answer:

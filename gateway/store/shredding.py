@@ -53,6 +53,11 @@ class Shredding:
     was_rewritten: bool
     says: str
 
+    @property
+    def is_done(self) -> bool:
+        """Whether nothing is left to do about the files that can be reached."""
+        return self.trace is Trace.NONE or (self.trace is Trace.UNKNOWN and self.was_rewritten)
+
 
 def shred(
     engine: sa.Engine, wrapped_key: bytes, *, pause: Callable[[float], None] = time.sleep
@@ -84,7 +89,9 @@ def shred(
 
 
 def compact(engine: sa.Engine) -> bool:
-    """Write SQLite's file anew, so that nothing deleted is in it; say whether it was done."""
+    """Write SQLite's file, or PostgreSQL's table of keys, anew; say whether it was done."""
+    if engine.dialect.name != "sqlite":
+        return _shred_postgresql(engine).was_rewritten
     return _rewrite(engine) and _empty_log(engine, time.sleep)
 
 
@@ -152,7 +159,7 @@ def _shred_postgresql(engine: sa.Engine) -> Shredding:
     if _file_of_keys(engine) == before:
         says = (
             "The table of keys was not written anew, since this role does not own it or it is in "
-            "use: its owner has to run VACUUM FULL patient_keys."
+            "use: run `nadi patient compact` as its owner (NADI_DATABASE_OWNER_URL)."
         )
         return Shredding(Trace.UNKNOWN, was_rewritten=False, says=says)
     says = (

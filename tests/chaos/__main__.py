@@ -7,7 +7,8 @@ import json
 import random
 import sys
 import tempfile
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from statistics import median
 from typing import Annotated
@@ -17,7 +18,9 @@ from rich.console import Console
 from rich.table import Table
 
 from tests import postgres
+from tests.chaos.rabbit import Rabbit, node
 from tests.chaos.run import Order, Report, run
+from tests.rabbitmq import MISSING, PROGRAM
 
 app = typer.Typer(pretty_exceptions_show_locals=False)
 out = Console()
@@ -30,15 +33,17 @@ def chaos(
     seed: Annotated[int | None, typer.Option(help="Drawn, and told, when left out.")] = None,
     per_s: Annotated[float, typer.Option(min=1, help="Pushes a second.")] = 12,
     database: Annotated[str, typer.Option(help="sqlite or postgresql.")] = "sqlite",
+    broker: Annotated[str, typer.Option(help="valkey or rabbitmq.")] = "valkey",
     json_file: Annotated[Path | None, typer.Option("--json", help="Write it all here.")] = None,
 ) -> None:
     """Break Nadi at random while events flow, then check what it promises."""
     seed = random.randrange(10**6) if seed is None else seed  # noqa: S311 - a game, not a key
-    out.print(f"Seed {seed}, {minutes:g} minutes, {database}.")
+    out.print(f"Seed {seed}, {minutes:g} minutes, {database}, {broker}.")
     with ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="nadi-chaos-"))
         url = stack.enter_context(_postgresql()) if database == "postgresql" else None
-        order = Order(seed=seed, seconds=minutes * 60, per_s=per_s, database_url=url)
+        rabbit = stack.enter_context(_rabbitmq()) if broker == "rabbitmq" else None
+        order = Order(seed=seed, seconds=minutes * 60, per_s=per_s, database_url=url, rabbit=rabbit)
         report = run(Path(folder), order)
     told = report.as_json()
     if json_file is not None:
@@ -54,6 +59,14 @@ def _postgresql() -> AbstractContextManager[str]:
     return postgres.cluster(found)
 
 
+@contextmanager
+def _rabbitmq() -> Iterator[Rabbit]:
+    if not PROGRAM.exists():
+        sys.exit(f"{MISSING}.")
+    with tempfile.TemporaryDirectory(prefix="nadi-rabbit-") as folder, node(Path(folder)) as made:
+        yield made
+
+
 def _show(report: Report) -> None:
     told = report.as_json()
     table = Table("fault", "struck", "missed", "median s to next result", "longest")
@@ -63,7 +76,7 @@ def _show(report: Report) -> None:
         counts = [str(_counts(told, name).get(kind, 0)) for name in ("faults", "missed")]
         table.add_row(kind, *counts, *times)
     out.print(table)
-    for name in ("database", "full disk", "clock", "acknowledged", "expected", "load"):
+    for name in ("database", "broker", "full disk", "clock", "acknowledged", "expected", "load"):
         out.print(f"{name}: {told[name]}")
     for name in ("results", "starts", "settled_s"):
         out.print(f"{name}: {told[name]}")

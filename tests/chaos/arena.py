@@ -21,6 +21,7 @@ import psutil
 import gateway
 from tests.chaos.clock import Clock
 from tests.chaos.disk import Disk
+from tests.chaos.rabbit import Rabbit
 from tests.running import RunningNadi, free_ports, is_ready
 
 #: What the command line of a process says of its role.
@@ -54,15 +55,24 @@ _GONE_WITHIN_S = 10.0
 class Arena:
     """One installation in a folder of its own; end it with the block."""
 
-    def __init__(self, folder: Path, *, database_url: str | None, size_mb: int) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        database_url: str | None,
+        size_mb: int,
+        rabbit: Rabbit | None = None,
+    ) -> None:
         self.folder = folder
         self.disk = Disk(folder / "disk", size_mb)
         self.clock = Clock(folder)
         self.data = self.disk.folder / "nadi"
         self.models = folder / "models"
         self.database_url = database_url
+        self.rabbit = rabbit
         shutil.copytree(_REFERENCE, self.models / MODEL)
         chosen = {**_IMPATIENT, **self.clock.environment, "NADI_MODELS_DIR": str(self.models)}
+        chosen |= rabbit.environment if rabbit else {}
         self._chosen = chosen | ({"NADI_DATABASE_URL": database_url} if database_url else {})
         self._ports = free_ports(2)
         self._log = (folder / "up.log").open("ab")
@@ -161,6 +171,8 @@ class Arena:
 
     def pids(self, role: str) -> list[int]:
         """Find the processes of a role."""
+        if role == "broker" and self.rabbit is not None:
+            return self.rabbit.pids
         found = []
         for pid in self._children():
             with suppress(psutil.Error):

@@ -12,6 +12,7 @@ import httpx
 import redis
 import sqlalchemy as sa
 
+from gateway.broker import BROKER_ERRORS
 from tests.chaos.arena import Arena
 from tests.chaos.evidence import TABLES, Evidence, Row
 from tests.chaos.faults import broker_of, log_files
@@ -53,8 +54,8 @@ class Listener:
             self._look()
 
     def _look(self) -> None:
-        with suppress(redis.RedisError, OSError), broker_of(self._arena) as client:
-            for content in _contents(client):
+        with suppress(*BROKER_ERRORS):
+            for content in _contents(self._arena):
                 self.overheard.broker += content + b"\n"
             self.overheard.looks += 1
         with suppress(httpx.HTTPError):
@@ -63,7 +64,15 @@ class Listener:
             self.overheard.metrics[:] = said.content if said.is_success else b""
 
 
-def _contents(client: "redis.Redis") -> Iterator[bytes]:
+def _contents(arena: Arena) -> Iterator[bytes]:
+    if arena.rabbit is not None:
+        yield from arena.rabbit.contents()
+        return
+    with broker_of(arena) as client:
+        yield from _kept(client)
+
+
+def _kept(client: redis.Redis) -> Iterator[bytes]:
     for key in client.scan_iter(count=100):
         yield bytes(key)
         kind = client.type(key)

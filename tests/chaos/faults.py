@@ -17,6 +17,7 @@ import psutil
 import redis
 import sqlalchemy as sa
 
+from gateway.broker import BROKER_ERRORS
 from gateway.settings import Settings
 from tests import postgres
 from tests.chaos.arena import MODEL, ROLES, Arena
@@ -51,6 +52,16 @@ class Missed(Exception):
 def _kill(role: str, arena: Arena, _: Planned) -> Iterator[None]:
     arena.signal(_alive(arena, role), signal.SIGKILL)
     yield
+
+
+@contextmanager
+def _kill_broker(arena: Arena, planned: Planned) -> Iterator[None]:
+    if arena.rabbit is not None:
+        arena.rabbit.kill()
+        yield
+        return
+    with _kill("broker", arena, planned):
+        yield
 
 
 @contextmanager
@@ -117,26 +128,32 @@ def _cut_power(arena: Arena, _: Planned) -> Iterator[None]:
 
 @contextmanager
 def _flush_broker(arena: Arena, _: Planned) -> Iterator[None]:
-    _tell_broker(arena, lambda client: client.flushall())
+    try:
+        if arena.rabbit is not None:
+            arena.rabbit.flush()
+        else:
+            with broker_of(arena) as client:
+                client.flushall()
+    except BROKER_ERRORS as error:
+        raise Missed from error
     yield
 
 
 @contextmanager
 def _restart_broker(arena: Arena, _: Planned) -> Iterator[None]:
-    _tell_broker(arena, lambda client: client.shutdown(nosave=True))
+    try:
+        if arena.rabbit is not None:
+            arena.rabbit.restart()
+        else:
+            with broker_of(arena) as client:
+                client.shutdown(nosave=True)
+    except BROKER_ERRORS as error:
+        raise Missed from error
     yield
 
 
-def _tell_broker(arena: Arena, tell: Callable[["redis.Redis"], object]) -> None:
-    try:
-        with broker_of(arena) as client:
-            tell(client)
-    except redis.RedisError as error:
-        raise Missed from error
-
-
 def broker_of(arena: Arena) -> "redis.Redis":
-    """Speak to the broker of an installation."""
+    """Speak to the broker that an installation brings along."""
     socket = Settings(data_dir=arena.data).broker_socket
     return redis.Redis(unix_socket_path=str(socket), socket_timeout=2)
 
@@ -240,6 +257,7 @@ FAULTS: Mapping[str, Fault] = {
     **{f"hang-{role}": partial(_freeze, role) for role in ("infer", "deliver")},
     **{f"stop-{role}": partial(_stop, role) for role in ROLES if role != "ehr"},
     **{name: partial(_ehr, knobs) for name, knobs in _EHR_FAULTS.items()},
+    "kill-broker": _kill_broker,
     "kill-supervisor": _kill_supervisor,
     "power-cut": _cut_power,
     "broker-flush": _flush_broker,

@@ -20,6 +20,7 @@ from tests.chaos.collecting import Listener, collect
 from tests.chaos.expected import Expected
 from tests.chaos.faults import FAULTS, Missed, heal_ehr
 from tests.chaos.load import Load, Record
+from tests.chaos.rabbit import Rabbit
 from tests.chaos.schedule import Planned, lanes
 from tests.chaos.stories import Teller
 
@@ -54,6 +55,7 @@ class Report:
 
     seed: int
     database: str
+    broker: str
     disk: str
     clock: str
     seconds: float
@@ -96,6 +98,7 @@ class Report:
         return {
             "seed": self.seed,
             "database": self.database,
+            "broker": self.broker,
             "full disk": self.disk,
             "clock": self.clock,
             "seconds": round(self.seconds, 1),
@@ -125,12 +128,14 @@ class Order:
         seconds: How long faults strike.
         per_s: Pushes a second.
         database_url: PostgreSQL; None: SQLite in the data folder.
+        rabbit: RabbitMQ; None: the broker that `nadi up` brings along.
     """
 
     seed: int
     seconds: float
     per_s: float = 12.0
     database_url: str | None = None
+    rabbit: Rabbit | None = None
 
     @property
     def disk_mb(self) -> int:
@@ -146,10 +151,13 @@ def run(folder: Path, order: Order) -> Report:
         order: What is to be run.
     """
     teller = Teller(order.seed)
-    with Arena(folder, database_url=order.database_url, size_mb=order.disk_mb) as arena:
+    with Arena(
+        folder, database_url=order.database_url, size_mb=order.disk_mb, rabbit=order.rabbit
+    ) as arena:
         report = Report(
             order.seed,
             "PostgreSQL" if order.database_url else "SQLite",
+            "RabbitMQ" if order.rabbit else "Valkey",
             arena.disk.name,
             "set in every process" if arena.clock.is_settable else "not set: no C compiler",
             order.seconds,
@@ -172,7 +180,11 @@ def run(folder: Path, order: Order) -> Report:
 
 def _strike(arena: Arena, order: Order, report: Report) -> None:
     """Let both lanes strike until their time is over."""
-    planned = lanes(order.seed, is_postgresql=order.database_url is not None)
+    planned = lanes(
+        order.seed,
+        is_postgresql=order.database_url is not None,
+        is_rabbitmq=order.rabbit is not None,
+    )
     until_s = time.monotonic() + order.seconds
     with ThreadPoolExecutor(len(planned)) as pool:
         running = [

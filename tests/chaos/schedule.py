@@ -54,6 +54,8 @@ SURROUNDINGS: Kinds = {
     "clock-forward": (2, 0, 0),
     "clock-back": (2, 0, 0),
 }
+#: Nobody of Nadi's watches over a broker that is not her own.
+ON_RABBITMQ: Kinds = {name: kind for name, kind in PROCESSES.items() if name != "stop-broker"}
 ON_POSTGRESQL: Kinds = {**SURROUNDINGS, "database-restarted": (3, 0, 1)}
 _PAUSE_S = (1.0, 10.0)
 
@@ -88,10 +90,12 @@ def lane(name: str, seed: int, kinds: Kinds) -> Iterator[Planned]:
         )
 
 
-def lanes(seed: int, *, is_postgresql: bool) -> Mapping[str, Iterator[Planned]]:
+def lanes(
+    seed: int, *, is_postgresql: bool, is_rabbitmq: bool = False
+) -> Mapping[str, Iterator[Planned]]:
     """Give both lanes of a run."""
     around = ON_POSTGRESQL if is_postgresql else SURROUNDINGS
     return {
-        "processes": lane("processes", seed, PROCESSES),
+        "processes": lane("processes", seed, ON_RABBITMQ if is_rabbitmq else PROCESSES),
         "surroundings": lane("surroundings", seed, around),
     }

@@ -9,7 +9,7 @@ from tests.chaos.run import Order, Report, run
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(900)]
 
-SEED = 23
+SEED, POSTGRESQL_SEED = 23, 121
 SQLITE_S, POSTGRESQL_S = 40.0, 15.0
 
 
@@ -20,7 +20,9 @@ def test_what_is_promised_holds_while_everything_fails_at_random(tmp_path: Path)
 
 
 def test_what_is_promised_holds_on_postgresql_too(tmp_path: Path, postgresql_url: str) -> None:
-    report = run(tmp_path, Order(seed=SEED + 1, seconds=POSTGRESQL_S, database_url=postgresql_url))
+    report = run(
+        tmp_path, Order(seed=POSTGRESQL_SEED, seconds=POSTGRESQL_S, database_url=postgresql_url)
+    )
 
     _holds(report)
 

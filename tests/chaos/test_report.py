@@ -13,6 +13,7 @@ def a_report() -> Report:
     return Report(
         seed=7,
         database="SQLite",
+        broker="Valkey",
         disk="a tmpfs",
         clock="set",
         seconds=60,

@@ -28,6 +28,14 @@ def test_every_fault_that_can_be_injected_strikes_within_an_hour() -> None:
     assert struck == {*PROCESSES, *ON_POSTGRESQL} == FAULTS.keys() - {"freeze-ehr"}
 
 
+def test_a_broker_that_nobody_of_ours_watches_over_is_not_frozen_for_good() -> None:
+    found = lanes(3, is_postgresql=False, is_rabbitmq=True)
+
+    struck = {each.kind for each in islice(found["processes"], HOUR)}
+
+    assert struck == PROCESSES.keys() - {"stop-broker"}
+
+
 def stories(seed: int) -> tuple[Teller, list[Story]]:
     teller = Teller(seed)
     return teller, list(islice(teller.stories(), 200))

@@ -10,37 +10,18 @@ import pytest
 
 from adapters.feeds.numbers import Numbers
 from adapters.feeds.watch import Patience, Watched
-from gateway.app import build
 from gateway.core.clock import to_ms, utc_now
 from gateway.core.notice import Notice
 from gateway.listeners.following import Follower
-from gateway.store.keys import load_or_create
-from gateway.store.sealing import Sealer
-from gateway.store.unit_of_work import Store
-from tests.conftest import credentials, settings_for
-from tests.factories import SITE
-from tests.feeding import Feeding, on_a_socket
-from tests.sandbox import SandboxEhr
+from tests.feeding import Feeding, fed
 
 pytestmark = pytest.mark.integration
 
 
 @pytest.fixture
 def feeding(sqlite_url: str, tmp_path: Path) -> Iterator[Feeding]:
-    settings = settings_for(tmp_path / "data", sqlite_url)
-    app = build(settings)
-    keys = load_or_create(settings.data_dir, master_key_file=None, audit_key_file=None)
-    store = Store(sqlite_url, Sealer(keys.master), consents=keys.consents)
-    with store.write() as uow:
-        uow.sites.apply(SITE.replace("[push]", "[push, {poll: {types: [Observation]}}]"), "test")
-    sandbox = SandboxEhr()
-    sandbox.start()
-    with on_a_socket(app) as address:
-        made = Feeding(sandbox, store, address, credentials(store)["ehr"])
+    with fed(sqlite_url, tmp_path) as made:
         yield made
-        sandbox.stop()
-        made.close()
-    store.close()
 
 
 def lab(number: int, value: float = 1.5) -> dict[str, Any]:

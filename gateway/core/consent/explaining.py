@@ -169,17 +169,22 @@ def _without_consents(asking: _Asking) -> Iterator[_Trial]:
         left = tuple(record for record in asking.consents if record.ref not in denying)
         words, without = f"{', '.join(denying)} withdrawn", replace(asking, consents=left)
         yield words, without
+        if _is_other(without, asking.decide()):
+            # Then nothing more is needed.
+            return
         yield from ((f"{words} and {more}", tried) for more, tried in _with_new_consents(without))
 
 
 def _with_new_consents(asking: _Asking) -> Iterator[_Trial]:
+    purposes = frozenset({asking.request.purpose})
     for verb in ("permits", "denies"):
+        named = ForPurpose(purposes, has_unknown=False, is_denial=verb == "denies")
         new = ConsentRecord(
             ref="Consent/new",
             status="active",
             patient=asking.request.patient,
             scope="privacy",
-            rule=Rule("provision", is_permit=verb == "permits"),
+            rule=Rule("provision", is_permit=verb == "permits", conditions=(named,)),
         )
         words = f"a new Consent of the patient that {verb} {asking.request.purpose}"
         yield words, replace(asking, consents=(*asking.consents, new))

@@ -91,6 +91,14 @@ def test_what_a_site_file_changed_is_shown(nadi: Installation, run: Run, tmp_pat
     assert "deny → permit" in run("audit", "configuration").stdout
 
 
+def test_a_credential_is_told_by_its_name(run: Run) -> None:
+    run("access", "add", "dr-rao", "--role", "clinician")
+
+    newest, *_ = rows(run("audit", "configuration", "--json"))
+
+    assert newest["what"] == "credential added, role clinician: dr-rao"
+
+
 def test_out_of_hours_needs_the_hours_of_the_site(
     nadi: Installation, run: Run, tmp_path: Path
 ) -> None:

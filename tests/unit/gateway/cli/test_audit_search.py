@@ -65,6 +65,12 @@ def test_every_search_is_on_record_once_for_each_patient_found(
 def test_what_can_not_be_searched_for_is_wrong_usage(run: Run) -> None:
     assert "--outcome is one of" in run("search", "--outcome", "done", code=2).stderr
     assert "--until wants" in run("search", "--until", "tomorrow", code=2).stderr
+    assert "no step 'denail'; known:" in run("search", "--kind", "denail", code=2).stderr
+    backwards = ("--since", "2026-12-01", "--until", "2026-11-01")
+    assert "--since has to be before" in run("search", *backwards, code=2).stderr
+    nowhere = ("--out", "x.csv", *backwards)
+    assert "--since has to be before" in run("export", *nowhere, code=2).stderr
+    assert "by the id that the EHR uses" in run("search", "--patient", "a b", code=2).stderr
 
 
 def verified(path: Path, nadi: Installation) -> subprocess.CompletedProcess[str]:

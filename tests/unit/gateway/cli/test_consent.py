@@ -292,6 +292,8 @@ def test_an_artefact_is_imported_for_the_patient_of_its_address(
     assert listed(run)[0]["state"] == "was revoked by the patient"
     due = json.loads(run("due", "--json").stdout)
     assert [each["id"] for each in due] == [made["consents"][0]["id"]]
+    assert [each["patient"] for each in due] == ["Patient/p1"]
+    assert "Patient/p1" in run("due").stdout
 
 
 def test_an_artefact_for_somebody_else_is_refused(
@@ -401,6 +403,7 @@ def test_what_one_site_exports_another_imports(run: Run, nadi: Installation, tmp
     )
 
     run("export", str(tmp_path / "out.json"), "--patient", "p1")
+    assert (tmp_path / "out.json").stat().st_mode & 0o077 == 0
     run("import", str(tmp_path / "out.json"))
 
     assert [line["says"] for line in listed(run)] == ["permits", "permits"]

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from gateway.cli.processes import broker, broker_program, children, play
+from gateway.cli.processes import broker, broker_program, children, listener, play
 from gateway.queue import DELIVER_QUEUE, INFER_QUEUE
 from gateway.settings import Settings
 
@@ -50,6 +50,15 @@ def test_each_process_learns_where_it_is_and_who():
         assert child.environment["NADI_SANDBOX_PORT"] == "8091"
         assert child.environment["NADI_WORKER_NAME"].startswith(f"{child.name}@")
         assert child.environment["PROMETHEUS_MULTIPROC_DIR"] == "/srv/nadi/run/metrics"
+
+
+def test_everything_that_is_kept_running_is_watched_but_the_stand_in_ehr():
+    kept = [*children(SETTINGS, sandbox=True), listener(SETTINGS, "mllp")]
+
+    unwatched = [child.name for child in kept if child.hung_after_s != SETTINGS.hung_after_s]
+
+    assert unwatched == ["sandbox"]
+    assert [child.name for child in kept if child.is_pinged] == ["broker"]
 
 
 def test_no_environment_shows_up_when_a_child_is_printed():

@@ -52,7 +52,7 @@ def explain(
     file.write_text(json.dumps(sample))
     store = hospital.store if hospital else None
     explainer = Explainer(site, site.routes[0], model, store)
-    read = read_sample(file, base_url="http://ehr.test/fhir")
+    read = read_sample(file.read_bytes(), base_url="http://ehr.test/fhir")
     (found,) = [each for each in explainer.explain(read) if each.why_not is None]
     return found
 

@@ -14,6 +14,7 @@ from gateway.core.event import (
     reference_of,
     relative_reference,
 )
+from gateway.core.result_terms import reference_to
 from tests.factories import Json, creatinine, meta, patient
 
 BASE = "http://ehr.test/fhir"
@@ -229,3 +230,17 @@ marks = st.builds(
 @given(marks, marks)
 def test_two_versions_are_never_each_older_than_the_other(one: VersionMark, other: VersionMark):
     assert not (is_older(one, other) and is_older(other, one))
+
+
+def test_what_a_listener_made_is_named_with_its_feed_and_referred_to_by_identifier():
+    feed = "https://nadi.health/fhir/feed/lab/mllp"
+    made = {**creatinine(7), "meta": {"versionId": "a1", "source": feed}}
+
+    reference = reference_of(made)
+
+    assert reference == f"{feed}/Observation/o7/_history/a1"
+    assert reference_to(reference) == {
+        "type": "Observation",
+        "identifier": {"system": feed, "value": "o7"},
+    }
+    assert reference_to(reference_of(creatinine(7))) == {"reference": "Observation/o7"}

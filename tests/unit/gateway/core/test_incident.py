@@ -180,7 +180,7 @@ def test_papers_for_people_outside_have_no_word_of_a_machine() -> None:
 
 
 @pytest.mark.parametrize(
-    "event", [*balp.ACTIVITIES, "receive", "deliver", "read", "query", "fetch"]
+    "event", [*balp.ACTIVITIES, "receive", "deliver", "read", "query", "fetch", "retract"]
 )
 def test_every_step_has_words(event: str) -> None:
     names = {"credential-add": "credential", "credential-revoke": "credential"}

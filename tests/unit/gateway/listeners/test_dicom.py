@@ -16,7 +16,7 @@ from adapters.hl7v2.identity import plain_id
 from gateway.listeners.desk import Desk
 from gateway.listeners.dicom import DicomListener, SpoolSeals
 from gateway.settings import Settings
-from tests.certificates import self_signed
+from tests.certificates import Authority
 from tests.conftest import Api
 from tests.dicom import ECHO_CLASS, PATIENT, associate, ct_slice, film, send, stored, study_uid
 from tests.factories import SITE
@@ -272,19 +272,19 @@ def test_more_images_than_are_looked_at_are_named_and_do_not_go_along(pacs: Feed
 
 
 def test_an_association_over_tls_needs_a_certificate_that_we_know(api: Api, tmp_path: Path):
-    mine, theirs, stranger = (self_signed(tmp_path, name) for name in ("nadi", "scanner", "other"))
-    tls = f", tls: {{certificate: {mine[0]}, key: {mine[1]}, clients: {theirs[0]}}}"
-    wanted = site(tls)
+    ours, strange = Authority(tmp_path), Authority(tmp_path, "strange")
+    mine, theirs, other = ours.issue("nadi"), ours.issue("scanner"), strange.issue("other")
+    wanted = site(f", tls: {{certificate: {mine}, key: {mine}, clients: {ours.file}}}")
     with listening(api, wanted, "pacs/dicom", make=make_in(tmp_path / "spool")) as feed:
         idle = socket.create_connection(("127.0.0.1", feed.port))
-        assert statuses(send(feed.port, film(), tls=(client(mine, theirs), "nadi"))) == [STORED]
-        refused = associate(feed.port, tls=(client(mine, stranger), "nadi"))
-        assert not refused.is_established
+        known, unknown = (client(ours, each) for each in (theirs, other))
+        assert statuses(send(feed.port, film(), tls=(known, "127.0.0.1"))) == [STORED]
+        assert not associate(feed.port, tls=(unknown, "127.0.0.1")).is_established
         assert not associate(feed.port).is_established
         idle.close()
 
 
-def client(server: tuple[Path, Path], own: tuple[Path, Path]) -> ssl.SSLContext:
-    context = ssl.create_default_context(cafile=str(server[0]))
-    context.load_cert_chain(*own)
+def client(authority: Authority, own: Path) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=str(authority.file))
+    context.load_cert_chain(own)
     return context

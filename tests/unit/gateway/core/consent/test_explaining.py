@@ -12,6 +12,7 @@ from gateway.core.consent import (
     resource_facts,
     unreadable_consent,
 )
+from gateway.core.consent.local import LocalConsent, local_record
 from tests.pcf import (
     ACTORS,
     CONSENTS,
@@ -212,3 +213,24 @@ def test_every_condition_is_told_in_words(limits: Json, words: str):
 )
 def test_what_a_consent_says_is_told_in_one_sentence(content: Json, purpose: str, why: str):
     assert told(content, purpose=purpose).decision.reasons[0].startswith(f"Consent/0: {why}")
+
+
+def test_where_taking_a_consent_back_is_enough_nothing_more_is_told():
+    request = ConsentRequest(PATIENT, "BTG", NOW)
+    refusal = local_record(
+        LocalConsent(
+            patient=PATIENT,
+            system="ehr",
+            decision="ai-opt-out",
+            means="verbal",
+            recorded_at="2026-11-20T08:00:00Z",
+            recorded_by="os-user:clerk",
+        ),
+        "Consent/1",
+    )
+
+    refused = explain(request, [refusal], breaks_glass=True)
+    nothing = explain(request, [], breaks_glass=True)
+
+    assert refused.changes == ("Consent/1 withdrawn",)
+    assert nothing.changes == ("a new Consent of the patient that denies BTG",)

@@ -1,0 +1,126 @@
+"""A follower of the sandbox EHR's Atom feeds: what they point at comes by FHIR, each once."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from adapters.feeds.atom_client import AtomClient
+from adapters.fhir_rest.errors import EhrAnswerUnreadable
+from gateway.listeners.following_atom import AtomFollower, AtomPlan
+from gateway.listeners.handing_in import HandingIn
+from tests.factories import patient
+from tests.feeding import Feeding, fed
+from tests.sandbox import TOKEN
+
+pytestmark = pytest.mark.integration
+
+VISIT = "5f0d5c1e-6d0c-4a4e-9a7c-0000000000"
+PERSON = "aca97062-35c5-4a23-baf8-0000000000"
+
+
+@pytest.fixture
+def feeding(sqlite_url: str, tmp_path: Path) -> Iterator[Feeding]:
+    with fed(sqlite_url, tmp_path) as made:
+        yield made
+
+
+def encounter(number: int) -> dict[str, Any]:
+    return {
+        "resourceType": "Encounter",
+        "id": f"{VISIT}{number:02d}",
+        "status": "finished",
+        "class": {"code": "AMB"},
+        "subject": {"reference": f"Patient/{PERSON}01"},
+    }
+
+
+def lab(number: int, visit: int) -> dict[str, Any]:
+    return {
+        "resourceType": "Observation",
+        "id": f"o{number}",
+        "status": "final",
+        "code": {"text": "x"},
+        "subject": {"reference": f"Patient/{PERSON}01"},
+        "encounter": {"reference": f"Encounter/{VISIT}{visit:02d}"},
+    }
+
+
+def feeds_of(feeding: Feeding, base_url: str) -> AtomClient:
+    made = AtomClient(base_url, auth_header=lambda: f"Bearer {TOKEN}", timeout_s=5)
+    feeding.closing.append(made.close)
+    return made
+
+
+def follower(feeding: Feeding, *, from_beginning: bool = False) -> AtomFollower:
+    feeds = feeds_of(feeding, f"{feeding.sandbox.origin}/openmrs/ws/atomfeed")
+    way_in = HandingIn(feeding.hand_over, base_url=feeding.base, count=lambda *_: None)
+    plan = AtomPlan(("patient", "encounter"), 0, from_beginning)
+    ports = (feeding.store, feeds, feeding.ehr, way_in)
+    return AtomFollower("ehr/atom", plan, ports, feeding.now)
+
+
+def test_what_changes_after_the_beginning_comes_and_what_was_before_does_not(feeding: Feeding):
+    feeding.put(patient(f"{PERSON}09"))
+    following = follower(feeding)
+    assert following.turn()
+
+    feeding.put(patient(f"{PERSON}01"), encounter(1), lab(1, 1), lab(2, 1))
+    assert following.turn()
+    assert following.turn()
+
+    assert (len(feeding.events("Patient")), len(feeding.events("Encounter"))) == (1, 1)
+    assert len(feeding.events()) == 2
+
+
+def test_many_pages_are_read_by_whoever_is_started_next(feeding: Feeding):
+    for number in range(23):
+        feeding.put(encounter(number), lab(number, number))
+    feeding.is_api_away = True
+    assert not follower(feeding, from_beginning=True).turn()
+    feeding.is_api_away = False
+
+    assert follower(feeding, from_beginning=True).turn()
+    assert follower(feeding, from_beginning=True).turn()
+
+    events = feeding.events()
+    assert (len(events), len(set(events)), len(feeding.events("Encounter"))) == (23, 23, 23)
+
+
+def test_what_was_deleted_meanwhile_is_received_as_deleted(feeding: Feeding):
+    following = follower(feeding)
+    following.turn()
+    feeding.put(encounter(1))
+    following.turn()
+    feeding.put({**encounter(1), "status": "in-progress"})
+    feeding.delete(f"Encounter/{VISIT}01")
+
+    assert following.turn()
+
+    with feeding.store.read() as uow:
+        rows = uow.connection.exec_driver_sql(
+            "select count(*), sum(is_current) from events where resource_type = 'Encounter'"
+        ).one()
+    assert tuple(rows) == (2, 1)
+
+
+def test_a_feed_that_can_not_be_read_is_tried_again_later(feeding: Feeding):
+    feeding.sandbox.faults(down="503")
+    following = follower(feeding)
+    assert not following.turn()
+    feeding.sandbox.faults(down="no")
+    assert not following.turn()
+
+    feeding.seconds = 2
+    assert following.turn()
+
+
+def test_a_page_of_another_kind_is_no_feed(feeding: Feeding):
+    feeds = feeds_of(feeding, feeding.base)
+    feeding.put({**patient(1), "id": "recent"})
+
+    with pytest.raises(EhrAnswerUnreadable):
+        feeds.page("Patient", None)
+
+    assert feeds.page("Nothing", 7) is None
