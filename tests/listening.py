@@ -42,8 +42,13 @@ class IntoApi(httpx.BaseTransport):
 
     def __init__(self, api: Api) -> None:
         self._api = api
+        self.is_away = False
+        self.asked = 0
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
+        self.asked += 1
+        if self.is_away:
+            raise httpx.ConnectError("away")
         answer = self._api.client.request(
             request.method, request.url.path, content=request.read(), headers=request.headers
         )
@@ -65,6 +70,8 @@ class Feed:
     port: int
     desk: Desk
     api: Api
+    way: IntoApi
+    stop: threading.Event
 
     @contextmanager
     def connected(self) -> Iterator[socket.socket]:
@@ -99,12 +106,14 @@ def received(connection: socket.socket, count: int = 1) -> list[str]:
     return found
 
 
-def desk_of(api: Api, site: str, feed: str) -> Desk:
+def desk_of(api: Api, site: str, feed: str, way: IntoApi | None = None) -> Desk:
     """Give the desk of a feed in front of an API, which has this site in force."""
     loaded = load_site(site)
     credentials = ListenerCredentials(api.store.sealer)
     door = Door(
-        "http://nadi.test", lambda: credentials.token(feed, utc_now()), transport=IntoApi(api)
+        "http://nadi.test",
+        lambda: credentials.token(feed, utc_now()),
+        transport=way or IntoApi(api),
     )
     return Desk(
         feed=loaded.feeds[feed],
@@ -129,13 +138,13 @@ def listening(
         feed: Which of its feeds.
         make: Makes its listener.
     """
-    port, stop = free_port(), threading.Event()
-    desk = desk_of(api, site.replace("2575", str(port)), feed)
+    port, stop, way = free_port(), threading.Event(), IntoApi(api)
+    desk = desk_of(api, site.replace("2575", str(port)), feed, way)
     thread = threading.Thread(target=make(desk).run, args=(stop,))
     thread.start()
     try:
         _wait_for(api, desk.site())
-        yield Feed(port, desk, api)
+        yield Feed(port, desk, api, way, stop)
     finally:
         stop.set()
         thread.join(15)

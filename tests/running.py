@@ -39,6 +39,7 @@ ROLES = {
     "infer": "-Q infer",
     "deliver": "-Q deliver",
     "broker": "unixsocket",
+    "mllp": "gateway.listeners.mllp",
 }
 READY_WITHIN_S = 120.0
 HEALTHY_EHR: Mapping[str, object] = {

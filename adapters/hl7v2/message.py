@@ -7,6 +7,7 @@ Source: HL7 v2.9 chapter 2.5, 2.6; batches 2.10.3.
 """
 
 import re
+import string
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,6 +20,7 @@ from adapters.hl7v2.problems import Code, Hl7Problem, Place
 
 _LINE_END = re.compile(r"\r\n|\r|\n")
 _NAME = re.compile(r"[A-Z][A-Z0-9]{2}$")
+_MARKS = frozenset(string.punctuation)
 _NULL = '""'
 _ENVELOPE = ("FHS", "BHS", "BTS", "FTS")
 #: Field separator and at least the three first characters of MSH-2.
@@ -168,8 +170,9 @@ def parsed(content: bytes, *, charset: str = "UNICODE UTF-8") -> Message:
 def _separators(header: str) -> Separators:
     encoding = header[4:].split(header[3], maxsplit=1)[0]
     characters = header[3] + encoding
-    if len(set(characters)) < len(characters) or not 3 <= len(encoding) <= 5:  # noqa: PLR2004
-        says = "MSH-2 has to name three to five different characters."
+    is_clear = len(set(characters)) == len(characters) and set(characters) <= _MARKS
+    if not is_clear or not 3 <= len(encoding) <= 5:  # noqa: PLR2004
+        says = "MSH-1 and MSH-2 have to name four to six different marks of ASCII."
         raise Hl7Problem(Code.DATA_TYPE, Place("MSH", 1, 2), says)
     return Separators(*characters, *([""] * (5 - len(encoding))))
 

@@ -58,6 +58,7 @@ def test_the_character_set_that_is_named_is_used(charset: str, codec: str, name:
         (b"PID|1", "MSH[1]"),
         (b"MSH|^~", "MSH[1]"),
         (b"MSH|^^^^|x", "MSH[1]-2"),
+        (b"MSHMSH~&|x", "MSH[1]-2"),
         (b"MSH|^~\\&|x\rNO", "MSH[1]"),
         (b"MSH|^~\\&|x\rPID|1\r-x|", "PID[1]"),
         (b"MSH|^~\\&|x\rMSH|^~\\&|y", "MSH[2]"),

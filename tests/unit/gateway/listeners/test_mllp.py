@@ -1,6 +1,7 @@
 """A laboratory's messages over a real socket: what is acknowledged is stored, and only that."""
 
 import base64
+import time
 from pathlib import Path
 
 import pytest
@@ -234,6 +235,34 @@ def test_more_connections_than_allowed_are_closed(api: Api):
         with feed.connected() as second:
             assert received(second) == []
         assert code(exchange(first, changed("M-2"))[0]) == "AA"
+
+
+@fed
+def test_while_the_gateway_is_away_nothing_is_acknowledged_and_then_everything_is(api: Api):
+    with listening(api) as feed, feed.connected() as connection:
+        feed.way.is_away = True
+        connection.sendall(b"\x0b" + ORU + b"\x1c\r")
+        connection.settimeout(0.4)
+        with pytest.raises(TimeoutError):
+            received(connection)
+        feed.way.is_away = False
+        connection.settimeout(20)
+        (answer,) = received(connection)
+
+    assert feed.way.asked > 1
+    assert code(answer) == "AA"
+
+
+@fed
+def test_what_was_not_taken_when_the_listener_stops_gets_no_answer(api: Api):
+    with listening(api) as feed, feed.connected() as connection:
+        feed.way.is_away = True
+        connection.sendall(b"\x0b" + ORU + b"\x1c\r")
+        while not feed.way.asked:
+            time.sleep(0.01)
+        feed.stop.set()
+        assert received(connection) == []
+        assert feed.events() == []
 
 
 def _stored(api: Api, kind: str) -> list[bytes]:
