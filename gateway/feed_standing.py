@@ -17,6 +17,8 @@ SILENT_AFTER_S = 60.0
 #: Begins the keys of what listeners say of themselves; the host's name ends them.
 KEY = "standing/"
 
+_LONGEST_KEY = 128
+
 State = Literal["up", "failed", "not running"]
 
 
@@ -55,7 +57,16 @@ def _absent(name: str) -> Standing:
 def say(uow: UnitOfWork, standing: Standing) -> None:
     """Keep how a feed stands."""
     value = {"state": standing.state, "says": standing.says, "taken_ms": standing.taken_ms}
-    uow.listener_state.put(standing.feed, {f"{KEY}{standing.host}"[:128]: value})
+    uow.listener_state.put(standing.feed, {_key(standing.host): value})
+
+
+def forget(uow: UnitOfWork, feed: str, host: str) -> None:
+    """Forget how a feed stood on a host: its listener ended there."""
+    uow.listener_state.remove(feed, _key(host))
+
+
+def _key(host: str) -> str:
+    return f"{KEY}{host}"[:_LONGEST_KEY]
 
 
 def listeners_of(watch: SiteWatch) -> Mapping[str, str]:

@@ -11,7 +11,7 @@ from gateway import telemetry
 from gateway.core.audit import Source
 from gateway.core.clock import to_ms, utc_now
 from gateway.core.errors import TransientError
-from gateway.feed_standing import Standing, State, say
+from gateway.feed_standing import Standing, State, forget, say
 from gateway.listeners.door import Door, Taken
 from gateway.store.unit_of_work import Store
 
@@ -106,6 +106,14 @@ class Telling:
         """Tell that it does not listen, and why."""
         self._change("failed", says)
         log.warning("not listening", route=self._feed)
+
+    def ended(self) -> None:
+        """Tell that nothing listens any more."""
+        try:
+            with self._store.write(is_durable=False) as uow:
+                forget(uow, self._feed, self._host)
+        except TransientError:
+            log.warning("database away", route=self._feed)
 
     def took(self) -> None:
         """Note that something came."""

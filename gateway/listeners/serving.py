@@ -113,6 +113,7 @@ class Feeds:
         until = time.monotonic() + DRAIN_S
         for each in ending:
             each.thread.join(max(0.0, until - time.monotonic()))
+            each.desk.standing.ended()
             each.desk.door.close()
 
     def _desk(self, feed: Feed) -> Desk:

@@ -101,6 +101,7 @@ def test_a_feed_ends_with_the_site_that_wanted_it_and_all_end_with_the_process(s
     until(lambda: served.listening.running == [2575])
     served.stop.set()
     until(lambda: served.listening.running == [])
+    until(lambda: [state for _, state, _ in served.stands()] == ["not running"])
 
 
 def test_a_listener_that_fails_says_why_and_is_tried_again(store: Store, tmp_path: Path):
