@@ -29,6 +29,8 @@ def _obr(work: Work, segment: Segment) -> None:
     if work.message.kind in _RESULTS:
         report = work.about(work.begin("DiagnosticReport", segment, *key))
         report.content["basedOn"] = [work.order.reference]
+        if work.order_segment is not None:
+            work.fill(report, work.order_segment)
         if work.visit:
             report.content["encounter"] = work.visit
         work.report = report
