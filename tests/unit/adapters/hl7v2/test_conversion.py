@@ -1,0 +1,150 @@
+"""What becomes of a message: one golden Bundle for each kind. To write them anew:
+
+python -m tests.unit.adapters.hl7v2.test_conversion
+"""
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import orjson
+import pytest
+
+from adapters.hl7v2.conversion import Converted, convert
+from adapters.hl7v2.dialect import Dialect
+from adapters.hl7v2.identity import Origin, plain_id
+from adapters.hl7v2.message import parsed
+from adapters.hl7v2.problems import Hl7Problem
+from gateway.core.fhir import parse_bundle
+
+GOLDEN = Path(__file__).parents[3] / "golden" / "hl7v2"
+MESSAGES = sorted(GOLDEN.glob("*.hl7"))
+NOW = datetime(2026, 11, 26, 7, 30, tzinfo=UTC)
+MRN = "https://hospital.example/mrn"
+DIALECT = Dialect(
+    zone=ZoneInfo("Asia/Kolkata"),
+    authorities={"HOSP": MRN},
+    code_systems={"L": "urn:lab"},
+    local_codes={("urn:lab", "CREA"): ("http://loinc.org", "2160-0")},
+)
+HOSPITAL = Origin(feed="lab/mllp", patient_system=MRN, find_patient=plain_id, has_own_patients=True)
+LABORATORY = Origin(feed="lab/mllp", patient_system=MRN, find_patient={"MR-0077": "eve"}.get)
+
+
+def converted(content: bytes, origin: Origin = HOSPITAL) -> Converted:
+    return convert(parsed(content), content, origin, DIALECT, NOW)
+
+
+def resources(made: Converted) -> list[dict[str, Any]]:
+    return [entry["resource"] for entry in orjson.loads(made.bundle)["entry"]]
+
+
+def golden(made: Converted) -> str:
+    """Write a Bundle for people, numbers as they are, without the bytes of the message."""
+    bundle = json.loads(made.bundle, parse_float=lambda digits: f"number {digits}")
+    for entry in bundle["entry"]:
+        if entry["resource"]["resourceType"] == "Binary":
+            entry["resource"]["data"] = "the message"
+    return json.dumps(bundle, indent=1, ensure_ascii=False) + "\n"
+
+
+@pytest.mark.parametrize("file", MESSAGES, ids=lambda file: file.stem)
+def test_a_message_becomes_its_golden_bundle(file: Path):
+    made = converted(file.read_bytes())
+
+    assert golden(made) == file.with_suffix(".json").read_text("utf-8")
+    assert [issue for entry in parse_bundle(made.bundle).entries for issue in entry.issues] == []
+    assert len(made.places) == len(resources(made))
+
+
+def test_a_laboratory_speaks_of_the_ehrs_patient_and_is_no_source_for_her():
+    found = resources(converted((GOLDEN / "oru-r01.hl7").read_bytes(), LABORATORY))
+
+    assert "Patient" not in {each["resourceType"] for each in found}
+    subjects = {each["subject"]["reference"] for each in found if "subject" in each}
+    assert subjects == {"Patient/eve"}
+
+
+def test_a_number_that_nobody_has_is_a_patient_of_its_own():
+    content = (GOLDEN / "oru-r01.hl7").read_bytes().replace(b"MR-0077", b"MR-0078")
+
+    first, again = (resources(converted(content, LABORATORY)) for _ in range(2))
+
+    (subject,) = {each["subject"]["reference"] for each in first if "subject" in each}
+    assert subject.startswith("Patient/")
+    assert subject not in {"Patient/eve", "Patient/MR-0078"}
+    assert first == again
+
+
+def test_a_correction_has_the_ids_of_what_it_corrects_and_a_version_of_its_own():
+    content = (GOLDEN / "oru-r01.hl7").read_bytes()
+    correction = content.replace(b"|1.50|", b"|1.10|").replace(b"M-1", b"M-2")
+
+    before, after = (resources(converted(each)) for each in (content, correction))
+
+    ids = [(each["resourceType"], each["id"]) for each in before]
+    changing = {"MessageHeader", "Binary", "Provenance"}
+    assert [i for i in ids if i[0] not in changing] == [
+        (e["resourceType"], e["id"]) for e in after if e["resourceType"] not in changing
+    ]
+    assert before[1]["meta"]["versionId"] != after[1]["meta"]["versionId"]
+    assert before[1]["meta"]["lastUpdated"] == after[1]["meta"]["lastUpdated"]
+
+
+def test_results_of_one_code_are_told_apart():
+    content = (
+        b"MSH|^~\\&|a|b|||2026||ORU^R01|1|P|2.5\rPID|1||7\rOBR|1||F-1|X\r"
+        b"OBX|1|NM|1^c^L||1||||||F\rOBX|2|NM|1^c^L||2||||||F\rOBX|3|NM|1^c^L|s|3||||||F\r"
+    )
+
+    found = [e for e in resources(converted(content)) if e["resourceType"] == "Observation"]
+
+    assert len({each["id"] for each in found}) == 3
+
+
+def test_without_an_order_number_a_result_is_known_by_patient_code_and_time():
+    content = (
+        b"MSH|^~\\&|a|b|||2026||ORU^R01|1|P|2.5\rPID|1||7\r"
+        b"OBX|1|NM|1^c^L||1||||||F|||20261126090000\r"
+    )
+    correction = content.replace(b"||1||||||F", b"||2||||||C").replace(b"|1|P|", b"|2|P|")
+
+    (first,), (second,) = (
+        [e for e in resources(converted(each)) if e["resourceType"] == "Observation"]
+        for each in (content, correction)
+    )
+
+    assert first["id"] == second["id"]
+    assert (first["status"], second["status"]) == ("final", "corrected")
+
+
+def test_what_stands_before_its_patient_is_left_out_and_told():
+    content = b"MSH|^~\\&|a|b|||2026||ADT^A01|1|P|2.5\rAL1|1|DA|PEN\rPID|1||7\r"
+
+    made = converted(content)
+
+    assert [each.says for each in made.notes] == ["It stands before any PID and was left out."]
+    assert "AllergyIntolerance" not in {each["resourceType"] for each in resources(made)}
+
+
+def test_a_message_that_does_not_say_when_was_sent_now():
+    made = converted(b"MSH|^~\\&|a|b|||||ADT^A01|1|P|2.5\rPID|1||7\r")
+
+    assert {each["meta"]["lastUpdated"] for each in resources(made)} == {
+        "2026-11-26T07:30:00.000+00:00"
+    }
+
+
+@pytest.mark.parametrize("kind", ["", "RDE^O11", "ORU"])
+def test_a_kind_that_is_not_taken_is_refused(kind: str):
+    with pytest.raises(Hl7Problem) as found:
+        converted(f"MSH|^~\\&|a|b|||||{kind}|1|P|2.5".encode())
+
+    assert found.value.location == "MSH[1]-9"
+
+
+if __name__ == "__main__":
+    for each in MESSAGES:
+        each.with_suffix(".json").write_text(golden(converted(each.read_bytes())), "utf-8")
