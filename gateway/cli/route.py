@@ -100,13 +100,9 @@ def explain(  # noqa: PLR0913 (one parameter per option)
     if map_file:
         _write_map(map_file, found)
     if as_json:
-        print_json(
-            {
-                "route": chosen.name,
-                "problems": list(read.problems),
-                "resources": [_as_json(each) for each in found],
-            }
-        )
+        listed = [_as_json(each) for each in found]
+        problems = list(read.problems)
+        print_json({"route": chosen.name, "problems": problems, "resources": listed})
     else:
         _show(chosen, read, found)
     if not any(each.why_not is None for each in found):
