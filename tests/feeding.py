@@ -18,7 +18,8 @@ from adapters.feeds.watch import Patience
 from adapters.fhir_rest.client import FhirClient
 from gateway.app import build
 from gateway.core.clock import utc_now
-from gateway.core.errors import ContentError, StoreUnavailable
+from gateway.core.errors import StoreUnavailable
+from gateway.listeners.door import Door, Taken
 from gateway.listeners.following import Follower, FollowPlan
 from gateway.listeners.handing_in import HandingIn
 from gateway.store.keys import load_or_create
@@ -88,7 +89,12 @@ class Feeding:
             max_response_bytes=2**24,
         )
         self.handed_over: list[bytes] = []
-        self.closing: list[Callable[[], None]] = [self._http.close, self.ehr.close]
+        self._door = Door(address, lambda: token)
+        self.closing: list[Callable[[], None]] = [
+            self._http.close,
+            self.ehr.close,
+            self._door.close,
+        ]
 
     def close(self) -> None:
         for each in self.closing:
@@ -184,15 +190,12 @@ class Feeding:
 
         return utc_now() + timedelta(seconds=self.seconds)
 
-    def hand_over(self, bundle: bytes) -> None:
+    def hand_over(self, bundle: bytes) -> tuple[Taken, ...]:
         if self.is_api_away:
             raise StoreUnavailable
-        headers = {"Authorization": f"Bearer {self.token}", "Content-Type": "application/fhir+json"}
-        answer = self._http.post(f"{self.address}/fhir", content=bundle, headers=headers)
-        if answer.is_client_error:
-            raise ContentError("refused")
-        answer.raise_for_status()
+        taken = self._door.hand_over(bundle, threading.Event())
         self.handed_over.append(bundle)
+        return taken
 
     def until(self, holds: Callable[[], bool], within_s: float = 10.0) -> None:
         """Wait until something holds."""

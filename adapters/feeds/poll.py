@@ -92,7 +92,7 @@ class Poll:
     ehr: Pages
     query: Query
     plan: PollPlan
-    take: Callable[[Sequence[Found]], None]
+    take: Callable[[Sequence[Found]], object]
     now: Callable[[], datetime]
     _seen: dict[bytes, int] = field(default_factory=dict)
 

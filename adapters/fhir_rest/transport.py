@@ -105,12 +105,64 @@ class Transport:
             content = _read(response, deadline, limit)
             return Answer(response.status_code, response.headers, content)
 
+    @contextmanager
+    def stream(self, url: str, headers: Mapping[str, str]) -> Iterator["Streamed"]:
+        """Ask for something large and read it as it comes.
+
+        Args:
+            url: Already known to lie where the credential may go.
+            headers: Added to the usual ones.
+
+        Raises:
+            EhrUnreachable: No connection, or it broke before the answer was whole.
+            EhrTimeout: For as long as one answer may take, nothing came.
+            EhrAnswerUnreadable: It is compressed in a way not asked for.
+        """
+        self._pace()
+        sent = self._headers(has_body=False) | dict(headers)
+        with _named_errors(), self._http.stream("GET", url, headers=sent) as response:
+            yield Streamed(response)
+
     def _headers(self, *, has_body: bool) -> dict[str, str]:
         headers = {"Accept": FHIR_JSON, "Accept-Encoding": "identity", "User-Agent": "nadi"}
         if has_body:
             headers["Content-Type"] = FHIR_JSON
         authorization = self._auth_header()
         return headers | ({"Authorization": authorization} if authorization else {})
+
+
+class Streamed:
+    """An answer that is being read."""
+
+    def __init__(self, response: httpx.Response) -> None:
+        self.status = response.status_code
+        self.headers: Mapping[str, str] = response.headers
+        self._response = response
+        encoding = response.headers.get("content-encoding", "")
+        self.is_plain = encoding in {"", "identity"}
+        if not self.is_plain and encoding not in {"gzip", "deflate"}:
+            raise EhrAnswerUnreadable
+
+    def pieces(self, most: int = 2**18) -> Iterator[bytes]:
+        """Give the content in pieces; what was compressed in pieces of at most so many bytes."""
+        if self.is_plain:
+            yield from self._response.iter_raw()
+            return
+        expanding = zlib.decompressobj(_GZIP_OR_ZLIB)
+        for chunk in self._response.iter_raw():
+            left = chunk
+            while left:
+                yield expanding.decompress(left, most)
+                left = expanding.unconsumed_tail
+
+    def body(self, most: int) -> bytes:
+        """Read at most so many bytes of the content: what an error says."""
+        content = bytearray()
+        for piece in self.pieces(most):
+            content += piece
+            if len(content) >= most:
+                break
+        return bytes(content[:most])
 
 
 def _read(response: httpx.Response, deadline: float, limit: int) -> bytes:

@@ -46,6 +46,9 @@ class Faults(BaseModel):
         no_batch: Batch Bundles are refused (501).
         no_update_create: PUT to an unknown id is refused (405).
         unsupported_types: Types that this EHR does not have (404).
+        export_wait_s: How long an export takes to be made.
+        export_errors: An export names a resource that could not be exported.
+        no_ranges: A file of an export can't be continued.
         seed: Restarts the dice.
     """
 
@@ -71,6 +74,9 @@ class Faults(BaseModel):
     no_batch: bool = False
     no_update_create: bool = False
     unsupported_types: tuple[str, ...] = ()
+    export_wait_s: float = Field(default=0.0, ge=0, le=600)
+    export_errors: bool = False
+    no_ranges: bool = False
     seed: int = 0
 
 

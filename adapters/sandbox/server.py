@@ -26,6 +26,7 @@ from adapters.sandbox.atom import AtomFeeds
 from adapters.sandbox.binaries import binary_of, content_of, is_native, wants_content
 from adapters.sandbox.bundles import perform
 from adapters.sandbox.capability import capability_statement
+from adapters.sandbox.export import Exports
 from adapters.sandbox.faults import FaultGate, FaultKnobs, Faults
 from adapters.sandbox.interactions import Answer, Interactions, Validate
 from adapters.sandbox.journal import Journal
@@ -83,8 +84,10 @@ def create_app(options: SandboxOptions | None = None) -> ASGIApp:
         if journal:
             journal.close()
 
+    exports = Exports(store, knobs, BASE_PATH)
+    beside = [*Archive().routes(), *AtomFeeds(store).routes()]
     routes = Starlette(
-        routes=[*endpoints.routes(), *Archive().routes(), *AtomFeeds(store).routes()],
+        routes=[*exports.routes(), *endpoints.routes(), *beside],
         lifespan=lifespan,
         exception_handlers={Refusal: _answer_refusal},
     )

@@ -137,6 +137,15 @@ class Store:
         records = self._records.get(resource_type, {})
         return (record for record in reversed(records.values()) if not record.is_deleted)
 
+    def deleted_since(self, types: Sequence[str], since_ms: int) -> list[Record]:
+        """Give the deletions of these types from a moment on."""
+        return [
+            record
+            for kind in types
+            for record in self._records.get(kind, {}).values()
+            if record.is_deleted and record.updated_ms >= since_ms
+        ]
+
     def having(self, resource_type: str, token: Token) -> Sequence[Record]:
         """Give the living records that have an identifier or a reference, by the index."""
         ids = self._index.get((resource_type, token), {})

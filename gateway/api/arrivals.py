@@ -34,6 +34,7 @@ class Posting:
         is_known_bundle: Whether the same Bundle is stored already, or is about to be.
         awaited_by: Route whose result somebody waits for.
         refusal: Why it is refused as a whole; it holds neither resource nor Bundle then.
+        is_record: Whether its resources are only kept for the record.
     """
 
     principal: Principal
@@ -47,6 +48,7 @@ class Posting:
     is_known_bundle: bool = False
     refusal: tuple[Issue, ...] = ()
     awaited_by: str | None = None
+    is_record: bool = False
 
     @property
     def weight(self) -> int:
@@ -190,4 +192,5 @@ def _arrival(
         address=posting.address,
         principal_name=posting.principal.name,
         awaited_by=posting.awaited_by,
+        is_record=posting.is_record,
     )

@@ -237,6 +237,8 @@ class Batch:
             self.has_ready |= job.state is JobState.READY
 
     def _may_trigger(self, arrival: Arrival) -> bool:
+        if arrival.is_record:
+            return False
         kind = arrival.facts.resource_type
         routes = self._site.routes_for(arrival.system)
         return any(route.resource_type in (None, kind) for route in routes)

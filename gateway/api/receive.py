@@ -7,6 +7,8 @@
   (`gateway.api.deletions`);
 * an empty `POST /fhir` says that something changed, and a notification of a Subscription what
   (`gateway.api.notices`);
+* with the header `X-Nadi-Receive: record` resources are kept and set nothing going: a model must
+  not run for last year's results because they are imported;
 * the same resource version, or the same bytes, gives the same Task;
 * a Consent is answered when no result that it stops is on its way to an EHR any more
   (`gateway.withdrawal`); where one still is after a while, 503 says so, and the Consent is to be
@@ -51,6 +53,7 @@ from gateway.store.group_commit import GroupCommit
 from gateway.telemetry import count_received
 from gateway.withdrawal import settle_in_flight
 
+RECEIVE_HEADER, RECORD = "x-nadi-receive", "record"
 # Beyond this size reading a body takes long enough to hold up the other callers.
 _LARGE_BYTES = 64 * 1024
 
@@ -226,6 +229,7 @@ def _posting(
         is_update=is_update,
         resource=resource,
         bundle=bundle,
+        is_record=call.request.headers.get(RECEIVE_HEADER) == RECORD,
     )
 
 

@@ -27,6 +27,7 @@ NOUNS = {
     "rights": "What patients ask for, and until when.",
     "privacy": "The record of what personal data is processed here.",
     "retention": "What has had its time: show it, remove it.",
+    "backfill": "Fill in what an EHR held before, by Bulk Data export.",
     "canary": "The built-in patient who refuses everything; let the gateway admit again.",
     "break-glass": "Run a route in an emergency; list and review the uses.",
     "audit": "Read the audit log, and verify that nothing was changed.",

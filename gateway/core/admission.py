@@ -43,6 +43,7 @@ class Arrival:
         is_update: Whether it came as an update (PUT).
         address: Network address it came from.
         awaited_by: Route whose result somebody waits for; its job is stat.
+        is_record: Whether it is only kept for the record, and sets nothing going.
     """
 
     id: EventId
@@ -62,6 +63,7 @@ class Arrival:
     submission_id: str | None = None
     entry_index: int | None = None
     awaited_by: str | None = None
+    is_record: bool = False
 
 
 @dataclass(frozen=True)

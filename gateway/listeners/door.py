@@ -70,6 +70,7 @@ class Door:
         address: str,
         token: Callable[[], str],
         *,
+        headers: Mapping[str, str] = {},
         transport: httpx.BaseTransport | None = None,
     ) -> None:
         """Take where the API is.
@@ -77,11 +78,16 @@ class Door:
         Args:
             address: Of the API, without a path.
             token: Gives the listener's token of the moment.
+            headers: Sent with everything.
             transport: How it is reached, where that is not by network.
         """
         self._token = token
         self._client = httpx.Client(
-            base_url=address, timeout=_ANSWER_WITHIN_S, trust_env=False, transport=transport
+            base_url=address,
+            headers=dict(headers),
+            timeout=_ANSWER_WITHIN_S,
+            trust_env=False,
+            transport=transport,
         )
 
     def hand_over(self, bundle: bytes, stop: threading.Event) -> tuple[Taken, ...]:

@@ -50,8 +50,8 @@ class Ehr(Pages, Protocol):
 class WayIn(Protocol):
     """How what was found is handed in; what is refused for good is on record and passed over."""
 
-    def take(self, found: Sequence[Found]) -> None:
-        """Hand in resources; they are durable when this returns.
+    def take(self, found: Sequence[Found]) -> int:
+        """Hand in resources; they are durable when this returns. Give how many were taken.
 
         Raises:
             TransientError: They were not taken; the same may be later.

@@ -11,6 +11,7 @@ import orjson
 from adapters.feeds.page import Found, bundles_of
 from gateway import telemetry
 from gateway.core.errors import ContentError
+from gateway.listeners.door import Taken
 
 log = telemetry.get_logger()
 
@@ -20,7 +21,7 @@ class HandingIn:
 
     def __init__(
         self,
-        hand_over: Callable[[bytes], object],
+        hand_over: Callable[[bytes], Sequence[Taken]],
         *,
         base_url: str,
         count: Callable[[str, int], None],
@@ -37,18 +38,20 @@ class HandingIn:
         self._base_url = base_url
         self._count = count
 
-    def take(self, found: Sequence[Found]) -> None:
-        """Hand in resources; they are durable when this returns.
+    def take(self, found: Sequence[Found]) -> int:
+        """Hand in resources; they are durable when this returns. Give how many were taken.
 
         Raises:
             TransientError: They were not taken; the same may be later.
         """
-        if self._taken(bundles_of(found, self._base_url)):
-            self._count("taken", len(found))
-            return
-        for each in found:
-            is_taken = self._taken(bundles_of([each], self._base_url))
-            self._count("taken" if is_taken else "refused", 1)
+        refused = self._refused(bundles_of(found, self._base_url))
+        if refused is None:
+            alone = [self._refused(bundles_of([each], self._base_url)) for each in found]
+            refused = sum(each != 0 for each in alone)
+        self._count("taken", len(found) - refused)
+        if refused:
+            self._count("refused", refused)
+        return len(found) - refused
 
     def take_notification(self, bundle: bytes) -> bool:
         """Hand in a notification as the EHR wrote it; say whether it was taken.
@@ -56,7 +59,7 @@ class HandingIn:
         Raises:
             TransientError: It was not taken; the same may be later.
         """
-        is_taken = self._taken([bundle])
+        is_taken = self._refused([bundle]) is not None
         self._count("taken" if is_taken else "refused", 1)
         return is_taken
 
@@ -75,14 +78,16 @@ class HandingIn:
             for reference in references
         ]
         bundle = {"resourceType": "Bundle", "type": "history", "entry": entries}
-        self._taken([orjson.dumps(bundle)])
+        self._refused([orjson.dumps(bundle)])
         self._count("gone", len(references))
 
-    def _taken(self, bundles: Iterable[bytes]) -> bool:
+    def _refused(self, bundles: Iterable[bytes]) -> int | None:
+        """Say how many entries were refused; None where all of a Bundle was, for what it is."""
+        refused = 0
         try:
             for bundle in bundles:
-                self._hand_over(bundle)
+                refused += sum(bool(entry.issues) for entry in self._hand_over(bundle))
         except ContentError as error:
             log.warning("feed-refused", issue_type=error.issue_type)
-            return False
-        return True
+            return None
+        return refused

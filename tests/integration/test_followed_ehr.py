@@ -71,6 +71,16 @@ def test_applying_a_site_subscribes_and_every_event_comes_once(nadi: RunningNadi
     assert listed[0]["n"] == 60
 
 
+def test_a_backfill_finds_nothing_that_is_not_here(nadi: RunningNadi):
+    said = nadi.nadi("backfill", "run", "ehr", "--types", "Observation,Patient", "--json").stdout
+
+    assert json.loads(said)["by_type"] == {"Patient": 1, "Observation": 60}
+    assert received(nadi) == {"Patient": 1, "Consent": 1, "Observation": 60}
+    listed = json.loads(nadi.nadi("access", "list", "--json").stdout)
+    ended = [each for each in listed if each["name"] == "ehr/backfill"]
+    assert [each["revoked_at"] is not None for each in ended] == [True]
+
+
 def test_doctor_proves_that_what_changes_in_the_ehr_arrives(nadi: RunningNadi):
     said = json.loads(nadi.nadi("doctor", "--json", check=False).stdout)
 

@@ -640,3 +640,19 @@ def test_a_conditional_update_in_a_bundle_names_no_id(api: Api):
     sent["entry"][0]["request"]["url"] = "Patient?identifier=http://x|1"
 
     assert entries(api.post(raw(sent)))[0]["response"]["status"] == "202"
+
+
+def test_what_is_only_for_the_record_sets_nothing_going_and_a_consent_in_it_holds(api: Api):
+    for_record = {"X-Nadi-Receive": "record"}
+    sent = bundle(consent(1), creatinine(1))
+
+    first, second = entries(api.post(raw(sent), **for_record))
+    repeat = task(api.post(raw(creatinine(1))))
+    live = task(api.post(raw(creatinine(2))))
+
+    assert [each["resource"]["businessStatus"]["text"] for each in (first, second)] == [
+        "recorded",
+        "no-route",
+    ]
+    assert repeat["id"] == second["resource"]["id"]
+    assert (live["status"], rows(api, "jobs")) == ("ready", 1)

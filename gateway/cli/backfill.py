@@ -1,0 +1,194 @@
+"""`nadi backfill`: fill in what an EHR held before, by its Bulk Data export."""
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated, Self
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+
+from adapters.feeds.bulk import BulkClient, ExportFile
+from adapters.site import System
+from gateway.cli.access import record_change
+from gateway.cli.context import (
+    AsJson,
+    DataDir,
+    Opened,
+    err,
+    explained,
+    fail,
+    noun,
+    opened,
+    out,
+    print_json,
+)
+from gateway.core.principal import Role
+from gateway.listeners.backfilling import Backfill, Order, Progress, Tally, WaysIn
+from gateway.listeners.door import Door
+from gateway.listeners.handing_in import HandingIn
+from gateway.store.unit_of_work import UnitOfWork
+from workers.ehrs import authorization
+
+_RECORD_ONLY = {"X-Nadi-Receive": "record"}
+_CREDENTIAL = "credential"
+_SILENCE_S = 60.0
+
+app = noun("Fill in what an EHR held before Nadi came, by Bulk Data export.")
+
+SystemName = Annotated[str, typer.Argument(help="The system of the site file.")]
+
+
+@app.command()
+@explained
+def run(
+    system: SystemName,
+    types: Annotated[
+        str, typer.Option(help="Resource types, separated by commas; all without it.")
+    ] = "Patient,Consent,Encounter,Observation",
+    since: Annotated[
+        str, typer.Option(help="Only what changed since, as 2025-01-31T00:00:00Z.")
+    ] = "",
+    scope: Annotated[
+        str, typer.Option(help="`Patient`, or `Group/ID`; the whole system without it.")
+    ] = "",
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Export, read and keep; run it again to go on with one that broke off.
+
+    Models do not run for what is filled in, but for what changed within the hour before.
+    """
+    order = Order(scope, tuple(filter(None, types.split(","))), since)
+    with opened(data_dir) as nadi, _backfill(nadi, system, is_quiet=as_json) as backfill:
+        begun = backfill.begun
+        if begun is not None and begun != order:
+            fail(
+                "Another backfill of this system was begun and is not finished: run it with the "
+                "same options to go on, or `nadi backfill forget` to begin anew."
+            )
+        tally = backfill.run(order, time.sleep)
+    if as_json:
+        print_json(vars(tally))
+    else:
+        _show(tally)
+
+
+@app.command()
+@explained
+def forget(system: SystemName, data_dir: DataDir = None) -> None:
+    """Let go of a backfill that was begun; what it has filled in stays."""
+    with opened(data_dir) as nadi, _backfill(nadi, system, is_quiet=True) as backfill:
+        if backfill.begun is None:
+            fail("No backfill of this system was begun.")
+        backfill.forget()
+    out.print("[green]✓[/] Forgotten.")
+
+
+@contextmanager
+def _backfill(nadi: Opened, name: str, *, is_quiet: bool) -> Iterator[Backfill]:
+    """Put a backfill together, with a credential of its own that ends with it."""
+    site = nadi.site()
+    system = site.system(name)
+    if system is None:
+        fail(f"The site file in force has no system '{name}': {', '.join(sorted(site.systems))}.")
+    client = BulkClient(
+        system.base_url,
+        auth_header=lambda: authorization(system.token, system.user),
+        timeout_s=_SILENCE_S,
+    )
+    feed = f"{name}/backfill"
+    with (
+        _credential(nadi, feed, name) as token,
+        _ways_in(nadi, system, token) as ways,
+        _Told(is_quiet=is_quiet) as told,
+    ):
+        yield Backfill(nadi.store, feed, client, ways, told)
+    client.close()
+
+
+@contextmanager
+def _ways_in(nadi: Opened, system: System, token: str) -> Iterator[WaysIn]:
+    address = nadi.settings.api_address
+    record = Door(address, lambda: token, headers=_RECORD_ONLY)
+    event = Door(address, lambda: token)
+    yield WaysIn(_way_in(record, system), _way_in(event, system))
+    record.close()
+    event.close()
+
+
+def _way_in(door: Door, system: System) -> HandingIn:
+    stop = threading.Event()  # never set: who has had enough presses Ctrl-C
+    return HandingIn(
+        lambda bundle: door.hand_over(bundle, stop),
+        base_url=system.base_url,
+        count=lambda *_: None,
+    )
+
+
+@contextmanager
+def _credential(nadi: Opened, feed: str, system: str) -> Iterator[str]:
+    """Give the token of a credential that ends with this run, or with the next at the latest."""
+    with nadi.store.write() as uow:
+        _revoke_left(nadi, uow, feed)
+        credential_id, token = uow.credentials.add(feed, Role.EHR, system)
+        record_change(uow, nadi.source(), credential_id, is_added=True)
+        uow.listener_state.put(feed, {_CREDENTIAL: credential_id})
+    try:
+        yield token
+    finally:
+        with nadi.store.write() as uow:
+            _revoke_left(nadi, uow, feed)
+
+
+def _revoke_left(nadi: Opened, uow: UnitOfWork, feed: str) -> None:
+    left = uow.listener_state.get(feed, _CREDENTIAL)
+    found = uow.credentials.find(left) if left else None
+    if found is not None and found.revoked_ms is None:
+        uow.credentials.revoke(found.id)
+        record_change(uow, nadi.source(), found.id, is_added=False)
+    uow.listener_state.remove(feed, _CREDENTIAL)
+
+
+class _Told(Progress):
+    """Shows how far it is, where somebody looks."""
+
+    def __init__(self, *, is_quiet: bool) -> None:
+        columns = (
+            TextColumn("{task.description:<24}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+        )
+        self._bar = Bar(*columns, console=err, transient=True, disable=is_quiet)
+        self._task = self._bar.add_task("asking for the export", total=None)
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def waiting(self, percent: int | None) -> None:
+        """Tell that the export is being made."""
+        done = "" if percent is None else f", {percent} %"
+        self._bar.update(self._task, description=f"the EHR exports{done}")
+
+    def reading(self, file: ExportFile, lines: int, total: int | None) -> None:
+        """Tell how far all files together were read."""
+        words = f"{file.type} ({file.kind})"
+        self._bar.update(self._task, description=words, completed=lines, total=total)
+
+
+def _show(tally: Tally) -> None:
+    kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(tally.by_type.items()))
+    out.print(f"[green]✓[/] {tally.read} lines read: {kinds or 'nothing'}.")
+    if tally.deleted:
+        out.print(f"  {tally.deleted} were deleted in the EHR, and are received as deleted.")
+    if tally.refused:
+        out.print(f"[yellow]![/] {tally.refused} lines hold no resource that can be read.")
+    if tally.not_exported:
+        out.print(f"[yellow]![/] The EHR tells of {tally.not_exported} that it did not export.")

@@ -1,0 +1,307 @@
+"""Bulk export of the sandbox EHR: everything once, whoever dies, in bounded memory."""
+
+import json
+import threading
+from collections.abc import Iterator, Sequence
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from adapters.feeds.bulk import BulkClient, ExportFile, ExportGone, Line, Manifest, Waiting
+from adapters.feeds.page import Found
+from adapters.fhir_rest.errors import EhrAnswerUnreadable, EhrFailed, EhrRefused, ForeignAddress
+from gateway.core.errors import StoreUnavailable
+from gateway.listeners.backfilling import Backfill, Order, Progress, WaysIn
+from gateway.listeners.handing_in import HandingIn
+from tests.factories import consent, creatinine, patient
+from tests.feeding import Feeding, fed
+from tests.sandbox import TOKEN
+
+pytestmark = pytest.mark.integration
+
+EVERYTHING = Order(types=("Observation", "Patient", "Consent"))
+
+
+@pytest.fixture
+def feeding(sqlite_url: str, tmp_path: Path) -> Iterator[Feeding]:
+    with fed(sqlite_url, tmp_path) as made:
+        yield made
+
+
+class Killed(Exception):
+    """Stands for a process that is killed: nothing after it is done."""
+
+
+class Way(HandingIn):
+    """Hands in, and dies after so many calls."""
+
+    def __init__(self, feeding: Feeding, *, dies_after: int | None = None) -> None:
+        super().__init__(feeding.hand_over, base_url=feeding.base, count=lambda *_: None)
+        self.calls: list[list[str]] = []
+        self._dies_after = dies_after
+
+    def take(self, found: Sequence[Found]) -> int:
+        taken = super().take(found)
+        self.calls.append([each.reference for each in found])
+        if len(self.calls) == self._dies_after:
+            raise Killed
+        return taken
+
+
+def client_of(feeding: Feeding) -> BulkClient:
+    made = BulkClient(feeding.base, auth_header=lambda: f"Bearer {TOKEN}", timeout_s=5)
+    feeding.closing.append(made.close)
+    return made
+
+
+def backfill(feeding: Feeding, way: Way, progress: Progress | None = None) -> Backfill:
+    ways = WaysIn(record=way, event=way)
+    return Backfill(feeding.store, "ehr/backfill", client_of(feeding), ways, progress or Progress())
+
+
+def count(feeding: Feeding, table: str = "events") -> int:
+    with feeding.store.read() as uow:
+        return uow.connection.scalar(sa.text(f"select count(*) from {table}")) or 0  # noqa: S608
+
+
+def no_pause(_seconds: float) -> None:
+    """Wait for nothing."""
+
+
+def test_everything_is_filled_in_patients_and_consents_first(feeding: Feeding):
+    feeding.put(*(creatinine(n) for n in range(30)), patient(1), consent(1))
+    way = Way(feeding)
+
+    tally = backfill(feeding, way).run(EVERYTHING, no_pause)
+
+    assert (tally.read, tally.refused) == (32, 0)
+    assert tally.by_type == {"Patient": 1, "Consent": 1, "Observation": 30}
+    assert way.calls[0] == ["Patient/p1"]
+    assert way.calls[1] == ["Consent/c1"]
+    assert count(feeding) == 32
+
+
+@pytest.mark.parametrize("no_ranges", [False, True], ids=["ranges", "no-ranges"])
+def test_one_that_died_between_two_batches_is_gone_on_with_and_nothing_is_twice(
+    feeding: Feeding, no_ranges: bool
+):
+    feeding.put(*(creatinine(n) for n in range(1203)))
+    feeding.sandbox.faults(no_ranges=no_ranges)
+    dying = Way(feeding, dies_after=2)
+    with pytest.raises(Killed):
+        backfill(feeding, dying).run(Order(types=("Observation",)), no_pause)
+    way = Way(feeding)
+    again = backfill(feeding, way)
+    assert again.begun == Order(types=("Observation",))
+
+    tally = again.run(EVERYTHING, no_pause)
+
+    # The second batch was handed in and not noted: it comes again and is recognised.
+    assert [len(each) for each in way.calls] == [500, 203]
+    assert (tally.read, count(feeding)) == (1203, 1203)
+    assert again.begun is None
+
+
+def test_an_api_that_is_away_is_gone_on_with_later(feeding: Feeding):
+    feeding.put(*(creatinine(n) for n in range(5)))
+    feeding.is_api_away = True
+    with pytest.raises(StoreUnavailable):
+        backfill(feeding, Way(feeding)).run(EVERYTHING, no_pause)
+    feeding.is_api_away = False
+
+    assert backfill(feeding, Way(feeding)).run(EVERYTHING, no_pause).read == 5
+
+    assert count(feeding) == 5
+
+
+def test_the_ehr_is_waited_for_as_long_as_it_wants(feeding: Feeding):
+    feeding.put(patient(1))
+    feeding.sandbox.faults(export_wait_s=0.3)
+    waited: list[float] = []
+    told: list[int | None] = []
+
+    class Telling(Progress):
+        def waiting(self, percent: int | None) -> None:
+            told.append(percent)
+
+    def pause(seconds: float) -> None:
+        waited.append(seconds)
+        feeding.until(lambda: True)
+        threading.Event().wait(0.2)
+
+    assert backfill(feeding, Way(feeding), Telling()).run(EVERYTHING, pause).read == 1
+
+    assert set(waited) == {1.0}
+    assert set(told) == {50}
+
+
+def test_what_the_ehr_deleted_since_is_received_as_deleted(feeding: Feeding):
+    feeding.put(creatinine(1), creatinine(2))
+    backfill(feeding, Way(feeding)).run(EVERYTHING, no_pause)
+    feeding.delete("Observation/o1")
+
+    since = Order(types=("Observation",), since="2020-01-01T00:00:00Z")
+    tally = backfill(feeding, Way(feeding)).run(since, no_pause)
+
+    assert tally.deleted == 1
+    with feeding.store.read() as uow:
+        rows = uow.connection.exec_driver_sql("select is_current from events order by id").all()
+    assert sorted(bool(row[0]) for row in rows) == [False, True, True]
+
+
+def test_what_the_ehr_could_not_export_is_told(feeding: Feeding):
+    feeding.put(patient(1))
+    feeding.sandbox.faults(export_errors=True)
+
+    assert backfill(feeding, Way(feeding)).run(EVERYTHING, no_pause).not_exported == 1
+
+
+def test_an_export_that_the_ehr_has_forgotten_is_asked_for_again(feeding: Feeding):
+    feeding.put(*(creatinine(n) for n in range(3)))
+    with pytest.raises(Killed):
+        backfill(feeding, Way(feeding, dies_after=1)).run(EVERYTHING, no_pause)
+    with feeding.store.read() as uow:
+        kept = uow.listener_state.get("ehr/backfill", "export")
+    client_of(feeding).delete(kept["status_url"])
+
+    assert backfill(feeding, Way(feeding)).run(EVERYTHING, no_pause).read == 3
+
+    assert count(feeding) == 3
+
+
+def test_a_line_that_is_no_resource_is_counted_and_passed_over(feeding: Feeding):
+    lines = [Line(b"not json", 9), Line(None, 10), Line(b'{"resourceType":"Patient","id":"p"}', 11)]
+
+    class Broken(BulkClient):
+        def lines(self, _url: str, **_position: int) -> Iterator[Line]:
+            yield from lines
+
+    client = Broken(feeding.base, auth_header=lambda: f"Bearer {TOKEN}", timeout_s=5)
+    feeding.closing.append(client.close)
+    feeding.put(patient(1))
+    way = Way(feeding)
+    made = Backfill(feeding.store, "ehr/backfill", client, WaysIn(way, way), Progress())
+
+    tally = made.run(Order(types=("Patient",)), no_pause)
+
+    assert (tally.read, tally.refused, count(feeding)) == (3, 2, 1)
+
+
+# -- the client against servers that mean no good ------------------------------------------------
+
+
+class Server:
+    """Answers what it is told to."""
+
+    def __init__(self) -> None:
+        self.answers: dict[str, tuple[int, dict[str, str], bytes]] = {}
+        self.asked: list[tuple[str, str | None]] = []
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                outer.asked.append((self.path, self.headers.get("Authorization")))
+                status, headers, body = outer.answers[self.path.partition("?")[0]]
+                self.send_response(status)
+                for name, value in headers.items():
+                    self.send_header(name, value)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_: Any) -> None:
+                """Say nothing."""
+
+        self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self._http.serve_forever, daemon=True).start()
+        self.origin = f"http://127.0.0.1:{self._http.server_port}"
+
+    def close(self) -> None:
+        self._http.shutdown()
+        self._http.server_close()
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    made = Server()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def client(server: Server) -> Iterator[BulkClient]:
+    made = BulkClient(f"{server.origin}/fhir", auth_header=lambda: "Bearer secret", timeout_s=5)
+    yield made
+    made.close()
+
+
+def test_an_address_of_another_origin_is_never_asked(server: Server, client: BulkClient):
+    for url in ("http://127.0.0.1:9/x", "https://evil.test/x", "http://a@127.0.0.1/x", "file:///x"):
+        with pytest.raises(ForeignAddress):
+            list(client.lines(url, after_byte=0, after_line=0))
+        with pytest.raises(ForeignAddress):
+            client.status(url)
+    server.answers["/fhir/$export"] = (202, {"Content-Location": "https://evil.test/x"}, b"")
+    with pytest.raises(ForeignAddress):
+        client.kick_off("", [])
+
+    assert [path for path, _ in server.asked] == ["/fhir/$export?"]
+
+
+def test_a_kick_off_that_is_refused_says_so(server: Server, client: BulkClient):
+    for status, error in ((404, EhrRefused), (500, EhrFailed), (200, EhrAnswerUnreadable)):
+        headers = {} if status != 200 else {"Content-Location": "/x"}
+        server.answers["/fhir/Group/g/$export"] = (status, headers, b"{}")
+        with pytest.raises((error, EhrRefused)):
+            client.kick_off("Group/g", [("_type", "Patient")])
+    server.answers["/fhir/$export"] = (202, {}, b"")
+    with pytest.raises(EhrAnswerUnreadable):
+        client.kick_off("", [])
+
+
+def test_a_status_is_waiting_gone_broken_or_a_manifest(server: Server, client: BulkClient):
+    url = f"{server.origin}/bulk/1"
+    server.answers["/bulk/1"] = (202, {"Retry-After": "7", "X-Progress": "33%"}, b"")
+    assert client.status(url) == Waiting(7.0, 33)
+    server.answers["/bulk/1"] = (202, {"X-Progress": "Ana Maria, 3 of 4"}, b"")
+    assert client.status(url) == Waiting(None, None)
+    server.answers["/bulk/1"] = (404, {}, b"")
+    with pytest.raises(ExportGone):
+        client.status(url)
+    for body in (b"[]", b"<html>", b'{"output":[{}],"transactionTime":"2026"}', b"{}"):
+        server.answers["/bulk/1"] = (200, {}, body)
+        with pytest.raises(EhrAnswerUnreadable):
+            client.status(url)
+    output = [{"type": "Patient", "url": "a"}, {"type": "Patient", "url": "b", "count": 2}]
+    manifest = {"transactionTime": "2026-01-01T00:00:00Z", "output": output}
+    server.answers["/bulk/1"] = (200, {}, json.dumps(manifest).encode())
+    found = client.status(url)
+    assert isinstance(found, Manifest)
+    assert found.files[1] == ExportFile("output", "Patient", "b", 2)
+    assert Manifest.from_json(found.as_json()) == found
+
+
+@pytest.mark.parametrize("packed", [False, True], ids=["plain", "gzip"])
+def test_lines_are_cut_wherever_the_pieces_end(server: Server, client: BulkClient, packed: bool):
+    import gzip
+
+    body = b"\n".join(b"x" * length for length in (0, 1, 70_000, 300_000, 5))
+    headers = {"Content-Encoding": "gzip"} if packed else {}
+    server.answers["/file"] = (200, headers, gzip.compress(body) if packed else body)
+
+    found = list(client.lines(f"{server.origin}/file", after_byte=0, after_line=0))
+
+    assert [len(line.raw or b"") for line in found] == [0, 1, 70_000, 300_000, 5]
+    ends = [None] * 5 if packed else [1, 3, 70_004, 370_005, 370_010]
+    assert [line.end for line in found] == ends
+
+
+def test_a_line_without_end_is_not_kept_in_memory(server: Server, client: BulkClient):
+    server.answers["/file"] = (200, {}, b"x" * (16 * 2**20) + b"\n{}\n")
+
+    found = list(client.lines(f"{server.origin}/file", after_byte=0, after_line=0))
+
+    assert [line.raw for line in found] == [None, b"{}"]
