@@ -11,7 +11,16 @@ import orjson
 import typer
 from rich.console import Console
 
-from benchmarks import audit_questions, audit_size, models, page, recovery, soak, soak_told
+from benchmarks import (
+    audit_questions,
+    audit_size,
+    backfill,
+    models,
+    page,
+    recovery,
+    soak,
+    soak_told,
+)
 from benchmarks.catalogue import RUNS, about, measure
 from benchmarks.machine import facts
 from benchmarks.page import Page
@@ -170,6 +179,14 @@ def ask_audit(*, events: Events = 1_000_000, folder: Folder = None) -> None:
 def size_of_audit(*, events: Events = 1_000_000, folder: Folder = None) -> None:
     """Append, integrate, prove and verify a long log (docs/audit.md)."""
     audit_size.run(events, folder, Console())
+
+
+@app.command("backfill")
+def fill_in(
+    *, patients: Annotated[int, typer.Option(min=10, help="Of the stand-in EHR.")] = 10_000
+) -> None:
+    """Export an EHR, kill the backfill in its midst, and go on (docs/backfill.md)."""
+    raise typer.Exit(0 if backfill.run(patients, Console()) else 1)
 
 
 @app.command("recovery")
