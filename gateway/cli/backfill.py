@@ -1,11 +1,15 @@
-"""`nadi backfill`: fill in what an EHR held before, by its Bulk Data export."""
+"""`nadi backfill`: fill in what an EHR held before, by its Bulk Data export, and score it."""
 
+import os
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Annotated, Self
+from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, BinaryIO, Self
 
+import orjson
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
@@ -24,7 +28,9 @@ from gateway.cli.context import (
     opened,
     out,
     print_json,
+    table,
 )
+from gateway.cli.models_installed import installed
 from gateway.core.principal import Role
 from gateway.listeners.backfilling import Backfill, Order, Progress, Tally, WaysIn
 from gateway.listeners.door import Door
@@ -32,9 +38,19 @@ from gateway.listeners.handing_in import HandingIn
 from gateway.store.unit_of_work import UnitOfWork
 from workers.ehrs import authorization
 
+if TYPE_CHECKING:
+    from gateway.cli.retrospective import Retrospect
+    from gateway.cli.retrospective import Tally as Scores
+
 _RECORD_ONLY = {"X-Nadi-Receive": "record"}
 _CREDENTIAL = "credential"
 _SILENCE_S = 60.0
+_COLUMNS = (
+    TextColumn("{task.description:<24}"),
+    BarColumn(),
+    MofNCompleteColumn(),
+    TimeRemainingColumn(),
+)
 
 app = noun("Fill in what an EHR held before Nadi came, by Bulk Data export.")
 
@@ -74,6 +90,39 @@ def run(
         print_json(vars(tally))
     else:
         _show(tally)
+
+
+@app.command()
+@explained
+def score(
+    route: Annotated[str, typer.Option(help="The route whose model is tried.")],
+    since: Annotated[
+        datetime | None, typer.Option(help="Only what was true of the patient since.")
+    ] = None,
+    lines: Annotated[
+        Path | None, typer.Option("--lines", help="Write a line of JSON for each event here.")
+    ] = None,
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Score what is on record: how many would have had a result, and why others would not.
+
+    Nothing is stored or sent but the audit log's record of it; consent is asked as it is today.
+    """
+    from gateway.cli import retrospective  # noqa: PLC0415 - loads the inference runtime
+
+    with opened(data_dir) as nadi:
+        site = nadi.site()
+        chosen = site.route(route)
+        if chosen is None:
+            fail(f"There is no route '{route}' in the site file in force.")
+        model = installed(nadi.settings).find(chosen.model)
+        if model is None:
+            fail(f"Model {chosen.model} is not in service; `nadi models list` shows all.")
+        looked = retrospective.Retrospect(nadi.store, site, chosen, model, nadi.source())
+        moment = since.replace(tzinfo=since.tzinfo or UTC) if since else None
+        tally = _scored(looked, moment, lines, is_quiet=as_json)
+    _tell_scores(tally, as_json=as_json)
 
 
 @app.command()
@@ -156,13 +205,7 @@ class _Told(Progress):
     """Shows how far it is, where somebody looks."""
 
     def __init__(self, *, is_quiet: bool) -> None:
-        columns = (
-            TextColumn("{task.description:<24}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-        )
-        self._bar = Bar(*columns, console=err, transient=True, disable=is_quiet)
+        self._bar = Bar(*_COLUMNS, console=err, transient=True, disable=is_quiet)
         self._task = self._bar.add_task("asking for the export", total=None)
 
     def __enter__(self) -> Self:
@@ -181,6 +224,50 @@ class _Told(Progress):
         """Tell how far all files together were read."""
         words = f"{file.type} ({file.kind})"
         self._bar.update(self._task, description=words, completed=lines, total=total)
+
+
+def _scored(
+    looked: "Retrospect", since: datetime | None, file: Path | None, *, is_quiet: bool
+) -> "Scores":
+    """Score everything, with a bar, and write the lines that are wanted."""
+    from gateway.cli.retrospective import Tally as Scores  # noqa: PLC0415 - as above
+
+    tally = Scores()
+    with ExitStack() as stack:
+        bar = stack.enter_context(Bar(*_COLUMNS, console=err, transient=True, disable=is_quiet))
+        task = bar.add_task("scoring", total=looked.count())
+        written = stack.enter_context(_private(file)) if file else None
+        for each in looked.scored(since):
+            tally.add(each)
+            bar.advance(task)
+            if written:
+                written.write(orjson.dumps(vars(each)) + b"\n")
+    return tally
+
+
+def _private(file: Path) -> BinaryIO:
+    """Open a new file that only its owner may read: a score is a patient's value."""
+    try:
+        return os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
+    except OSError as error:
+        fail(f"{file} can't be written: {error.strerror}.")
+
+
+def _tell_scores(tally: "Scores", *, as_json: bool) -> None:
+    outcomes = dict(tally.outcomes.most_common())
+    if as_json:
+        print_json({"matched": tally.matched, "outcomes": outcomes, **tally.spread})
+        return
+    listing = table("OUTCOME", "EVENTS", "SHARE")
+    for outcome, count in outcomes.items():
+        if outcome != "not-matched":
+            listing.add_row(outcome, str(count), f"{count / tally.matched:.1%}")
+    out.print(f"{tally.matched} events would have started the route.")
+    if tally.matched:
+        out.print(listing)
+    if tally.spread:
+        spread = ", ".join(f"{name} {value:.3g}" for name, value in tally.spread.items())
+        out.print(f"Values: {spread}. Demonstration only: no figure here is of clinical use.")
 
 
 def _show(tally: Tally) -> None:

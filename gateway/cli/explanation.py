@@ -85,8 +85,25 @@ class Explainer:
     """Explains one route with the models, the site and the records at hand."""
 
     def __init__(
-        self, site: Site, route: Route, model: InstalledModel | None, store: Store | None
+        self,
+        site: Site,
+        route: Route,
+        model: InstalledModel | None,
+        store: Store | None,
+        *,
+        obeys: bool = False,
     ) -> None:
+        """Take the route and what is at hand.
+
+        Args:
+            site: The site.
+            route: The route.
+            model: Its model; None where it is not in service.
+            store: The installation's database; None where there is none.
+            obeys: Whether the model is not asked where consent does not permit it; otherwise it is
+                told what would be if it did, from the sample alone.
+        """
+        self._obeys = obeys
         self._site = site
         self._route = route
         self._model = model
@@ -110,7 +127,8 @@ class Explainer:
         if self._model is None:
             made.notes.append(f"Model {self._route.model} is not in service (model-unavailable).")
             return made
-        self._infer(made, each, sample, self._model)
+        if made.consent.is_permitted or not self._obeys:
+            self._infer(made, each, sample, self._model)
         return made
 
     def _why_not(self, each: Sampled) -> str | None:

@@ -250,6 +250,29 @@ class Events:
             criteria.append(events.c.id < before)
         return self._select(*criteria, order=events.c.id.desc(), limit=limit)
 
+    def current_of(
+        self, system: str, resource_type: str | None, *, after: str, limit: int
+    ) -> list[Event]:
+        """Give the current versions that a system sent, oldest first, a part at a time.
+
+        Args:
+            system: Whose they are.
+            resource_type: Of which type; None for every type.
+            after: Id of the last one of the part before; empty for the first.
+            limit: How many at most.
+        """
+        criteria = [events.c.system == system, events.c.is_current, events.c.id > after]
+        if resource_type:
+            criteria.append(events.c.resource_type == resource_type)
+        return self._select(*criteria, order=events.c.id.asc(), limit=limit)
+
+    def count_current(self, system: str, resource_type: str | None) -> int:
+        """Count what `current_of` gives."""
+        query = sa.select(sa.func.count()).where(events.c.system == system, events.c.is_current)
+        if resource_type:
+            query = query.where(events.c.resource_type == resource_type)
+        return self._uow.connection.scalar(query) or 0
+
     def of_patient(self, patient_key: str) -> list[Event]:
         """Give every version of everything that was received for a patient, oldest first."""
         return self._select(events.c.patient_key == patient_key, order=events.c.id.asc())
