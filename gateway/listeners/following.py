@@ -4,7 +4,8 @@ One turn does what is due:
 
 1. notices that the API kept: what they point at is read and handed in, numbers are counted;
 2. what a Subscription needs: a gap is recovered by `$events`, or else by a query from the cursor;
-   a silent one is asked for its status; one in error is set to `requested`;
+   a silent one is asked for its status; one in error is set to `requested`; one that the EHR does
+   not have any more is forgotten;
 3. queries from their cursors: at their interval, and at once when a notice says too little.
 
 Everything is handed in through the API, which recognises repeats: whatever was done twice, after a
@@ -12,7 +13,7 @@ crash between two steps, has one effect. A notice is removed when all it asks fo
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from hashlib import sha256
 from typing import Protocol
@@ -23,6 +24,7 @@ from adapters.feeds.notification import read_status
 from adapters.feeds.page import Found, found_in
 from adapters.feeds.poll import Pages, Poll, PollPlan, Query
 from adapters.feeds.watch import Patience, Step, Watched
+from adapters.fhir_rest.errors import EhrAnswerUnreadable, EhrFailed
 from gateway import telemetry
 from gateway.core.clock import to_ms
 from gateway.core.errors import ContentError, ProcessingError, TransientError
@@ -33,8 +35,14 @@ _CURSOR, _WATCHED, _LIVENESS = "cursor/", "subscription/", "liveness"
 _MOST_NOTICES = 500
 _LONGEST_KEY = 100
 _FIRST_DELAY_MS, _LONGEST_DELAY_MS = 1000, 60_000
+#: What an EHR fails at for so long holds up what comes after it no more.
+_GIVE_UP_MS = 3_600_000
 
 log = telemetry.get_logger()
+
+
+class GivenUp(ProcessingError):
+    """The EHR failed at this resource for an hour; the next walk from the cursor may find it."""
 
 
 class Ehr(Pages, Protocol):
@@ -167,7 +175,7 @@ class Follower:
             kept = uow.notices.waiting(self._system, limit=_MOST_NOTICES)
         if not kept:
             return
-        self._fetch([each for notice in kept for each in notice.notice.wanted])
+        self._fetch(kept)
         if any(each.notice.is_blind for each in kept) or self._begin_anew(kept):
             self._walk_all()
         with self._store.write() as uow:
@@ -196,13 +204,14 @@ class Follower:
                 changed[key] = known.heard(each.notice, each.received_ms)
         _keep(uow, self._feed, changed)
 
-    def _fetch(self, references: Iterable[str]) -> None:
+    def _fetch(self, kept: Iterable[KeptNotice]) -> None:
         """Read what notices point at, and hand it in."""
+        wanted = {each: kept.received_ms for kept in kept for each in kept.notice.wanted}
         found: list[Found] = []
         gone: list[str] = []
-        for reference in dict.fromkeys(references):
+        for reference, received_ms in wanted.items():
             try:
-                raw = self._ehr.read_bytes(reference)
+                raw = self._read(reference, received_ms)
             except ProcessingError as error:
                 # A reference to another server, or one that we may not read: it stays so.
                 log.warning("feed-not-read", system=self._feed, error=type(error).__name__)
@@ -215,6 +224,20 @@ class Follower:
             self._way_in.take(found)
         if gone:
             self._way_in.gone(gone)
+
+    def _read(self, reference: str, received_ms: int) -> bytes | None:
+        """Read a resource; one at which the EHR has failed for long is given up.
+
+        Raises:
+            TransientError: The EHR is away, or fails.
+            ProcessingError: It refuses, or has failed for so long that others must not wait.
+        """
+        try:
+            return self._ehr.read_bytes(reference)
+        except (EhrFailed, EhrAnswerUnreadable) as error:
+            if to_ms(self._now()) - received_ms < _GIVE_UP_MS:
+                raise
+            raise GivenUp from error
 
     # -- (2) what a Subscription needs -------------------------------------------------------
 
@@ -231,17 +254,28 @@ class Follower:
     def _do_step(self, step: Step, key: str, watched: Watched, now_ms: int) -> None:
         log.warning("subscription-step", system=self._feed, step=step.value)
         telemetry.count_feed_step(self._feed, step.value)
+        after: Watched | None = watched
         try:
             if step is Step.RECOVER:
-                watched = self._recover(watched, now_ms)
+                after = self._recover(watched, now_ms)
             elif step is Step.REACTIVATE:
-                self._plan.reactivate(key)
+                after = self._reactivate(key, watched)
             else:
-                watched = self._ask_status(watched, now_ms)
+                after = self._ask_status(key, watched, now_ms)
         except ProcessingError as error:
             log.warning("subscription-step-refused", system=self._feed, error=type(error).__name__)
         with self._store.write() as uow:
-            _keep(uow, self._feed, {key: watched.tried(now_ms)})
+            if after is None:
+                uow.listener_state.remove(self._feed, f"{_WATCHED}{key}")
+            else:
+                _keep(uow, self._feed, {key: after.tried(now_ms)})
+
+    def _reactivate(self, key: str, watched: Watched) -> Watched | None:
+        """Begin it again; None where the EHR does not have it any more."""
+        if self._ehr.read_bytes(key) is None:
+            return None
+        self._plan.reactivate(key)
+        return watched
 
     def _recover(self, watched: Watched, now_ms: int) -> Watched:
         """Get what is missing, by the events themselves or by asking what changed."""
@@ -266,19 +300,20 @@ class Follower:
             return False
         return watched.numbers.received(numbers).settled >= last
 
-    def _ask_status(self, watched: Watched, now_ms: int) -> Watched:
-        """Ask a silent Subscription how it is; the answer is taken as if it had been pushed."""
+    def _ask_status(self, key: str, watched: Watched, now_ms: int) -> Watched | None:
+        """Ask a silent Subscription how it is; None where the EHR does not have it any more.
+
+        The answer is taken as if it had been pushed. A server that does not know the operation
+        has said nothing; it is asked what changed.
+        """
         try:
-            answer = self._ehr.ask(_relative(watched.reference), "$status")
-            said = read_status(_first(answer))
+            said = read_status(_first(self._ehr.ask(key, "$status")))
         except (ProcessingError, ContentError):
-            # It is gone, or its server does not know the operation: see what changed, and begin
-            # it again where we are its owner.
             self._walk_all()
-            self._plan.reactivate(_relative(watched.reference))
-            return watched
+            is_there = self._ehr.read_bytes(key) is not None
+            return replace(watched, heard_ms=now_ms) if is_there else None
         numbers = watched.numbers.announced(said.total or 0)
-        heard = Watched(watched.reference, numbers, said.status, now_ms, watched.missing_ms)
+        heard = replace(watched, numbers=numbers, status=said.status, heard_ms=now_ms)
         return heard.settled(now_ms)
 
     # -- (3) queries -------------------------------------------------------------------------

@@ -9,11 +9,13 @@ import httpx
 import pytest
 
 from adapters.feeds.numbers import Numbers
+from adapters.feeds.subscription import Wanted
 from adapters.feeds.watch import Patience, Watched
 from gateway.core.clock import to_ms, utc_now
 from gateway.core.notice import Notice
 from gateway.listeners.following import Follower
 from tests.feeding import Feeding, fed
+from tests.sandbox import TOKEN
 
 pytestmark = pytest.mark.integration
 
@@ -205,6 +207,77 @@ def test_a_subscription_in_error_is_set_to_requested_and_what_was_lost_comes(fee
 
     feeding.until(lambda: feeding.status(reference) == "active")
     each_once(feeding, 4)
+
+
+def test_a_subscription_that_the_ehr_lost_is_forgotten_after_it_was_made_up_for(feeding: Feeding):
+    reference = feeding.subscribe("Observation?", heartbeat_s=60)
+    patience = Patience(grace_ms=0, heartbeat_ms=60_000, retry_ms=1000)
+    follower = feeding.follower("Observation", patience=patience)
+    follower.turn()
+    feeding.delete(reference)
+    feeding.put(lab(1))
+
+    feeding.seconds = 121
+    follower.turn()
+
+    each_once(feeding, 1)
+    with feeding.store.read() as uow:
+        assert uow.listener_state.with_prefix("ehr/subscription", "subscription/") == {}
+
+
+def test_a_server_without_the_operation_is_asked_what_changed(feeding: Feeding):
+    reference = feeding.subscribe("Observation?", heartbeat_s=60)
+    patience = Patience(grace_ms=0, heartbeat_ms=60_000, retry_ms=1000)
+    follower = feeding.follower("Observation", patience=patience)
+    follower.turn()
+    plain = httpx.get(
+        f"{feeding.base}/{reference}", headers={"Authorization": f"Bearer {TOKEN}"}
+    ).json()
+    del plain["_criteria"], plain["channel"]["_payload"]
+    feeding.put({**plain, "criteria": "Patient?"}, lab(1))
+
+    feeding.seconds = 121
+    follower.turn()
+    feeding.seconds = 125
+    follower.turn()
+
+    each_once(feeding, 1)
+    assert watched(feeding).heard_ms > to_ms(utc_now()) + 100_000
+
+
+def test_a_reference_at_which_the_ehr_fails_holds_up_the_others_for_an_hour_at_most(
+    feeding: Feeding,
+):
+    feeding.subscribe("Observation?", content="id-only")
+    follower = feeding.follower()
+    feeding.put(lab(1))
+    feeding.settle()
+    feeding.sandbox.faults(error_rate=1, error_statuses=[500])
+    assert not follower.turn()
+
+    feeding.seconds = 3601
+    assert follower.turn()
+
+    with feeding.store.read() as uow:
+        assert uow.notices.depths() == {}
+
+
+def test_plain_r4_that_loses_pushes_is_made_up_for_by_the_cursor(feeding: Feeding):
+    headers = {"Authorization": f"Bearer {TOKEN}"}
+    wanted = Wanted("Observation", f"{feeding.address}/fhir", "test")
+    httpx.post(
+        f"{feeding.base}/Subscription", json=wanted.resource(feeding.token), headers=headers
+    ).raise_for_status()
+    follower = feeding.follower("Observation", every_ms=0)
+    follower.turn()
+    feeding.sandbox.faults(lose_every=10, duplicate_rate=0.3, push_copies=19)
+    feeding.put(*map(lab, range(30)))
+    feeding.settle()
+    each_once(feeding, 27)
+
+    follower.turn()
+
+    each_once(feeding, 30)
 
 
 # -- polling -------------------------------------------------------------------------------------
