@@ -14,6 +14,7 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
+from adapters.authorization import authorization
 from adapters.feeds.bulk import BulkClient, ExportFile
 from adapters.site import System
 from gateway.cli.access import record_change
@@ -36,7 +37,6 @@ from gateway.listeners.backfilling import Backfill, Order, Progress, Tally, Ways
 from gateway.listeners.door import Door
 from gateway.listeners.handing_in import HandingIn
 from gateway.store.unit_of_work import UnitOfWork
-from workers.ehrs import authorization
 
 if TYPE_CHECKING:
     from gateway.cli.retrospective import Retrospect
