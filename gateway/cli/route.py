@@ -37,6 +37,7 @@ from models.explained import Explained, NotExplained
 
 app = noun("The routes: which events run which model, and what one makes of a sample.")
 
+_SAMPLE = "A resource, Bundle, HL7 v2 message or CDS Hooks request."
 _STATUS = {"present": "green", "imputed": "yellow", "stale": "yellow", "missing": "yellow"}
 
 
@@ -63,12 +64,7 @@ def explain(  # noqa: PLR0913 (one parameter per option)
     route: Annotated[str, typer.Option("--route", help="Name of the route.")],
     sample: Annotated[
         Path,
-        typer.Option(
-            "--sample",
-            exists=True,
-            dir_okay=False,
-            help="A resource, Bundle, HL7 v2 message or CDS Hooks request.",
-        ),
+        typer.Option("--sample", exists=True, dir_okay=False, help=_SAMPLE),
     ],
     site_file: Annotated[
         Path | None,
