@@ -44,7 +44,8 @@ class Called:
             return f"staff at this system's own computer (login {login})"
         if identifier in self._site.systems:
             return self._system(identifier)
-        title = self._versions.get(identifier)
+        title = self._models.get(identifier) or self._versions.get(identifier)
+        title = title or self._versions.get(name)
         return f"AI model: {title}" if title else name
 
     def system(self, name: str) -> str:

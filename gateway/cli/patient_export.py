@@ -29,7 +29,7 @@ from gateway.cli.officer import opened_by_officer
 from gateway.cli.patient_erase import Reference, System
 from gateway.cli.patients import KnownPatient, patient_of
 from gateway.core import audit
-from gateway.core.audit_entry import read_entry
+from gateway.core.audit_entry import Entry, read_entry
 from gateway.core.audit_export import ExportFormat
 from gateway.core.clock import from_ms, new_id, utc_now
 from gateway.core.consent.statement import StatementForged
@@ -39,6 +39,8 @@ from gateway.core.findings import Report
 from gateway.core.jobs import Job
 from gateway.core.patient_copy import PatientCopy, ResultLine, cover
 from gateway.core.patient_report import without_ids
+from gateway.core.purposes import told_to_patient
+from gateway.core.step_words import step_in_words
 from gateway.core.task import job_task
 from gateway.store.audit_search import AuditFilter
 from gateway.store.events import Event
@@ -150,11 +152,32 @@ class _Copy:
         for row in uow.audit_log.search(wanted):
             entry = read_entry(row.seq, row.event, row.body)
             when = entry.at.astimezone(zone).strftime("%d %b %Y %H:%M %Z")
-            who = ", ".join(called.party(each.identifier, each.name) for each in entry.doers)
-            # Of a copy that was made, its digest and its query tell a patient nothing.
-            what = "" if entry.event == "export" else f": {entry.what}"
-            rows.append((when, who, f"{entry.event}{what}", entry.ended))
+            rows.append((when, _who(entry, called), _what(entry), entry.ended))
         return rows, uow.audit_log.count(wanted)
+
+
+def _who(entry: Entry, called: Called) -> str:
+    """Name who did it; a process of our own is no name to a patient."""
+    names = (
+        "this system"
+        if each.identifier == entry.process
+        else called.party(each.identifier, each.name)
+        for each in entry.doers
+    )
+    return ", ".join(names)
+
+
+def _what(entry: Entry) -> str:
+    """Say what was done in no word of a machine."""
+    words = step_in_words(entry.event)
+    if entry.event == "consent":
+        verdict = "permitted" if entry.outcome == "0" else "refused"
+        return f"{words} for {told_to_patient(entry.purpose)}: {verdict}"
+    return f"{words}: {entry.data_type}" if entry.event in _TYPED and entry.data_type else words
+
+
+#: Steps in which a patient wants to know what kind of data it was.
+_TYPED = frozenset({"receive", "read", "deliver"})
 
 
 def _told(event: Event, file: str | None) -> Json:

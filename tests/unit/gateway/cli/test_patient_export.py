@@ -109,6 +109,17 @@ def test_the_first_page_is_for_her_to_read(copy: Path) -> None:
     assert "<td>1</td>" in text
 
 
+def test_who_did_what_is_told_in_no_word_of_a_machine(copy: Path) -> None:
+    page = (copy / "index.html").read_text()
+
+    trail = page.partition("Who did what with your data")[2].partition("Files of this copy")[0]
+    assert "data was received: Observation" in trail
+    assert "consent was asked for your treatment: permitted" in trail
+    assert "this system" in trail
+    for word in ("TREAT", "ckd-risk@", "infer", "admit", ">api<", "cli@", "queued"):
+        assert word not in trail
+
+
 def test_a_zip_holds_the_same_and_is_for_its_owner_alone(run: Run, tmp_path: Path) -> None:
     run("export", "Patient/p1", "--out", str(tmp_path / "copy.zip"))
 
