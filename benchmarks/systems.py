@@ -92,11 +92,13 @@ class Nadi:
         environment: Settings that differ from the defaults.
         routes: Routes of the site; one of them is for the events of the workload.
         folder: A data folder that is filled already; a fresh one where there is none.
+        adapted: Changes the site before it is applied.
     """
 
     environment: Mapping[str, str] = field(default_factory=dict)
     routes: int = 1
     folder: Path | None = None
+    adapted: Callable[[dict[str, Any]], dict[str, Any]] = lambda site: site
 
     @contextmanager
     def __call__(self, ehr: Endpoint) -> Iterator[Running]:
@@ -107,7 +109,7 @@ class Nadi:
             own = {"NADI_DATA_DIR": str(folder), "NADI_PORT": str(port)}
             settings = {**own, **self.environment}
             site = io.StringIO()
-            YAML(typ="safe").dump(_site(ehr, self.routes), site)
+            YAML(typ="safe").dump(self.adapted(_site(ehr, self.routes)), site)
             url = self.environment.get("NADI_DATABASE_URL")
             put_in_order(Settings(data_dir=folder, database_url=url), site.getvalue())
             token = (folder / "credentials" / "ehr.token").read_text("ascii").strip()
@@ -186,8 +188,12 @@ def broker_command(folder: Path) -> tuple[str, ...]:
 
 
 @contextmanager
-def healthchain(ehr: Endpoint) -> Iterator[Running]:
+def healthchain(ehr: Endpoint, app: str = "benchmarks.healthchain_app:app") -> Iterator[Running]:
     """Run HealthChain in its own environment.
+
+    Args:
+        ehr: Where it writes to.
+        app: Which application of it.
 
     Raises:
         PeerMissing: It can't be had here.
@@ -195,7 +201,7 @@ def healthchain(ehr: Endpoint) -> Iterator[Running]:
     endpoint = Endpoint(free_port(), secrets.token_urlsafe(24))
     python = HEALTHCHAIN.python()
     command = (
-        *(str(python), "-m", "uvicorn", "benchmarks.healthchain_app:app"),
+        *(str(python), "-m", "uvicorn", app),
         *("--port", str(endpoint.port), "--log-level", "warning"),
     )
     settings = {**environment(), "HEALTHCHAIN_EHR": f"127.0.0.1:{ehr.port}/fhir"}
