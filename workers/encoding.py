@@ -116,6 +116,10 @@ def _gap(case: Case, record: Record) -> Gap | None:
 
 def _ask_chart(batch: Batch, system: str, asking: Sequence[_Asking]) -> list[Case]:
     """Add what the EHR knows; cases of an EHR that is away are put back."""
+    known = batch.round.site.system(system)
+    if known is not None and known.address is None:
+        # It has no chart to be asked for: what was received has to do.
+        return [each.case for each in asking]
     if not batch.round.lets_through(system):
         batch.endings += [_wait(batch, each.case, system) for each in asking]
         return []

@@ -56,11 +56,14 @@ class Fetcher:
 
     @property
     def base_url(self) -> str:
-        """FHIR base of the EHR.
+        """FHIR base of the EHR; empty where the system has none.
 
         Raises:
             ConfigurationError: The site has no such system (any more).
         """
+        known = self._batch.round.site.system(self._case.event.system)
+        if known is not None and known.address is None:
+            return ""
         return self._connection().base_url
 
     def read(self, reference: str) -> Json | None:

@@ -1,4 +1,5 @@
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -183,6 +184,21 @@ def test_a_newer_version_of_the_resource_supersedes_the_job(hospital: Hospital) 
     old, new = hospital.jobs()
     assert (old.state, old.business_status) == (JobState.CANCELLED, BusinessStatus.SUPERSEDED)
     assert new.business_status is BusinessStatus.DELIVERY_PENDING
+
+
+def test_of_a_system_without_a_fhir_api_nothing_is_asked_and_what_was_received_has_to_do(
+    hospital: Hospital,
+) -> None:
+    hospital.admit_patient()
+    speaking = replace(hospital.site.systems["ehr"], kind="hl7v2", address=None)
+    hospital.site = replace(hospital.site, systems={"ehr": speaking})
+    hospital.ehrs.known = None
+    hospital.push(observation(1.8))
+
+    assert hospital.infer() == 1
+
+    assert hospital.job().business_status is BusinessStatus.DELIVERY_PENDING
+    assert hospital.ehr.calls == []
 
 
 def test_what_is_missing_is_asked_of_the_ehr_and_named_as_source(hospital: Hospital) -> None:
