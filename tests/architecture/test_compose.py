@@ -33,7 +33,7 @@ def _commands(service: dict) -> list[list[str]]:
 
 def test_every_service_the_issue_asks_for_is_there():
     assert {"postgres", "redis", "gateway", "relay", "infer", "deliver", "ehr"} <= SERVICES.keys()
-    assert {"gateway", "relay", "infer", "deliver", "prepare"} == OURS
+    assert {"gateway", "relay", "infer", "deliver", "mllp", "prepare"} == OURS
 
 
 @pytest.mark.parametrize("name", sorted(OURS))
