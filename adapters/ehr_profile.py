@@ -62,6 +62,9 @@ class Profile(Part):
     )
     needs_codes: bool = Field(False, description="It takes an Observation only under own codes.")
     only_date_time: bool = Field(False, description="effectivePeriod and Instant are not kept.")
+    ai_note: bool = Field(
+        False, description="It keeps notes and no label: a note says that an AI made it."
+    )
     keeps_preliminary: bool = Field(True, description="A result may be preliminary there.")
     refuses_form_with: list[int] = Field(
         [], description="Statuses that say that this form does not suit it, another may."

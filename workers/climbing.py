@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from gateway.core.ladder import LOSES, RUNG_OF, TYPES, IfLabelLost, Ladder, Left, Rung, ladder
-from gateway.core.result_carriers import at_one_time, coded_as, in_words
+from gateway.core.result_carriers import at_one_time, coded_as, with_ai_note
 from gateway.core.write_back import AS_OBSERVATION, StoredReport
 from workers.ehr_abilities import EhrAbilities
 from workers.fates import Fate, Gate, NotReached, NotTaken, OnWorklist, Withheld, Written, open_gate
@@ -184,12 +184,13 @@ class LadderRecipient:
         report = climb.report
         if rung not in _OWN_FORMS:
             return report.carried_as(rung)
-        terms, has_one = report.terms, self._abilities.profile.only_date_time
+        terms, profile = report.terms, self._abilities.profile
         needs_words = self._abilities.needs_words("Observation")
         report = report.as_observation() if climb.is_below_own else _own_form(rung, report)
         report = report.reobserved(lambda made: coded_as(made, terms.codes), OWN_CODE)
-        report = report.reobserved(at_one_time) if has_one else report
-        return report.reobserved(in_words, AS_TEXT) if needs_words else report
+        report = report.reobserved(at_one_time) if profile.only_date_time else report
+        report = report.reobserved(with_ai_note) if profile.ai_note else report
+        return report.in_words(AS_TEXT) if needs_words else report
 
     def _after(self, climb: _Climb, form: StoredReport, fate: Fate) -> Fate | _Climb:
         """Say how it goes on after a rung was tried."""

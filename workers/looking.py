@@ -8,7 +8,7 @@ answer can't be relied on, and a condition would not be heeded, nobody knows: no
 Source: docs/write-back.md.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -16,7 +16,8 @@ import orjson
 
 from gateway.core.errors import GatewayError, ProcessingError, TransientError
 from gateway.core.findings import RESULT_SYSTEM, Json
-from gateway.core.read_back import is_about, is_same_result, query_of, subject_of
+from gateway.core.read_back import is_same_result, query_of
+from gateway.core.result_carriers import in_words
 from gateway.core.write_back import StoredReport, is_result
 from workers.ehr_abilities import EhrAbilities
 
@@ -101,11 +102,10 @@ class Looking:
 
     def _by_facts(self, report: StoredReport, claimed: set[str]) -> list[Json] | Unsure:
         """Look for a result by what it is about, in the forms that have no identifier there."""
-        for form in _forms(report):
-            name = str(form["resourceType"])
+        for name, forms in _forms(report).items():
             if self._abilities.finds_by_identifier(name):
                 continue
-            matches, doubt = self._alike(form, report)
+            matches, doubt = self._alike(forms, report)
             free = [each for each in matches if f"{name}/{each.get('id')}" not in claimed]
             if free:
                 claimed.add(f"{name}/{free[0].get('id')}")
@@ -114,23 +114,27 @@ class Looking:
                 return Unsure(doubt)
         return []
 
-    def _alike(self, form: Json, report: StoredReport) -> tuple[list[Json], str]:
+    def _alike(self, forms: Sequence[Json], report: StoredReport) -> tuple[list[Json], str]:
         """Give what may be the result, and why the answer can't be relied on, if so."""
-        name, doubt = str(form["resourceType"]), ""
-        for query in query_of(form):
+        name, doubt = str(forms[0]["resourceType"]), ""
+        for query in query_of(forms[0]):
             try:
                 found = self._ehr.search(name, query, max_pages=_MAX_PAGES, is_whole=True)
             except ProcessingError as error:  # it can't be searched so, or ignored what was asked
                 doubt = type(error).__name__
                 continue
-            mine = [each for each in found if is_about(each, subject_of(form))]
-            places = ((f"{name}/{each.get('id')}", each) for each in mine)
-            left = (each for place, each in places if place not in report.taken)
-            return [e for e in left if is_same_result(form, e, report.identifier)], ""
+            left = [each for each in found if f"{name}/{each.get('id')}" not in report.taken]
+            own = report.identifier
+            return [e for e in left if any(is_same_result(form, e, own) for form in forms)], ""
         return [], doubt
 
 
-def _forms(report: StoredReport) -> Iterator[Json]:
-    yield orjson.loads(report.result)
-    if report.instead:
-        yield orjson.loads(report.instead)
+def _forms(report: StoredReport) -> dict[str, list[Json]]:
+    """Give by type the forms in which a result may have been written: a value as text too."""
+    forms: dict[str, list[Json]] = {}
+    for body in (report.result, report.instead, report.before):
+        form: Json = orjson.loads(body or b"{}")
+        if form:
+            kept = forms.setdefault(str(form["resourceType"]), [])
+            kept += [form, in_words(form)] if form["resourceType"] == "Observation" else [form]
+    return forms

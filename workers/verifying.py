@@ -77,7 +77,7 @@ class Verifier:
             kept = None
         if kept is None:
             return replace(written, lost=(UNREAD,))
-        return self._judged(sent, kept, written, policy)
+        return self._judged(_closest(sent, report, kept), kept, written, policy)
 
     def _judged(
         self, sent: Json, kept: Json, written: Written, policy: IfLabelLost
@@ -139,6 +139,14 @@ class Verifier:
             raise
         except GatewayError:
             return None
+
+
+def _closest(sent: Json, report: StoredReport, kept: Json) -> Json:
+    """Give what was sent: an earlier attempt may have written the value as a text, or not yet."""
+    forms = [sent, *([orjson.loads(report.before)] if report.before else [])]
+    if sent["resourceType"] == "Observation":
+        forms.append(in_words(sent))
+    return next((form for form in forms if VALUE not in lost_of(form, kept)), sent)
 
 
 def _sent(report: StoredReport, written: Written) -> Json:

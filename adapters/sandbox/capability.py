@@ -35,7 +35,7 @@ def capability_statement(faults: Faults) -> bytes:
         "status": "active",
         "date": _PUBLISHED,
         "kind": "instance",
-        "software": {"name": "Nadi sandbox EHR"},
+        "software": {"name": faults.software or "Nadi sandbox EHR"},
         "implementation": {"description": "A stand-in EHR with synthetic patients"},
         "fhirVersion": "4.0.1",
         "format": [FHIR_JSON, "json"],
@@ -45,7 +45,9 @@ def capability_statement(faults: Faults) -> bytes:
 
 
 def _resource(resource_type: str, faults: Faults) -> dict[str, Any]:
-    codes = ("read", "vread", "update", "delete", "create", "search-type")
+    codes = ["read", "vread", "search-type"]
+    if not faults.writable_types or resource_type in faults.writable_types:
+        codes += ["create", "update", "delete"]
     return {
         "type": resource_type,
         "interaction": [{"code": code} for code in codes],

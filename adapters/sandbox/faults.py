@@ -49,6 +49,14 @@ class Faults(BaseModel):
         export_wait_s: How long an export takes to be made.
         export_errors: An export names a resource that could not be exported.
         no_ranges: A file of an export can't be continued.
+        writable_types: The only types that may be written (405); empty: all.
+        known_codes: An Observation needs one of these codes (422); empty: any will do.
+        required_elements: Elements without which a resource is refused (422), by type, as
+            `Observation.effectiveDateTime`.
+        refused_statuses: Values of `status` that are refused (422).
+        no_metadata: There is no CapabilityStatement (404).
+        software: What the CapabilityStatement names; empty: this EHR itself.
+        page_size: Matches on a page where a search does not say.
         seed: Restarts the dice.
     """
 
@@ -77,6 +85,13 @@ class Faults(BaseModel):
     export_wait_s: float = Field(default=0.0, ge=0, le=600)
     export_errors: bool = False
     no_ranges: bool = False
+    writable_types: tuple[str, ...] = ()
+    known_codes: tuple[str, ...] = ()
+    required_elements: tuple[str, ...] = ()
+    refused_statuses: tuple[str, ...] = ()
+    no_metadata: bool = False
+    software: str = ""
+    page_size: int = Field(default=50, ge=1, le=1000)
     seed: int = 0
 
 

@@ -13,6 +13,7 @@ import orjson
 
 from adapters.sandbox.faults import FaultKnobs
 from adapters.sandbox.keys import Resource
+from adapters.sandbox.pickiness import refused
 from adapters.sandbox.refusal import Refusal
 from adapters.sandbox.search import Pairs, Query, parse_pairs, parse_query, run
 from adapters.sandbox.store import Record, Store
@@ -149,6 +150,7 @@ class Interactions:
             pairs,
             ignore_unknown=faults.ignore_unknown_params,
             ignored=faults.ignored_params,
+            count=faults.page_size,
         )
 
     def check_type(self, resource_type: str) -> None:
@@ -159,6 +161,9 @@ class Interactions:
 
     def _put(self, resource: Resource, resource_id: str) -> Record:
         self.check_type(resource["resourceType"])
+        refusal = refused(resource, self.knobs.current)
+        if refusal is not None:
+            raise refusal
         self._check_content(resource)
         if resource["resourceType"] == "Subscription":
             found = read_subscriber(resource, resource_id)

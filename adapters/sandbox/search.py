@@ -62,6 +62,7 @@ def parse_query(
     *,
     ignore_unknown: bool = False,
     ignored: Collection[str] = (),
+    count: int = DEFAULT_COUNT,
 ) -> Query:
     """Parse the parameters of a search.
 
@@ -70,11 +71,12 @@ def parse_query(
         pairs: Decoded names and values.
         ignore_unknown: Let pass what this EHR does not know, which then matches everything.
         ignored: Known parameters to pass over all the same.
+        count: Matches on a page where the search does not say.
 
     Raises:
         Refusal: A parameter is unknown or its value can't be read (400).
     """
-    builder = _Builder(resource_type, ignore_unknown=ignore_unknown)
+    builder = _Builder(resource_type, ignore_unknown=ignore_unknown, count=count)
     for name, value in pairs:
         if name not in ignored:
             builder.add(name, value)
@@ -96,7 +98,7 @@ def run(store: Store, query: Query) -> list[Record]:
 class _Builder:
     """Collects a query while its parameters are read one by one."""
 
-    def __init__(self, resource_type: str, *, ignore_unknown: bool) -> None:
+    def __init__(self, resource_type: str, *, ignore_unknown: bool, count: int) -> None:
         self._type = resource_type
         self._table = parameters_of(resource_type)
         self._ignore_unknown = ignore_unknown
@@ -105,7 +107,7 @@ class _Builder:
         self._ids: tuple[str, ...] | None = None
         self._since_us: int | None = None
         self._sort: tuple[str, ...] = ()
-        self._count = DEFAULT_COUNT
+        self._count = count
         self._is_summary = False
 
     def add(self, name: str, value: str) -> None:

@@ -145,6 +145,8 @@ class _Endpoints:
 
     async def metadata(self, _: Request) -> Response:
         """Say what this EHR can do."""
+        if self._fhir.knobs.current.no_metadata:
+            raise Refusal(404, "not-found", "This EHR does not say what it can do.")
         return _json(capability_statement(self._fhir.knobs.current))
 
     async def create(self, request: Request) -> Response:

@@ -109,11 +109,6 @@ def subject_of(sent: Json) -> str:
     return str(subject.get("reference", ""))
 
 
-def is_about(kept: Json, reference: str) -> bool:
-    """Say whether a resource is about a patient: an EHR that ignores who, gives everybody's."""
-    return _patient(kept) == _tail(reference)
-
-
 def _value_lost(sent: Json, kept: Json) -> bool:
     return not _is_same_value(sent, kept)
 

@@ -54,6 +54,12 @@ def in_words(observation: Json) -> Json:
     return {**kept, "valueString": f"AI, preliminary: {first}"}
 
 
+def with_ai_note(observation: Json) -> Json:
+    """Give an Observation whose first note says that an AI made it, for an EHR that keeps notes."""
+    note = {"text": f"{_title(observation)}: result of an AI. {_PRELIMINARY}"}
+    return {**observation, "note": [note, *observation.get("note", ())]}
+
+
 def coded_as(observation: Json, codes: Mapping[tuple[str, str], tuple[str, str, str]]) -> Json:
     """Give an Observation under the EHR's own code for it; unchanged where there is none.
 

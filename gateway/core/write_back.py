@@ -30,7 +30,7 @@ from gateway.core.findings import (
     result_urn,
 )
 from gateway.core.ladder import Rung, Terms
-from gateway.core.result_carriers import carried
+from gateway.core.result_carriers import carried, in_words
 
 #: Reference to a Device that lies inside the result.
 CONTAINED_DEVICE = "#model"
@@ -94,6 +94,7 @@ class StoredReport:
         changed: In what it differs from what the manifest wants, for the sake of the EHR.
         terms: In which forms it may go.
         taken: Places in the EHR that are known to be of other results of this patient.
+        before: The Observation as an earlier attempt may have written it, where that differs.
     """
 
     identifier: str
@@ -107,6 +108,7 @@ class StoredReport:
     changed: tuple[str, ...] = ()
     terms: Terms = field(default_factory=Terms)
     taken: frozenset[str] = field(default=frozenset(), repr=False)
+    before: bytes | None = field(default=None, repr=False)
 
     @classmethod
     def read(cls, body: bytes) -> Self:
@@ -176,6 +178,10 @@ class StoredReport:
         after = replace(self, result=self.instead, changed=()).rewritten(rewrite)
         return replace(self, instead=after.result)
 
+    def in_words(self, told: str) -> "StoredReport":
+        """Give the report with the value of its Observation as a text, and remember the number."""
+        return replace(self.reobserved(in_words, told), before=self.instead or self.result)
+
     def rewritten(self, rewrite: Callable[[Json], Json], told: str = "") -> "StoredReport":
         """Give the report with its result changed for an EHR, and what is said of that."""
         before = orjson.loads(self.result)
@@ -204,7 +210,13 @@ class StoredReport:
         resources = [self.result, *others, *self.attachments]
         if reference == CONTAINED_DEVICE or any(part.count(urn) != 1 for part in resources):
             opened = StoredReport.read(with_device(self.opened(), reference).to_json())
-            return replace(opened, changed=self.changed, terms=self.terms, taken=self.taken)
+            return replace(
+                opened,
+                changed=self.changed,
+                terms=self.terms,
+                taken=self.taken,
+                before=self.before,
+            )
         place = _reference_start(reference)
         return replace(
             self,

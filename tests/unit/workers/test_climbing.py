@@ -295,6 +295,27 @@ def test_a_lost_answer_makes_no_second_result_where_identifiers_are_dropped(
     assert len(ehr.of("Observation")) == 1
 
 
+def test_a_number_whose_answer_was_lost_is_found_although_values_are_texts_by_now() -> None:
+    ehr = FakeEhr()
+    ehr.drops["Observation"] = LABELS
+    ehr.ignores_conditions = ehr.is_unlabelled = True
+    writer = recipient(ehr, "openmrs-fhir2")
+    first, other = under(codes=CODES), under(replace(REPORT, identifier="another"), codes=CODES)
+    ehr.dies_at = "update Observation/observation-1"
+    lost = writer.write([first], repeated=frozenset())[first.identifier]
+    ehr.resources["Observation"][0]["effectiveDateTime"] = "2026-11-19T08:00:00Z"
+    writer.write([other], repeated=frozenset())
+    ehr.resources["Observation"][0]["effectiveDateTime"] = "2026-11-20T02:30:00Z"
+    taken = replace(first, taken=frozenset({"Observation/observation-2"}))
+
+    fate = writer.write([taken], repeated=frozenset({first.identifier}))[first.identifier]
+
+    assert isinstance(lost, NotReached)
+    assert isinstance(fate, Written)
+    assert fate.location == "Observation/observation-1"
+    assert all("valueString" in each for each in ehr.of("Observation"))
+
+
 def test_a_place_that_is_known_to_be_another_result_s_is_not_taken_for_this_one() -> None:
     ehr = forgetful()
     write(ehr, REPORT)

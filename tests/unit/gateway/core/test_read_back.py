@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.core.read_back import Label, is_about, is_same_result, label_of, lost_of
+from gateway.core.read_back import Label, is_same_result, label_of, lost_of
 from gateway.core.result_carriers import in_words
 from gateway.core.write_back import with_device
 from tests.result_models import CONTEXT, RISK, made
@@ -88,12 +88,6 @@ def test_an_identifier_that_was_kept_decides_alone() -> None:
     own = {"identifier": SENT["identifier"], "valueQuantity": {"value": 9}}
 
     assert is_same_result(SENT, {**BARE, **own}, NAME)
-
-
-def test_an_answer_about_somebody_else_is_seen() -> None:
-    assert is_about(BARE, "Patient/p1")
-    assert not is_about({**BARE, "subject": {"reference": "Patient/p11"}}, "Patient/p1")
-    assert not is_about({"resourceType": "Observation"}, "Patient/p1")
 
 
 @settings(max_examples=60)

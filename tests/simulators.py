@@ -1,0 +1,128 @@
+"""How the EHRs of the profiles behave, each as a variation of the sandbox EHR.
+
+The facts are those of their sources (named in `adapters/profiles`), written down once more and not
+taken from there, so that a profile that says something else shows.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+#: A concept that the hospital made for the toy model's result.
+CONCEPT = "5089a0b1-aaaa-4aaa-8aaa-aaaaaaaaaaaa"
+
+_OPENMRS_DROPS = (
+    "identifier",
+    "category",
+    "note",
+    "method",
+    "device",
+    "performer",
+    "component",
+    "contained",
+    "extension",
+    "dataAbsentReason",
+    "derivedFrom",
+    "issued",
+    "text",
+    "referenceRange",
+    "code.text",
+    "valueQuantity.unit",
+    "valueQuantity.system",
+    "valueQuantity.code",
+    "meta.security",
+    "meta.tag",
+)
+
+
+def _openmrs(*keeps: str) -> dict[str, Any]:
+    dropped = [name for name in _OPENMRS_DROPS if name not in keeps]
+    return {
+        "software": "HAPI FHIR Server",
+        "no_transaction": True,
+        "no_batch": True,
+        "no_conditional_create": True,
+        "no_update_create": True,
+        "ignored_params": ["identifier", "_tag", "_security"],
+        "writable_types": ["Observation"],
+        "unsupported_types": ["Subscription", "Provenance", "Device", "RiskAssessment", "Media"],
+        "known_codes": [CONCEPT],
+        "required_elements": ["Observation.effectiveDateTime"],
+        "refused_statuses": ["entered-in-error", "registered", "cancelled", "unknown"],
+        "drop_elements": [f"Observation.{name}" for name in dropped],
+        "page_size": 10,
+    }
+
+
+@dataclass(frozen=True)
+class Simulator:
+    """One EHR.
+
+    Attributes:
+        profile: What the site calls it; empty leaves it to be recognised.
+        faults: What makes the sandbox EHR behave so.
+        statuses: With which it fails.
+        rung: Where a plain result ends.
+        kept_as: The type under which it is there; empty: nowhere.
+        lost: Labels that have to be reported, at least.
+        has_number: Whether the value is still a number there.
+    """
+
+    profile: str
+    faults: dict[str, Any] = field(default_factory=dict)
+    statuses: tuple[int, ...] = (500, 503)
+    rung: str = "observation"
+    kept_as: str = "Observation"
+    lost: tuple[str, ...] = ()
+    has_number: bool = True
+
+
+SIMULATORS = {
+    "generic": Simulator("", {"no_conditional_create": True}),
+    "hapi": Simulator("", {"software": "HAPI FHIR Server"}, statuses=(409, 500, 503)),
+    "medplum": Simulator(
+        "", {"software": "medplum", "no_update_create": True}, statuses=(429, 500)
+    ),
+    "openmrs-fhir2": Simulator(
+        "openmrs-fhir2",
+        _openmrs(),
+        lost=("meta.security", "identifier", "device", "note", "method"),
+        has_number=False,
+    ),
+    "bahmni": Simulator(
+        "bahmni",
+        _openmrs("note"),
+        lost=("meta.security", "identifier", "device", "method"),
+    ),
+    "openemr": Simulator(
+        "",
+        {
+            "software": "OpenEMR",
+            "no_transaction": True,
+            "no_batch": True,
+            "no_conditional_create": True,
+            "writable_types": ["Patient", "Practitioner", "Organization"],
+        },
+        rung="worklist",
+        kept_as="",
+    ),
+    "openemr-that-takes-documents": Simulator(
+        "",
+        {
+            "software": "OpenEMR",
+            "no_transaction": True,
+            "no_batch": True,
+            "no_conditional_create": True,
+            "writable_types": ["Patient", "DocumentReference"],
+            "drop_elements": ["meta.security", "DocumentReference.identifier"],
+        },
+        rung="document-reference",
+        kept_as="DocumentReference",
+        lost=(),
+    ),
+    "care": Simulator(
+        "care",
+        {"no_metadata": True, "no_transaction": True, "no_batch": True, "writable_types": ["None"]},
+        rung="worklist",
+        kept_as="",
+    ),
+}
