@@ -42,9 +42,11 @@ from gateway.cli.machine import SLOW_FSYNC_MS, ClockState, clock_state, time_fsy
 from gateway.cli.models_installed import Installed, installed, library, matched
 from gateway.cli.processes import broker_program
 from gateway.cli.site_plan import stopped_routes
+from gateway.cli.write_back_view import asked_way, told_of_results
 from gateway.core.audit import Source
 from gateway.core.clock import utc_now
 from gateway.core.errors import GatewayError
+from gateway.core.ladder import Terms
 from gateway.core.model_register import Standing as ModelStanding
 from gateway.feed_standing import standings
 from gateway.queue import is_broker_up
@@ -269,6 +271,7 @@ def _stored(settings: Settings) -> Iterator[Finding]:
         yield _guarded("append-only", lambda: _guards(store))
         yield _guarded("room", lambda: _room(Room(settings, store)))
         yield _guarded("backup", lambda: _backup(settings, store))
+        yield _guarded("results", lambda: _results(store))
         yield _guarded("withdrawn results", lambda: _withdrawn(store))
         yield _guarded("break-glass", lambda: _broken_glass(store))
         yield _guarded("canary", lambda: _canary(Opened(settings, keys, store)))
@@ -359,6 +362,12 @@ def _backup(settings: Settings, store: Store) -> Finding:
     return Finding("backup", Verdict.OK if is_well else Verdict.WARNING, says)
 
 
+def _results(store: Store) -> Finding:
+    """Check in which form results are in the EHRs, and what those did not keep."""
+    says, is_well = told_of_results(store)
+    return Finding("results", Verdict.OK if is_well else Verdict.WARNING, says)
+
+
 def _withdrawn(store: Store) -> Finding:
     """Check that what is to be marked as entered in error could be."""
     with store.read() as uow:
@@ -441,12 +450,13 @@ def _witnesses(site: Site, store: Store) -> Iterator[Finding]:
 
 def _systems(site: Site) -> Iterator[Finding]:
     ehrs = Ehrs(lambda: site, timeout_s=_EHR_WITHIN_S)
-    for name in (each.name for each in site.systems.values() if each.address):
-        yield _guarded(f"system {name}", functools.partial(_system, ehrs, name))
+    for each in (system for system in site.systems.values() if system.address):
+        find = functools.partial(_system, ehrs, each.name, each.terms)
+        yield _guarded(f"system {each.name}", find)
     ehrs.close()
 
 
-def _system(ehrs: Ehrs, name: str) -> Finding:
+def _system(ehrs: Ehrs, name: str, terms: Terms) -> Finding:
     connection = ehrs.connection(name)
     known = connection.client.capabilities().of("Observation")
     abilities = {
@@ -457,7 +467,8 @@ def _system(ehrs: Ehrs, name: str) -> Finding:
     }
     can = ", ".join(ability for ability, able in abilities.items() if able) or "nothing with them"
     missing = [ability for ability, able in abilities.items() if not able]
-    says = f"{connection.base_url}; Observations: {can}"
+    way = asked_way(name, terms, connection.abilities)
+    says = f"{connection.base_url}; {way}; Observations: {can}"
     if missing:
         return Finding(f"system {name}", Verdict.WARNING, f"{says}; missing: {', '.join(missing)}")
     return Finding(f"system {name}", Verdict.OK, says)

@@ -31,6 +31,7 @@ from gateway.cli.explanation import Explainer, Explanation
 from gateway.cli.models_installed import installed
 from gateway.cli.patients import record_search
 from gateway.cli.sample import Sample, read_file, read_sample
+from gateway.cli.write_back_view import show_way, way_for
 from gateway.core.errors import ConfigurationError, ContentError
 from gateway.core.routing import Route
 from models.explained import Explained, NotExplained
@@ -95,14 +96,30 @@ def explain(  # noqa: PLR0913 (one parameter per option)
             _audit(nadi, chosen, found)
     if map_file:
         _write_map(map_file, found)
-    if as_json:
-        listed = [_as_json(each) for each in found]
-        problems = list(read.problems)
-        print_json({"route": chosen.name, "problems": problems, "resources": listed})
-    else:
-        _show(chosen, read, found)
+    _tell(site, chosen, read, found, as_json=as_json)
     if not any(each.why_not is None for each in found):
         raise typer.Exit(EXIT_NOT_SO)
+
+
+def _tell(
+    site: Site, route: Route, read: Sample, found: list[Explanation], *, as_json: bool
+) -> None:
+    """Print what was found, and how its results would go to the EHR."""
+    first = next((each.result for each in found if each.result is not None), None)
+    way = way_for(site, route, str(first["resourceType"])) if first else None
+    if not as_json:
+        _show(route, read, found)
+        if way:
+            show_way(way)
+        return
+    print_json(
+        {
+            "route": route.name,
+            "problems": list(read.problems),
+            "resources": [_as_json(each) for each in found],
+            "write_back": way.as_json() if way else None,
+        }
+    )
 
 
 @contextmanager

@@ -1,9 +1,14 @@
 """What a site says of how results go into an EHR."""
 
+from pathlib import Path
+
 import pytest
 
+from adapters.ehr_profile import profiles
 from adapters.site import SiteInvalid, load_site
+from gateway.cli.write_back_view import way_for
 from gateway.core.ladder import IfLabelLost, Rung, Terms
+from models.manifest import parse
 
 SITE = """\
 site: test
@@ -61,3 +66,44 @@ def test_profile_login_and_terms_are_read() -> None:
 )
 def test_what_is_wrong_is_named(before: str, after: str, message: str) -> None:
     assert message in problems(SITE.replace(before, after))
+
+
+ROOT = Path(__file__).resolve().parents[3]
+EXAMPLES = {
+    path.name: load_site(path.read_text("utf-8"), folder=path.parent)
+    for path in (ROOT / "adapters" / "sites").glob("*.example.yaml")
+}
+
+
+def test_every_profile_has_an_example() -> None:
+    shown = {each.profile for site in EXAMPLES.values() for each in site.systems.values()}
+
+    assert shown - {None} == set(profiles()) - {"generic"}
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_the_codes_of_an_example_are_those_of_its_model(name: str) -> None:
+    manifest = parse((ROOT / "models/reference/ckd-risk/manifest.toml").read_text("utf-8"))
+    answers = {(each.code.system, each.code.code) for each in manifest.outputs}
+
+    for system in EXAMPLES[name].systems.values():
+        assert set(system.terms.codes) <= answers
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("bahmni", ("observation", "worklist")),
+        ("openmrs", ("observation", "worklist")),
+        ("care", ("worklist",)),
+        ("openemr", ("diagnostic-report", "document-reference", "worklist")),
+    ],
+)
+def test_an_example_goes_the_way_that_its_ehr_has(name: str, expected: tuple[str, ...]) -> None:
+    site = EXAMPLES[f"{name}.example.yaml"]
+    (route,) = site.routes
+
+    way = way_for(site, route, "Observation")
+
+    assert way is not None
+    assert way.ladder.rungs == expected

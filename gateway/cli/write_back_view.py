@@ -1,0 +1,135 @@
+"""In which form a result would go to an EHR, and why in no better one.
+
+`route explain` asks no EHR: it knows what the site and the profile say. `doctor` asks the EHR.
+"""
+
+from dataclasses import dataclass
+
+from rich.markup import escape
+
+from adapters import ehr_profile
+from adapters.ehr_profile import Profile
+from adapters.site import Site
+from gateway.cli.context import out
+from gateway.core.errors import ConfigurationError
+from gateway.core.ladder import LOSES, TYPES, IfLabelLost, Ladder, Rung, Terms, WhyNot, ladder
+from gateway.core.routing import Route
+from gateway.store.unit_of_work import Store
+from workers.ehr_abilities import EhrAbilities
+
+_UNTOLD = frozenset({Rung.RISK_ASSESSMENT, Rung.HL7V2_ORU, Rung.CDS_CARD})
+
+
+@dataclass(frozen=True)
+class Way:
+    """How results of one kind would go to one system.
+
+    Attributes:
+        system: Its name.
+        profile: What kind of EHR it is taken for.
+        ladder: The forms that may be tried, and those that are left.
+        if_label_lost: What is done where the AI label is not kept.
+    """
+
+    system: str
+    profile: Profile
+    ladder: Ladder
+    if_label_lost: IfLabelLost
+
+    def as_json(self) -> dict[str, object]:
+        """Give it for scripts."""
+        return {
+            "system": self.system,
+            "profile": self.profile.profile,
+            "rungs": list(self.ladder.rungs),
+            "left": [{"rung": each.rung, "why": each.why} for each in self.ladder.left],
+            "if_label_lost": self.if_label_lost,
+            "drops": self.profile.drops,
+        }
+
+
+def way_for(site: Site, route: Route, resource_type: str) -> Way | None:
+    """Work out the way without asking the EHR; None where the site can't say where that is.
+
+    Args:
+        site: The site.
+        route: Whose results.
+        resource_type: As what the model's result is written.
+    """
+    system = site.system(route.sink)
+    if system is None or system.address is None:
+        return None
+    try:
+        known = (
+            ehr_profile.profile(system.profile)
+            if system.profile
+            else ehr_profile.recognised(system.base_url, None)
+        )
+    except ConfigurationError:
+        return None
+    return _way(system.name, known, system.terms.under(route.terms), resource_type, known.why_not)
+
+
+def _way(system: str, known: Profile, terms: Terms, resource_type: str, why_not: WhyNot) -> Way:
+    rungs = ladder(resource_type, terms=terms, why_not=why_not)
+    return Way(system, known, rungs, terms.if_label_lost or known.if_label_lost)
+
+
+def show_way(way: Way) -> None:
+    """Print the way of a result."""
+    rungs = ", else ".join(way.ladder.rungs) or "nothing that the site allows"
+    out.print(f"  Into {escape(way.system)} ({escape(way.profile.title)}) it goes as {rungs}")
+    for each in way.ladder.left:
+        if each.rung not in _UNTOLD:
+            out.print(f"    [dim]not as {escape(str(each))}[/]", soft_wrap=True)
+    if way.profile.needs_codes:
+        out.print("    [dim]An Observation needs a code of the EHR's own: write_back.codes[/]")
+    lost = way.profile.drops.get(TYPES.get(way.ladder.rungs[0], "")) if way.ladder.rungs else None
+    if lost:
+        told = f"It drops {', '.join(lost)}; if the AI label is lost: {way.if_label_lost}"
+        out.print(f"    [dim]{escape(told)}[/]", soft_wrap=True)
+
+
+def asked_way(system: str, terms: Terms, abilities: EhrAbilities) -> str:
+    """Say in a line how plain results go to an EHR, as it says itself.
+
+    Args:
+        system: Its name.
+        terms: What the site says of it.
+        abilities: What is known of it; it may be asked.
+    """
+    way = _way(system, abilities.profile, terms, TYPES[Rung.OBSERVATION], abilities.why_not)
+    how = "named" if abilities.is_named else "recognised"
+    first = way.ladder.rungs[0] if way.ladder.rungs else None
+    says = f"profile {way.profile.profile} ({how}); results go as {first or 'nothing'}"
+    if first is None or first is Rung.OBSERVATION:
+        return says
+    why = next((each.why for each in way.ladder.left if each.rung is Rung.OBSERVATION), "")
+    loses = f", which loses {LOSES[first]}" if first in LOSES else ""
+    return f"{says}{loses}: {why}"
+
+
+def told_of_results(store: Store) -> tuple[str, bool]:
+    """Count what stays on the worklist and what lost its AI label; say whether all is well."""
+    with store.read() as uow:
+        told = uow.deliveries.told()
+    return _counted([(rung, lost, count) for _, rung, lost, count in told])
+
+
+def _counted(told: list[tuple[str, str, int]]) -> tuple[str, bool]:
+    waiting = sum(count for rung, _, count in told if rung == Rung.WORKLIST)
+    lower = sum(count for rung, _, count in told if rung in LOSES and rung != Rung.WORKLIST)
+    counts = {
+        "on the worklist": waiting,
+        "in a lower form": lower,
+        "without the AI label as a code": _with(told, "meta.security"),
+        "whose value is another in the EHR": _with(told, "value"),
+        "without any AI label": _with(told, "words"),
+    }
+    says = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
+    is_well = not counts["whose value is another in the EHR"] and not counts["without any AI label"]
+    return says or "every result that was read back is there whole", is_well
+
+
+def _with(told: list[tuple[str, str, int]], label: str) -> int:
+    return sum(count for _, lost, count in told if label in lost.split(", "))
