@@ -39,6 +39,7 @@ ROLES = {
     "infer": "-Q infer",
     "deliver": "-Q deliver",
     "broker": "unixsocket",
+    "subscription": "gateway.listeners.subscription",
     "mllp": "gateway.listeners.mllp",
 }
 READY_WITHIN_S = 120.0

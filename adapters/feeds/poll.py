@@ -18,11 +18,14 @@ from typing import Protocol
 from urllib.parse import parse_qsl
 
 from adapters.feeds.page import Found, resources_of
+from adapters.fhir_rest.errors import EhrRefused
 from gateway.core.clock import from_ms, to_ms
 
 #: How many marks of what was seen are kept: beyond, the oldest are forgotten and handed in again.
 _MOST_MARKS = 200_000
 _SECOND_MS = 1000
+#: How an EHR says that it can't sort so.
+_CANT_SORT = frozenset({400, 422, 501})
 
 
 class Pages(Protocol):
@@ -95,6 +98,7 @@ class Poll:
     take: Callable[[Sequence[Found]], object]
     now: Callable[[], datetime]
     _seen: dict[bytes, int] = field(default_factory=dict)
+    _sorts: bool = True
 
     def walk(self, cursor_ms: int) -> Walked:
         """Ask for everything since the cursor and hand in what is new.
@@ -103,6 +107,16 @@ class Poll:
             TransientError: The EHR or the API is away; the walk is to be made again.
             ProcessingError: The EHR refuses the search.
         """
+        try:
+            return self._walk(cursor_ms)
+        except EhrRefused as error:
+            if not self._sorts or error.status not in _CANT_SORT:
+                raise
+            # Order is a courtesy: the cursor moves after a whole walk, whatever its order.
+            self._sorts = False
+            return self._walk(cursor_ms)
+
+    def _walk(self, cursor_ms: int) -> Walked:
         began_ms, sent_ms = to_ms(self.now()), None
         since_ms = max(cursor_ms - self.plan.overlap_ms, 0)
         walked = Walked(cursor_ms)
@@ -121,7 +135,7 @@ class Poll:
         return [
             *self.query.params,
             ("_lastUpdated", f"ge{_instant(since_ms)}"),
-            ("_sort", "_lastUpdated"),
+            *([("_sort", "_lastUpdated")] if self._sorts else []),
             ("_count", str(self.plan.count)),
             *(("_include", each) for each in self.plan.includes),
         ]

@@ -12,6 +12,7 @@ from gateway.core.clock import utc_now
 from gateway.delivery_probe import DeliveryProbe
 from gateway.listeners.desk import Desk
 from gateway.listeners.handing_in import HandingIn
+from gateway.listeners.lease import Lease
 from gateway.listeners.watches import ProbeWatch, SilenceWatch
 from gateway.settings import get_settings
 from workers.ehrs import Ehrs
@@ -67,7 +68,7 @@ def followed(follower: Follows) -> str:
 def take_turns(
     desk: Desk, turns: Sequence[Callable[[], str]], stop: threading.Event, *, says: str
 ) -> None:
-    """Take turns until told to stop; tell how the feed stands when that changes.
+    """Take turns until told to stop, while no other host does; tell how the feed stands.
 
     Args:
         desk: Of the feed.
@@ -75,15 +76,20 @@ def take_turns(
         stop: Set when it is to end.
         says: What the feed does, in words.
     """
+    lease = Lease(desk.store, desk.feed.name, desk.host, utc_now)
     told = ""
     while not stop.is_set():
-        problem = next(filter(None, [turn() for turn in turns]), "")
+        problem, now = "", f"stands by: it is followed on {lease.held_by or 'no host'}"
+        if lease.holds():
+            problem = next(filter(None, [turn() for turn in turns]), "")
+            now = problem or says
         # Only of changes: the log need not repeat them at every turn.
-        if (problem or says) != told:
-            told = problem or says
+        if now != told:
+            told = now
             tell = desk.standing.failed if problem else desk.standing.up
             tell(told)
         stop.wait(_TURN_EVERY_S)
+    lease.give_up()
 
 
 def watches(desk: Desk, entry: SilenceEntry, client: FhirClient) -> list[Callable[[], str]]:

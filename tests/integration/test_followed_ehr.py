@@ -59,9 +59,10 @@ def test_applying_a_site_subscribes_and_every_event_comes_once(nadi: RunningNadi
     write(nadi, patient(1), consent(1), *(creatinine(n) for n in range(20)))
     wait_until(lambda: received(nadi).get("Observation") == 20, within_s=20, what="pushes")
 
-    # The API is killed while the EHR writes on, and every tenth push is lost on its way.
+    # Both ends here are killed while the EHR writes on, and every tenth push is lost on its way.
     nadi.faults(lose_every=10)
     nadi.kill("api")
+    nadi.kill("subscription")
     write(nadi, *(creatinine(n) for n in range(20, 60)))
     wait_until(lambda: received(nadi).get("Observation") == 60, within_s=60, what="catching up")
     nadi.faults(lose_every=0)

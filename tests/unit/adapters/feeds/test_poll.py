@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from adapters.feeds.page import Found, bundles_of, found_in, resources_of
 from adapters.feeds.poll import Poll, PollPlan, Query
-from adapters.fhir_rest.errors import EhrAnswerUnreadable, EhrUnreachable
+from adapters.fhir_rest.errors import EhrAnswerUnreadable, EhrRefused, EhrUnreachable
 from gateway.core.clock import from_ms, to_ms
 
 START_MS = 1_700_000_000_000
@@ -35,6 +35,7 @@ class MemoryEhr:
     page: int = 3
     breaks_after: int | None = None
     has_date: bool = True
+    cant_sort: bool = False
     rows: list[dict[str, Any]] = field(default_factory=list)
     asked: list[dict[str, str]] = field(default_factory=list)
 
@@ -49,6 +50,8 @@ class MemoryEhr:
     ) -> Iterator[tuple[bytes, datetime | None]]:
         assert resource_type == "Observation"
         self.asked.append(dict(params))
+        if self.cant_sort and "_sort" in dict(params):
+            raise EhrRefused(400)
         since = dict(params)["_lastUpdated"].removeprefix("ge")
         newest = {row["id"]: row for row in self.rows}
         since_ms = to_ms(datetime.fromisoformat(since))
@@ -94,6 +97,18 @@ def test_the_question_names_condition_time_order_size_and_what_comes_along():
             "_include": "Observation:subject",
         }
     ]
+
+
+def test_an_ehr_that_can_not_sort_is_asked_without_from_then_on():
+    ehr, taken = MemoryEhr(cant_sort=True), Taken()
+    following = poll(ehr, taken)
+    ehr.write("a")
+
+    for _ in range(2):
+        following.walk(START_MS)
+
+    assert len(taken.marks) == 1
+    assert ["_sort" in each for each in ehr.asked] == [True, False, False]
 
 
 def test_two_changes_in_one_moment_on_both_sides_of_a_walk_are_both_seen():
