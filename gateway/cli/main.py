@@ -35,6 +35,7 @@ NOUNS = {
     "backup": "Make a backup while Nadi runs; verify, list and prune backups.",
     "restore": "Put a backup back into an empty folder.",
     "sandbox": "The stand-in EHR and its ward of synthetic patients.",
+    "codes": "Local codes: what arrived that no model understands.",
     "hl7": "Send HL7 v2 messages, to try a feed.",
     "prepare": "Create keys, schema and first credentials, and end.",
 }
