@@ -1,6 +1,6 @@
 """What became of cards, and the tokens of CDS clients that were used once."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -56,11 +56,10 @@ class Cds:
 
     def use(self, tokens: Sequence[TokenUse]) -> list[bool]:
         """Note that tokens are used; say of each whether it is for the first time."""
-        connection = self._uow.connection
-        connection.execute(sa.delete(token_uses).where(token_uses.c.until_ms < self._uow.now_ms))
-        insert = _insert(self._uow)(token_uses).on_conflict_do_nothing()
+        over = sa.delete(token_uses).where(token_uses.c.until_ms < self._uow.now_ms)
+        self._uow.connection.execute(over)
         return [
-            connection.execute(insert, {"id": each.id, "until_ms": each.until_ms}).rowcount == 1
+            _is_added(self._uow, token_uses, {"id": each.id, "until_ms": each.until_ms})
             for each in tokens
         ]
 
@@ -72,9 +71,8 @@ class Cds:
             feedback: With the job that each card is of.
         """
         self._uow.patient_keys.load([job.patient_key for _, job in feedback], create=True)
-        insert = _insert(self._uow)(cds_feedback).on_conflict_do_nothing()
         rows = [self._row(client, each, job) for each, job in feedback]
-        return [self._uow.connection.execute(insert, row).rowcount == 1 for row in rows]
+        return [_is_added(self._uow, cds_feedback, row) for row in rows]
 
     def listed(self, *, route: str | None = None, limit: int = 100) -> list[KeptFeedback]:
         """Give the newest feedback, newest first."""
@@ -92,6 +90,11 @@ class Cds:
         """
         place = Place("cds_feedback", "said", kept.id)
         return self._uow.patient_keys.unseal(kept.patient_key, place, kept.said)
+
+    def forget_results(self, job_ids: Collection[str]) -> int:
+        """Remove what was said about results that are removed; give how much."""
+        gone = sa.delete(cds_feedback).where(_COLUMNS.job_id.in_(job_ids))
+        return self._uow.connection.execute(gone).rowcount
 
     def forget(self, patient_key: str) -> int:
         """Remove what was said about results of a patient; give how much."""
@@ -117,6 +120,8 @@ class Cds:
         }
 
 
-def _insert(uow: "UnitOfWork"):  # type: ignore[no-untyped-def]  # noqa: ANN202 - of either dialect
-    is_sqlite = uow.connection.dialect.name == "sqlite"
-    return sqlite.insert if is_sqlite else postgresql.insert
+def _is_added(uow: "UnitOfWork", table: sa.Table, row: dict[str, object]) -> bool:
+    """Add a row unless it is there; say whether it was: a count of rows is not given everywhere."""
+    insert = sqlite.insert if uow.connection.dialect.name == "sqlite" else postgresql.insert
+    statement = insert(table).values(row).on_conflict_do_nothing().returning(table.c.id)
+    return uow.connection.execute(statement).first() is not None

@@ -282,6 +282,8 @@ class _Batch:
         else:
             emptied = sa.update(deliveries).where(deliveries.c.id.in_(ids))
             self._uow.connection.execute(emptied.values(body=EMPTY, location=None))
+            whose = sa.select(deliveries.c.job_id).where(deliveries.c.id.in_(ids))
+            self._uow.cds.forget_results(self._uow.connection.scalars(whose).all())
         self._record(Counter(row.patient_key for row in rows), bundles)
         self.count = len(rows)
 

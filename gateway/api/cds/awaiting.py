@@ -12,11 +12,17 @@ from starlette.concurrency import run_in_threadpool
 
 from gateway.core.errors import TransientError
 from gateway.core.jobs import BusinessStatus
+from gateway.core.task import JobLine
 from gateway.store.unit_of_work import Store
 
 _LOOK_EVERY_S = 0.01
 #: A job that stands so is still to be run.
 _UNDERWAY = frozenset({BusinessStatus.QUEUED, BusinessStatus.RUNNING})
+
+
+def is_underway(job: JobLine) -> bool:
+    """Say whether there is something to wait for."""
+    return job.business_status in _UNDERWAY
 
 
 class ResultWatch:

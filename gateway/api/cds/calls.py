@@ -27,7 +27,7 @@ from gateway.api.arrivals import Posting, base_url_of
 from gateway.api.batch import Receipt
 from gateway.api.body import check_headers, read_body
 from gateway.api.cds.answering import Answered, Answers
-from gateway.api.cds.awaiting import ResultWatch
+from gateway.api.cds.awaiting import ResultWatch, is_underway
 from gateway.api.cds.charts import Charts
 from gateway.api.cds.shown import ModelsShown, about_page, shown
 from gateway.api.edge import Call, Edge, Endpoint
@@ -61,6 +61,7 @@ from gateway.core.event import facts
 from gateway.core.fhir import ParsedBundle, ParseLimits, parse_bundle
 from gateway.core.model_register import RegisteredModel
 from gateway.core.routing import Route
+from gateway.core.task import JobLine
 from gateway.settings import Settings
 from gateway.telemetry import count_cds
 
@@ -226,11 +227,11 @@ class CdsCalls:
                 return await self._withheld(asked)
             prefetch, failed = {**prefetch, **got[0]}, got[1]
         brought = [*asked.request.orders, *taken_of(prefetch, templates)]
-        jobs = await self._received(asked, brought) if brought else []
-        if not jobs and failed:
+        lines = await self._received(asked, brought) if brought else []
+        if not lines and failed:
             raise DataMissing
-        await self._watch.wait(jobs, asked.until_s)
-        answered = await self._cards(asked, jobs)
+        await self._watch.wait([e.id for e in lines if is_underway(e)], asked.until_s)
+        answered = await self._cards(asked, [each.id for each in lines])
         if answered.missing and not answered.cards:
             raise DataMissing(" ".join(answered.missing))
         return self._told(asked.service, answered)
@@ -259,7 +260,7 @@ class CdsCalls:
 
     # -- (1) ---------------------------------------------------------------------------------
 
-    async def _received(self, asked: _Asked, brought: Sequence[Brought]) -> list[str]:
+    async def _received(self, asked: _Asked, brought: Sequence[Brought]) -> list[JobLine]:
         """Receive what the call brings; give the jobs whose results are shown."""
         bundle = await run_in_threadpool(self._parsed, asked, brought)
         posting = Posting(
@@ -368,23 +369,25 @@ def _insist_on_server(asked: _Asked) -> None:
         raise InvalidResource((Issue("value", words, "fhirServer"),))
 
 
-def _shown_jobs(asked: _Asked, bundle: ParsedBundle, receipts: Sequence[Receipt]) -> list[str]:
+def _shown_jobs(asked: _Asked, bundle: ParsedBundle, receipts: Sequence[Receipt]) -> list[JobLine]:
     """Give the jobs to be shown: of every draft order, and of the newest of all else."""
-    of_orders: list[str] = []
-    newest: tuple[float, str] | None = None
+    found: dict[str, JobLine] = {}
+    newest: tuple[float, JobLine] | None = None
     for index, receipt in enumerate(receipts):
         resource = bundle.entries[index].resource
-        mine = [job.id for job in receipt.jobs if job.route == asked.route.name]
+        mine = [job for job in receipt.jobs if job.route == asked.route.name]
         if not mine or resource is None:
             continue
         if index < len(asked.request.orders):
-            of_orders += mine
+            found |= {job.id: job for job in mine}
             continue
         moment = facts(resource.content).effective
         at = moment.timestamp() if moment else 0.0
         if newest is None or at >= newest[0]:
             newest = at, mine[0]
-    return list(dict.fromkeys([*of_orders, *([newest[1]] if newest else [])]))
+    if newest is not None:
+        found[newest[1].id] = newest[1]
+    return list(found.values())
 
 
 def _model_agent(asked: _Asked) -> AuditAgent:
