@@ -8,6 +8,7 @@
 
 import asyncio
 import contextlib
+import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterable
@@ -26,6 +27,8 @@ _ANSWER_READ_WITHIN_S = 30.0
 _LOOK_EVERY_S = 0.25
 _THREADS = 8
 _DRAIN_S = 8.0
+#: After a minute of silence ask, four times; so a dead peer holds a connection for two minutes.
+_KEEPALIVE = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4}
 
 #: Gives what answers a message; None closes the connection without an answer.
 Answer = Callable[[Block, str], "list[bytes] | None"]
@@ -120,6 +123,7 @@ class MllpServer:
             writer.close()
             return
         self._open.add(task)
+        _notice_the_dead(writer)
         try:
             await self._talk(reader, writer)
         except (TimeoutError, OSError, ssl.SSLError, asyncio.CancelledError):
@@ -144,8 +148,7 @@ class MllpServer:
         if len(self._open) >= self._limits.max_connections:
             self._count("too-many")
             return False
-        # An IPv4 address that came by an IPv6 socket is written so.
-        address = ip_address(_peer(writer).removeprefix("::ffff:").partition("%")[0])
+        address = ip_address(_peer(writer))
         if self._networks and not any(address in network for network in self._networks):
             self._count("not-allowed")
             return False
@@ -186,8 +189,20 @@ async def _send(writer: asyncio.StreamWriter, answers: Iterable[bytes]) -> None:
     await asyncio.wait_for(writer.drain(), _ANSWER_READ_WITHIN_S)
 
 
+def _notice_the_dead(writer: asyncio.StreamWriter) -> None:
+    """Let the kernel ask a silent peer whether it is there: a dead one says nothing."""
+    connection = writer.get_extra_info("socket")
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in _KEEPALIVE.items():
+        # Not every system lets them be chosen.
+        if hasattr(socket, name):
+            connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+
+
 def _peer(writer: asyncio.StreamWriter) -> str:
-    return str((writer.get_extra_info("peername") or ("0.0.0.0",))[0])  # noqa: S104 - nobody's
+    address = str((writer.get_extra_info("peername") or ("0.0.0.0",))[0])  # noqa: S104 - nobody's
+    # An IPv4 address that came by an IPv6 socket is written so.
+    return address.removeprefix("::ffff:").partition("%")[0]
 
 
 def tls_context(certificate: str, key: str, clients: str | None) -> ssl.SSLContext:

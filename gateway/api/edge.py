@@ -33,13 +33,14 @@ from gateway.core.audit import (
 )
 from gateway.core.clock import new_id, utc_now
 from gateway.core.errors import ContentError, Forbidden, GatewayError, LoginRequired
-from gateway.core.principal import Permission, Principal
+from gateway.core.principal import SENDER_HEADER, Permission, Principal
 from gateway.store.group_commit import GroupCommit
 from gateway.store.unit_of_work import Store
 from gateway.telemetry import get_logger
 
 logger = get_logger()
 
+_ADDRESS = re.compile(r"[0-9A-Fa-f.:]{2,45}")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
@@ -53,7 +54,10 @@ class Call:
 
     @property
     def address(self) -> str | None:
-        """Network address of the caller."""
+        """Network address of the caller; of the sender where a listener of ours brings it."""
+        given = self.request.headers.get(SENDER_HEADER) if self.principal.brings else None
+        if given is not None and _ADDRESS.fullmatch(given):
+            return given
         return self.request.client.host if self.request.client else None
 
     def keep(self, body: bytes) -> None:

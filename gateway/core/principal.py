@@ -8,6 +8,9 @@ from enum import StrEnum
 
 from gateway.core.errors import Forbidden
 
+#: By which a listener of ours says whose message it brings; nobody else is believed.
+SENDER_HEADER = "X-Nadi-Sender"
+
 
 class Role(StrEnum):
     """The five roles of a site."""
@@ -64,12 +67,14 @@ class Principal:
         name: Name its owner gave it.
         role: The one role it has.
         system: For role `ehr`, the system of the site file it speaks for.
+        brings: Whether it is a listener of ours, which brings what others sent to it.
     """
 
     id: str
     name: str
     role: Role
     system: str | None = None
+    brings: bool = False
 
     def may(self, permission: Permission) -> bool:
         """Say whether the role permits this."""

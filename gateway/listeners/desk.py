@@ -49,14 +49,16 @@ class Desk:
     door: Door
     standing: "Telling"
 
-    def hand_over(self, bundle: bytes, stop: threading.Event) -> tuple[Taken, ...]:
+    def hand_over(
+        self, bundle: bytes, stop: threading.Event, *, sender: str = ""
+    ) -> tuple[Taken, ...]:
         """Hand over a Bundle; see `Door.hand_over`.
 
         Raises:
             NotTaken: The gateway refuses all of it.
             Interrupted: It was not taken before `stop` was set.
         """
-        return self.door.hand_over(bundle, stop)
+        return self.door.hand_over(bundle, stop, sender=sender)
 
     def remembered(self, *keys: str) -> dict[str, Any]:
         """Give what it remembers under these keys, as far as there is something.

@@ -17,6 +17,7 @@ import orjson
 from gateway import telemetry
 from gateway.core.clock import new_id
 from gateway.core.errors import ContentError, Issue, TransientError
+from gateway.core.principal import SENDER_HEADER
 
 log = telemetry.get_logger()
 
@@ -90,12 +91,15 @@ class Door:
             transport=transport,
         )
 
-    def hand_over(self, bundle: bytes, stop: threading.Event) -> tuple[Taken, ...]:
+    def hand_over(
+        self, bundle: bytes, stop: threading.Event, *, sender: str = ""
+    ) -> tuple[Taken, ...]:
         """Hand over a Bundle; come back when it is durable.
 
         Args:
             bundle: The JSON of a Bundle.
             stop: Set when it is not to be waited for any longer.
+            sender: Network address of who sent it, for the audit log.
 
         Returns:
             What became of each entry; of a message, document or transaction all are taken.
@@ -106,7 +110,7 @@ class Door:
         """
         request_id, wait_s, faults = new_id(), _FIRST_WAIT_S, 0
         while True:
-            answer = self._ask(bundle, request_id)
+            answer = self._ask(bundle, request_id, sender)
             if answer is not None and answer.is_success:
                 return _taken(answer)
             if answer is not None and answer.status_code not in _LATER:
@@ -122,11 +126,12 @@ class Door:
         """Close the connections that are kept."""
         self._client.close()
 
-    def _ask(self, bundle: bytes, request_id: str) -> httpx.Response | None:
+    def _ask(self, bundle: bytes, request_id: str, sender: str) -> httpx.Response | None:
         headers = {
             "Authorization": f"Bearer {self._token()}",
             "Content-Type": "application/fhir+json",
             "X-Request-Id": request_id,
+            **({SENDER_HEADER: sender} if sender else {}),
         }
         try:
             return self._client.post("/fhir", content=bundle, headers=headers)

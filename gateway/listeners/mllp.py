@@ -118,26 +118,26 @@ class Mllp:
                 entry.host, entry.port, stop, ready=lambda port: desk.standing.up(f"{at}:{port}")
             )
 
-    def answer(self, block: Block, _peer: str) -> list[bytes] | None:
+    def answer(self, block: Block, peer: str) -> list[bytes] | None:
         """Give what answers a block; None where nothing can be said, so that it is repeated."""
         messages = split_batch(block.content) if block.is_whole else [block.content]
         is_batch = messages != [block.content]
         try:
-            answers = [self._answer_one(each, is_whole=block.is_whole) for each in messages]
+            answers = [self._answer_one(each, peer, is_whole=block.is_whole) for each in messages]
         except Interrupted:
             return None
         if is_batch:
             return [batched([ack for each in answers for ack in each], self._now())]
         return answers[0]
 
-    def _answer_one(self, content: bytes, *, is_whole: bool) -> list[bytes]:
+    def _answer_one(self, content: bytes, peer: str, *, is_whole: bool) -> list[bytes]:
         message: Message | None = None
         try:
             # (1) read
             self._insist_on_size(is_whole=is_whole)
             message = parsed(content, charset=self._entry.charset)
             self._insist_on_header(message)
-            outcome = self._taken(message, content)
+            outcome = self._taken(message, content, peer)
         except Hl7Problem as problem:
             outcome = refused(problem)
             self._desk.count(f"refused-{int(problem.code)}")
@@ -160,7 +160,7 @@ class Mllp:
         if not header.text(12).startswith(_VERSION_2):
             raise Hl7Problem(Code.UNSUPPORTED_VERSION, header.at(12), "Versions 2.x are taken.")
 
-    def _taken(self, message: Message, content: bytes) -> Outcome:
+    def _taken(self, message: Message, content: bytes, peer: str) -> Outcome:
         # (2) a repeat
         key, digest = self._key(message), sha256(content).hexdigest()
         seen = self._waiting(lambda: self._desk.remembered(key)).get(key)
@@ -170,7 +170,7 @@ class Mllp:
         # (3) convert
         converted = self._converted(message, content)
         # (4) it is durable when this is done
-        self._hand_over(converted)
+        self._hand_over(converted, peer)
         self._remember(key, digest, converted.notes)
         self._desk.count("taken")
         return Outcome(notes=converted.notes)
@@ -186,9 +186,9 @@ class Mllp:
             says = "The EHR refuses the search for patients; `nadi doctor` says more."
             raise Hl7Problem(Code.INTERNAL, Place("PID", 1, 3), says) from error
 
-    def _hand_over(self, converted: Converted) -> None:
+    def _hand_over(self, converted: Converted, peer: str) -> None:
         try:
-            self._desk.hand_over(converted.bundle, self._stop)
+            self._desk.hand_over(converted.bundle, self._stop, sender=peer)
         except NotTaken as error:
             issue = error.issues[0]
             code = Code.INTERNAL if issue.code == "exception" else Code.DATA_TYPE

@@ -47,7 +47,7 @@ class ListenerCredentials:
         """
         for name, system in systems.items():
             if self.credential_id(name) == credential_id and self._is_right(name, secret, now):
-                return Principal(credential_id, name, Role.EHR, system)
+                return Principal(credential_id, name, Role.EHR, system, brings=True)
         return None
 
     def _is_right(self, listener: str, secret: str, now: datetime) -> bool:

@@ -53,6 +53,20 @@ def test_a_listener_of_another_site_waits_until_it_is_known(api: Api):
 
 
 @fed
+def test_whose_message_it_brings_is_believed_of_a_listener_and_of_nobody_else(api: Api):
+    door_of(api).hand_over(bundle(creatinine()), GO_ON, sender="10.20.1.7")
+    door_of(api).hand_over(bundle(creatinine(2)), GO_ON, sender="no <address>")
+    api.post(bundle(creatinine(3)), **{"X-Nadi-Sender": "10.20.1.8"})
+
+    with api.store.read() as uow:
+        asked = "select body from audit_events where event = 'receive' order by seq"
+        events = [orjson.loads(row.body) for row in uow.connection.exec_driver_sql(asked)]
+    found = [[agent.get("network", {}).get("address") for agent in e["agent"]] for e in events]
+    addresses = [next(filter(None, each), None) for each in found]
+    assert addresses == ["10.20.1.7", "192.0.2.7", "192.0.2.7"]
+
+
+@fed
 def test_what_the_gateway_refuses_is_told_with_its_place_and_without_its_value(api: Api):
     message = {"resourceType": "MessageHeader", "eventCoding": {"code": "R01"}}
 

@@ -8,6 +8,7 @@ import pytest
 
 from tests.conftest import Api
 from tests.listening import FED_SITE, exchange, listening, received
+from tests.sandbox import TOKEN, SandboxEhr
 
 fed = pytest.mark.parametrize("api", [FED_SITE], indirect=True)
 
@@ -263,6 +264,35 @@ def test_what_was_not_taken_when_the_listener_stops_gets_no_answer(api: Api):
         feed.stop.set()
         assert received(connection) == []
         assert feed.events() == []
+
+
+SEARCHING = FED_SITE.replace("find: id", "find: search")
+
+
+@pytest.mark.parametrize("api", [SEARCHING], indirect=True)
+def test_while_the_ehr_is_away_the_sender_waits_for_its_patient(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("NADI_TEST_EHR_TOKEN", TOKEN)
+    ehr = SandboxEhr()
+    ehr.start()
+    ehr.faults(down="close")
+    site = SEARCHING.replace("http://ehr.test/fhir", f"{ehr.origin}/fhir").replace(
+        "auth: {kind: none}", "auth: {kind: bearer, token: env:NADI_TEST_EHR_TOKEN}"
+    )
+
+    with listening(api, site) as feed, feed.connected() as connection:
+        connection.sendall(b"\x0b" + ORU + b"\x1c\r")
+        connection.settimeout(0.5)
+        with pytest.raises(TimeoutError):
+            received(connection)
+        assert feed.events() == []
+        ehr.faults(down="no")
+        connection.settimeout(20)
+        (answer,) = received(connection)
+    ehr.stop()
+
+    assert code(answer) == "AA"
 
 
 def _stored(api: Api, kind: str) -> list[bytes]:
