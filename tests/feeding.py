@@ -190,7 +190,9 @@ class Feeding:
         plan = FollowPlan(
             queries=tuple(map(Query, queries)),
             poll=PollPlan(
-                overlap_ms=changed.pop("overlap_ms", 2000), count=changed.pop("count", 50)
+                includes=changed.pop("includes", ()),
+                overlap_ms=changed.pop("overlap_ms", 2000),
+                count=changed.pop("count", 50),
             ),
             every_ms=changed.pop("every_ms", 3_600_000),
             lookback_ms=changed.pop("lookback_ms", 3_600_000),

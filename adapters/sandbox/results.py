@@ -7,13 +7,13 @@ Source: FHIR R4 search section 3.1.1.1.3 and RESTful API section 3.1.0.14 (pagin
 """
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import orjson
 
 from adapters.sandbox.refusal import Refusal
-from adapters.sandbox.search import Pairs
-from adapters.sandbox.store import Record
+from adapters.sandbox.search import Pairs, Query
+from adapters.sandbox.store import Record, Store
 from gateway.core.clock import new_id
 
 _SNAPSHOTS = 200
@@ -25,6 +25,7 @@ def search_bundle(
     total: int,
     base_url: str,
     links: Sequence[tuple[str, str]] = (),
+    included: Sequence[Record] = (),
 ) -> bytes:
     """Write one page of results; the stored bodies go in as they are.
 
@@ -33,6 +34,7 @@ def search_bundle(
         total: Matches over all pages.
         base_url: Without a trailing slash.
         links: Relation and URL.
+        included: What comes along.
     """
     bundle = {
         "resourceType": "Bundle",
@@ -44,9 +46,10 @@ def search_bundle(
             {
                 "fullUrl": f"{base_url}/{record.reference}",
                 "resource": orjson.Fragment(record.body),
-                "search": {"mode": "match"},
+                "search": {"mode": mode},
             }
-            for record in page
+            for mode, records in (("match", page), ("include", included))
+            for record in records
         ],
     }
     # FHIR JSON has no empty arrays.
@@ -56,19 +59,21 @@ def search_bundle(
 class Snapshots:
     """Remembers the last few searches that have more pages."""
 
-    def __init__(self) -> None:
-        self._kept: OrderedDict[str, tuple[tuple[Record, ...], int]] = OrderedDict()
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._kept: OrderedDict[str, tuple[tuple[Record, ...], Query]] = OrderedDict()
 
-    def first(self, found: Sequence[Record], *, count: int, base_url: str, self_url: str) -> bytes:
+    def first(self, found: Sequence[Record], query: Query, base_url: str) -> bytes:
         """Give the first page of a search and keep the others."""
-        links = [("self", self_url)]
+        count = query.count
+        links = [("self", f"{base_url}/{query.resource_type}")]
         if len(found) > count > 0:
             token = new_id()
-            self._kept[token] = (tuple(found), count)
+            self._kept[token] = (tuple(found), query)
             links.append(("next", _next_url(base_url, token, count)))
             if len(self._kept) > _SNAPSHOTS:
                 self._kept.popitem(last=False)
-        return search_bundle(found[:count], total=len(found), base_url=base_url, links=links)
+        return self._page(found, range(count), query, base_url, links)
 
     def following(self, pairs: Pairs, base_url: str) -> bytes:
         """Give the page that a link asked for.
@@ -80,13 +85,45 @@ class Snapshots:
         token, offset = asked.get("_getpages", ""), asked.get("_getpagesoffset", "")
         if token not in self._kept or not offset.isdecimal():
             raise Refusal(410, "expired", "That search is over; make it again.")
-        found, count = self._kept[token]
+        found, query = self._kept[token]
+        count = query.count
         end = int(offset) + count
         links = [("self", _next_url(base_url, token, int(offset)))]
         if end < len(found):
             links.append(("next", _next_url(base_url, token, end)))
-        page = found[int(offset) : end]
-        return search_bundle(page, total=len(found), base_url=base_url, links=links)
+        return self._page(found, range(int(offset), end), query, base_url, links)
+
+    def _page(
+        self,
+        found: Sequence[Record],
+        part: range,
+        query: Query,
+        base_url: str,
+        links: Sequence[tuple[str, str]],
+    ) -> bytes:
+        page = found[part.start : part.stop]
+        return search_bundle(
+            page,
+            total=len(found),
+            base_url=base_url,
+            links=links,
+            included=list(_included(self._store, page, query.includes)),
+        )
+
+
+def _included(store: Store, page: Sequence[Record], names: Sequence[str]) -> Iterator[Record]:
+    """Give what the records of a page refer to by these names, each once."""
+    wanted = dict.fromkeys(
+        str(reference)
+        for record in page
+        for name, _, reference in record.keys.tokens
+        if name in names
+    )
+    for reference in wanted:
+        kind, _, name = reference.partition("/")
+        found = store.current(kind, name)
+        if found is not None and not found.is_deleted:
+            yield found
 
 
 def _next_url(base_url: str, token: str, offset: int) -> str:

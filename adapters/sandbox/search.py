@@ -39,6 +39,7 @@ class Query:
         indexed: Alternatives that the index can look up; None when there are none.
         since_us: Records last changed before this can't match.
         sort: Names, the leading `-` kept.
+        includes: Names of the references whose targets come along.
     """
 
     resource_type: str
@@ -49,6 +50,7 @@ class Query:
     sort: tuple[str, ...]
     count: int
     is_summary: bool
+    includes: tuple[str, ...] = ()
 
 
 def parse_pairs(query: str) -> Pairs:
@@ -109,6 +111,7 @@ class _Builder:
         self._sort: tuple[str, ...] = ()
         self._count = count
         self._is_summary = False
+        self._includes: list[str] = []
 
     def add(self, name: str, value: str) -> None:
         """Take in one parameter."""
@@ -118,6 +121,7 @@ class _Builder:
             "_sort": self._add_sort,
             "_summary": self._add_summary,
             "_lastUpdated": self._add_last_updated,
+            "_include": self._add_include,
         }.get(name)
         if special:
             special(value)
@@ -137,7 +141,15 @@ class _Builder:
             self._sort,
             self._count,
             self._is_summary,
+            tuple(self._includes),
         )
+
+    def _add_include(self, value: str) -> None:
+        of_type, _, name = value.partition(":")
+        parameter = self._table.get(name)
+        if of_type != self._type or parameter is None or parameter.kind != "reference":
+            raise Refusal(400, "not-supported", "This EHR can't include that.")
+        self._includes.append(name)
 
     def _add_id(self, value: str) -> None:
         self._ids = tuple(_alternatives(value))

@@ -118,7 +118,7 @@ class _Endpoints:
     def __init__(self, interactions: Interactions, pusher: Pusher) -> None:
         self._fhir = interactions
         self._pusher = pusher
-        self._snapshots = Snapshots()
+        self._snapshots = Snapshots(interactions.store)
 
     def routes(self) -> list[Route]:
         """List the routes, the most travelled first."""
@@ -208,9 +208,7 @@ class _Endpoints:
         base_url = _base_url(request)
         if query.is_summary:
             return _json(search_bundle((), total=len(found), base_url=base_url))
-        self_url = f"{base_url}/{query.resource_type}"
-        page = self._snapshots.first(found, count=query.count, base_url=base_url, self_url=self_url)
-        return _json(page)
+        return _json(self._snapshots.first(found, query, base_url))
 
     async def page(self, request: Request) -> Response:
         """Give a further page of a search."""

@@ -292,6 +292,20 @@ def test_a_poll_reads_page_by_page_and_everything_once(feeding: Feeding):
     each_once(feeding, 23)
 
 
+def test_what_is_included_comes_along_once_and_its_changes_are_not_followed(feeding: Feeding):
+    feeding.put({"resourceType": "Patient", "id": "p1"}, *map(lab, range(7)))
+    including = ("Observation:subject",)
+    follower = feeding.follower(
+        "Observation", feed="ehr/poll", count=3, every_ms=0, includes=including
+    )
+
+    follower.turn()
+    follower.turn()
+
+    each_once(feeding, 7)
+    assert len(feeding.events("Patient")) == 1
+
+
 def test_a_poll_that_was_cut_short_begins_again_and_loses_nothing(feeding: Feeding):
     feeding.put(*map(lab, range(12)))
     feeding.is_api_away = True

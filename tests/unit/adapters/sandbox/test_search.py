@@ -112,6 +112,8 @@ def test_other_types_have_their_own_parameters(
         ("_count=many", "value"),
         ("_sort=code", "not-supported"),
         ("_summary=text", "not-supported"),
+        ("_include=Observation:code", "not-supported"),
+        ("_include=Patient:subject", "not-supported"),
     ],
 )
 def test_what_it_does_not_know_is_refused(query: str, code: str) -> None:
