@@ -8,10 +8,11 @@ The EHR is asked outside of any transaction. When it is away the cases that need
 its image archive has a circuit of its own, so that results still reach the EHR when that is away.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from itertools import groupby
+from typing import Any
 
 from gateway import telemetry
 from gateway.core import audit
@@ -34,6 +35,7 @@ log = telemetry.get_logger()
 _ON_ITS_WAY_S = 10.0
 
 Read = Features | Refusal
+Json = Mapping[str, Any]
 
 
 def encode(batch: Batch, cases: Sequence[Case]) -> list[tuple[Case, Read]]:
@@ -125,7 +127,7 @@ def _ask_chart(batch: Batch, system: str, asking: Sequence[_Asking]) -> list[Cas
         return []
     try:
         client = batch.ports.ehrs.connection(system).client
-        found = search_chart(client, [each.gap for each in asking])
+        found = _without_ours(batch, system, search_chart(client, [e.gap for e in asking]))
     except TransientError as error:
         batch.away[system] = error
         for each in asking:
@@ -146,6 +148,27 @@ def _ask_chart(batch: Batch, system: str, asking: Sequence[_Asking]) -> list[Cas
         with_chart(each.case, found[each.gap.patient]).after(_fetched(batch, each, ""))
         for each in asking
     ]
+
+
+def _without_ours(
+    batch: Batch, system: str, found: Mapping[str, Sequence[Json]]
+) -> dict[str, list[Json]]:
+    """Leave out the results that Nadi wrote: an EHR may have dropped what says so."""
+    with batch.ports.store.read() as uow:
+        keyed = {
+            patient: [(uow.written.key(system, _plain(each)), each) for each in resources]
+            for patient, resources in found.items()
+        }
+        keys = {key for resources in keyed.values() for key, _ in resources if key}
+        ours = uow.written.among(keys)
+    return {
+        patient: [each for key, each in resources if key not in ours]
+        for patient, resources in keyed.items()
+    }
+
+
+def _plain(resource: Json) -> str:
+    return f"{resource.get('resourceType')}/{resource.get('id', '')}"
 
 
 def _wait(batch: Batch, case: Case, circuit: str) -> Ending:

@@ -206,7 +206,7 @@ class Batch:
     # -- (2) admit ---------------------------------------------------------------------------
 
     def _admit(self, current: Sequence[Arrival]) -> None:
-        candidates = [a for a in current if self._may_trigger(a)]
+        candidates = self._marked([a for a in current if self._may_trigger(a)])
         keys = {a.patient_key for a in candidates if a.patient_key}
         consents = self._uow.consents.of(keys, self._site.abdm_policy) if keys else {}
         ordered = lanes_of_orders(self._uow, candidates)
@@ -235,6 +235,11 @@ class Batch:
             line = JobLine(job.id, job.route, job.state, job.business_status)
             self._jobs.setdefault(arrival.id, []).append(line)
             self.has_ready |= job.state is JobState.READY
+
+    def _marked(self, candidates: Sequence[Arrival]) -> list[Arrival]:
+        """Mark what is a result of ours that came back."""
+        ours = self._uow.written.among([a.resource_key for a in candidates if a.resource_key])
+        return [replace(a, is_ours=a.resource_key in ours) if ours else a for a in candidates]
 
     def _may_trigger(self, arrival: Arrival) -> bool:
         if arrival.is_record:

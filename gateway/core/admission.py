@@ -43,6 +43,7 @@ class Arrival:
         is_update: Whether it came as an update (PUT).
         address: Network address it came from.
         awaited_by: Route whose result somebody waits for; its job is stat.
+        is_ours: Whether it is a result that Nadi wrote, whatever label is left of it.
         is_record: Whether it is only kept for the record, and sets nothing going.
     """
 
@@ -63,6 +64,7 @@ class Arrival:
     submission_id: str | None = None
     entry_index: int | None = None
     awaited_by: str | None = None
+    is_ours: bool = False
     is_record: bool = False
 
 
@@ -120,7 +122,7 @@ def _admit(
     now: datetime,
 ) -> Admission:
     # (2.3) may it set something going at all
-    if is_made_by_ai(arrival.content):
+    if arrival.is_ours or is_made_by_ai(arrival.content):
         reason = "It was made by AI; such a resource never triggers a model."
         return _refused(arrival, route, models, BusinessStatus.MADE_BY_AI, reason)
     if is_unsettled(arrival.content):

@@ -248,6 +248,7 @@ class Deliveries:
             return 0
         self._uow.patient_keys.load(each.delivery.patient_key for each in changes)
         rows = [self._settled_row(change) for change in changes]
+        self._uow.written.add((c.delivery.system, c.location) for c in changes if c.location)
         return self._uow.connection.execute(_SETTLE, rows).rowcount
 
     def lost(self) -> int:

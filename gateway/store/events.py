@@ -17,6 +17,7 @@ from gateway.store.engine import insert_all
 from gateway.store.identity import code_keys
 from gateway.store.sealing import Place
 from gateway.store.tables import events, submissions
+from gateway.store.written_tables import written_results
 
 if TYPE_CHECKING:
     from gateway.store.unit_of_work import UnitOfWork
@@ -117,6 +118,8 @@ _RECORDS = (
         events.c.resource_type.in_(sa.bindparam("types", expanding=True)),
         events.c.is_current,
         sa.or_(events.c.effective_ms >= sa.bindparam("since"), events.c.effective_ms.is_(None)),
+        # What Nadi itself wrote is no reading, whatever label the EHR has left of it.
+        ~sa.exists().where(written_results.c.resource_key == events.c.resource_key),
     )
     .order_by(events.c.id)
 )

@@ -1,9 +1,16 @@
 """All tables together: whoever needs every one of them takes `metadata` from here."""
 
-from gateway.store import cds_tables, consent_tables, listener_tables, notice_tables, rights_tables
+from gateway.store import (
+    cds_tables,
+    consent_tables,
+    listener_tables,
+    notice_tables,
+    rights_tables,
+    written_tables,
+)
 from gateway.store.tables import metadata
 
 #: The modules that describe tables beside `gateway.store.tables`.
-PARTS = (cds_tables, consent_tables, listener_tables, notice_tables, rights_tables)
+PARTS = (cds_tables, consent_tables, listener_tables, notice_tables, rights_tables, written_tables)
 
 __all__ = ["PARTS", "metadata"]

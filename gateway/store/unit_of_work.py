@@ -42,6 +42,7 @@ from gateway.store.rights_requests import RightsRequests
 from gateway.store.sealing import Sealer
 from gateway.store.sites import Sites
 from gateway.store.witnesses import Witnesses
+from gateway.store.written import WrittenResults
 
 _LOCK_PATIENT = sa.text("select pg_advisory_xact_lock(hashtextextended(:key, 0))")
 
@@ -272,6 +273,11 @@ class UnitOfWork:
     def sites(self) -> Sites:
         """The versions of the site configuration."""
         return Sites(self)
+
+    @cached_property
+    def written(self) -> WrittenResults:
+        """Where our results are."""
+        return WrittenResults(self)
 
     @cached_property
     def witnesses(self) -> Witnesses:

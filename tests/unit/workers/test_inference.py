@@ -216,6 +216,23 @@ def test_what_is_missing_is_asked_of_the_ehr_and_named_as_source(hospital: Hospi
     assert ("fetch", "0") in hospital.audited()
 
 
+def test_a_result_of_ours_in_the_chart_is_no_input_whatever_the_ehr_has_left_of_it(
+    hospital: Hospital,
+) -> None:
+    hospital.push(consent_of())
+    hospital.push(observation(1.8))
+    hospital.ehr.put(patient())
+    hospital.ehr.put(observation(40, name="u1", code=UREA))
+    hospital.ehr.put(observation(90, name="ours", code=UREA))
+    with hospital.store.write() as uow:
+        uow.written.add([("ehr", "Observation/ours")])
+
+    hospital.infer()
+
+    sources = [each["reference"] for each in report_of(hospital).observation["derivedFrom"]]
+    assert sources == ["Observation/o1/_history/1", "Observation/u1/_history/1"]
+
+
 def test_the_chart_of_several_patients_is_asked_for_in_one_search(hospital: Hospital) -> None:
     for number in range(3):
         hospital.admit_patient(f"p{number}")

@@ -656,3 +656,19 @@ def test_what_is_only_for_the_record_sets_nothing_going_and_a_consent_in_it_hold
     ]
     assert repeat["id"] == second["resource"]["id"]
     assert (live["status"], rows(api, "jobs")) == ("ready", 1)
+
+
+def test_a_result_of_ours_that_comes_back_without_its_label_triggers_nothing(api: Api):
+    """OpenMRS drops both the label and the identifier of what is written there."""
+    api.post(raw(consent(1)))
+    with api.store.write() as uow:
+        uow.written.add([("ehr", "Observation/o1"), ("lab", "Observation/o2"), ("ehr", "nowhere")])
+
+    ours, other = (task(api.post(raw(creatinine(number)))) for number in (1, 2))
+
+    assert (ours["status"], ours["businessStatus"]["text"]) == ("rejected", "made-by-ai")
+    assert other["status"] == "ready"
+    with api.store.read() as uow:
+        key = uow.sealer.patient_key("ehr", "Patient/p1")
+        read = uow.events.record(key, ["Observation"])
+    assert [event.id for event in read] == [other["id"]]

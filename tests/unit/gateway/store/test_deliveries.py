@@ -148,6 +148,9 @@ def test_a_delivered_result_says_where_it_is_and_never_comes_back(work: Work) ->
     stored = work.connection.exec_driver_sql("select location from deliveries").scalar_one()
     assert b"Observation" not in stored
 
+    ours, other = (work.written.key(held.system, f"Observation/{each}") for each in (7, 8))
+    assert work.written.among([str(ours), str(other)]) == {ours}
+
 
 def test_a_worker_that_woke_late_changes_nothing(work: Work) -> None:
     deliveries = Deliveries(work)
