@@ -94,7 +94,7 @@ def keep_and_erase(hospital: Hospital) -> None:
             id=new_id(),
             patient_key=kept,
             placed_ms=uow.now_ms,
-            placed_by="ada",
+            placed_by=ACTOR.name,
             reason="Case pending",
             law="Order 12",
         )
