@@ -174,7 +174,8 @@ def expression(resource_type: str, path: JsonPath) -> str:
 
     Args:
         resource_type: Type of the resource that the path begins in.
-        path: Property names and indexes, which the definitions know.
+        path: Property names and indexes. It is followed as far as its names look like elements: of
+            a property that R4 does not know, the name may be anything, also a patient's value.
     """
     text, definition = resource_type, resource_type
     for step in path:
@@ -183,6 +184,8 @@ def expression(resource_type: str, path: JsonPath) -> str:
             continue
         name = step.removeprefix("_")
         known = _definition(definition) if definition in _artefact()[0] else {}
+        if step not in known.get("properties", {}) and not ELEMENT_NAME.fullmatch(name):
+            break
         stem = known.get("fhirChoice", {}).get(name)
         text += f".{stem}.ofType({_type_name(name[len(stem) :])})" if stem else f".{name}"
         definition = _type_of(known.get("properties", {}).get(step, {}))

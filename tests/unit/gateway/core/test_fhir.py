@@ -633,6 +633,28 @@ def test_an_unknown_element_is_named_if_it_looks_like_one() -> None:
     assert "'nickName'" in issue.diagnostics
 
 
+@pytest.mark.parametrize(
+    "misplaced",
+    [{"system": [None]}, {"contained": [{"reference": "#nobody"}], "_value": [None]}],
+    ids=["null", "null beside a reference"],
+)
+def test_the_place_of_an_issue_ends_before_a_name_that_looks_like_no_element(
+    misplaced: dict[str, Any],
+) -> None:
+    issues = refusal(as_bytes(PATIENT | {"Zanzibar 1961-05-01": [misplaced]}))
+
+    assert len(issues) >= 2
+    assert {issue.expression for issue in issues} == {"Patient"}
+
+
+def test_an_element_whose_name_has_a_digit_is_named() -> None:
+    extension = {"url": "http://x.example/y", "valueBase64Binary": None}
+
+    issues = refusal(as_bytes(PATIENT | {"extension": [extension]}))
+
+    assert "Patient.extension[0].value.ofType(base64Binary)" in {i.expression for i in issues}
+
+
 def test_the_bytes_of_each_entry_are_kept_as_they_came() -> None:
     first = b'{ "resourceType" : "Observation", "status":"final", "code":{"text":"\\u0041"},\n'
     first += b'"valueQuantity":{"value":1.50} }'
