@@ -16,7 +16,7 @@ def _txa(work: Work, segment: Segment) -> None:
         work.document.content["status"] = "entered-in-error"
     parent = segment.text(13)
     if parent:
-        target = resource_id(work.origin, "DocumentReference", parent)
+        target = resource_id(work.origin, "DocumentReference", work.subject_reference, parent)
         relation = {"code": "appends" if work.event in {"T05", "T06"} else "replaces"}
         relation["target"] = {"reference": f"DocumentReference/{target}"}  # type: ignore[assignment]
         work.document.content["relatesTo"] = [relation]
@@ -41,7 +41,7 @@ def _rxa(work: Work, segment: Segment) -> None:
         says = "An RXA without a vaccine (RXA-5) or a patient was left out."
         work.notes.add(Code.REQUIRED_MISSING, segment.at(5), says)
         return
-    key = (work.subject_reference, segment.text(5), segment.text(3))
+    key = (segment.text(5), segment.text(3))
     work.immunization = work.about(work.begin("Immunization", segment, *key), "patient")
     if segment.text(21) == "D":
         work.immunization.content["status"] = "entered-in-error"

@@ -100,10 +100,8 @@ def _document(content: Json, sent: str, _subject: Json | None) -> Json:
     return content
 
 
-def _appointment(content: Json, _sent: str, subject: Json | None) -> Json:
+def _appointment(content: Json, _sent: str, _subject: Json | None) -> Json:
     people = content.get("participant", [])
-    if subject:
-        people = [{"actor": subject}, *people]
     content["participant"] = [{**each, "status": "accepted"} for each in people] or [
         {"type": [_UNKNOWN], "status": "needs-action"}
     ]

@@ -83,8 +83,6 @@ def patient_number(pid: Segment, origin: Origin, reading: Reading) -> str:
     return best.text() if best else pid.text(2) or pid.text(4)
 
 
-def patient_id(number: str, origin: Origin) -> str:
-    """Give the id of the patient with a number, one of our own where nobody knows the number."""
-    return origin.find_patient(number) or resource_id(
-        origin, "Patient", origin.patient_system, number
-    )
+def own_patient_id(number: str, origin: Origin) -> str:
+    """Give an id of our own to the patient with a number that nobody has."""
+    return resource_id(origin, "Patient", origin.patient_system, number)

@@ -3,8 +3,14 @@
 from collections.abc import Callable
 
 from adapters.hl7v2.datatypes import Json
-from adapters.hl7v2.identity import Origin, patient_id, patient_number, resource_id, version_of
-from adapters.hl7v2.mapping import fill
+from adapters.hl7v2.identity import (
+    Origin,
+    own_patient_id,
+    patient_number,
+    resource_id,
+    version_of,
+)
+from adapters.hl7v2.mapping import fill, put
 from adapters.hl7v2.message import Segment
 from adapters.hl7v2.problems import Code
 from adapters.hl7v2.tables import code_map
@@ -14,21 +20,32 @@ from adapters.hl7v2.work import Made, Work
 def _pid(work: Work, segment: Segment) -> None:
     number = patient_number(segment, work.origin, work.reading(segment.at(3)))
     name = (
-        patient_id(number, work.origin)
+        _known_as(work, number, segment)
         if number
         else resource_id(work.origin, "Patient", version_of(work.raw), str(segment.place.sequence))
     )
-    work.subject = {"reference": f"Patient/{name}"}
-    work.visit = None
+    subject: Json = {"reference": f"Patient/{name}"}
+    work.turn_to(subject)
     known = _patient_made(work, name)
     made = known or Made({"resourceType": "Patient", "id": name}, segment.place)
     work.fill(made, segment)
     work.patient = made
     if number:
-        work.subject["identifier"] = {"system": work.origin.patient_system, "value": number}
+        subject["identifier"] = {"system": work.origin.patient_system, "value": number}
         _know_by_number(made.content, number, work.origin)
     if work.origin.has_own_patients and known is None:
         work.made.append(made)
+    if work.appointment is not None:
+        put(work.appointment.content, "participant[].actor", subject)
+
+
+def _known_as(work: Work, number: str, segment: Segment) -> str:
+    """Give the id of the patient with a number; of one that nobody has, the sender is told."""
+    found = work.origin.find_patient(number)
+    if found is None and not work.origin.has_own_patients:
+        says = "No patient, or more than one, is known by this number."
+        work.notes.add(Code.UNKNOWN_KEY, segment.at(3), says)
+    return found or own_patient_id(number, work.origin)
 
 
 def _patient_made(work: Work, name: str) -> Made | None:
@@ -62,7 +79,7 @@ def _mrg(work: Work, segment: Segment) -> None:
     if not old or work.subject is None or not work.origin.has_own_patients:
         return
     link = {"other": {"reference": work.subject["reference"]}, "type": "replaced-by"}
-    name = patient_id(old, work.origin)
+    name = work.origin.find_patient(old) or own_patient_id(old, work.origin)
     if _patient_made(work, name) is not None:
         return
     identifier = {"system": work.origin.patient_system, "value": old}
@@ -76,16 +93,14 @@ def _pv1(work: Work, segment: Segment) -> None:
         work.visit = {"type": "Encounter", "identifier": {"value": number}}
     if work.message.kind != "ADT":
         return
-    made = work.about(work.begin("Encounter", segment, *_stay(work, segment, number)))
+    made = work.about(work.begin("Encounter", segment, *_stay(segment, number)))
     made.content["status"] = code_map("encounter-status").get(work.event, "unknown")
 
 
-def _stay(work: Work, segment: Segment, number: str) -> tuple[str, ...]:
-    """Name a stay by its number, else by its patient and beginning, else by nothing."""
-    if number:
-        return (number,)
+def _stay(segment: Segment, number: str) -> tuple[str, ...]:
+    """Name a stay by its number, else by its beginning, else by nothing."""
     began = segment.text(44)
-    return (work.subject_reference, began) if began else ()
+    return (number,) if number else ("from", began) if began else ()
 
 
 def _pv2(work: Work, segment: Segment) -> None:
@@ -103,7 +118,7 @@ def _of_patient(kind: str, element: str, key_field: int) -> "Callable[[Work, Seg
             work.notes.add(Code.SEGMENT_SEQUENCE, segment.place, says)
             return
         named = segment.text(key_field) or segment.text(key_field, 2)
-        made = work.begin(kind, segment, work.subject_reference, *work.visit_key, named)
+        made = work.begin(kind, segment, *work.visit_key, named)
         work.about(made, element)
         if element == "subject" and work.visit:
             made.content["encounter"] = work.visit

@@ -17,6 +17,7 @@ class Code(IntEnum):
     UNSUPPORTED_EVENT = 201
     UNSUPPORTED_PROCESSING_ID = 202
     UNSUPPORTED_VERSION = 203
+    UNKNOWN_KEY = 204
     INTERNAL = 207
 
 
@@ -39,6 +40,7 @@ TEXTS = {
     Code.UNSUPPORTED_EVENT: "Unsupported event code",
     Code.UNSUPPORTED_PROCESSING_ID: "Unsupported processing id",
     Code.UNSUPPORTED_VERSION: "Unsupported version id",
+    Code.UNKNOWN_KEY: "Unknown key identifier",
     Code.INTERNAL: "Application internal error",
 }
 

@@ -120,7 +120,7 @@ def _observation_key(work: Work, segment: Segment) -> tuple[str, ...]:
     if owner is not None:
         whose = owner.content["id"]
     elif work.subject and segment.text(14):
-        whose = f"{work.subject_reference} {segment.text(14)}"
+        whose = segment.text(14)
     else:
         return ()
     key = ("Observation", whose, code, segment.text(4))

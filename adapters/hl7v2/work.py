@@ -59,7 +59,15 @@ class Work:
     observation_time: Json = field(default_factory=dict)
 
     def begin(self, kind: str, segment: Segment, *key: str) -> Made:
-        """Begin a resource; one that is begun again under the same key goes on."""
+        """Begin a resource; one that is begun again under the same key goes on.
+
+        Args:
+            kind: Its type.
+            segment: The segment that begins it.
+            key: What the sender calls it. The patient is part of it: numbers come again, a year
+                later or from another machine, and must not make one patient's result another's.
+        """
+        key = (self.subject_reference, *key) if key else ()
         identity = (kind, *key)
         name = resource_id(self.origin, kind, *(key or (version_of(self.raw), *self._nth(kind))))
         known = next((each for each in self.made if key and each.content["id"] == name), None)
@@ -89,6 +97,13 @@ class Work:
     def visit_key(self) -> tuple[str, ...]:
         """Number of the stay, as part of a key."""
         return (str((self.visit or {}).get("identifier", {}).get("value", "")),)
+
+    def turn_to(self, subject: Json) -> None:
+        """Turn to a patient: nothing that follows joins what was said of another one."""
+        self.subject, self.visit, self.patient = subject, None, None
+        self.order = self.report = self.specimen = self.observation = None
+        self.order_segment, self.immunization, self.document = None, None, None
+        self.observation_time = {}
 
     def reading(self, place: Place) -> Reading:
         """Give what conversions need at a place."""

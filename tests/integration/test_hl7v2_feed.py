@@ -96,15 +96,15 @@ def test_whoever_is_killed_meanwhile_what_is_acknowledged_is_there_once(feed: Fe
     killed = threading.Timer(0.3, lambda: (feed.nadi.kill("api"), feed.nadi.kill("mllp")))
     killed.start()
 
-    codes = [feed.send(oru(number)) for number in range(1, 31)]
+    codes = [feed.send(oru(number)) for number in range(1, 16)]
     repeats = [feed.send(oru(number)) for number in range(1, 6)]
 
-    assert codes + repeats == ["AA"] * 35
+    assert codes + repeats == ["AA"] * 20
     feed.nadi.settle(120)
     rows = feed.nadi.rows("select resource_type as kind, count(*) as n from events group by 1")
     counts = {row["kind"]: row["n"] for row in rows}
-    assert (counts["Binary"], counts["Observation"]) == (31, 6 * 31)
-    assert len(feed.nadi.results_of("p1")) == 31
+    assert (counts["Binary"], counts["Observation"]) == (16, 6 * 16)
+    assert len(feed.nadi.results_of("p1")) == 16
     assert feed.nadi.duplicates() == 0
 
 

@@ -16,7 +16,7 @@ from adapters.hl7v2.conversion import Converted, convert
 from adapters.hl7v2.dialect import Dialect
 from adapters.hl7v2.identity import Origin, plain_id
 from adapters.hl7v2.message import parsed
-from adapters.hl7v2.problems import Hl7Problem
+from adapters.hl7v2.problems import Hl7Problem, Place
 from gateway.core.fhir import parse_bundle
 
 GOLDEN = Path(__file__).parents[3] / "golden" / "hl7v2"
@@ -70,8 +70,10 @@ def test_a_laboratory_speaks_of_the_ehrs_patient_and_is_no_source_for_her():
 def test_a_number_that_nobody_has_is_a_patient_of_its_own():
     content = (GOLDEN / "oru-r01.hl7").read_bytes().replace(b"MR-0077", b"MR-0078")
 
-    first, again = (resources(converted(content, LABORATORY)) for _ in range(2))
+    made = converted(content, LABORATORY)
+    first, again = resources(made), resources(converted(content, LABORATORY))
 
+    assert next((n.code, n.place) for n in made.notes) == (204, Place("PID", 1, 3))
     (subject,) = {each["subject"]["reference"] for each in first if "subject" in each}
     assert subject.startswith("Patient/")
     assert subject not in {"Patient/eve", "Patient/MR-0078"}
@@ -102,6 +104,43 @@ def test_results_of_one_code_are_told_apart():
     found = [e for e in resources(converted(content)) if e["resourceType"] == "Observation"]
 
     assert len({each["id"] for each in found}) == 3
+
+
+TWO_PATIENTS = (
+    b"MSH|^~\\&|a|b|||2026||ORU^R01|1|P|2.5\r"
+    b"PID|1||7\rOBR|1||F-1|X|||20261126\rOBX|1|NM|1^c^L||1||||||F\r"
+    b"PID|2||8\rOBX|1|NM|1^c^L||2||||||F|||20261125\r"
+    b"OBR|1||F-1|X|||20261124\rOBX|1|NM|1^c^L||3||||||F\r"
+)
+
+
+def test_results_of_two_patients_in_one_message_are_never_each_others():
+    made = resources(converted(TWO_PATIENTS))
+
+    reports = [each for each in made if each["resourceType"] == "DiagnosticReport"]
+    results = [each for each in made if each["resourceType"] == "Observation"]
+    whose = [each["subject"]["reference"] for each in results]
+    assert whose == ["Patient/7", "Patient/8", "Patient/8"]
+    # The same order number, of two patients, is two orders.
+    assert len({each["id"] for each in results}) == 3
+    assert [each["subject"]["reference"] for each in reports] == ["Patient/7", "Patient/8"]
+    assert [len(each["result"]) for each in reports] == [1, 1]
+    assert [each["effectiveDateTime"] for each in results] == [
+        "2026-11-26",
+        "2026-11-25",
+        "2026-11-24",
+    ]
+
+
+def test_an_order_number_that_comes_again_with_another_patient_is_another_order():
+    content = (GOLDEN / "oru-r01.hl7").read_bytes()
+
+    first, second = (
+        {(e["resourceType"], e["id"]) for e in resources(converted(each))}
+        for each in (content, content.replace(b"MR-0077", b"MR-0078"))
+    )
+
+    assert not first & second
 
 
 def test_without_an_order_number_a_result_is_known_by_patient_code_and_time():

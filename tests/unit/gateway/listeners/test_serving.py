@@ -15,7 +15,9 @@ from gateway.feed_standing import SILENT_AFTER_S, Standing, say, standings
 from gateway.listeners.desk import Desk
 from gateway.listeners.serving import Feeds, Surroundings
 from gateway.settings import Settings
+from gateway.store.sealing import Sealer
 from gateway.store.unit_of_work import Store
+from tests.conftest import MASTER
 from tests.listening import FED_SITE
 
 
@@ -52,13 +54,24 @@ class Served:
     listening: Listening
     site: Site
     stop: threading.Event = field(default_factory=threading.Event)
+    is_unusable: bool = False
 
     def current(self) -> Site:
+        if self.is_unusable:
+            raise ConfigurationError
         return self.site
 
     def stands(self) -> list[tuple[str, str, str]]:
         with self.store.read() as uow:
             return [(each.feed, each.state, each.says) for each in standings(uow, self.site)]
+
+
+@pytest.fixture
+def store(sqlite_url: str) -> Iterator[Store]:
+    """What is stored is tried on each database elsewhere; these tests wait for seconds."""
+    made = Store(sqlite_url, Sealer(MASTER))
+    yield made
+    made.close()
 
 
 @pytest.fixture
@@ -124,10 +137,7 @@ def test_a_listener_that_fails_says_why_and_is_tried_again(store: Store, tmp_pat
 def test_a_site_that_can_not_be_used_leaves_everything_as_it_is(served: Served):
     until(lambda: served.listening.running == [2575])
 
-    def unusable() -> Site:
-        raise ConfigurationError
-
-    served.current = unusable  # type: ignore[method-assign]
+    served.is_unusable = True
     time.sleep(1.2)
 
     assert served.listening.running == [2575]
