@@ -43,13 +43,24 @@ def chaos(
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="nadi-chaos-"))
         url = stack.enter_context(_postgresql()) if database == "postgresql" else None
         rabbit = stack.enter_context(_rabbitmq()) if broker == "rabbitmq" else None
-        order = Order(seed=seed, seconds=minutes * 60, per_s=per_s, database_url=url, rabbit=rabbit)
+        order = Order(
+            seed=seed,
+            seconds=minutes * 60,
+            per_s=per_s,
+            database_url=url,
+            rabbit=rabbit,
+            keep=_kept(seed),
+        )
         report = run(Path(folder), order)
     told = report.as_json()
     if json_file is not None:
         json_file.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
     _show(report)
     sys.exit(1 if report.violations else 0)
+
+
+def _kept(seed: int) -> Path:
+    return Path(tempfile.gettempdir()) / f"nadi-chaos-kept-{seed}"
 
 
 def _postgresql() -> AbstractContextManager[str]:
@@ -83,6 +94,8 @@ def _show(report: Report) -> None:
     out.print(f"violations: {len(report.violations)}")
     for each in report.violations:
         out.print(f"  {each.invariant}: {each.what}", markup=False, soft_wrap=True)
+    if report.violations:
+        out.print(f"The data folder is kept: {_kept(report.seed)}", soft_wrap=True)
 
 
 def _counts(told: object, name: str) -> dict[str, int]:

@@ -3,6 +3,7 @@
 What is measured of each fault is how long after its end the next result reaches the EHR.
 """
 
+import shutil
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -129,6 +130,7 @@ class Order:
         per_s: Pushes a second.
         database_url: PostgreSQL; None: SQLite in the data folder.
         rabbit: RabbitMQ; None: the broker that `nadi up` brings along.
+        keep: Where the data folder is copied to when a promise was broken; None: nowhere.
     """
 
     seed: int
@@ -136,6 +138,7 @@ class Order:
     per_s: float = 12.0
     database_url: str | None = None
     rabbit: Rabbit | None = None
+    keep: Path | None = None
 
     @property
     def disk_mb(self) -> int:
@@ -173,6 +176,10 @@ def run(folder: Path, order: Order) -> Report:
         arena.stop()
         evidence = collect(arena, load.record, listener.overheard, teller.marks)
         report.violations = check(evidence)
+        if report.violations and order.keep is not None:
+            shutil.copytree(
+                arena.data, order.keep, ignore=shutil.ignore_patterns("*.sock"), dirs_exist_ok=True
+            )
         report.record, report.starts = load.record, arena.starts
         report.results_s = results.at_s
         return report

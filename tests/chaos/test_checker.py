@@ -248,6 +248,15 @@ def test_a_spoilt_outcome_is_found(invariant: str, spoil: Spoil) -> None:
     assert invariant in found
 
 
+def test_a_failed_verification_is_told_without_its_warnings() -> None:
+    said = "✗ leaf 7 was changed\n" + "! the clock was set back\n" * 1000
+
+    (found,) = check(changed(verified=(1, said))(a_lawful_outcome()))
+
+    assert "leaf 7 was changed" in found.what
+    assert "clock" not in found.what
+
+
 def test_every_invariant_has_a_spoilt_outcome() -> None:
     assert {invariant for invariant, _ in SPOILT.values()} == INVARIANTS.keys()
 
