@@ -1,6 +1,5 @@
 """Draws the charts of a benchmark side by side."""
 
-import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -25,8 +24,8 @@ def draw_charts(charts: Sequence[Chart], path: Path, *, columns: int) -> None:
     mpl.use("Agg")
     rows = -(-len(charts) // columns)
     picture = Picture(figsize=(_WIDTH * columns, _HEIGHT * rows), dpi=_DPI, layout="constrained")
-    places = picture.subplots(rows, columns, squeeze=False).flat
-    for axes in itertools.islice(places, len(charts), None):
+    places = list(picture.subplots(rows, columns, squeeze=False).flat)
+    for axes in places[len(charts) :]:
         axes.set_axis_off()
     for axes, chart in zip(places, charts, strict=False):
         (_bars if chart.bars else _lines)(axes, chart)

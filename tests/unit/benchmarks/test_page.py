@@ -1,5 +1,11 @@
+from dataclasses import replace
+
 from benchmarks.page import Page, merged, read
+from benchmarks.pictures import draw_charts
+from benchmarks.result import Chart
 from tests.unit.benchmarks.test_result import result
+
+CHART = Chart("CPU", "ms", bars={"Nadi": 1.5})
 
 
 def page(*results, day="2026-11-26"):
@@ -17,6 +23,15 @@ def test_a_page_is_written_with_its_pictures_and_read_back(tmp_path):
     assert all(file.stat().st_size for file in files)
     assert read(tmp_path).results == [result(seconds=61)]
     assert "in 2 minutes" in (tmp_path / "performance.md").read_text("utf-8")
+
+
+def test_a_picture_shows_what_was_measured(tmp_path):
+    short, long = (replace(CHART, bars={"Nadi": 1.5, "peer": peer}) for peer in (2.0, 80.0))
+
+    draw_charts([short, CHART, CHART], tmp_path / "one.png", columns=2)
+    draw_charts([long, CHART, CHART], tmp_path / "other.png", columns=2)
+
+    assert (tmp_path / "one.png").read_bytes() != (tmp_path / "other.png").read_bytes()
 
 
 def test_what_a_person_says_of_the_figures_is_taken_over(tmp_path):
