@@ -185,12 +185,12 @@ def _ask_chain(asked: Asked, calls: int, ehr: Endpoint, core: int, tell: Tell) -
         context = healthchain(ehr, "benchmarks.healthchain_cds:app")
         chain = context.__enter__()
     try:
-        first = [orjson.dumps(_call(number)) for number in range(_WARM_UP)]
+        first = [orjson.dumps(call_of(number)) for number in range(_WARM_UP)]
         _measure(chain.endpoint, [post_request(chain.endpoint, _CHAIN_PATH, b) for b in first], 1)
         for at_once in (1, _AT_ONCE):
             tell(f"HealthChain, {at_once} at once")
             sent = [
-                post_request(chain.endpoint, _CHAIN_PATH, orjson.dumps(_call(number)))
+                post_request(chain.endpoint, _CHAIN_PATH, orjson.dumps(call_of(number)))
                 for number in range(calls)
             ]
             asked.measured.setdefault("HealthChain", {})[at_once] = _measure(
@@ -242,10 +242,10 @@ def _signed(endpoint: Endpoint, key: ECKey, number: int) -> bytes:
     }
     token = jwt.encode({"alg": "ES384"}, claims, key, algorithms=["ES384"])
     called = Endpoint(endpoint.port, token)
-    return post_request(called, _PATH, orjson.dumps(_call(number)))
+    return post_request(called, _PATH, orjson.dumps(call_of(number)))
 
 
-def _call(number: int) -> Json:
+def call_of(number: int) -> Json:
     """Give a call of `patient-view` that brings all that the model needs, new for each patient."""
     return {
         "hook": "patient-view",

@@ -16,6 +16,7 @@ from gateway.core.deletion import is_deleted
 from gateway.core.errors import Issue
 from gateway.core.event import VersionMark, is_older
 from gateway.core.jobs import JobState
+from gateway.core.lanes import Lane
 from gateway.core.task import JobLine, ReceivedEvent
 from gateway.store.events import KnownEvent, Submission, cut_bundle
 from gateway.store.unit_of_work import UnitOfWork
@@ -265,6 +266,7 @@ class Batch:
     def _receipts(self, posting: Posting, arrivals: Sequence[Arrival | None]) -> Iterator[Receipt]:
         """Give the receipts of one posting."""
         self._recall_jobs(arrivals)
+        self._hasten(posting, arrivals)
         for index, arrival in enumerate(arrivals):
             if arrival is None:
                 yield Receipt(None, issues=posting.issues_of(index))
@@ -279,6 +281,19 @@ class Batch:
             )
             jobs = tuple(self._jobs.get(event_id, ()))
             yield Receipt(event, jobs, consents_of=_consents_of([arrival]))
+
+    def _hasten(self, posting: Posting, arrivals: Sequence[Arrival | None]) -> None:
+        """Move up what waited already when somebody came to wait for it."""
+        waiting = [
+            line.id
+            for arrival in arrivals
+            if arrival is not None and posting.awaited_by and arrival.dedupe_key in self._known
+            for line in self._jobs.get(self._event_id(arrival), ())
+            if line.route == posting.awaited_by and line.state is JobState.READY
+        ]
+        if waiting:
+            self._uow.jobs.hasten(waiting, Lane.STAT)
+            self.has_ready = True
 
     def _recall_jobs(self, arrivals: Sequence[Arrival | None]) -> None:
         """Fetch the jobs of events that were here before, for the answer to their repeat."""

@@ -55,7 +55,7 @@ from gateway.withdrawal import settle_in_flight
 
 RECEIVE_HEADER, RECORD = "x-nadi-receive", "record"
 # Beyond this size reading a body takes long enough to hold up the other callers.
-_LARGE_BYTES = 64 * 1024
+LARGE_BYTES = 64 * 1024
 
 
 class Receiver:
@@ -146,7 +146,7 @@ class Receiver:
 
     async def _parsed(self, body: bytes, kind: str | None = None) -> Resource:
         parse = partial(parse_resource, body, limits=self._limits, expected_type=kind)
-        return await run_in_threadpool(parse) if len(body) > _LARGE_BYTES else parse()
+        return await run_in_threadpool(parse) if len(body) > LARGE_BYTES else parse()
 
     async def _single(self, call: Call, resource: Resource, *, is_update: bool) -> Response:
         (receipt,) = await self.receive(_posting(call, resource=resource, is_update=is_update))

@@ -35,6 +35,7 @@ from gateway.cli.context import (
 )
 from gateway.cli.doctor_audit import false_tags, guards
 from gateway.cli.doctor_backup import backups
+from gateway.cli.doctor_cds import cds_problems
 from gateway.cli.doctor_feeds import feed_findings
 from gateway.cli.doctor_privacy import privacy_problems, same_logins
 from gateway.cli.healthy import is_healthy
@@ -401,6 +402,8 @@ def _site(store: Store, data_dir: Path) -> Iterator[Finding]:
     yield from _feeds(site, store)
     yield from _witnesses(site, store)
     yield from _privacy(site, store, data_dir)
+    for says, is_fault in cds_problems(site):
+        yield Finding("cds-hooks", Verdict.FAILED if is_fault else Verdict.WARNING, says)
 
 
 def _stopped(site: Site, store: Store) -> Iterator[Finding]:

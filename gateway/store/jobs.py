@@ -83,6 +83,15 @@ _CLAIM = (
     )
     .returning(*_COLUMNS)
 )
+_HASTEN = (
+    update(jobs)
+    .where(
+        jobs.c.id.in_(bindparam("ids", expanding=True)),
+        jobs.c.state == JobState.READY,
+        jobs.c.lane > bindparam("to"),
+    )
+    .values(lane=bindparam("to"))
+)
 # In order of id, so that two workers never wait for each other's rows.
 _HELD = (
     select(jobs.c.id, jobs.c.state, jobs.c.attempt)
@@ -253,6 +262,10 @@ class Jobs:
         """
         now = self._uow.now_ms
         return self._jobs(_CLAIM, ids=list(job_ids), owner=owner, now=now, until=now + lease_ms)
+
+    def hasten(self, job_ids: Collection[str], lane: Lane) -> int:
+        """Move jobs that wait up into a more urgent lane; give how many."""
+        return self._uow.connection.execute(_HASTEN, {"ids": list(job_ids), "to": lane}).rowcount
 
     def still_held(self, held: Collection[Job]) -> list[Job]:
         """Give those of the jobs that nobody took or moved since they were claimed or read.

@@ -128,7 +128,7 @@ class _Looking:
         """Add the card of one job."""
         is_refusal = result is None and job.state in _NOT_RUN and job.business_status not in _UNSAID
         if result is None and not is_refusal:
-            self._wait(job, model)
+            self._wait(model)
             return
         decision = self._decided(job, result)
         if decision is not None:
@@ -136,7 +136,7 @@ class _Looking:
                 consent_decided(self._step(job), decision, stage="show", user=self.call.agent)
             )
         if decision is None or not decision.is_permitted:
-            self._wait(job, model)
+            self._wait(model)
         elif result is not None:
             self._show(job, result, model)
         elif job.business_status in _MISSING:
@@ -154,9 +154,9 @@ class _Looking:
             return
         self.answered.cards.append(result_card(job.id, model, report))
 
-    def _wait(self, job: Job, model: ModelShown) -> None:
+    def _wait(self, model: ModelShown) -> None:
         self.answered.is_waiting = True
-        self.answered.cards.append(waiting_card(job.id, model))
+        self.answered.cards.append(waiting_card(model))
 
     def _decided(self, job: Job, result: Delivery | None) -> ConsentDecision | None:
         """Ask the consents whether it may be shown; None where nobody can be asked."""

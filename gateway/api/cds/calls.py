@@ -15,6 +15,7 @@ import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import orjson
 from starlette.concurrency import run_in_threadpool
@@ -33,7 +34,7 @@ from gateway.api.cds.shown import ModelsShown, about_page, shown
 from gateway.api.edge import Call, Edge, Endpoint
 from gateway.api.entries import with_refusals
 from gateway.api.outcome import refuse
-from gateway.api.receive import Receiver
+from gateway.api.receive import LARGE_BYTES, Receiver
 from gateway.core.audit import (
     AgentKind,
     AuditAgent,
@@ -207,14 +208,18 @@ class CdsCalls:
             max_decompressed=self._settings.max_decompressed_bytes,
         )
         call.keep(body)
-        request = read_request(body, hook=service.hook, max_depth=self._limits.max_depth)
+        request = await self._read(body, service)
         line = await run_in_threadpool(self._models.line, route.model)
-        if line is None:
+        if line is None or not request.is_of_staff:
             return self._told(service, Answered())
         until_s = started + site.cds.within_ms / 1000
         asked = _Asked(call, site, service, route, line, request, until_s)
         _insist_on_server(asked)
         return await self._answer(asked)
+
+    async def _read(self, body: bytes, service: CdsService) -> CdsRequest:
+        read = partial(read_request, body, hook=service.hook, max_depth=self._limits.max_depth)
+        return await run_in_threadpool(read) if len(body) > LARGE_BYTES else read()
 
     async def _answer(self, asked: _Asked) -> Response:
         templates = self._templates(asked.site, asked.route, asked.line)
@@ -250,7 +255,7 @@ class CdsCalls:
         """Answer where nothing may be fetched, as if it were not there in time."""
         await asyncio.sleep(max(0.0, asked.until_s - time.monotonic()))
         model = shown(asked.line, self._answers.about(asked.site, asked.service))
-        card = waiting_card(new_id(), model)
+        card = waiting_card(model)
         return self._told(asked.service, Answered([card], is_waiting=True))
 
     def _told(self, service: CdsService, answered: Answered) -> Response:
@@ -401,4 +406,5 @@ def _how_it_went(has_failed: bool) -> tuple[Outcome, str]:
 
 
 def _json(content: object) -> Response:
-    return Response(orjson.dumps(content), media_type="application/json")
+    kept_by_nobody = {"Cache-Control": "no-store"}
+    return Response(orjson.dumps(content), media_type="application/json", headers=kept_by_nobody)

@@ -25,7 +25,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
 from adapters.site import Site
-from adapters.site_cds_hooks import CdsClient
+from adapters.site_cds_hooks import CdsClient, Key
 from gateway.core.clock import Clock, utc_now
 from gateway.core.errors import LoginRequired
 from gateway.core.principal import Principal, Role
@@ -107,7 +107,7 @@ class CdsTokens:
         client = site.cds.clients.get(str(claims.get("iss")))
         if client is None:
             raise LoginRequired("This token's issuer (iss) is no CDS client in the site file.")
-        for key in client.keys:
+        for key in _candidates(token, client):
             try:
                 jws.deserialize_compact(token, key, algorithms=_ALGORITHMS)
             except (JoseError, ValueError, TypeError):
@@ -142,6 +142,13 @@ def _signed_token(authorization: str | None) -> str | None:
     token = token.strip()
     is_signed = scheme.lower() == "bearer" and token.count(".") == _PARTS - 1
     return token if is_signed and len(token) <= _LONGEST_TOKEN else None
+
+
+def _candidates(token: str, client: CdsClient) -> Sequence[Key]:
+    """Give the keys that a token may be signed by: the one that it names, or else all."""
+    name = jws.extract_compact(token.encode()).headers().get("kid")
+    named = [key for key in client.keys if name is not None and key.kid == name]
+    return named or client.keys
 
 
 def _unverified(token: str) -> dict[str, Any]:

@@ -101,14 +101,18 @@ def refused_card(uuid: str, model: ModelShown, reason: str) -> dict[str, Any]:
     return _card(uuid, model, f"{model.title} (AI): no result", lines, {"status": "refused"})
 
 
-def waiting_card(uuid: str, model: ModelShown) -> dict[str, Any]:
-    """Say that there is nothing to show; the same whatever the reason is."""
+def waiting_card(model: ModelShown) -> dict[str, Any]:
+    """Say that there is nothing to show; the same whatever the reason is.
+
+    It has no uuid: there is nothing to be accepted or overridden, and one that stays or changes
+    would tell whether there is a job.
+    """
     said = (
         "There is no result to show now. If there is one for this patient, it appears in the "
         "chart; opening the chart again asks anew."
     )
     lines = [f"**{_plain(model.title)} (AI): a result may follow.**", said, *_limits(model)]
-    return _card(uuid, model, f"{model.title} (AI): a result may follow", lines, {"status": "none"})
+    return _card(None, model, f"{model.title} (AI): a result may follow", lines, {"status": "none"})
 
 
 def _limits(model: ModelShown) -> list[str]:
@@ -116,7 +120,7 @@ def _limits(model: ModelShown) -> list[str]:
 
 
 def _card(
-    uuid: str, model: ModelShown, summary: str, lines: Sequence[str], more: Mapping[str, Any]
+    uuid: str | None, model: ModelShown, summary: str, lines: Sequence[str], more: Mapping[str, Any]
 ) -> dict[str, Any]:
     facts = {
         "aiGenerated": True,
@@ -126,7 +130,7 @@ def _card(
         "demonstrationOnly": model.is_demonstration,
     }
     return {
-        "uuid": uuid,
+        **({"uuid": uuid} if uuid else {}),
         "summary": _shortened(summary),
         "detail": "\n\n".join(line for line in lines if line),
         "indicator": "info",

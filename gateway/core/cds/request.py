@@ -21,17 +21,29 @@ import orjson
 from gateway.core.errors import InvalidResource, Issue, MalformedJson
 from gateway.core.r4_json import decode
 
+_STAFF = frozenset({"Practitioner", "PractitionerRole"})
 #: Hook to the users that it may be called for, and whether it brings draft orders.
 HOOKS: Mapping[str, tuple[frozenset[str], bool]] = {
     "patient-view": (
-        frozenset({"Practitioner", "PractitionerRole", "Patient", "RelatedPerson"}),
+        _STAFF | {"Patient", "RelatedPerson"},
         False,
     ),
-    "order-sign": (frozenset({"Practitioner", "PractitionerRole"}), True),
-    "order-select": (frozenset({"Practitioner", "PractitionerRole"}), True),
-    "encounter-start": (frozenset({"Practitioner", "PractitionerRole"}), False),
-    "encounter-discharge": (frozenset({"Practitioner", "PractitionerRole"}), False),
+    "order-sign": (_STAFF, True),
+    "order-select": (_STAFF, True),
+    "encounter-start": (_STAFF, False),
+    "encounter-discharge": (_STAFF, False),
 }
+#: What may be ordered; nothing else is taken out of draft orders.
+_ORDERS = frozenset(
+    {
+        "DeviceRequest",
+        "MedicationRequest",
+        "NutritionOrder",
+        "ServiceRequest",
+        "SupplyRequest",
+        "VisionPrescription",
+    }
+)
 _NEEDS_ENCOUNTER = frozenset({"encounter-start", "encounter-discharge"})
 
 _ID = re.compile(r"[A-Za-z0-9.-]{1,64}")
@@ -101,6 +113,11 @@ class CdsRequest:
     fhir_server: str | None = None
     access_token: str | None = field(default=None, repr=False)
 
+    @property
+    def is_of_staff(self) -> bool:
+        """Whether a clinician looks; a result that nobody reviewed is not for patients."""
+        return self.user.partition("/")[0] in _STAFF
+
 
 def is_cds_request(content: object) -> bool:
     """Say whether a JSON document means to be a call of a CDS service."""
@@ -137,7 +154,7 @@ def _read(raw: bytes, content: Mapping[str, Any]) -> CdsRequest:
         slices = _slices.decode(raw)
         given = slices.prefetch or {}
         prefetch = {key: _got(bytes(value)) for key, value in given.items()}
-        orders = _entries(bytes(slices.context.draftOrders)) if _brings(content) else ()
+        orders = _orders(bytes(slices.context.draftOrders)) if _brings(content) else ()
     except (msgspec.MsgspecError, RecursionError) as error:
         raise MalformedJson from error
     context, authorization = content["context"], content.get("fhirAuthorization") or {}
@@ -151,6 +168,10 @@ def _read(raw: bytes, content: Mapping[str, Any]) -> CdsRequest:
         fhir_server=content.get("fhirServer"),
         access_token=authorization.get("access_token"),
     )
+
+
+def _orders(raw: bytes) -> Iterator[Brought]:
+    return (each for each in _entries(raw) if each.content.get("resourceType") in _ORDERS)
 
 
 def _brings(content: Mapping[str, Any]) -> bool:
@@ -272,10 +293,17 @@ def _context_issues(context: Mapping[str, Any], hook: str) -> Iterator[Issue]:
         yield Issue("value", "The FHIR id of the encounter, without type.", "context.encounterId")
     if brings_orders:
         yield from _order_issues(context.get("draftOrders"))
+    if hook == "order-select" and not _are_references(context.get("selections")):
+        words = "The orders that were selected: a list of Type/id."
+        yield Issue("required", words, "context.selections")
 
 
 def _is_id(value: object) -> bool:
     return isinstance(value, str) and _ID.fullmatch(value) is not None
+
+
+def _are_references(value: object) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(each, str) for each in value)
 
 
 def _order_issues(orders: object) -> Iterator[Issue]:

@@ -9,7 +9,7 @@ import pytest
 
 from tests.cds import SERVICE, Ehr, cds_site, request, working
 from tests.conftest import Api
-from tests.factories import bundle, creatinine
+from tests.factories import bundle, creatinine, raw
 
 SLOW_S = 0.3
 quick = pytest.mark.parametrize("api", [cds_site()], indirect=True)
@@ -141,6 +141,20 @@ def test_a_draft_order_is_answered_at_order_sign(ehr: Ehr):
     assert rows(ehr.api, kept) == [(1,)]
 
 
+@quick
+@worked
+def test_a_patient_who_looks_herself_is_shown_nothing_that_nobody_reviewed(ehr: Ehr):
+    ehr.permit()
+    asked = request()
+    asked["context"]["userId"] = "Patient/p1"
+
+    answer = ehr.ask(asked)
+
+    assert (answer.status_code, answer.json()) == (200, {"cards": []})
+    assert answer.headers["cache-control"] == "no-store"
+    assert rows(ehr.api, "select count(*) from jobs") == [(0,)]
+
+
 # -- no result in time, or none at all ---------------------------------------------------------
 
 
@@ -160,6 +174,20 @@ def test_a_result_that_is_not_there_in_time_follows(ehr: Ehr, api: Api, tmp_path
 
 
 @late
+def test_what_waited_already_is_moved_up_when_somebody_asks_for_it(ehr: Ehr):
+    ehr.permit()
+    asked = request()
+    brought = asked["prefetch"]["creatinine"]["entry"][0]["resource"]
+    brought["meta"] = {"versionId": "1"}
+    assert ehr.api.post(raw(brought), "/fhir/Observation").status_code == 202
+    before = rows(ehr.api, "select lane from jobs")
+
+    ehr.card(asked)
+
+    assert (before, rows(ehr.api, "select lane from jobs")) == ([(3,)], [(0,)])
+
+
+@late
 @worked
 @pytest.mark.parametrize("said", ["deny", None])
 def test_a_consent_that_forbids_looks_like_a_result_that_is_late(ehr: Ehr, said: str | None):
@@ -171,6 +199,7 @@ def test_a_consent_that_forbids_looks_like_a_result_that_is_late(ehr: Ehr, said:
 
     assert time.monotonic() - started >= SLOW_S
     assert "onsent" not in orjson.dumps(denied).decode()
+    assert "uuid" not in denied
     assert denied["summary"].endswith("(AI): a result may follow")
     assert rows(ehr.api, "select business_status from jobs") == [("consent-denied",)]
 

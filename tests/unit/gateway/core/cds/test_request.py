@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from gateway.core.cds.request import HOOKS, read_request
 from gateway.core.errors import ContentError, InvalidResource
-from tests.factories import bundle, creatinine, patient
+from tests.factories import bundle, consent, creatinine, patient
 
 INSTANCE = "d1577c69-dfbe-44ad-ba6d-3e05e953b2ea"
 VIEW = {
@@ -73,6 +73,14 @@ def test_draft_orders_are_read():
     assert order.full_url == "http://ehr.test/fhir/ServiceRequest/s1"
 
 
+def test_of_draft_orders_only_orders_are_taken():
+    given = bundle(SIGN["context"]["draftOrders"]["entry"][0]["resource"], consent(), patient())
+
+    read = read_request(orjson.dumps(in_context(SIGN, draftOrders=given)))
+
+    assert [each.content["resourceType"] for each in read.orders] == ["ServiceRequest"]
+
+
 def test_what_the_ehr_did_not_get_is_missing_and_an_empty_answer_is_one():
     outcome = {"resourceType": "OperationOutcome", "issue": []}
     found = bundle(creatinine(), {"resourceType": "OperationOutcome", "issue": []})
@@ -114,6 +122,7 @@ def test_bytes_stay_as_they_were_received():
         (in_context(VIEW, patientId="Patient/1"), ["context.patientId"]),
         (in_context(VIEW, patientId=None), ["context.patientId"]),
         (in_context(VIEW, encounterId=7), ["context.encounterId"]),
+        (changed(SIGN, hook="order-select"), ["context.selections"]),
         (in_context(SIGN, userId="Patient/p1"), ["context.userId"]),
         (in_context(SIGN, draftOrders=None), ["context.draftOrders"]),
         (in_context(SIGN, draftOrders=patient()), ["context.draftOrders"]),

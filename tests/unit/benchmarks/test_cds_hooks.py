@@ -1,0 +1,38 @@
+"""The benchmark of cards asks as an EHR does, and tells what it measured."""
+
+import orjson
+
+from benchmarks.cds_hooks import Asked, Measured, call_of
+from gateway.core.cds.prefetch import missing_of, templates_of
+from gateway.core.cds.request import read_request
+from models.registry import load_installed
+
+
+def test_a_call_brings_all_that_the_model_asks_for():
+    asked = read_request(orjson.dumps(call_of(7)), hook="patient-view")
+    manifest = load_installed()["ckd-risk"].manifest
+
+    missing = missing_of(asked, templates_of(manifest, trigger_type=None, local_codes={}))
+
+    assert missing == ()
+
+
+def test_calls_are_of_different_patients_and_values():
+    one, two = call_of(1), call_of(2)
+
+    assert one["context"]["patientId"] != two["context"]["patientId"]
+    assert one["prefetch"]["creatinine"] != two["prefetch"]["creatinine"]
+
+
+def test_figures_are_told_as_json():
+    measured = Measured([1.0, 2.0, 3.0], seconds=2.0, refused=0)
+    asked = Asked({"Nadi, first view": {1: measured}}, {"cards": 3.0})
+
+    told = orjson.loads(orjson.dumps(asked.as_json({"CPU": "some"})))
+
+    assert told["measured"]["Nadi, first view"]["1"] == {
+        "p50_ms": 2.0,
+        "p99_ms": 3.0,
+        "mean_ms": 2.0,
+        "per_s": 1.5,
+    }
