@@ -56,13 +56,19 @@ def poll_plan(entry: FollowEntry) -> PollPlan:
 class Follows(Protocol):
     """Follows an EHR in turns."""
 
+    @property
+    def problem(self) -> str:
+        """What is wrong although what is needed answers; empty when all is well."""
+
     def turn(self) -> bool:
-        """Do what is due; say whether that could be done."""
+        """Do what is due; say whether nobody who is needed was away."""
 
 
 def followed(follower: Follows) -> str:
     """Let a follower take its turn; say what is wrong, or nothing."""
-    return "" if follower.turn() else "The EHR, or the API, does not answer; it is tried again."
+    is_answered = follower.turn()
+    away = "" if is_answered else "The EHR, or the API, does not answer; it is tried again."
+    return follower.problem or away
 
 
 def take_turns(

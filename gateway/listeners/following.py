@@ -106,6 +106,7 @@ class _Following:
     poll: Poll
     key: str
     due_ms: int = 0
+    problem: str = ""
 
 
 @dataclass
@@ -148,8 +149,13 @@ class Follower:
             for query in plan.queries
         ]
 
+    @property
+    def problem(self) -> str:
+        """What is wrong although the EHR answers; empty when all is well."""
+        return next((each.problem for each in self._followed if each.problem), "")
+
     def turn(self) -> bool:
-        """Do what is due; say whether everything that was due could be done."""
+        """Do what is due; say whether nobody who is needed was away."""
         now_ms = to_ms(self._now())
         if now_ms < self._away.until_ms:
             return False
@@ -328,22 +334,36 @@ class Follower:
             self._walk(followed)
 
     def _walk(self, followed: _Following) -> None:
-        now_ms = to_ms(self._now())
-        with self._store.read() as uow:
-            kept = uow.listener_state.get(self._feed, followed.key)
-        cursor_ms = kept["ms"] if kept else now_ms - self._plan.lookback_ms
+        cursor_ms = self._cursor_ms(followed.key)
         try:
             walked = followed.poll.walk(cursor_ms)
         except ProcessingError as error:
             log.warning("feed-refused", system=self._feed, error=type(error).__name__)
-            followed.due_ms = now_ms + max(self._plan.every_ms, _LONGEST_DELAY_MS)
+            kind = followed.poll.query.resource_type
+            followed.problem = f"What changed of {kind} can't be asked for: {error.message}"
+            wait_ms = max(self._plan.every_ms, _LONGEST_DELAY_MS)
+            followed.due_ms = to_ms(self._now()) + wait_ms
             return
-        if kept is None or walked.cursor_ms != cursor_ms:
-            with self._store.write() as uow:
-                uow.listener_state.put(self._feed, {followed.key: {"ms": walked.cursor_ms}})
+        if walked.cursor_ms != cursor_ms:
+            self._keep_cursor(followed.key, walked.cursor_ms)
         if walked.unasked:
             log.warning("feed-ignores-last-updated", system=self._feed, count=walked.unasked)
+        followed.problem = ""
         followed.due_ms = to_ms(self._now()) + self._plan.every_ms
+
+    def _cursor_ms(self, key: str) -> int:
+        """Give the cursor; where there is none it begins now, whether or not the EHR answers."""
+        with self._store.read() as uow:
+            kept = uow.listener_state.get(self._feed, key)
+        if kept is not None:
+            return int(kept["ms"])
+        begins_ms = to_ms(self._now()) - self._plan.lookback_ms
+        self._keep_cursor(key, begins_ms)
+        return begins_ms
+
+    def _keep_cursor(self, key: str, ms: int) -> None:
+        with self._store.write() as uow:
+            uow.listener_state.put(self._feed, {key: {"ms": ms}})
 
 
 def _watched(uow: UnitOfWork, feed: str) -> dict[str, Watched]:

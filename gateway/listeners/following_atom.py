@@ -70,6 +70,7 @@ class AtomFollower:
         self._now = now
         self._due_ms = 0
         self._delay_ms = 0
+        self.problem = ""
 
     def turn(self) -> bool:
         """Look at every feed when it is time; say whether that could be done."""
@@ -80,11 +81,12 @@ class AtomFollower:
             for feed in self._plan.feeds:
                 self._follow(feed)
         except (TransientError, ProcessingError) as error:
+            self.problem = error.message
             self._delay_ms = min(max(2 * self._delay_ms, _FIRST_DELAY_MS), _LONGEST_DELAY_MS)
             self._due_ms = now_ms + self._delay_ms
             log.warning("feed-waits", system=self._name, error=type(error).__name__)
             return False
-        self._delay_ms = 0
+        self._delay_ms, self.problem = 0, ""
         self._due_ms = to_ms(self._now()) + self._plan.every_ms
         return True
 

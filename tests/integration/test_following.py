@@ -346,6 +346,36 @@ def test_an_ehr_that_ignores_the_time_asked_for_is_not_handed_in_again_and_again
     each_once(feeding, 4)
 
 
+def test_what_changes_while_the_ehr_is_away_from_the_first_is_not_lost(feeding: Feeding):
+    feeding.sandbox.faults(down="503")
+    follower = feeding.follower(
+        "Observation", feed="ehr/poll", every_ms=0, lookback_ms=0, overlap_ms=1000
+    )
+    follower.turn()
+    feeding.sandbox.faults(down="no")
+    feeding.put(lab(1))
+
+    feeding.seconds = 3600
+    follower.turn()
+
+    each_once(feeding, 1)
+
+
+def test_an_ehr_that_refuses_the_question_is_told_and_holds_up_no_other(feeding: Feeding):
+    feeding.sandbox.faults(unsupported_types=["Consent"])
+    feeding.put(lab(1))
+    follower = feeding.follower("Consent", "Observation", feed="ehr/poll", every_ms=0)
+
+    assert follower.turn()
+    assert "Consent can't be asked for" in follower.problem
+    each_once(feeding, 1)
+
+    feeding.sandbox.faults(unsupported_types=[])
+    feeding.seconds = 61
+    follower.turn()
+    assert follower.problem == ""
+
+
 def test_a_ping_makes_the_follower_ask_at_once(feeding: Feeding):
     follower = feeding.follower("Observation", feed="ehr/poll")
     follower.turn()

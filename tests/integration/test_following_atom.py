@@ -111,9 +111,11 @@ def test_a_feed_that_can_not_be_read_is_tried_again_later(feeding: Feeding):
     assert not following.turn()
     feeding.sandbox.faults(down="no")
     assert not following.turn()
+    assert following.problem
 
     feeding.seconds = 2
     assert following.turn()
+    assert following.problem == ""
 
 
 def test_a_page_of_another_kind_is_no_feed(feeding: Feeding):
