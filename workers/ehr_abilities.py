@@ -52,6 +52,7 @@ class EhrAbilities:
         self._ehr = ehr
         self._base_url = base_url
         self._named = ehr_profile.profile(profile) if profile else None
+        self._recognised: tuple[EhrCapabilities | None, Profile] | None = None
         self._monotonic = monotonic
         self._ask_at = _NEVER
         self._said: EhrCapabilities | None = None
@@ -64,7 +65,13 @@ class EhrAbilities:
     @property
     def profile(self) -> Profile:
         """What kind of EHR it is: as the site says, or as it is recognised now."""
-        return self._named or ehr_profile.recognised(self._base_url, self._ask())
+        said = self._ask()
+        if self._named:
+            return self._named
+        known = self._recognised
+        if known is None or known[0] is not said:
+            known = self._recognised = (said, ehr_profile.recognised(self._base_url, said))
+        return known[1]
 
     @property
     def is_named(self) -> bool:

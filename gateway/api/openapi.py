@@ -193,13 +193,13 @@ def _break_glass(identifier: dict[str, Any]) -> dict[str, Any]:
 
 
 def _results(parameters: list[dict[str, Any]]) -> dict[str, Any]:
-    patient = _parameter("patient", "query", is_required=True)
+    asked = [_parameter("patient", "query"), _parameter("worklist", "query")]
     return {
         f"/fhir/{name}": {
             "get": _call(
-                "A patient's results",
+                "A patient's results, or (worklist=true) those that no EHR takes",
                 f"Bundle of {name}s",
-                [patient, *parameters],
+                [*asked, *parameters],
                 needs=Permission.READ_RESULTS,
             )
         }

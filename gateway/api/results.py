@@ -2,7 +2,8 @@
 
 The results are Nadi's own: what it wrote, or is about to write, into the EHR, each under the type
 that it has there: a RiskAssessment is an Observation in an EHR that has no other. The patient has
-to be named, so that nobody browses.
+to be named, so that nobody browses; but `?worklist=true` gives what no EHR takes, whoever it is of,
+since nobody would find it otherwise.
 """
 
 from collections.abc import Iterator, Sequence
@@ -33,7 +34,9 @@ class Results:
 
     async def search(self, call: Call) -> Response:
         """Give the newest results of one patient."""
-        insist_on_known(call.request, "patient", "system")
+        insist_on_known(call.request, "patient", "system", "worklist")
+        if "worklist" in call.request.query_params:
+            return await self._worklist(call)
         patient_key = self._edge.patient_key_of(call.request)
         if patient_key is None:
             raise ContentError("Name the patient: ?patient=Patient/<id>.", location="patient")
@@ -43,6 +46,31 @@ class Results:
             call, f"{self._type}?patient-key={patient_key}&_count={count}", {patient_key}
         )
         return fhir_response(searchset(call.request, results, following=next_link("before", last)))
+
+    async def _worklist(self, call: Call) -> Response:
+        """Give the newest results that stay here, since no EHR takes them."""
+        if dict(call.request.query_params.multi_items()).keys() & {"patient", "system"}:
+            raise ContentError("Ask for the worklist or for a patient.", location="worklist")
+        if call.request.query_params["worklist"] != "true":
+            raise ContentError("worklist has to be true.", location="worklist")
+        count, before = count_of(call.request), next_of(call.request)
+        results, patients, last = await run_in_threadpool(self._kept_here, count, before)
+        query = f"{self._type}?worklist=true&_count={count}"
+        await self._edge.record_query(call, query, patients)
+        return fhir_response(searchset(call.request, results, following=next_link("before", last)))
+
+    def _kept_here(
+        self, count: int, before: str | None
+    ) -> tuple[list[dict[str, Any]], set[str | None], str | None]:
+        """Give a page of the worklist, whose they are, and what the next page starts after."""
+        with self._edge.store.read() as uow:
+            page = uow.deliveries.worklist(before, count)
+            gone = uow.erasures.closed({each.patient_key for each in page})
+            shown = [each for each in page if each.patient_key not in gone]
+            uow.patient_keys.load({each.patient_key for each in shown})
+            found = [each for each in _written(uow, shown) if each["resourceType"] == self._type]
+        last = page[-1].id if len(page) == count else None
+        return found, {each.patient_key for each in shown}, last
 
     def _find(
         self, patient_key: str, count: int, before: str | None

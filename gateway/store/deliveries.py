@@ -134,6 +134,18 @@ _GET = sa.select(*_COLUMNS).where(deliveries.c.id.in_(_IDS))
 _OF_JOBS = sa.select(*_COLUMNS).where(deliveries.c.job_id.in_(_IDS))
 _CIRCUITS = sa.select(circuit_breakers)
 _CIRCUIT = _CIRCUITS.where(circuit_breakers.c.system == sa.bindparam("system")).with_for_update()
+# The partial index is used only where its condition stands literally; `~` is after every id.
+_AFTER_ALL = "~"
+_WORKLIST = (
+    sa.select(*_COLUMNS)
+    .where(
+        sa.text("deliveries.rung = 'worklist'"),
+        deliveries.c.id < sa.bindparam("before"),
+        sa.func.length(deliveries.c.body) > 0,
+    )
+    .order_by(deliveries.c.id.desc())
+    .limit(sa.bindparam("most"))
+)
 _PLACES = sa.select(deliveries.c.id, deliveries.c.location).where(
     deliveries.c.patient_key == sa.bindparam("patient"), deliveries.c.location.is_not(None)
 )
@@ -308,6 +320,10 @@ class Deliveries:
             return None
         place = Place("deliveries", "location", delivery.id)
         return self._uow.patient_keys.unseal(delivery.patient_key, place, sealed).decode()
+
+    def worklist(self, before: str | None, limit: int) -> list[Delivery]:
+        """Give what no EHR takes and is still kept here, the newest first."""
+        return self._all(_WORKLIST, before=before or _AFTER_ALL, most=limit)
 
     def places_of(self, patient_key: str) -> frozenset[str]:
         """Give where an EHR keeps the delivered results of a patient.

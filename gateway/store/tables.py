@@ -139,6 +139,7 @@ jobs = Table(
     ),
 )
 
+_KEPT_HERE = text("rung = 'worklist'")
 deliveries = Table(
     "deliveries",
     metadata,
@@ -167,6 +168,8 @@ deliveries = Table(
     # In which form of the write-back ladder it is there, and what of it the EHR did not keep.
     Column("rung", String(24), nullable=False, server_default=""),
     Column("lost", String(255), nullable=False, server_default=""),
+    # What no EHR takes, for clinicians, the newest first.
+    Index("ix_deliveries_worklist", "id", sqlite_where=_KEPT_HERE, postgresql_where=_KEPT_HERE),
     Index(
         "ix_deliveries_open",
         "state",
