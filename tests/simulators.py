@@ -78,6 +78,16 @@ class Simulator:
 
 SIMULATORS = {
     "generic": Simulator("", {"no_conditional_create": True}),
+    "generic-that-drops-labels": Simulator(
+        "",
+        {
+            "no_conditional_create": True,
+            "no_batch": True,
+            "no_transaction": True,
+            "drop_elements": ["meta.security", "Observation.identifier", "Observation.device"],
+        },
+        lost=("meta.security", "identifier", "device"),
+    ),
     "hapi": Simulator("", {"software": "HAPI FHIR Server"}, statuses=(409, 500, 503)),
     "medplum": Simulator(
         "", {"software": "medplum", "no_update_create": True}, statuses=(429, 500)

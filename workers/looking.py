@@ -1,6 +1,6 @@
 """(6.3) Look for results that may be in an EHR already, whatever it can be searched by.
 
-First by identifier. An EHR that does not keep or search identifiers is asked for what it has of the
+First by identifier. An EHR that is not known to keep and to search identifiers is asked for what it has of the
 same patient, code and time; what it gives is compared, since one that ignores a parameter gives
 everything. A place that is known to be another result's is never taken for this one. Where an
 answer can't be relied on, and a condition would not be heeded, nobody knows: nothing is written.
@@ -103,14 +103,15 @@ class Looking:
     def _by_facts(self, report: StoredReport, claimed: set[str]) -> list[Json] | Unsure:
         """Look for a result by what it is about, in the forms that have no identifier there."""
         for name, forms in _forms(report).items():
-            if self._abilities.finds_by_identifier(name):
+            is_believed = self._abilities.finds_by_identifier(name)
+            if is_believed and self._abilities.keeps_all(name):
                 continue
             matches, doubt = self._alike(forms, report)
             free = [each for each in matches if f"{name}/{each.get('id')}" not in claimed]
             if free:
                 claimed.add(f"{name}/{free[0].get('id')}")
                 return free[:1]
-            if doubt and self._abilities.ignores_conditions(name):
+            if doubt and not is_believed and self._abilities.ignores_conditions(name):
                 return Unsure(doubt)
         return []
 

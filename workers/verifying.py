@@ -28,7 +28,8 @@ from workers.fates import NotReached, Written, not_reached
 #: What is said where it could not be looked at, or not be taken back.
 UNREAD = "not read back"
 LEFT_THERE = "could not be taken back"
-_WORDS = "words"
+WORDS = "words"
+_VALUE_TEXT = "valueString"
 
 log = telemetry.get_logger()
 
@@ -108,8 +109,9 @@ class Verifier:
 
     def _say_in_words(self, sent: Json, kept: Json, written: Written) -> Written | None:
         """Write the value as a text that says who made it; None where that is not kept either."""
-        worded = {**in_words(sent), "id": kept["id"]}
-        again = self._updated(worded, written)
+        worded = in_words(sent)
+        # What is there names Device and patient as this EHR does; only its value is another.
+        again = self._updated({**in_words(kept), _VALUE_TEXT: worded[_VALUE_TEXT]}, written)
         if again is None or label_of(again) is Label.LOST:
             return None
         self._abilities.showed_words("Observation")
@@ -123,7 +125,7 @@ class Verifier:
         if again is not None and again.get("status") == "entered-in-error":
             return Unlabelled()
         log.error("ai-label-lost", resource_type=str(kept["resourceType"]))
-        return replace(written, lost=(*written.lost, _WORDS, LEFT_THERE))
+        return replace(written, lost=(*written.lost, WORDS, LEFT_THERE))
 
     def _updated(self, resource: Json, written: Written) -> Json | None:
         """Write a resource anew and give what is there then; None where the EHR refuses.

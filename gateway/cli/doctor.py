@@ -38,6 +38,7 @@ from gateway.cli.doctor_backup import backups
 from gateway.cli.doctor_cds import cds_problems
 from gateway.cli.doctor_feeds import feed_findings
 from gateway.cli.doctor_privacy import privacy_problems, same_logins
+from gateway.cli.doctor_write_back import write_findings
 from gateway.cli.healthy import is_healthy
 from gateway.cli.machine import SLOW_FSYNC_MS, ClockState, clock_state, time_fsync
 from gateway.cli.models_installed import Installed, installed, library, matched
@@ -425,9 +426,10 @@ def _listeners(site: Site, store: Store) -> Iterator[Finding]:
 
 
 def _feeds(site: Site, store: Store) -> Iterator[Finding]:
-    """Check that what changes in an EHR arrives here."""
+    """Check that what changes in an EHR arrives here, and that results arrive there."""
     verdicts = {True: Verdict.FAILED, False: Verdict.OK, None: Verdict.WARNING}
-    for each in feed_findings(site, store, Source(site.name, "cli")):
+    source = Source(site.name, "cli")
+    for each in (*feed_findings(site, store, source), *write_findings(site, store, source)):
         yield Finding(each.check, verdicts[each.is_fault], each.says)
 
 

@@ -286,6 +286,8 @@ def _details(job: Job, delivery: Delivery | None) -> dict[str, object]:
             "state": delivery.state.value,
             "attempt": delivery.attempt,
             "last_answer": delivery.last_answer,
+            "rung": delivery.rung,
+            "lost": delivery.lost,
             "next_try_at": _next_try(delivery, iso),
             "identifier": delivery.identifier,
         },
@@ -380,6 +382,8 @@ def _facts(job: Job, delivery: Delivery | None) -> list[tuple[str, str]]:
     answer = f", last answer {delivery.last_answer}" if delivery.last_answer else ""
     state = f"{delivery.state.value} to {delivery.system}, attempt {delivery.attempt}{answer}"
     found.append(("delivery", state))
+    told = (("form there", delivery.rung), ("not kept there", delivery.lost))
+    found += [(name, value) for name, value in told if value]
     next_try = _next_try(delivery, moment)
     return [*found, ("next try", next_try)] if next_try else found
 

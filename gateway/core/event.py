@@ -15,6 +15,7 @@ from gateway.core.deletion import is_deleted
 from gateway.core.feeds import FEEDS
 from gateway.core.findings import RESULT_SYSTEM
 from gateway.core.lanes import Lane, stated_lane
+from gateway.core.result_terms import AI_NOTE, AI_VALUE
 
 # The elements that name a resource's patient, in the order they are tried.
 _PATIENT_ELEMENTS = ("subject", "patient", "beneficiary", "individual", "for", "securityContext")
@@ -111,18 +112,27 @@ def facts(
 def is_made_by_ai(content: Mapping[str, Any]) -> bool:
     """Say whether a resource was made by AI, by its label or because it is a result of ours.
 
+    An EHR may have dropped both; then the words in which the result says so tell.
+
     Such a resource neither triggers a model nor is read by one: an answer must not feed itself.
 
     Source: HL7 AI Transparency on FHIR (STU1 ballot), code AIAST of v3-ObservationValue.
     """
     meta = content.get("meta") or {}
     labels = (*(meta.get("security") or ()), *(meta.get("tag") or ()))
-    if any(label.get("code") == "AIAST" for label in labels):
+    if any(label.get("code") == "AIAST" for label in labels) or _says_so(content):
         return True
     identifiers = content.get("identifier")
     if not isinstance(identifiers, list):
         return False
     return any(each.get("system") == RESULT_SYSTEM for each in identifiers)
+
+
+def _says_so(content: Mapping[str, Any]) -> bool:
+    notes = content.get("note")
+    noted = [each for each in notes if isinstance(each, dict)] if isinstance(notes, list) else []
+    is_value = str(content.get("valueString", "")).startswith(AI_VALUE)
+    return is_value or any(AI_NOTE in str(each.get("text")) for each in noted)
 
 
 def is_unsettled(content: Mapping[str, Any]) -> bool:

@@ -104,15 +104,20 @@ class Left:
 
 @dataclass(frozen=True)
 class Ladder:
-    """The rungs for one result, the first to be tried first, and those that are left."""
+    """The rungs for one result, the first to be tried first, and those that are left.
+
+    Attributes:
+        order: All rungs, the best for this result first.
+    """
 
     rungs: tuple[Rung, ...]
     left: tuple[Left, ...]
+    order: tuple[Rung, ...] = tuple(Rung)
 
     def above(self, rung: Rung) -> tuple[Left, ...]:
         """Give what was left although it stands higher than the rung that was used."""
-        order = list(Rung)
-        return tuple(each for each in self.left if order.index(each.rung) < order.index(rung))
+        better = self.order[: self.order.index(rung)]
+        return tuple(each for each in self.left if each.rung in better)
 
 
 #: Says why an EHR can't keep a resource type; None where it can, or nobody knows.
@@ -130,18 +135,19 @@ def ladder(wanted: str, *, terms: Terms, why_not: WhyNot, senders: Sequence[Rung
     """
     rungs: list[Rung] = []
     left: list[Left] = []
-    for rung in _ordered(wanted):
+    order = _ordered(wanted)
+    for rung in order:
         why = _barred(rung, terms) or _missing(rung, wanted, why_not, senders)
         if why:
             left.append(Left(rung, why))
         else:
             rungs.append(rung)
-    return Ladder(tuple(rungs), tuple(left))
+    return Ladder(tuple(rungs), tuple(left), order)
 
 
-def _ordered(wanted: str) -> list[Rung]:
+def _ordered(wanted: str) -> tuple[Rung, ...]:
     first = RUNG_OF[wanted]
-    return [first, *(rung for rung in Rung if rung is not first)]
+    return (first, *(rung for rung in Rung if rung is not first))
 
 
 def _barred(rung: Rung, terms: Terms) -> str | None:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from html import unescape
 
 from gateway.core.ladder import Rung
-from gateway.core.result_terms import Json
+from gateway.core.result_terms import AI_NOTE, AI_VALUE, Json
 
 _TAG = re.compile(r"<[^>]+>")
 _TIMES = ("effectiveDateTime", "effectivePeriod", "effectiveInstant")
@@ -51,12 +51,12 @@ def in_words(observation: Json) -> Json:
     kept = {k: v for k, v in observation.items() if not k.startswith("value")}
     kept = {k: v for k, v in kept.items() if k not in ("dataAbsentReason", "component")}
     first = words_of(observation).partition("\n")[0]
-    return {**kept, "valueString": f"AI, preliminary: {first}"}
+    return {**kept, "valueString": f"{AI_VALUE}{first}"}
 
 
 def with_ai_note(observation: Json) -> Json:
     """Give an Observation whose first note says that an AI made it, for an EHR that keeps notes."""
-    note = {"text": f"{_title(observation)}: result of an AI. {_PRELIMINARY}"}
+    note = {"text": f"{_title(observation)}{AI_NOTE} {_PRELIMINARY}"}
     return {**observation, "note": [note, *observation.get("note", ())]}
 
 

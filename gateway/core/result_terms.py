@@ -37,6 +37,9 @@ AIAST = {
     "display": "Artificial Intelligence asserted",
 }
 AI_ROLE = {"coding": [{"system": AI_TYPES, "code": "Artificial-Intelligence"}]}
+#: How a result says that an AI made it where an EHR keeps no label: as its value, in its note.
+AI_VALUE = "AI, preliminary: "
+AI_NOTE = ": result of an AI."
 _INTERPRETATIONS = {
     "N": "Normal",
     "A": "Abnormal",

@@ -175,6 +175,7 @@ def test_openmrs_gets_its_own_code_and_the_label_in_words_from_the_second_result
     assert all(each["valueString"].startswith("AI, preliminary: ") for each in kept)
     assert [OWN_CODE in fate.changed and AS_TEXT in fate.changed for fate in fates] == [True, True]
     assert sum(call.startswith("update ") for call in ehr.calls) == 1
+    assert not any("urn:uuid" in str(each) for each in kept)
     assert ehr.of("Device") == ehr.of("Provenance") == []
 
 
@@ -279,6 +280,18 @@ def forgetful() -> FakeEhr:
     ehr.ignores_conditions = ehr.is_unlabelled = True
     ehr.refused[""] = 501
     return ehr
+
+
+def test_a_lost_answer_of_an_ehr_nobody_knows_makes_no_second_result_either() -> None:
+    ehr = forgetful()
+    ehr.is_unlabelled = False  # a search by identifier is heeded, and finds nothing
+    write(ehr)
+
+    again = write(ehr, again=True)
+
+    assert isinstance(again, Written)
+    assert (again.location, again.status) == ("Observation/observation-1", 200)
+    assert len(ehr.of("Observation")) == 1
 
 
 @pytest.mark.parametrize("profile", [None, "openmrs-fhir2"])

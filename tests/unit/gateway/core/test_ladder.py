@@ -44,6 +44,13 @@ def test_what_the_ehr_can_t_keep_is_left_with_its_reason() -> None:
     ]
 
 
+def test_an_observation_in_place_of_a_risk_says_why_it_is_none() -> None:
+    found = ladder("RiskAssessment", terms=Terms(), why_not=only("Observation"))
+
+    (left,) = found.above(Rung.OBSERVATION)
+    assert str(left) == "risk-assessment: No RiskAssessment there."
+
+
 def test_a_site_may_fix_rungs_and_forbid_them() -> None:
     fixed = Terms(only=frozenset({Rung.DIAGNOSTIC_REPORT}))
     forbidden = Terms(never=frozenset({Rung.OBSERVATION, Rung.WORKLIST}))

@@ -5,9 +5,17 @@ from base64 import b64decode
 import orjson
 import pytest
 
+from gateway.core.event import is_made_by_ai
 from gateway.core.fhir import parse_resource
 from gateway.core.ladder import Rung
-from gateway.core.result_carriers import at_one_time, carried, coded_as, in_words, words_of
+from gateway.core.result_carriers import (
+    at_one_time,
+    carried,
+    coded_as,
+    in_words,
+    with_ai_note,
+    words_of,
+)
 from gateway.core.write_back import StoredReport, with_device
 from models.manifest import Manifest
 from tests.result_models import LABELS, RISK, RISK_ASSESSMENT, SCORE, made
@@ -54,6 +62,17 @@ def test_a_value_in_words_has_no_number_any_more_and_says_that_an_ai_made_it() -
     parse_resource(orjson.dumps(found))
     assert "valueQuantity" not in found
     assert found["valueString"].startswith("AI, preliminary: ")
+
+
+def test_what_comes_back_without_its_labels_is_known_by_its_words() -> None:
+    names = ("resourceType", "status", "code", "subject", "valueString", "note")
+    worded = {name: value for name, value in in_words(OBSERVATION).items() if name in names[:5]}
+    noted = {name: value for name, value in with_ai_note(OBSERVATION).items() if name in names}
+
+    assert is_made_by_ai(worded)
+    assert is_made_by_ai(noted)
+    assert not is_made_by_ai({**worded, "valueString": "18 %", "note": ["odd"]})
+    parse_resource(orjson.dumps(with_ai_note(OBSERVATION)))
 
 
 def test_a_panel_in_words_needs_no_components() -> None:

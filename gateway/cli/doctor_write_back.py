@@ -1,0 +1,106 @@
+"""What `nadi doctor` says of writing results: a probe is written, read back, and taken back.
+
+Only into systems that get results and for which the site file names a made-up patient
+(`test_patient`). The probe goes the way of a result, down the same ladder, and is marked as entered
+in error at once.
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import orjson
+
+from adapters.fhir_rest.client import FhirClient
+from adapters.site import Site, System
+from gateway.cli.doctor_feeds import FeedFinding
+from gateway.core import audit
+from gateway.core.audit import AgentKind, AuditAgent, Source, Step
+from gateway.core.clock import new_id
+from gateway.core.errors import GatewayError
+from gateway.core.label_probe import label_probe
+from gateway.core.ladder import Terms
+from gateway.core.read_back import VALUE
+from gateway.core.retraction import ENTERED_IN_ERROR
+from gateway.core.write_back import StoredReport
+from gateway.store.unit_of_work import Store
+from workers.ehrs import Connection, Ehrs
+from workers.fates import Fate, NotReached, NotTaken, OnWorklist, Written, open_gate
+from workers.verifying import WORDS
+
+_WITHIN_S = 5.0
+#: What must not be lost.
+_GRAVE = frozenset({VALUE, WORDS})
+
+
+def write_findings(site: Site, store: Store, source: Source) -> Iterator[FeedFinding]:
+    """Write a probe into every system that gets results and has a made-up patient."""
+    ehrs = Ehrs(lambda: site, timeout_s=_WITHIN_S)
+    for name, terms in {route.sink: route.terms for route in site.routes}.items():
+        system = site.system(name)
+        if system is not None and system.address and system.test_patient:
+            yield _tried(system, ehrs, terms, (store, source))
+    ehrs.close()
+
+
+def _tried(
+    system: System, ehrs: Ehrs, terms: Terms, recorded: tuple[Store, Source]
+) -> FeedFinding:
+    check = f"writing {system.name}"
+    try:
+        connection = ehrs.connection(system.name)
+        fate = _write(system, connection, system.terms.under(terms), recorded)
+        left_there = isinstance(fate, Written) and not _is_taken_back(connection.client, fate)
+    except GatewayError as error:
+        return FeedFinding(check, error.message, is_fault=True)
+    says, is_fault = _told(fate)
+    if left_there:
+        says = f"{says}; it could not be marked as entered in error: remove it by hand"
+    return FeedFinding(check, says, is_fault=is_fault)
+
+
+def _write(
+    system: System, connection: Connection, terms: Terms, recorded: tuple[Store, Source]
+) -> Fate:
+    """Write a probe, after it is on record that one is written."""
+    store, source = recorded
+    with store.write() as uow:
+        now = uow.now
+        step = Step(id=new_id(), recorded=now, source=source)
+        ehr = AuditAgent(system.name, system.name, AgentKind.SERVER)
+        uow.audit(audit.noted(step, "note", agents=[ehr], details={"what": "write-back probe"}))
+    code = next(iter(terms.codes), None)
+    made = label_probe(str(system.test_patient), now, code)
+    report = replace(StoredReport.read(made.to_json()), terms=terms)
+    fates = connection.recipient.write([report], repeated=frozenset(), gate=open_gate)
+    return fates[report.identifier]
+
+
+def _is_taken_back(client: FhirClient, written: Written) -> bool:
+    """Mark the probe as entered in error; say whether it is so now."""
+    if written.location is None:
+        return False
+    kept = client.read(written.location)
+    if kept is None:
+        return True
+    try:
+        client.update(written.location, orjson.dumps({**kept, "status": ENTERED_IN_ERROR}))
+    except GatewayError:
+        return False
+    again = client.read(written.location)
+    return again is None or again.get("status") == ENTERED_IN_ERROR
+
+
+def _told(fate: Fate) -> tuple[str, bool | None]:
+    """Say what became of a probe, and whether that is a fault; None: somebody should look."""
+    if isinstance(fate, Written):
+        if not fate.lost:
+            return f"a probe went as {fate.rung}; what was looked at is there", False
+        lost = f"a probe went as {fate.rung}; not kept: {', '.join(fate.lost)}"
+        return lost, True if _GRAVE & set(fate.lost) else None
+    if isinstance(fate, OnWorklist):
+        first = f": {fate.left[0]}" if fate.left else ""
+        return f"no form of a result is taken; they stay on the worklist{first}", None
+    if isinstance(fate, NotTaken):
+        return fate.why or f"the EHR refused the probe: HTTP {fate.status}", True
+    error = fate.error if isinstance(fate, NotReached) else type(fate).__name__
+    return f"the probe could not be written: {error}", True

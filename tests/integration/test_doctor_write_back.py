@@ -1,0 +1,116 @@
+"""`nadi doctor` writes a probe about a made-up patient, says what was kept of it, and takes it back."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from adapters.site import Site, load_site
+from gateway.cli.doctor_feeds import FeedFinding
+from gateway.cli.doctor_write_back import write_findings
+from gateway.core.audit import Source
+from gateway.store.audit_log import AuditFilter
+from tests.hospital import SITE, Hospital
+from tests.sandbox import TOKEN, SandboxEhr
+
+pytestmark = pytest.mark.integration
+
+HEADERS = {"Authorization": f"Bearer {TOKEN}"}
+
+
+@pytest.fixture(scope="module")
+def sandbox() -> Iterator[SandboxEhr]:
+    running = SandboxEhr()
+    running.start()
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+def hospital(tmp_path: Path) -> Iterator[Hospital]:
+    made = Hospital(tmp_path)
+    yield made
+    made.close()
+
+
+def site_of(sandbox: SandboxEhr, folder: Path, more: str = "") -> Site:
+    token = folder / "token"
+    token.write_text(TOKEN)
+    ehr = f"""    base_url: {sandbox.origin}/fhir
+    auth: {{kind: bearer, token: "file:{token}"}}
+    test_patient: Patient/made-up
+{more}"""
+    text = SITE.replace("REFUSALS", "none").replace("    base_url: http://ehr.test/fhir\n", ehr)
+    return load_site(text)
+
+
+def found(hospital: Hospital, site: Site) -> list[FeedFinding]:
+    return list(write_findings(site, hospital.store, Source("site", "cli")))
+
+
+def probes(sandbox: SandboxEhr) -> list[dict[str, Any]]:
+    url = f"{sandbox.origin}/fhir/Observation?patient=Patient/made-up"
+    entries = httpx.get(url, headers=HEADERS).json().get("entry", ())
+    return [each["resource"] for each in entries]
+
+
+def test_an_ehr_that_keeps_all_is_told_so_and_the_probe_is_an_error_at_once(
+    sandbox: SandboxEhr, hospital: Hospital, tmp_path: Path
+) -> None:
+    (finding,) = found(hospital, site_of(sandbox, tmp_path))
+
+    says = "a probe went as observation; what was looked at is there"
+    assert finding == FeedFinding("writing ehr", says, is_fault=False)
+    assert {each["status"] for each in probes(sandbox)} == {"entered-in-error"}
+    with hospital.store.read() as uow:
+        noted = [r for r in uow.audit_log.search(AuditFilter(limit=9)) if r.event == "note"]
+    assert len(noted) == 1
+
+
+def test_what_the_ehr_drops_is_told_before_the_first_real_result(
+    sandbox: SandboxEhr, hospital: Hospital, tmp_path: Path
+) -> None:
+    sandbox.faults(drop_elements=["meta.security", "Observation.device"])
+    (finding,) = found(hospital, site_of(sandbox, tmp_path))
+    sandbox.faults(drop_elements=[])
+
+    assert finding.says == "a probe went as observation; not kept: meta.security, device"
+    assert finding.is_fault is None
+
+
+def test_an_ehr_that_takes_no_form_is_told(
+    sandbox: SandboxEhr, hospital: Hospital, tmp_path: Path
+) -> None:
+    (finding,) = found(hospital, site_of(sandbox, tmp_path, "    profile: care\n"))
+
+    assert finding.says.startswith("no form of a result is taken; they stay on the worklist")
+    assert finding.is_fault is None
+
+
+def test_an_ehr_that_refuses_or_is_away_is_a_fault(
+    sandbox: SandboxEhr, hospital: Hospital, tmp_path: Path
+) -> None:
+    sandbox.faults(known_codes=["no such code"])
+    (refused,) = found(hospital, site_of(sandbox, tmp_path))
+    sandbox.faults(known_codes=[], down="503")
+    (away,) = found(hospital, site_of(sandbox, tmp_path))
+    sandbox.faults(down="no")
+
+    assert (refused.says, refused.is_fault) == ("the EHR refused the probe: HTTP 422", True)
+    assert (away.says, away.is_fault) == ("the probe could not be written: EhrOverloaded", True)
+
+
+def test_a_probe_that_can_t_be_taken_back_is_told(
+    sandbox: SandboxEhr, hospital: Hospital, tmp_path: Path
+) -> None:
+    sandbox.faults(refused_statuses=["entered-in-error"])
+    (finding,) = found(hospital, site_of(sandbox, tmp_path))
+    sandbox.faults(refused_statuses=[])
+
+    assert "it could not be marked as entered in error: remove it by hand" in finding.says
+
+
+def test_without_a_made_up_patient_nothing_is_written(hospital: Hospital) -> None:
+    assert found(hospital, hospital.site) == []
