@@ -1,9 +1,9 @@
 """(6.3) Look for results that may be in an EHR already, whatever it can be searched by.
 
-First by identifier. An EHR that is not known to keep and to search identifiers is asked for what it has of the
-same patient, code and time; what it gives is compared, since one that ignores a parameter gives
-everything. A place that is known to be another result's is never taken for this one. Where an
-answer can't be relied on, and a condition would not be heeded, nobody knows: nothing is written.
+First by identifier. An EHR that is not known to keep and to search identifiers is asked for what it
+has of the same patient, code and time; what it gives is compared, since one that ignores what was
+asked gives everything. A place that is known to be another result's is never taken for this one.
+Where an answer can't be relied on, nor a condition, nobody knows: nothing is written.
 
 Source: docs/write-back.md.
 """

@@ -42,9 +42,7 @@ def write_findings(site: Site, store: Store, source: Source) -> Iterator[FeedFin
     ehrs.close()
 
 
-def _tried(
-    system: System, ehrs: Ehrs, terms: Terms, recorded: tuple[Store, Source]
-) -> FeedFinding:
+def _tried(system: System, ehrs: Ehrs, terms: Terms, recorded: tuple[Store, Source]) -> FeedFinding:
     check = f"writing {system.name}"
     try:
         connection = ehrs.connection(system.name)

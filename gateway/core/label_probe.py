@@ -1,6 +1,6 @@
-"""A result that is none, to find out what an EHR keeps of one: about a made-up patient, by no model.
+"""A result that is none, to find out what an EHR keeps of one: of a made-up patient, by no model.
 
-It has every label that a result has, and says in all its words that it is a probe. Whoever writes it
+It has every label that a result has, and says in all its words that it is a probe. Who writes it,
 marks it as entered in error afterwards.
 """
 

@@ -1,4 +1,4 @@
-"""`nadi doctor` writes a probe about a made-up patient, says what was kept of it, and takes it back."""
+"""`nadi doctor` writes a probe about a made-up patient, says what was kept, and takes it back."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.integration
 HEADERS = {"Authorization": f"Bearer {TOKEN}"}
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def sandbox() -> Iterator[SandboxEhr]:
     running = SandboxEhr()
     running.start()
