@@ -12,7 +12,7 @@ Source: HL7 v2-to-FHIR, message and segment maps.
 
 import base64
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import orjson
 
@@ -29,9 +29,12 @@ from adapters.hl7v2.message import Message
 from adapters.hl7v2.problems import Code, Hl7Problem, Place
 from adapters.hl7v2.tables import message_codes
 from adapters.hl7v2.work import Work
+from gateway.core import clinical_time
 
 _EVENTS = "http://terminology.hl7.org/CodeSystem/v2-0003"
 _READERS = {**patients.READERS, **results.READERS, **events.READERS}
+_CLOCKS_DIFFER_BY = timedelta(minutes=10)
+_AHEAD = "It lies ahead of the clock here: what is sent later with a right clock counts as older."
 _RAW = "x-application/hl7-v2+er7"
 
 
@@ -67,7 +70,11 @@ def convert(
     """
     notes = Notes()
     event = insist_on_kind(message)
-    work = Work(message, content, origin, dialect, notes, event, _sent(message, dialect, now))
+    told = _told(message, dialect)
+    if told is not None and _is_ahead(told, now):
+        notes.add(Code.DATA_TYPE, message.header.at(7), _AHEAD)
+    sent = told or now.isoformat(timespec="milliseconds")
+    work = Work(message, content, origin, dialect, notes, event, sent, is_dated=told is not None)
     for segment in message.segments[1:]:
         read = _READERS.get(segment.name)
         if read is not None:
@@ -96,11 +103,17 @@ def insist_on_kind(message: Message) -> str:
     return event
 
 
-def _sent(message: Message, dialect: Dialect, now: datetime) -> str:
+def _told(message: Message, dialect: Dialect) -> str | None:
+    """Give when a message says that it was sent; None where it does not say so."""
     try:
         return times.instant(message.header.text(7), dialect.zone)
     except times.NoTime:
-        return now.isoformat(timespec="milliseconds")
+        return None
+
+
+def _is_ahead(told: str, now: datetime) -> bool:
+    span = clinical_time.parse(told)
+    return span is not None and span.first > now + _CLOCKS_DIFFER_BY
 
 
 def _bundle(work: Work) -> Converted:
@@ -115,8 +128,9 @@ def _bundle(work: Work) -> Converted:
     header = (_header(work), Place("MSH"))
     evidence = [(each, Place("MSH")) for each in _evidence(work, [each for each, _ in kept])]
     listed = [header, *kept, *evidence]
-    version = {"lastUpdated": work.sent, "versionId": version_of(work.raw)}
-    meta = {**version, "source": work.origin.address}
+    # Without a time of its own a message that is sent again has to be the same version still.
+    moment = {"lastUpdated": work.sent} if work.is_dated else {}
+    meta = {**moment, "versionId": version_of(work.raw), "source": work.origin.address}
     entries = [
         {
             "fullUrl": f"{work.origin.address}/{content['resourceType']}/{content['id']}",

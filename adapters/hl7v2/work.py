@@ -29,7 +29,8 @@ class Work:
 
     Attributes:
         event: Its trigger event.
-        sent: When it was sent, a FHIR instant.
+        sent: When it was sent, a FHIR instant; the present where it does not say so.
+        is_dated: Whether it says so.
         made: The resources so far.
         seen: How often a key was met, to tell apart what has the same one.
         subject: Reference of the patient.
@@ -43,6 +44,7 @@ class Work:
     notes: Notes
     event: str
     sent: str
+    is_dated: bool = True
     made: list[Made] = field(default_factory=list)
     seen: dict[tuple[str, ...], int] = field(default_factory=dict)
     subject: Json | None = None

@@ -4,7 +4,7 @@ python -m tests.unit.adapters.hl7v2.test_conversion
 """
 
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -168,12 +168,28 @@ def test_what_stands_before_its_patient_is_left_out_and_told():
     assert "AllergyIntolerance" not in {each["resourceType"] for each in resources(made)}
 
 
-def test_a_message_that_does_not_say_when_was_sent_now():
-    made = converted(b"MSH|^~\\&|a|b|||||ADT^A01|1|P|2.5\rPID|1||7\r")
+def test_a_message_that_does_not_say_when_is_the_same_version_whenever_it_comes():
+    content = b"MSH|^~\\&|a|b|||||ADT^A01|1|P|2.5\rPID|1||7\r"
 
-    assert {each["meta"]["lastUpdated"] for each in resources(made)} == {
-        "2026-11-26T07:30:00.000+00:00"
-    }
+    now, later = (
+        resources(convert(parsed(content), content, HOSPITAL, DIALECT, NOW + timedelta(hours=each)))
+        for each in (0, 1)
+    )
+
+    assert [each["meta"] for each in now] == [each["meta"] for each in later]
+    assert "lastUpdated" not in now[0]["meta"]
+
+
+def test_a_sender_whose_clock_is_ahead_is_told():
+    ahead, fine = (
+        converted(f"MSH|^~\\&|a|b|||{moment}||ADT^A01|1|P|2.5\rPID|1||7\r".encode()).notes
+        for moment in ("20261126133000", "20261126130500")
+    )
+
+    assert [(each.place, each.says[:16]) for each in ahead] == [
+        (Place("MSH", 1, 7), "It lies ahead of")
+    ]
+    assert fine == ()
 
 
 @pytest.mark.parametrize("kind", ["", "RDE^O11", "ORU"])

@@ -11,9 +11,9 @@ from tests.listening import FED_SITE
 from tests.unit.adapters.hl7v2.test_server import MESSAGE, served
 
 ORU = b"""\
-MSH|^~\\&|LIS|CITY LAB|NADI|HOSPITAL|20261126123000||ORU^R01^ORU_R01|M-1|P|2.5.1
+MSH|^~\\&|LIS|CITY LAB|NADI|HOSPITAL|20250126123000||ORU^R01^ORU_R01|M-1|P|2.5.1
 PID|1||p1^^^HOSP^MR||EVERYWOMAN^EVE||19610615|F
-OBR|1|P-7|F-7|24323-8^Metabolic panel^LN|||20261126090000|||||||||||||||20261126092500|||F
+OBR|1|P-7|F-7|24323-8^Metabolic panel^LN|||20250126090000|||||||||||||||20250126092500|||F
 OBX|1|NM|CREA^Kreatinin^L||1.50|mg/dl|0.6-1.2|H|||F
 OBX|2|DT|8665-2^Last period^LN||unknown||||||F
 """

@@ -13,9 +13,9 @@ from tests.sandbox import TOKEN, SandboxEhr
 fed = pytest.mark.parametrize("api", [FED_SITE], indirect=True)
 
 ORU = b"""\
-MSH|^~\\&|LIS|CITY LAB|NADI|HOSPITAL|20261126093000||ORU^R01^ORU_R01|M-1|P|2.5.1
+MSH|^~\\&|LIS|CITY LAB|NADI|HOSPITAL|20250126093000||ORU^R01^ORU_R01|M-1|P|2.5.1
 PID|1||p1^^^HOSP^MR||EVERYWOMAN^EVE||19610615|F
-OBR|1|P-7|F-7|24323-8^Metabolic panel^LN|||20261126090000|||||||||||||||20261126092500|||F
+OBR|1|P-7|F-7|24323-8^Metabolic panel^LN|||20250126090000|||||||||||||||20250126092500|||F
 OBX|1|NM|2160-0^Creatinine^LN||1.50|mg/dL^^UCUM|0.6-1.2|H|||F
 """.replace(b"\n", b"\r")
 
@@ -51,7 +51,7 @@ def test_a_result_is_acknowledged_and_becomes_an_observation_with_its_digits(api
     assert rest == ["MSA|AA|M-1"]
     (observation,) = (each for each in events if each["resourceType"] == "Observation")
     assert observation["subject"]["reference"] == "Patient/p1"
-    assert observation["effectiveDateTime"] == "2026-11-26T09:00:00+05:30"
+    assert observation["effectiveDateTime"] == "2025-01-26T09:00:00+05:30"
     assert observation["status"] == "final"
     assert b'"value":1.50' in raw
 
@@ -73,7 +73,7 @@ def test_the_message_itself_is_kept_sealed_and_says_what_came_of_it(api: Api):
 
 @fed
 def test_a_repeat_is_answered_alike_and_changes_nothing(api: Api):
-    strange = changed("M-2", (b"20261126090000", b"yesterday"))
+    strange = changed("M-2", (b"20250126090000", b"yesterday"))
 
     with listening(api) as feed:
         first = feed.send(ORU, strange)
@@ -98,9 +98,9 @@ def test_a_control_id_that_comes_again_with_other_content_is_another_message(api
 
 @fed
 def test_a_correction_is_the_next_version_of_what_it_corrects_and_starts_the_route(api: Api):
-    later = (b"20261126093000", b"20261126101500")
+    later = (b"20250126093000", b"20250126101500")
     correction = changed("M-2", later, (b"|1.50|", b"|1.10|"), (b"H|||F", b"N|||C"))
-    deletion = changed("M-3", (b"20261126093000", b"20261126111500"), (b"H|||F", b"H|||D"))
+    deletion = changed("M-3", (b"20250126093000", b"20250126111500"), (b"H|||F", b"H|||D"))
 
     with listening(api) as feed:
         feed.send(ORU, correction, ORU, deletion)
