@@ -176,6 +176,14 @@ class Feeding:
         done = sum(counts.get(each, 0) for each in ends) - counts.get("duplicated", 0)
         return done == counts.get("queued", 0)
 
+    def push(self, bundle: bytes) -> None:
+        """Push a notification to the gateway, as the EHR would."""
+        headers = {
+            "Authorization": f"Bearer {self.token}",
+            "Content-Type": "application/fhir+json",
+        }
+        self._http.post(f"{self.address}/fhir", content=bundle, headers=headers).raise_for_status()
+
     # -- the gateway -----------------------------------------------------------------------------
 
     def events(self, kind: str = "Observation") -> list[str]:

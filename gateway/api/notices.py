@@ -94,7 +94,8 @@ class NoticeBox:
 
     def _write(self, said: Sequence[tuple[str, Notice]]) -> list[None]:
         with self._store.write() as uow:
-            uow.notices.add(said)
+            # Who says the same many times at once is asked once.
+            uow.notices.add(list(dict.fromkeys(said)))
         return [None] * len(said)
 
 

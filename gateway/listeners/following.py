@@ -32,7 +32,7 @@ from gateway.store.notices import KeptNotice
 from gateway.store.unit_of_work import Store, UnitOfWork
 
 _CURSOR, _WATCHED, _LIVENESS = "cursor/", "subscription/", "liveness"
-_MOST_NOTICES = 500
+_MOST_NOTICES = 5000
 _LONGEST_KEY = 100
 _FIRST_DELAY_MS, _LONGEST_DELAY_MS = 1000, 60_000
 #: What an EHR fails at for so long holds up what comes after it no more.

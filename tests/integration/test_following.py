@@ -1,6 +1,6 @@
 """A follower beside the sandbox EHR and the API: whatever is lost, each event comes once."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,10 +11,14 @@ import pytest
 from adapters.feeds.numbers import Numbers
 from adapters.feeds.subscription import Wanted
 from adapters.feeds.watch import Patience, Watched
+from adapters.fhir_rest.client import FhirClient
 from gateway.core.clock import to_ms, utc_now
 from gateway.core.notice import Notice
 from gateway.listeners.following import Follower
+from tests.conftest import shared_data
+from tests.factories import raw
 from tests.feeding import Feeding, fed
+from tests.notifications import notification
 from tests.sandbox import TOKEN
 
 pytestmark = pytest.mark.integration
@@ -141,6 +145,44 @@ def test_what_is_only_pointed_at_is_fetched(feeding: Feeding, content: str):
     assert asked(feeding, follower) == 0
 
     each_once(feeding, 5)
+
+
+@pytest.mark.parametrize("name", ["full-resource", "id-only", "empty-with-auth", "heartbeat"])
+def test_a_gap_before_each_published_notification_is_recovered_exactly_once(
+    feeding: Feeding, name: str
+):
+    """Each says that it is of the second event, or that there were two; the first never came."""
+    asked: list[tuple[str, str]] = []
+
+    class Counting(FhirClient):
+        def ask(
+            self, reference: str, operation: str, params: Sequence[tuple[str, str]] = ()
+        ) -> bytes:
+            asked.append((f"{reference}/{operation}", dict(params)["eventsSinceNumber"]))
+            return super().ask(reference, operation, params)
+
+    feeding.ehr = Counting(
+        feeding.base,
+        auth_header=lambda: f"Bearer {TOKEN}",
+        timeout_s=5,
+        max_response_bytes=2**24,
+    )
+    feeding.closing.append(feeding.ehr.close)
+    follower = feeding.follower("Observation")
+    file = shared_data("subscriptions-backport") / f"Bundle-r4-notification-{name}.json"
+    feeding.push(raw(notification("handshake", status="requested", total=0)))
+    follower.turn()
+    feeding.put(lab(1))
+    feeding.push(file.read_bytes())
+    feeding.push(file.read_bytes())
+
+    for _ in range(4):
+        assert follower.turn()
+
+    since = "1"
+    assert asked == [("Subscription/admission/$events", since)]
+    assert watched(feeding).numbers == Numbers.starting_after(2)
+    each_once(feeding, 1)
 
 
 def test_a_number_as_the_ehr_wrote_it_stays_as_it_was(feeding: Feeding):

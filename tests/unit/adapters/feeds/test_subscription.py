@@ -1,3 +1,4 @@
+import json
 from dataclasses import replace
 
 import pytest
@@ -6,10 +7,23 @@ from adapters.feeds.subscription import Wanted
 from adapters.sandbox.backport import read_topic
 from adapters.sandbox.subscriptions import read_subscriber
 from gateway.core.fhir import parse_resource
+from tests.conftest import shared_data
 from tests.factories import raw
 
 PLAIN = Wanted("Observation?category=laboratory", "https://nadi.test/fhir", "Nadi, feed ehr/x")
 TOPIC = replace(PLAIN, topic="http://hl7.org/SubscriptionTopic/admission", heartbeat_s=60)
+
+
+def test_the_published_subscription_is_understood():
+    file = shared_data("subscriptions-backport") / "Subscription-subscription-admission.json"
+    resource = json.loads(file.read_text())
+
+    found = read_subscriber(resource, "s")
+
+    assert found is not None
+    assert found.topic is not None
+    assert (found.topic.filter, found.topic.content) == ("Encounter?patient=Patient/123", "id-only")
+    assert (found.topic.heartbeat_s, found.status) == (86_400, "active")
 
 
 @pytest.mark.parametrize("wanted", [PLAIN, TOPIC, replace(PLAIN, content="empty")])
