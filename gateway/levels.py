@@ -20,6 +20,7 @@ class Levels:
         audit_lag_s: Age of the oldest of them, in seconds.
         room: By what there may be too little room in, 1 where there is.
         listeners: 1 for each listener that listens, 0 for each that does not.
+        notices: By system, what it said of changes and no listener has done yet.
     """
 
     jobs: Mapping[str, int]
@@ -29,6 +30,7 @@ class Levels:
     audit_lag_s: float = 0.0
     room: Mapping[str, float] = field(default_factory=dict)
     listeners: Mapping[str, float] = field(default_factory=dict)
+    notices: Mapping[str, float] = field(default_factory=dict)
 
 
 class LevelsCollector:
@@ -53,6 +55,7 @@ class LevelsCollector:
         for metric, meaning, label, numbers in (
             ("short_of_room", "Events are refused, by what is short.", "of", levels.room),
             ("listener_up", "Whether a listener listens.", "listener", levels.listeners),
+            ("notices", "Notices that wait for a listener.", "system", levels.notices),
         ):
             yield _by_label(f"nadi_{metric}", meaning, label, numbers)
         for name, meaning, value in (

@@ -108,6 +108,7 @@ class Health:
                 deliveries[progress.value] = deliveries.get(progress.value, 0) + count
             oldest = uow.jobs.oldest_ready_ms()
             waiting, oldest_audit = uow.audit_log.lag()
+            notices = uow.notices.depths()
         states = self._listeners() or {}
         now = utc_now()
         return Levels(
@@ -115,6 +116,7 @@ class Health:
             deliveries=deliveries,
             oldest_ready_s=(now - from_ms(oldest)).total_seconds() if oldest else 0.0,
             audit_waiting=waiting,
+            notices=dict(notices),
             listeners={name: float(state == "up") for name, state in states.items()},
             audit_lag_s=(now - from_ms(oldest_audit)).total_seconds() if oldest_audit else 0.0,
         )

@@ -194,3 +194,10 @@ def test_a_status_that_is_no_valid_r4_is_refused(api: Api):
     bundle["entry"][0]["resource"] = {**status_of("heartbeat"), "parameter": []}
 
     assert api.post(raw(bundle)).status_code == 400
+
+
+def test_what_waits_for_a_listener_is_in_the_metrics(api: Api):
+    for total in (1, 2):
+        push(api, notification("heartbeat", total=total))
+
+    assert 'nadi_notices{system="ehr"} 2.0' in api.client.get("/metrics").text
