@@ -19,7 +19,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
@@ -34,12 +34,14 @@ from benchmarks.endpoint import Endpoint
 from benchmarks.figures import percentile
 from benchmarks.http import Pool, post_request
 from benchmarks.load import push_all
+from benchmarks.machine import cpu_seconds
 from benchmarks.peers import PeerMissing
 from benchmarks.result import rich_table
-from benchmarks.systems import Nadi, healthchain, sandbox_ehr
+from benchmarks.systems import Nadi, Running, healthchain, sandbox_ehr
 from benchmarks.workload import post_of
 
 Json = dict[str, Any]
+_HEAD = ("what", "at once", "p50, ms", "p99, ms", "answers/s", "CPU-ms", "answers/CPU-s")
 Tell = Callable[[str], None]
 
 _BASE, _ISSUER = "http://127.0.0.1", "https://bench.example"
@@ -49,6 +51,7 @@ _AT_ONCE = 8
 #: Calls before anything is measured: the first one loads the model.
 _WARM_UP = 5
 _OK = 200
+_AFTERWARDS_S = 2.0
 #: Input of ckd-risk -> code of LOINC, a usual value, unit.
 _RESULTS: Mapping[str, tuple[str, float, str]] = {
     "diastolic": ("8462-4", 80.0, "mm[Hg]"),
@@ -72,11 +75,24 @@ class Measured:
         answer_ms: How long each took.
         seconds: All of them together.
         refused: Calls that were not answered 200.
+        cpu: CPU seconds of the system meanwhile, by process: other work on the machine does not
+            count, so it says what one core could do.
     """
 
     answer_ms: Sequence[float]
     seconds: float
     refused: int
+    cpu: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def cpu_ms(self) -> float:
+        """CPU milliseconds of an answer."""
+        return 1000 * sum(self.cpu.values()) / len(self.answer_ms)
+
+    @property
+    def per_core(self) -> float:
+        """Answers of one core, if it had nothing else to do."""
+        return 1000 / self.cpu_ms if self.cpu_ms else 0.0
 
     @property
     def per_second(self) -> float:
@@ -102,7 +118,7 @@ class Asked:
 
     def show(self, console: Console) -> None:
         """Show it to people."""
-        rows: list[tuple[str, ...]] = [("what", "at once", "p50, ms", "p99, ms", "answers/s")]
+        rows: list[tuple[str, ...]] = [_HEAD]
         for name, by_count in self.measured.items():
             rows += [(name, str(count), *_told(each)) for count, each in by_count.items()]
         console.print(rich_table("Cards, on one core", rows))
@@ -122,6 +138,11 @@ class Asked:
                         "p99_ms": percentile(each.answer_ms, 99),
                         "mean_ms": statistics.fmean(each.answer_ms),
                         "per_s": each.per_second,
+                        "cpu_ms": each.cpu_ms,
+                        "cpu_ms_by_process": {
+                            name: 1000 * spent / len(each.answer_ms)
+                            for name, spent in each.cpu.items()
+                        },
                     }
                     for count, each in by_count.items()
                 }
@@ -165,14 +186,13 @@ def _ask_nadi(asked: Asked, calls: int, ehr: Endpoint, key: ECKey, core: int, te
         pushed = push_all(nadi.endpoint, consents, clients=_AT_ONCE)
         if pushed.refused:
             asked.wrong.append(f"{len(pushed.refused)} consents were refused.")
-        _measure(nadi.endpoint, [_signed(nadi.endpoint, key, n) for n in spare], 1)
+        _measure(nadi, [_signed(nadi.endpoint, key, n) for n in spare], 1)
         for kind in ("first view", "seen again"):
             for at_once, some in ((1, numbers[:calls]), (_AT_ONCE, numbers[calls:])):
                 tell(f"Nadi: {kind}, {at_once} at once")
                 sent = [_signed(nadi.endpoint, key, number) for number in some]
-                asked.measured.setdefault(f"Nadi, {kind}", {})[at_once] = _measure(
-                    nadi.endpoint, sent, at_once
-                )
+                by_count = asked.measured.setdefault(f"Nadi, {kind}", {})
+                by_count[at_once] = _measure(nadi, sent, at_once)
         asked.kinds = _kinds(nadi.endpoint)
     finally:
         context.__exit__(None, None, None)
@@ -186,16 +206,15 @@ def _ask_chain(asked: Asked, calls: int, ehr: Endpoint, core: int, tell: Tell) -
         chain = context.__enter__()
     try:
         first = [orjson.dumps(call_of(number)) for number in range(_WARM_UP)]
-        _measure(chain.endpoint, [post_request(chain.endpoint, _CHAIN_PATH, b) for b in first], 1)
+        _measure(chain, [post_request(chain.endpoint, _CHAIN_PATH, b) for b in first], 1)
         for at_once in (1, _AT_ONCE):
             tell(f"HealthChain, {at_once} at once")
             sent = [
                 post_request(chain.endpoint, _CHAIN_PATH, orjson.dumps(call_of(number)))
                 for number in range(calls)
             ]
-            asked.measured.setdefault("HealthChain", {})[at_once] = _measure(
-                chain.endpoint, sent, at_once
-            )
+            by_count = asked.measured.setdefault("HealthChain", {})
+            by_count[at_once] = _measure(chain, sent, at_once)
     finally:
         context.__exit__(None, None, None)
     _judge(asked)
@@ -222,7 +241,8 @@ def _on(cores: Sequence[int]) -> Iterator[None]:
 
 def _told(each: Measured) -> tuple[str, ...]:
     p50, p99 = (percentile(each.answer_ms, percent) for percent in (50, 99))
-    return (f"{p50:.1f}", f"{p99:.1f}", f"{each.per_second:.0f}")
+    times = (f"{p50:.1f}", f"{p99:.1f}", f"{each.per_second:.0f}")
+    return (*times, f"{each.cpu_ms:.1f}", f"{each.per_core:.0f}")
 
 
 def _with_hooks(key: ECKey, site: Json) -> Json:
@@ -313,8 +333,14 @@ def _consent(number: int) -> Json:
     }
 
 
-def _measure(endpoint: Endpoint, requests: Sequence[bytes], at_once: int) -> Measured:
-    return uvloop.run(_measured(endpoint, requests, at_once))
+def _measure(running: Running, requests: Sequence[bytes], at_once: int) -> Measured:
+    before = cpu_seconds(running.roots)
+    measured = uvloop.run(_measured(running.endpoint, requests, at_once))
+    # What an answer sets going goes on for a moment: the result is written into the EHR.
+    time.sleep(_AFTERWARDS_S)
+    after = cpu_seconds(running.roots)
+    spent = {name: seconds - before.get(name, 0.0) for name, seconds in after.items()}
+    return replace(measured, cpu=spent)
 
 
 async def _measured(endpoint: Endpoint, requests: Sequence[bytes], at_once: int) -> Measured:

@@ -25,7 +25,7 @@ def test_calls_are_of_different_patients_and_values():
 
 
 def test_figures_are_told_as_json():
-    measured = Measured([1.0, 2.0, 3.0], seconds=2.0, refused=0)
+    measured = Measured([1.0, 2.0, 3.0], seconds=2.0, refused=0, cpu={"api": 0.006})
     asked = Asked({"Nadi, first view": {1: measured}}, {"cards": 3.0})
 
     told = orjson.loads(orjson.dumps(asked.as_json({"CPU": "some"})))
@@ -35,4 +35,6 @@ def test_figures_are_told_as_json():
         "p99_ms": 3.0,
         "mean_ms": 2.0,
         "per_s": 1.5,
+        "cpu_ms": 2.0,
+        "cpu_ms_by_process": {"api": 2.0},
     }
