@@ -110,12 +110,14 @@ class _Copy:
             results = list(_results(uow, jobs))
             consents = list(_consents(uow, self._patient.key))
             uses = list(_uses(uow, self._patient.key))
+            cards = list(_cards(uow, self._patient.key))
             called = Called(uow, site)
             accesses, in_all = self._accesses(uow, called)
         _write_json(folder / "jobs.json", [job_task(job) for job in jobs])
         _write_json(folder / "results.json", results)
         _write_json(folder / "consents.json", consents)
         _write_json(folder / "break-glass.json", uses)
+        _write_json(folder / "cards.json", cards)
         copy = PatientCopy(
             made_at=utc_now(),
             reference=self._reference,
@@ -252,6 +254,20 @@ def _uses(uow: UnitOfWork, patient_key: str) -> Iterator[Json]:
             "reviewed": iso(use.reviewed_ms) if use.reviewed_ms else None,
             "verdict": use.verdict,
             "comment": uow.break_glass.comment(use),
+        }
+
+
+def _cards(uow: UnitOfWork, patient_key: str) -> Iterator[Json]:
+    """Give what clinicians said of cards with her results."""
+    for kept in uow.cds.of_patient(patient_key):
+        said = uow.cds.said(kept)
+        yield {
+            "at": iso(kept.outcome_ms),
+            "job": kept.job_id,
+            "route": kept.route,
+            "outcome": kept.outcome,
+            "reason": kept.reason,
+            "said": orjson.loads(said) if said else {},
         }
 
 

@@ -13,6 +13,7 @@ _FILES = (
     ("results.json", "what models computed, as it was written or was to be written"),
     ("consents.json", "what was recorded here of your consent and refusal"),
     ("break-glass.json", "when a clinician used your data in an emergency, and why"),
+    ("cards.json", "what clinicians said of results that were shown while your chart was open"),
     ("jobs.json", "which model was to run on what, how it ended, and why"),
     ("audit.ndjson", "everything that was done with your data, with proofs"),
     ("MANIFEST, MANIFEST.note", "SHA-256 of every file, signed"),

@@ -82,6 +82,12 @@ class Cds:
         rows = self._uow.connection.execute(query.limit(limit))
         return [KeptFeedback(**row._asdict()) for row in rows]
 
+    def of_patient(self, patient_key: str) -> list[KeptFeedback]:
+        """Give what was said about results of a patient, oldest first."""
+        mine = sa.select(cds_feedback).where(_COLUMNS.patient_key == patient_key)
+        rows = self._uow.connection.execute(mine.order_by(_COLUMNS.received_ms, _COLUMNS.id))
+        return [KeptFeedback(**row._asdict()) for row in rows]
+
     def said(self, kept: KeptFeedback) -> bytes:
         """Open what was said beside; empty when nothing was.
 

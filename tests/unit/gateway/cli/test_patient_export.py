@@ -10,6 +10,7 @@ from pathlib import Path
 import orjson
 import pytest
 
+from gateway.core.cds.feedback import Feedback
 from gateway.core.consent.local import LocalConsent
 from gateway.core.delivery import NewDelivery
 from gateway.store.audit_log import AuditFilter
@@ -51,6 +52,8 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 job_id=job.id, system="ehr", patient_key=key, identifier=identifier, body=body
             )
             uow.deliveries.add([new])
+            said = Feedback(job.id, "overridden", uow.now, "disagree", b'{"note": "dialysis"}')
+            uow.cds.add("ehr/cds-hooks", [(said, job)])
         nadi.integrate()
     return folder / "nadi"
 
@@ -70,6 +73,14 @@ def test_each_resource_is_there_byte_for_byte(copy: Path) -> None:
         assert hashlib.sha256(raw).hexdigest() == each["sha256"]
     observed = next(each for each in told if each["type"] == "Observation")
     assert (copy / observed["file"]).read_bytes() == orjson.dumps(creatinine("p1"))
+
+
+def test_what_clinicians_said_of_her_results_is_there(copy: Path) -> None:
+    [card] = json.loads((copy / "cards.json").read_bytes())
+
+    assert (card["outcome"], card["reason"]) == ("overridden", "disagree")
+    assert card["said"] == {"note": "dialysis"}
+    assert "cards.json" in (copy / "index.html").read_text("utf-8")
 
 
 def test_results_jobs_and_the_trail_are_there(copy: Path) -> None:

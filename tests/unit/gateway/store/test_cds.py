@@ -7,6 +7,7 @@ import pytest
 from gateway.core.cds.feedback import Feedback
 from gateway.core.errors import Unsealable
 from gateway.core.jobs import BusinessStatus, EventId, Job, JobState, NewJob
+from gateway.core.lanes import Lane
 from gateway.store.cds import TokenUse
 from gateway.store.unit_of_work import Store
 
@@ -82,6 +83,28 @@ def test_feedback_goes_with_its_patient_or_with_its_result(store: Store):
 
     with store.read() as uow:
         assert uow.cds.listed() == []
+
+
+def test_what_was_said_of_one_patient_is_given_alone(store: Store):
+    mine, other = job(store), job(store, KEYS[1])
+    with store.write() as uow:
+        uow.cds.add("ehr", [said(mine), said(other)])
+
+    with store.read() as uow:
+        assert [each.job_id for each in uow.cds.of_patient(KEYS[0])] == [mine.id]
+
+
+def test_a_job_that_waits_is_moved_up_and_never_down(store: Store):
+    waiting, ended = job(store), job(store, KEYS[1])
+    with store.write() as uow:
+        uow.connection.exec_driver_sql(f"update jobs set state = 'ready' where id = '{waiting.id}'")  # noqa: S608 - an id of ours
+        moved = uow.jobs.hasten([waiting.id, ended.id], Lane.STAT)
+        again = uow.jobs.hasten([waiting.id], Lane.ASAP)
+
+    with store.read() as uow:
+        lanes = {key: each.lane for key, each in uow.jobs.get_many([waiting.id, ended.id]).items()}
+    assert (moved, again) == (1, 0)
+    assert lanes == {waiting.id: Lane.STAT, ended.id: Lane.ROUTINE}
 
 
 def test_a_token_is_used_once_until_it_expires(store: Store):
