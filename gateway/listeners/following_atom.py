@@ -1,7 +1,8 @@
 """Follow the Atom feeds of one EHR: what an entry points at is read by FHIR and handed in.
 
 The marker of a feed moves when what its entries point at was handed in, a page at a time. What is
-pointed at more than once within a page is read once.
+pointed at more than once within a page is read once. A resource that the EHR refuses is passed over
+as long as it gives others.
 """
 
 from collections.abc import Callable, Sequence
@@ -113,9 +114,27 @@ class AtomFollower:
     def _hand_in(self, feed: str, entries: Sequence[Entry]) -> None:
         ids = dict.fromkeys(each.resource_id for each in entries if each.resource_id)
         wanted = [text.format(id=each) for each in ids for text in FETCHED[feed]]
-        found = {each.mark: each for text in wanted for each in self._fetched(text)}
+        found: dict[bytes, Found] = {}
+        refused: list[ProcessingError] = []
+        for text in wanted:
+            try:
+                found |= {each.mark: each for each in self._fetched(text)}
+            except ProcessingError as error:
+                refused.append(error)
+        if refused:
+            self._tell_refused(refused, len(wanted))
         if found:
             self._way_in.take(list(found.values()))
+
+    def _tell_refused(self, refused: Sequence[ProcessingError], wanted: int) -> None:
+        """Pass over what the EHR refuses, unless that is everything: then it is us whom it refuses.
+
+        Raises:
+            ProcessingError: It refuses everything; the marker stays where it is.
+        """
+        log.warning("feed-not-read", system=self._name, count=len(refused))
+        if len(refused) == wanted:
+            raise refused[0]
 
     def _fetched(self, wanted: str) -> list[Found]:
         """Read a resource, or what a search finds."""

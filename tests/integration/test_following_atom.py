@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from adapters.feeds.atom_client import AtomClient
-from adapters.fhir_rest.errors import EhrAnswerUnreadable
+from adapters.fhir_rest.client import FhirClient
+from adapters.fhir_rest.errors import EhrAnswerUnreadable, EhrRefused
 from gateway.listeners.following_atom import AtomFollower, AtomPlan
 from gateway.listeners.handing_in import HandingIn
 from tests.factories import patient
@@ -116,6 +117,43 @@ def test_a_feed_that_can_not_be_read_is_tried_again_later(feeding: Feeding):
     feeding.seconds = 2
     assert following.turn()
     assert following.problem == ""
+
+
+def test_what_the_ehr_refuses_is_passed_over_as_long_as_it_gives_others(feeding: Feeding):
+    following = follower(feeding)
+    following.turn()
+    feeding.put(encounter(1), lab(1, 1))
+    feeding.sandbox.faults(ignored_params=[], unsupported_types=["Encounter"])
+    assert following.turn(), "a type that is not there is gone, not refused"
+
+    class Forbidding(FhirClient):
+        refuses = "Encounter"
+
+        def read_bytes(self, reference: str) -> bytes | None:
+            if reference.startswith(self.refuses):
+                raise EhrRefused(403)
+            return super().read_bytes(reference)
+
+        def pages(self, resource_type: str, params: Any) -> Any:
+            if self.refuses in ("", resource_type):
+                raise EhrRefused(403)
+            return super().pages(resource_type, params)
+
+    feeding.ehr = Forbidding(
+        feeding.base, auth_header=lambda: f"Bearer {TOKEN}", timeout_s=5, max_response_bytes=2**22
+    )
+    feeding.closing.append(feeding.ehr.close)
+    following = follower(feeding)
+    feeding.sandbox.faults(unsupported_types=[])
+    feeding.put(lab(2, 1))
+
+    assert following.turn()
+    assert len(feeding.events()) == 2
+
+    feeding.ehr.refuses = ""
+    feeding.put(lab(3, 1))
+    assert not following.turn()
+    assert "403" in following.problem
 
 
 def test_a_page_of_another_kind_is_no_feed(feeding: Feeding):
