@@ -445,3 +445,19 @@ def test_a_resource_that_is_refused_does_not_hold_up_the_others(feeding: Feeding
     with feeding.store.read() as uow:
         kept = uow.listener_state.get("ehr/poll", "cursor/Observation")
     assert kept["ms"] > to_ms(utc_now()) - 60_000
+
+
+def test_it_is_so_on_postgresql_too(postgresql_url: str, tmp_path: Path):
+    with fed(postgresql_url, tmp_path) as feeding:
+        feeding.subscribe("Observation?", content="id-only")
+        follower = feeding.follower("Observation")
+        follower.turn()
+        feeding.sandbox.faults(lose_every=10, duplicate_rate=0.5, push_copies=3)
+        feeding.put(*map(lab, range(25)))
+        feeding.settle()
+
+        for _ in range(2):
+            assert feeding.follower("Observation").turn()
+
+        each_once(feeding, 25)
+        assert watched(feeding).numbers == Numbers.starting_after(25)
