@@ -105,8 +105,10 @@ def _tell(
     site: Site, route: Route, read: Sample, found: list[Explanation], *, as_json: bool
 ) -> None:
     """Print what was found, and how its results would go to the EHR."""
-    first = next((each.result for each in found if each.result is not None), None)
-    way = way_for(site, route, str(first["resourceType"])) if first else None
+    results = [each.result for each in found if each.result is not None]
+    kind = str(results[0]["resourceType"]) if results else "Observation"
+    is_matched = any(each.why_not is None for each in found)
+    way = way_for(site, route, kind) if is_matched else None
     if not as_json:
         _show(route, read, found)
         if way:

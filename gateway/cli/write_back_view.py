@@ -82,6 +82,7 @@ def show_way(way: Way) -> None:
     for each in way.ladder.left:
         if each.rung not in _UNTOLD:
             out.print(f"    [dim]not as {escape(str(each))}[/]", soft_wrap=True)
+    out.print("    [dim]The EHR was not asked whether it takes these: nadi doctor does.[/]")
     if way.profile.needs_codes:
         out.print("    [dim]An Observation needs a code of the EHR's own: write_back.codes[/]")
     lost = way.profile.drops.get(TYPES.get(way.ladder.rungs[0], "")) if way.ladder.rungs else None
