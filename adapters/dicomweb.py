@@ -19,7 +19,8 @@ from adapters.fhir_rest.transport import Transport
 from gateway.core.clock import utc_now
 
 DICOM = "application/dicom"
-_ACCEPT = {"Accept": f'multipart/related; type="{DICOM}"; transfer-syntax=*, {DICOM}'}
+# Nothing after it: Orthanc takes all that follows for the name of the transfer syntax.
+_ACCEPT = {"Accept": f'multipart/related; type="{DICOM}"; transfer-syntax=*'}
 _ABSENT = frozenset({404, 410})
 _UID = re.compile(r"[0-9.]{1,64}")
 _AROUND_PART = 64 * 1024

@@ -38,6 +38,7 @@ from gateway.store.sealing import Place, Sealer
 
 KIND = "dicom"
 _TURN_EVERY_S = 0.5
+_AWAY_WAIT_S = 2.0
 _LET_GO_EVERY_S = 60.0
 _HOUR_MS = 3_600_000
 _NAME_DIGITS = 32
@@ -151,8 +152,11 @@ class DicomListener:
                 self._hand_over(study, stop)
             except Interrupted:
                 return
-            except TransientError:  # the EHR, or our database, is away: at the next turn
-                log.warning("study waits", route=self._desk.feed.name)
+            except TransientError as error:  # the EHR, or our database, is away
+                kind = type(error).__name__
+                log.warning("study waits", route=self._desk.feed.name, error=kind)
+                stop.wait(_AWAY_WAIT_S)
+                return
             except (ConfigurationError, ProcessingError, Unsealable, OSError):
                 log.exception("study not handed over", route=self._desk.feed.name)
         if time.monotonic() > self._let_go_at:
