@@ -1,27 +1,41 @@
-"""The client of one DICOM archive: fetches an image by its UIDs (WADO-RS).
+"""The client of one DICOM archive: lists the images of a study (QIDO-RS), fetches one (WADO-RS).
 
 * Credentials go to the archive's base URL only; what an EHR's Endpoint says is never followed.
 * An answer is read up to a limit of bytes and seconds.
 * The image is asked for as it is stored, so that nothing is lost in a conversion.
 
-Source: DICOM PS3.18 section 10.4 (Retrieve Transaction) and 8.7.3.1 (multipart/related); RFC 2046.
+Source: DICOM PS3.18 sections 10.4 (Retrieve Transaction), 10.6 (Search Transaction), 8.7.3.1
+(multipart/related); RFC 2046.
 """
 
 import re
 from collections.abc import Callable
 from email.message import Message
 from ssl import SSLContext
+from typing import Any
+
+import orjson
 
 from adapters.fhir_rest.answers import error_of
 from adapters.fhir_rest.base_url import BaseUrl
 from adapters.fhir_rest.errors import EhrAnswerUnreadable, ForeignAddress
 from adapters.fhir_rest.transport import Transport
+from gateway.core.attachments import Instance, Listed
 from gateway.core.clock import utc_now
+from models.shown import Shown
 
 DICOM = "application/dicom"
 # Nothing after it: Orthanc takes all that follows for the name of the transfer syntax.
 _ACCEPT = {"Accept": f'multipart/related; type="{DICOM}"; transfer-syntax=*'}
-_ABSENT = frozenset({404, 410})
+_JSON = "application/dicom+json"
+_ABSENT, _NOTHING = frozenset({404, 410}), 204
+_SERIES, _INSTANCE, _MODALITY = "0020000E", "00080018", "00080060"
+_BODY_PART, _VIEW = "00180015", "00185101"
+#: A worker looks at a few only; that there are more than these says that there are several.
+_MOST_LISTED = 64
+_QUERY = "&".join(
+    [f"limit={_MOST_LISTED}", *(f"includefield={tag}" for tag in (_MODALITY, _BODY_PART, _VIEW))]
+)
 _UID = re.compile(r"[0-9.]{1,64}")
 _AROUND_PART = 64 * 1024
 
@@ -78,8 +92,7 @@ class DicomWebClient:
             EhrAnswerTooLarge: The file is larger than allowed.
             EhrAnswerUnreadable: It answers something else.
         """
-        if not all(_UID.fullmatch(uid) for uid in (study, series, instance)):
-            raise ForeignAddress
+        _insist_on_uids(study, series, instance)
         path = f"studies/{study}/series/{series}/instances/{instance}"
         answer = self._transport.send(
             "GET", self._base.of(path), headers=_ACCEPT, max_bytes=max_bytes + _AROUND_PART
@@ -89,6 +102,52 @@ class DicomWebClient:
         if not answer.is_success:
             raise error_of(answer.status, answer.headers, answer.body, utc_now())
         return _file(answer.headers.get("content-type", ""), answer.body)
+
+    def instances(self, study: str) -> list[Listed]:
+        """Ask which instances of a study the archive has (QIDO-RS); a few of many.
+
+        Args:
+            study: Study Instance UID.
+
+        Raises:
+            ForeignAddress: What is given is no UID.
+            TransientError: The archive is away.
+            EhrRefused: It refuses.
+            EhrAnswerTooLarge: Its answer is larger than allowed.
+            EhrAnswerUnreadable: It answers something else.
+        """
+        _insist_on_uids(study)
+        address = f"{self._base.of(f'studies/{study}/instances')}?{_QUERY}"
+        answer = self._transport.send("GET", address, headers={"Accept": _JSON})
+        if answer.status in _ABSENT | {_NOTHING}:
+            return []
+        if not answer.is_success:
+            raise error_of(answer.status, answer.headers, answer.body, utc_now())
+        return _listed(study, answer.body)
+
+
+def _insist_on_uids(*uids: str) -> None:
+    if not all(_UID.fullmatch(uid) for uid in uids):
+        raise ForeignAddress
+
+
+def _listed(study: str, body: bytes) -> list[Listed]:
+    """Read a list of instances (DICOM PS3.18 annex F, the JSON model)."""
+    try:
+        found = orjson.loads(body)
+        return [_one(study, each) for each in found]
+    except (orjson.JSONDecodeError, AttributeError, KeyError, TypeError, IndexError):
+        raise EhrAnswerUnreadable from None
+
+
+def _one(study: str, found: dict[str, Any]) -> Listed:
+    def text(tag: str) -> str | None:
+        values = found.get(tag, {}).get("Value") or (None,)
+        return str(values[0]).strip().upper() if values[0] is not None else None
+
+    series, instance = (str(found[tag]["Value"][0]) for tag in (_SERIES, _INSTANCE))
+    shown = Shown(text(_MODALITY), text(_BODY_PART), text(_VIEW))
+    return Listed(Instance(study, series, instance), shown)
 
 
 def _file(content_type: str, body: bytes) -> bytes:

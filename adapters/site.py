@@ -83,6 +83,7 @@ class System:
     Attributes:
         address: FHIR base as written, with `${NAME:-default}`; None when it has no FHIR API.
         dicomweb_address: Base of its DICOMweb services, as written; None when it has none.
+        archive_login: Secret and user for those, where they are not those of its FHIR API.
         token: Bearer token, or the password of `user`; None when the system asks for none.
         user: Who logs in with a password; empty for a bearer token.
         timeout_s: Longest wait in seconds; None leaves it to the settings.
@@ -98,6 +99,7 @@ class System:
     kind: Literal["fhir-rest", "hl7v2", "dicom", "folder"]
     address: str | None
     dicomweb_address: str | None = None
+    archive_login: tuple[Secret | None, str] | None = None
     token: Secret | None = None
     timeout_s: float | None = None
     title: str = ""
@@ -107,6 +109,11 @@ class System:
     profile: str | None = None
     terms: Terms = field(default_factory=Terms)
     test_patient: str | None = None
+
+    @property
+    def dicomweb_login(self) -> tuple[Secret | None, str]:
+        """Bearer token, or password and user, for its DICOMweb services."""
+        return self.archive_login or (self.token, self.user)
 
     @property
     def base_url(self) -> str:
@@ -397,8 +404,9 @@ def _system(name: str, entry: SystemEntry) -> System:
         kind=entry.kind,
         address=entry.base_url,
         dicomweb_address=entry.dicomweb_url,
+        archive_login=_login(entry.dicomweb_auth) if entry.dicomweb_auth else None,
         token=_secret(entry.auth),
-        user=entry.auth.user if isinstance(entry.auth, BasicAuth) else "",
+        user=_login(entry.auth)[1],
         timeout_s=entry.timeout_s,
         title=entry.title,
         per_second=entry.rate.per_second if entry.rate else None,
@@ -407,6 +415,10 @@ def _system(name: str, entry: SystemEntry) -> System:
         terms=entry.write_back.terms() if entry.write_back else Terms(),
         test_patient=entry.test_patient,
     )
+
+
+def _login(auth: NoAuth | BearerAuth | BasicAuth) -> tuple[Secret | None, str]:
+    return _secret(auth), auth.user if isinstance(auth, BasicAuth) else ""
 
 
 def _secret(auth: NoAuth | BearerAuth | BasicAuth) -> Secret | None:

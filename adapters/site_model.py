@@ -84,9 +84,12 @@ class FhirRestEntry(_SystemPart):
     )
     dicomweb_url: Address | None = Field(
         None,
-        description="Base of its DICOMweb services (WADO-RS), from which the images of an "
-        "ImagingStudy are fetched; it gets the same credential.",
+        description="Base of its DICOMweb services (QIDO-RS and WADO-RS), from which the images "
+        "of an ImagingStudy are fetched.",
     )
+    dicomweb_auth: Annotated[
+        NoAuth | BearerAuth | BasicAuth | None, Field(discriminator="kind")
+    ] = Field(None, description="How Nadi identifies itself to those; absent: as to its FHIR API.")
     auth: Annotated[NoAuth | BearerAuth | BasicAuth, Field(discriminator="kind")] = Field(
         NoAuth(kind="none"), description="How Nadi identifies itself to it."
     )

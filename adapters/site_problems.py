@@ -105,7 +105,7 @@ def _key_of(path: Path) -> str:
 def _kinds(path: Path) -> str:
     if path[:1] == ("witnesses",):
         return ", ".join(_WITNESSES)
-    return ", ".join(_AUTHS if path[-1:] == ("auth",) else _SYSTEMS)
+    return ", ".join(_AUTHS if path[-1:] in (("auth",), ("dicomweb_auth",)) else _SYSTEMS)
 
 
 def _value_error(issue: ErrorDetails) -> str:

@@ -32,6 +32,7 @@ from adapters.fhir_rest.errors import (
 from adapters.site import Site, load_site
 from gateway.api.arrivals import Posting
 from gateway.api.intake import Intake
+from gateway.core.attachments import Listed
 from gateway.core.delivery import Backoff, Delivery
 from gateway.core.errors import ConfigurationError, NotFound
 from gateway.core.fhir import parse_bundle, parse_resource
@@ -388,9 +389,16 @@ class FakeArchive:
 
     def __init__(self) -> None:
         self.files: dict[str, bytes] = {}
+        self.listed: list[Listed] = []
         self.asked: list[str] = []
         self.away: Exception | None = None
         self.on_ask: Callable[[], None] = lambda: None
+
+    def instances(self, study: str) -> list[Listed]:
+        self.asked.append(study)
+        if self.away is not None:
+            raise self.away
+        return [each for each in self.listed if each.instance.study == study]
 
     def instance(self, study: str, series: str, instance: str, *, max_bytes: int) -> bytes | None:
         self.asked.append(f"{study}/{series}/{instance}")

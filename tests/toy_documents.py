@@ -218,7 +218,7 @@ def imaging_study(*instances: tuple[str, str], study: str = "1.2.3", **changed: 
     ]
     return _resource(
         "ImagingStudy", "s1", "available",
-        started=(NOW - timedelta(hours=1)).isoformat(), series=series,
+        started=(NOW - timedelta(hours=1)).isoformat(), **({"series": series} if series else {}),
         identifier=[{"system": "urn:dicom:uid", "value": f"urn:oid:{study}"}], **changed,
     )  # fmt: skip
 

@@ -52,6 +52,7 @@ class Connection:
 class _Key:
     base_url: str
     dicomweb_url: str | None
+    archive_login: tuple[Secret | None, str]
     token: Secret | None
     user: str
     timeout_s: float
@@ -81,6 +82,7 @@ class Ehrs:
         key = _Key(
             base_url=found.base_url,
             dicomweb_url=found.dicomweb_url,
+            archive_login=found.dicomweb_login,
             token=found.token,
             user=found.user,
             timeout_s=timeout_s,
@@ -116,7 +118,7 @@ def _connect(system: System, key: _Key) -> Connection:
     )
     archive = key.dicomweb_url and DicomWebClient(
         key.dicomweb_url,
-        auth_header=auth_header,
+        auth_header=lambda: authorization(*key.archive_login),
         timeout_s=key.timeout_s,
         max_response_bytes=_MAX_RESPONSE_BYTES,
     )

@@ -4,18 +4,18 @@ A system that did not answer is not asked again in the same batch, and one whose
 not asked at all. The audit log names a resource by its keyed hash.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from adapters.fhir_rest.answers import Content
 from gateway.core import audit
-from gateway.core.attachments import Instance
+from gateway.core.attachments import Instance, Listed
 from gateway.core.audit import AgentKind, AuditRecord
 from gateway.core.errors import ConfigurationError, ProcessingError, TransientError
 from workers.cases import Case, step_of
 from workers.masking import may_read
 from workers.opening import Batch
-from workers.ports import Connection, system_agent
+from workers.ports import Archive, Connection, system_agent
 
 Json = Mapping[str, Any]
 T = TypeVar("T")
@@ -103,15 +103,31 @@ class Fetcher:
             TransientError: It is away.
             ProcessingError: It refuses.
         """
-        system = self._case.event.system
-        archive = self._connection().archive
-        if archive is None:
-            raise ConfigurationError(f"System '{system}' needs a dicomweb_url in the site file.")
+        archive = self._archive()
         return self._ask(
-            archive_circuit(system),
+            archive_circuit(self._case.event.system),
             f"studies/{at.study}/series/{at.series}/instances/{at.instance}",
             lambda: archive.instance(at.study, at.series, at.instance, max_bytes=max_bytes),
         )
+
+    def instances(self, study: str) -> Sequence[Listed]:
+        """Ask the archive which instances of a study it has.
+
+        Raises:
+            ConfigurationError: The site names no archive.
+            TransientError: It is away.
+            ProcessingError: It refuses.
+        """
+        archive = self._archive()
+        circuit = archive_circuit(self._case.event.system)
+        return self._ask(circuit, f"studies/{study}/instances", lambda: archive.instances(study))
+
+    def _archive(self) -> Archive:
+        archive = self._connection().archive
+        if archive is None:
+            system = self._case.event.system
+            raise ConfigurationError(f"System '{system}' needs a dicomweb_url in the site file.")
+        return archive
 
     def _connection(self) -> Connection:
         return self._batch.ports.ehrs.connection(self._case.event.system)

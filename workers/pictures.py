@@ -11,7 +11,8 @@ looks like. Nothing that the record says to be of another modality or body part 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from gateway.core.attachments import Form, Part, image_parts
+from gateway.core.attachments import Form, Part, image_parts, listed_parts, unlisted_study
+from gateway.core.errors import ProcessingError
 from models.images import (
     CONTENT_TYPES,
     UNSAID,
@@ -57,7 +58,7 @@ def read_image(spec: ImageInput, content: Json, shelf: Shelf) -> Document:
         DocumentRefused: There is none, it is not what the model was made for, or several are.
         TransientError: The EHR or its archive is away.
     """
-    parts = [part for each in image_parts(content, shelf) if (part := _images_of(each))]
+    parts = [part for each in _parts(content, shelf) if (part := _images_of(each))]
     if not parts:
         raise nothing_found("image", "DICOM, PNG or JPEG")
     found = _the_one([_attempt(part, spec, shelf) for part in _promising(parts, spec)])
@@ -66,6 +67,20 @@ def read_image(spec: ImageInput, content: Json, shelf: Shelf) -> Document:
         text = "does not look like those that the model was made for"
         raise DocumentRefused("image-implausible", text)
     return Document(tensors, document_input("image", content, found.sources, _note(found.picture)))
+
+
+def _parts(content: Json, shelf: Shelf) -> Sequence[Part]:
+    """Give the images that the resource has; those of a bare study as its archive lists them."""
+    parts, study = image_parts(content, shelf), unlisted_study(content)
+    if parts or study is None:
+        return parts
+    try:
+        listed = listed_parts(content, shelf.keeper.instances(study))
+    except ProcessingError:
+        raise DocumentRefused("image-missing", "is not given by the archive") from None
+    if not listed:
+        raise DocumentRefused("image-missing", "is not in the archive", is_there=False)
+    return listed
 
 
 def _images_of(part: Part) -> Part:

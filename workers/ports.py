@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from adapters.fhir_rest.answers import Content
 from adapters.site import Site
+from gateway.core.attachments import Listed
 from gateway.core.audit import AgentKind, AuditAgent, AuditedModel, Source
 from gateway.core.clock import Clock, to_ms, utc_now
 from gateway.core.delivery import Backoff, Circuit, Passage, Random
@@ -41,6 +42,9 @@ class Archive(Protocol):
 
     def instance(self, study: str, series: str, instance: str, *, max_bytes: int) -> bytes | None:
         """Fetch a DICOM file; None when the archive does not have it."""
+
+    def instances(self, study: str) -> Sequence[Listed]:
+        """Ask which instances of a study it has."""
 
 
 class Recipient(Protocol):

@@ -12,14 +12,14 @@ Source: FHIR R4 Attachment (`size` and `hash` are those of the bytes before base
 import base64
 import binascii
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import orjson
 
 from adapters.fhir_rest.answers import Content
-from gateway.core.attachments import HOLDERS, Form, Instance
+from gateway.core.attachments import HOLDERS, Form, Instance, Listed
 from gateway.core.errors import ContentError, ProcessingError
 from gateway.core.event import facts, reference_of, relative_reference
 from gateway.core.fhir import parse_resource
@@ -54,6 +54,9 @@ class Keeper(Protocol):
 
     def instance(self, at: Instance, *, max_bytes: int) -> bytes | None:
         """Fetch a DICOM file; None when the archive does not have it."""
+
+    def instances(self, study: str) -> Sequence[Listed]:
+        """Ask the archive which instances of a study it has."""
 
 
 @dataclass(frozen=True)

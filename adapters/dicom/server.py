@@ -40,7 +40,7 @@ from models.dicom import SYNTAXES
 SUCCESS, NO_ROOM = 0x0000, 0xA700
 _VERIFICATION = "1.2.840.10008.1.1"
 _MAX_PDU = 128 * 1024
-_ENDS_WITHIN_S = 5.0
+_ENDS_WITHIN_S = 1.0
 _LONGEST_COMMENT = 64
 #: A command comes before the data set.
 _AROUND = 16 * 1024

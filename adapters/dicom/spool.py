@@ -1,8 +1,9 @@
 """Images between their arrival and the hand-over of their study: one sealed file each.
 
     <folder>/<study>/key               the study's own key, wrapped: without it nothing here opens
-    <folder>/<study>/<instance>        a sealed image; an empty one was here and was let go
-    <folder>/<study>/handed.json       which images the last version of the study has
+    <folder>/<study>/<instance>        a sealed image
+    <folder>/<study>/handed.json       which images the last version of the study has, and which
+                                       were let go
 
 * Names are keyed hashes; no file holds anything of a patient in the clear.
 * A file appears by a rename after it was flushed to disk, and its folder is flushed too: what was
@@ -15,7 +16,7 @@
 import os
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -23,6 +24,8 @@ import orjson
 
 _KEY, _HANDED, _UNFINISHED, _GONE = "key", "handed.json", ".part", ".gone-"
 _MINE_ALONE = 0o700
+#: How coarse the times of files may be.
+_TICK_MS = 2000
 #: So long it is remembered which images came.
 REMEMBERED_MS = 30 * 86_400_000
 
@@ -53,12 +56,22 @@ class Handed:
         instances: Their names.
         is_done: Whether it was handed over.
         patient: Key of its patient, by which an erasure is recognised.
+        let_go: Names of images of earlier versions that are not here any more.
     """
 
     at_ms: int
     instances: tuple[str, ...]
     is_done: bool
     patient: str = ""
+    let_go: tuple[str, ...] = ()
+
+    @property
+    def known(self) -> frozenset[str]:
+        """Names of the images that are no news."""
+        return frozenset((*self.instances, *self.let_go))
+
+
+_NEVER = Handed(0, (), is_done=True)
 
 
 class Spool:
@@ -73,6 +86,8 @@ class Spool:
         """
         self.folder = folder
         self._seals = seals
+        # Studies without news, by the time at which something was last put into them.
+        self._settled: dict[str, int] = {}
         folder.mkdir(mode=_MINE_ALONE, parents=True, exist_ok=True)
 
     def keep(self, study: str, instance: str, content: bytes) -> bool:
@@ -90,7 +105,7 @@ class Spool:
             OSError: There is no room, or the folder can't be written.
         """
         folder = self.folder / study
-        if (folder / instance).exists():
+        if (folder / instance).exists() or instance in _handed(folder).let_go:
             return False
         if not folder.exists():
             folder.mkdir(mode=_MINE_ALONE, exist_ok=True)
@@ -101,30 +116,24 @@ class Spool:
 
     def due(self, quiet_ms: int, now_ms: int) -> list[str]:
         """Give the studies to hand over: those that began to be, and quiet ones with new images."""
-        return [
-            folder.name for folder in self._studies() if self._is_due(folder, now_ms - quiet_ms)
-        ]
-
-    def waiting(self) -> int:
-        """Count the studies with images that were not handed over yet."""
-        return sum(self._is_due(folder, None) for folder in self._studies())
+        return [each.name for each in self._studies() if self._is_due(each, quiet_ms, now_ms)]
 
     def begin(self, study: str, now_ms: int) -> Handed:
         """Put a version together, or give the one that was begun if nothing came since."""
         folder = self.folder / study
-        names, before = tuple(sorted(_full(folder))), _handed(folder)
-        if before and not before.is_done and before.instances == names:
+        before = _handed(folder)
+        names = tuple(sorted(_images(folder) - set(before.let_go)))
+        if not before.is_done and before.instances == names:
             return before
         # Later than the one before even where the clock was set back.
-        at_ms = max(now_ms, before.at_ms + 1 if before else 0)
-        begun = Handed(at_ms, names, is_done=False)
-        self._note(folder, begun)
+        at_ms = max(now_ms, before.at_ms + 1)
+        begun = replace(before, at_ms=at_ms, instances=names, is_done=False)
+        _note(folder, begun)
         return begun
 
     def end(self, study: str, handed: Handed, patient: str) -> None:
         """Note that a version was handed over, and whose it is."""
-        done = Handed(handed.at_ms, handed.instances, is_done=True, patient=patient)
-        self._note(self.folder / study, done)
+        _note(self.folder / study, replace(handed, is_done=True, patient=patient))
 
     def open(self, study: str, instance: str) -> bytes:
         """Give an image.
@@ -141,14 +150,13 @@ class Spool:
         """Let go of what was handed over long ago, and of all of a patient who was erased."""
         for folder in self._studies():
             handed = _handed(folder)
-            if handed is None or not handed.is_done:
+            if not handed.is_done or _images(folder) - handed.known:
                 continue
             if is_erased(handed.patient) or handed.at_ms < now_ms - REMEMBERED_MS:
                 # An image that arrives meanwhile finds no folder, and is sent again.
                 folder.rename(folder.with_name(f"{_GONE}{folder.name}"))
-            elif _newest_ms(folder) < now_ms - keep_ms and not self._is_due(folder, None):
-                for name in _full(folder):
-                    os.truncate(folder / name, 0)
+            elif handed.instances and handed.at_ms < now_ms - keep_ms:
+                _empty(folder, handed)
         for folder in self.folder.glob(f"{_GONE}*"):
             _remove(folder)
 
@@ -157,12 +165,19 @@ class Spool:
             names = sorted(each.name for each in found if not each.name.startswith("."))
         return (self.folder / name for name in names)
 
-    def _is_due(self, folder: Path, before_ms: int | None) -> bool:
-        handed, names = _handed(folder), _full(folder)
-        if handed and not handed.is_done and set(handed.instances) == names:
+    def _is_due(self, folder: Path, quiet_ms: int, now_ms: int) -> bool:
+        changed_ns = folder.stat().st_mtime_ns
+        if self._settled.get(folder.name) == changed_ns:
+            return False
+        handed, names = _handed(folder), _images(folder)
+        if not handed.is_done and set(handed.instances) == names - set(handed.let_go):
             return True
-        is_new = bool(names - set(handed.instances if handed else ()))
-        return is_new and (before_ms is None or _newest_ms(folder) <= before_ms)
+        if names - handed.known:
+            return _newest_ms(folder) <= now_ms - quiet_ms
+        # What is put there within the same tick of the clock must not be overlooked.
+        if changed_ns < (now_ms - _TICK_MS) * 1_000_000:
+            self._settled[folder.name] = changed_ns
+        return False
 
     def _key(self, folder: Path) -> bytes:
         path = folder / _KEY
@@ -171,22 +186,34 @@ class Spool:
                 _write(path, self._seals.new_key(folder.name), is_first=True)
         return path.read_bytes()
 
-    def _note(self, folder: Path, handed: Handed) -> None:
-        _write(folder / _HANDED, orjson.dumps(handed))
+
+def _note(folder: Path, handed: Handed) -> None:
+    _write(folder / _HANDED, orjson.dumps(handed))
 
 
-def _handed(folder: Path) -> Handed | None:
+def _handed(folder: Path) -> Handed:
+    """Give what was handed over of a study; nothing of one that is not here."""
     try:
         told = orjson.loads((folder / _HANDED).read_bytes())
     except FileNotFoundError:
-        return None
-    return Handed(**{**told, "instances": tuple(told["instances"])})
+        return _NEVER
+    lists = {name: tuple(told[name]) for name in ("instances", "let_go")}
+    return Handed(**{**told, **lists})
 
 
-def _full(folder: Path) -> set[str]:
+def _empty(folder: Path, handed: Handed) -> None:
+    """Let go of the images of a study; their names are noted before, so that none is news."""
+    let_go = (*handed.let_go, *handed.instances)
+    _note(folder, replace(handed, instances=(), let_go=let_go))
+    # The key stays: an image that arrives at this moment may be sealed with it.
+    for name in handed.instances:
+        (folder / name).unlink(missing_ok=True)
+
+
+def _images(folder: Path) -> set[str]:
     """Give the names of the images that are here."""
     with os.scandir(folder) as found:
-        return {each.name for each in found if _is_image(each.name) and each.stat().st_size}
+        return {each.name for each in found if _is_image(each.name)}
 
 
 def _is_image(name: str) -> bool:

@@ -1,4 +1,4 @@
-"""What `nadi doctor` says of the feeds that follow an EHR.
+"""What `nadi doctor` says of the feeds that follow an EHR, and of ports of DICOM.
 
 Are its Subscriptions there, and does what changes there arrive here?
 
@@ -43,13 +43,23 @@ class FeedFinding:
 
 
 def feed_findings(site: Site, store: Store, source: Source) -> Iterator[FeedFinding]:
-    """Look at every feed that follows an EHR."""
+    """Look at every feed that follows an EHR, and ask every port of DICOM."""
     ehrs = Ehrs(lambda: site, timeout_s=_ASK_WITHIN_S)
     for feed in site.feeds.values():
         system = site.system(feed.system)
         if feed.kind in _FOLLOWING and system is not None:
             yield from _of_feed(_Examined(feed, system, store, source), ehrs)
     ehrs.close()
+    yield from _ports(site)
+
+
+def _ports(site: Site) -> Iterator[FeedFinding]:
+    if not any(feed.kind == "dicom" for feed in site.feeds.values()):
+        return
+    from gateway.cli.doctor_dicom import echoes  # noqa: PLC0415 - slow to load, needed by few
+
+    for name, is_well, says in echoes(site):
+        yield FeedFinding(f"C-ECHO {name}", says, is_fault=not is_well)
 
 
 @dataclass(frozen=True)

@@ -37,6 +37,7 @@ NOUNS = {
     "sandbox": "The stand-in EHR and its ward of synthetic patients.",
     "codes": "Local codes: what arrived that no model understands.",
     "hl7": "Send HL7 v2 messages, to try a feed.",
+    "dicom": "Send DICOM images, to try a port.",
     "prepare": "Create keys, schema and first credentials, and end.",
 }
 #: These do one thing and have no verbs below them.

@@ -30,7 +30,7 @@ from gateway.cli.context import (
 from gateway.cli.explanation import Explainer, Explanation
 from gateway.cli.models_installed import installed
 from gateway.cli.patients import record_search
-from gateway.cli.sample import Sample, read_file, read_sample
+from gateway.cli.sample import Sample, is_dicom, read_file, read_sample
 from gateway.cli.write_back_view import show_way, way_for
 from gateway.core.errors import ConfigurationError, ContentError
 from gateway.core.routing import Route
@@ -38,7 +38,7 @@ from models.explained import Explained, NotExplained
 
 app = noun("The routes: which events run which model, and what one makes of a sample.")
 
-_SAMPLE = "A resource, Bundle, HL7 v2 message or CDS Hooks request."
+_SAMPLE = "A resource, Bundle, HL7 v2 message, DICOM file or CDS Hooks request."
 _STATUS = {"present": "green", "imputed": "yellow", "stale": "yellow", "missing": "yellow"}
 
 
@@ -77,7 +77,7 @@ def explain(  # noqa: PLR0913 (one parameter per option)
     ] = None,
     feed: Annotated[
         str | None,
-        typer.Option("--feed", help="The feed of an HL7 v2 message, where there are several."),
+        typer.Option("--feed", help="Of a message or image, where there are several feeds."),
     ] = None,
     data_dir: DataDir = None,
     as_json: AsJson = False,
@@ -158,10 +158,12 @@ def _refuse(file: Path, error: ContentError) -> NoReturn:
 def _converted(
     file: Path, feed: str | None, site: Site, route: Route, nadi: Opened | None
 ) -> bytes:
-    """Give a sample as FHIR; an HL7 v2 message as the listener of its feed would convert it."""
+    """Give a sample as FHIR; what else there is as the listener of its feed would convert it."""
     from gateway.cli import sample_hl7v2 as hl7v2  # noqa: PLC0415 - needed for such a sample only
 
     raw = read_file(file)
+    if is_dicom(raw):
+        return _study_of(file, raw, (site, route, feed), nadi)
     if not hl7v2.is_hl7v2(raw):
         return raw
     chosen = hl7v2.feed_for(site, route.source, feed)
@@ -173,6 +175,19 @@ def _converted(
         place = f"{note.place.segment}[{note.place.sequence}]-{note.place.field}"
         err.print(f"[yellow]![/] {escape(f'{file}: {place}: {note.says}')}", soft_wrap=True)
     return bundle
+
+
+def _study_of(
+    file: Path, raw: bytes, where: tuple[Site, Route, str | None], nadi: Opened | None
+) -> bytes:
+    from gateway.cli import sample_dicom  # noqa: PLC0415 - needed for such a sample only
+
+    site, route, name = where
+    feed = sample_dicom.feed_for(site, route.source, name)
+    try:
+        return sample_dicom.bundle_of_file(raw, feed, site, nadi)
+    except ContentError as error:
+        _refuse(file, error)
 
 
 def _route(site: Site, name: str) -> Route:

@@ -20,6 +20,8 @@ from gateway.core.fhir import (
 )
 from gateway.core.r4_json import decode
 
+_PREFIX = slice(128, 132)
+
 
 @dataclass(frozen=True)
 class Sampled:
@@ -73,6 +75,11 @@ def read_file(file: Path) -> bytes:
         return file.read_bytes()
     except OSError as error:
         raise ConfigurationError(f"{file} can't be read: {error.strerror}.") from error
+
+
+def is_dicom(raw: bytes) -> bool:
+    """Say whether a sample is a DICOM file."""
+    return raw[_PREFIX] == b"DICM"
 
 
 def read_sample(raw: bytes, *, base_url: str | None) -> Sample:

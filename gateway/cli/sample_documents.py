@@ -41,6 +41,10 @@ class _Untouched:
         """Say what would be fetched from the image archive."""
         raise WouldAsk(f"studies/{at.study}/series/{at.series}/instances/{at.instance}")
 
+    def instances(self, study: str) -> NoReturn:
+        """Say what the image archive would be asked."""
+        raise WouldAsk(f"studies/{study}/instances")
+
 
 @dataclass(frozen=True)
 class SampleShelf:

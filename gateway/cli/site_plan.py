@@ -137,8 +137,9 @@ def _unresolved(site: Site) -> Iterator[str]:
     for system in site.systems.values():
         try:
             _ = system.address and system.base_url
-            if system.token:
-                system.token.resolve()
+            for secret in (system.token, system.dicomweb_login[0]):
+                if secret:
+                    secret.resolve()
         except ConfigurationError as error:
             yield f"{error.message} Set it for the processes of Nadi."
 

@@ -47,6 +47,14 @@ class Instance:
     instance: str
 
 
+@dataclass(frozen=True)
+class Listed:
+    """An instance as an archive lists it, and what it says that is on it."""
+
+    instance: Instance
+    shown: Shown
+
+
 @dataclass(frozen=True, eq=False)
 class Form:
     """One form of a part: plain text, content in base64, or the place where it is kept.
@@ -249,12 +257,7 @@ def _contained_images(study: Json) -> list[Part]:
 
 
 def _instances(study: Json) -> list[Part]:
-    uids = (
-        str(each.get("value", "")).removeprefix(_UIDS)
-        for each in study.get("identifier") or ()
-        if each.get("system") == _UID_SYSTEM
-    )
-    study_uid = next(uids, "")
+    study_uid = _study_uid(study)
     return [
         (_instance(study, study_uid, series, instance),)
         for series in study.get("series") or ()
@@ -263,12 +266,50 @@ def _instances(study: Json) -> list[Part]:
     ]
 
 
+def unlisted_study(resource: Json) -> str | None:
+    """Give the UID of a study whose resource names no instance; None for any other resource."""
+    if resource["resourceType"] != "ImagingStudy":
+        return None
+    named = (series.get("instance") for series in resource.get("series") or ())
+    return None if any(named) else _study_uid(resource) or None
+
+
+def listed_parts(study: Json, found: Iterable[Listed]) -> list[Part]:
+    """Give the images of a study as its archive lists them.
+
+    Args:
+        study: The ImagingStudy; where it names series, those of others are left out.
+        found: What the archive has.
+    """
+    wanted = {str(series.get("uid")) for series in study.get("series") or ()}
+    return [
+        (_form_of(study, each.instance, each.shown),)
+        for each in found
+        if not wanted or each.instance.series in wanted
+    ]
+
+
+def _study_uid(study: Json) -> str:
+    uids = (
+        str(each.get("value", "")).removeprefix(_UIDS)
+        for each in study.get("identifier") or ()
+        if each.get("system") == _UID_SYSTEM
+    )
+    return next(uids, "")
+
+
 def _instance(study: Json, study_uid: str, series: Json, instance: Json) -> Form:
+    shown = _shown([series.get("modality") or {}], {"coding": [series.get("bodySite") or {}]})
+    place = Instance(study_uid, str(series.get("uid")), str(instance.get("uid")))
+    return _form_of(study, place, shown)
+
+
+def _form_of(study: Json, place: Instance, shown: Shown) -> Form:
     return Form(
         source=reference_of(study),
         content_type="application/dicom",
-        instance=Instance(study_uid, str(series.get("uid")), str(instance.get("uid"))),
-        shown=_shown([series.get("modality") or {}], {"coding": [series.get("bodySite") or {}]}),
+        instance=place,
+        shown=shown,
     )
 
 

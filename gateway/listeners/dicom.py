@@ -25,10 +25,12 @@ from adapters.dicom.server import DicomServer, NoRoom, Stored, Terms, tls_contex
 from adapters.dicom.spool import Handed, Spool
 from adapters.dicom.study import Origin, bundle_of, own_patient_id
 from adapters.hl7v2.identity import FindPatient
+from adapters.site import Site
 from adapters.site_dicom import DicomEntry
+from adapters.site_feeds import Feed
 from gateway import telemetry
 from gateway.core.clock import to_ms, utc_now
-from gateway.core.errors import ConfigurationError, ProcessingError, TransientError, Unsealable
+from gateway.core.errors import ContentError, ProcessingError, TransientError
 from gateway.listeners.desk import Desk
 from gateway.listeners.door import Interrupted, NotTaken
 from gateway.listeners.patients import finding
@@ -38,7 +40,7 @@ from gateway.store.sealing import Place, Sealer
 
 KIND = "dicom"
 _TURN_EVERY_S = 0.5
-_AWAY_WAIT_S = 2.0
+_AWAY_WAIT_S, _FAULT_WAIT_S = 2.0, 60.0
 _LET_GO_EVERY_S = 60.0
 _HOUR_MS = 3_600_000
 _NAME_DIGITS = 32
@@ -86,6 +88,8 @@ class DicomListener:
         self._find_patient = find_patient
         self._spool = spool
         self._let_go_at = time.monotonic()
+        # Studies that failed, and when they are tried again.
+        self._not_before: dict[str, float] = {}
 
     def run(self, stop: threading.Event) -> None:
         """Serve until told to stop.
@@ -148,6 +152,8 @@ class DicomListener:
         for study in self._spool.due(int(self._entry.quiet_s * 1000), to_ms(utc_now())):
             if stop.is_set():
                 return
+            if self._not_before.get(study, 0.0) > time.monotonic():
+                continue
             try:
                 self._hand_over(study, stop)
             except Interrupted:
@@ -157,8 +163,9 @@ class DicomListener:
                 log.warning("study waits", route=self._desk.feed.name, error=kind)
                 stop.wait(_AWAY_WAIT_S)
                 return
-            except (ConfigurationError, ProcessingError, Unsealable, OSError):
+            except (ContentError, ProcessingError, OSError):
                 log.exception("study not handed over", route=self._desk.feed.name)
+                self._not_before[study] = time.monotonic() + _FAULT_WAIT_S
         if time.monotonic() > self._let_go_at:
             self._let_go_at = time.monotonic() + _LET_GO_EVERY_S
             self._let_go()
@@ -166,7 +173,7 @@ class DicomListener:
     def _hand_over(self, study: str, stop: threading.Event) -> None:
         handed = self._spool.begin(study, to_ms(utc_now()))
         headers = [self._opened(study, name)[0] for name in handed.instances]
-        origin = self._origin()
+        origin = origin_of(self._desk.feed, self._desk.site(), self._settings.max_body_bytes)
         number = headers[0].patient
         patient_id = self._find_patient(number) or own_patient_id(origin, number)
         bundle = bundle_of(
@@ -199,17 +206,6 @@ class DicomListener:
         syntax, content = split_file(file)
         return self._header(content, syntax), file
 
-    def _origin(self) -> Origin:
-        feed, site = self._desk.feed, self._desk.site()
-        return Origin(
-            feed=feed.name,
-            patient_system=feed.patients.identifier if feed.patients else "",
-            has_own_patients=feed.speaks_for == feed.system,
-            slices=self._entry.slices,
-            zone=site.hours.zone if site.hours else UTC,
-            max_bytes=self._settings.max_body_bytes,
-        )
-
     # --- (3) a study is let go --------------------------------------------------------------
 
     def _let_go(self) -> None:
@@ -222,6 +218,24 @@ class DicomListener:
                 )
         except TransientError:
             log.warning("database away", route=self._desk.feed.name)
+
+
+def origin_of(feed: Feed, site: Site, max_bytes: int) -> Origin:
+    """Give where the studies of a feed come from, by the site file.
+
+    Args:
+        feed: The feed.
+        site: The site.
+        max_bytes: Most bytes of a Bundle.
+    """
+    return Origin(
+        feed=feed.name,
+        patient_system=feed.patients.identifier if feed.patients else "",
+        has_own_patients=feed.speaks_for == feed.system,
+        slices=cast("DicomEntry", feed.entry).slices,
+        zone=site.hours.zone if site.hours else UTC,
+        max_bytes=max_bytes,
+    )
 
 
 def _terms(entry: DicomEntry) -> Terms:

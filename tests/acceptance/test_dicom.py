@@ -17,7 +17,7 @@ from tests.orthanc import IS_HERE, MISSING, Orthanc, orthanc
 from tests.people import Person, person
 from tests.pictures import PNEUMONIA_MNIST, Pixels, gradient
 from tests.running import RunningNadi, free_ports, push, push_chart, running_nadi, wait_until
-from tests.toy_documents import imaging_study
+from tests.toy_documents import DCM, imaging_study
 from tests.toy_folders import write_models
 
 Json = dict[str, Any]
@@ -153,16 +153,19 @@ def test_a_ct_and_a_film_that_orthanc_forwards_come_back_as_observations(
     results(nadi, someone, 2)
 
 
-def test_a_film_that_an_imaging_study_names_is_fetched_from_orthanc(
-    nadi: RunningNadi, archive: Orthanc
+@pytest.mark.parametrize("is_named", [True, False], ids=["named", "listed"])
+def test_a_film_of_an_imaging_study_is_found_in_orthanc_and_fetched(
+    nadi: RunningNadi, archive: Orthanc, is_named: bool
 ) -> None:
     someone = admitted(nadi)
-    sent = film("fetched", PatientID=f"MR-{someone.id}")
+    sent = film(f"fetched-{is_named}", PatientID=f"MR-{someone.id}")
     send(archive.dicom, sent, called="ORTHANC")
-    study = imaging_study(("DX", sent.SOPInstanceUID), study=sent.StudyInstanceUID)
-    study["series"][0]["uid"] = sent.SeriesInstanceUID
+    names = [("DX", sent.SOPInstanceUID)] if is_named else []
+    study = imaging_study(*names, study=sent.StudyInstanceUID)
+    for series in study.get("series", ()):
+        series["uid"] = sent.SeriesInstanceUID
     told = {
-        "modality": [study["series"][0]["modality"]],
+        "modality": [{"system": DCM, "code": "DX"}],
         "subject": {"reference": someone.reference},
     }
     named = {**study, **told, "id": someone.id, "started": someone.at.isoformat()}

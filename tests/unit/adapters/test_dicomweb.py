@@ -1,5 +1,6 @@
 from collections.abc import Iterator
 
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,6 +14,8 @@ from adapters.fhir_rest.errors import (
     EhrRefused,
     ForeignAddress,
 )
+from gateway.core.attachments import Instance, Listed
+from models.shown import Shown
 from tests.answering import Answering, answering
 from tests.pictures import dicom, gradient
 
@@ -124,6 +127,60 @@ def test_what_is_no_uid_is_never_asked_for(
         instance(client, "1.2", "1.2.3", uid)
 
     assert archive.requests == []
+
+
+LISTED = {
+    "0020000E": {"vr": "UI", "Value": ["1.2.3"]},
+    "00080018": {"vr": "UI", "Value": ["1.2.3.4"]},
+    "00080060": {"vr": "CS", "Value": ["DX"]},
+    "00180015": {"vr": "CS", "Value": ["chest "]},
+    "00185101": {"vr": "CS"},
+}
+
+
+def test_the_instances_of_a_study_are_listed_with_what_is_on_them(
+    client: DicomWebClient, archive: Answering
+) -> None:
+    archive.answer(orjson.dumps([LISTED]), content_type="application/dicom+json")
+
+    (found,) = client.instances("1.2")
+
+    assert found == Listed(Instance(*UIDS), Shown("DX", "CHEST"))
+    (asked,) = archive.requests
+    assert asked.path.startswith("/dicom-web/studies/1.2/instances?limit=64&includefield=00080060")
+    assert asked.headers["accept"] == "application/dicom+json"
+
+
+@pytest.mark.parametrize("status", [204, 404])
+def test_a_study_that_the_archive_does_not_have_has_no_instances(
+    client: DicomWebClient, archive: Answering, status: int
+) -> None:
+    archive.answer(b"", status=status)
+
+    assert client.instances("1.2") == []
+
+
+@pytest.mark.parametrize(
+    "body", [b"<html>", b"7", b"[7]", b"[{}]", b'[{"0020000E": {"Value": []}}]', b'{"a": 1}']
+)
+def test_what_is_no_list_is_unreadable(
+    client: DicomWebClient, archive: Answering, body: bytes
+) -> None:
+    archive.answer(body)
+
+    with pytest.raises(EhrAnswerUnreadable):
+        client.instances("1.2")
+
+
+def test_a_list_that_is_refused_is_an_error_and_no_uid_is_never_asked_for(
+    client: DicomWebClient, archive: Answering
+) -> None:
+    archive.answer(b"", status=403)
+
+    with pytest.raises(EhrRefused):
+        client.instances("1.2")
+    with pytest.raises(ForeignAddress):
+        client.instances("1.2/../3")
 
 
 @given(st.binary(max_size=300), st.booleans())

@@ -10,9 +10,11 @@ import pytest
 
 from adapters.fhir_rest.answers import Content
 from adapters.fhir_rest.errors import EhrRefused
+from gateway.core.attachments import Instance, Listed
 from gateway.core.findings import Report
 from gateway.core.jobs import BusinessStatus, Job, JobState
 from gateway.store.audit_log import AuditFilter
+from models.shown import Shown
 from tests.hospital import Hospital, Json, away, consent_of, patient
 from tests.notes import NOTE
 from tests.pictures import CANARY, dicom, gradient, jpeg, png
@@ -205,6 +207,40 @@ def test_an_image_that_a_study_contains_needs_no_archive(pictures: Make) -> None
     hospital = pictures(imaging_study(("DX", "1.2.3.1.7"), contained=[inside], extension=points))
 
     assert value(hospital) == pytest.approx(MEAN, abs=2e-3)
+
+
+def test_of_a_study_that_names_no_image_the_archive_is_asked_which_it_has(pictures: Make) -> None:
+    bare = imaging_study() | {"series": [{"uid": "1.2.3.2", "modality": {"code": "DX"}}]}
+    hospital = pictures(bare)
+    hospital.archive.files["1.7"] = dicom(GREY, SOPInstanceUID="1.7")
+    hospital.archive.listed = [
+        Listed(Instance("1.2.3", "1.2.3.9", "1.6"), Shown("DX", "CHEST")),
+        Listed(Instance("1.2.3", "1.2.3.2", "1.8"), Shown("SR")),
+        Listed(Instance("1.2.3", "1.2.3.2", "1.7"), Shown("DX", "CHEST")),
+    ]
+
+    assert value(hospital) == pytest.approx(MEAN, abs=2e-3)
+
+    assert hospital.archive.asked == ["1.2.3", "1.2.3/1.2.3.2/1.7"]
+
+
+def test_a_study_that_the_archive_does_not_have_yet_is_looked_for_again(pictures: Make) -> None:
+    hospital = pictures(imaging_study())
+    hospital.infer()
+    assert hospital.job().state is JobState.READY
+
+    hospital.archive.files["1.7"] = dicom(GREY, SOPInstanceUID="1.7")
+    hospital.archive.listed = [Listed(Instance("1.2.3", "1.2.3.2", "1.7"), Shown("DX"))]
+    hospital.pass_time(20)
+
+    assert value(hospital) == pytest.approx(MEAN, abs=2e-3)
+
+
+def test_a_list_that_the_archive_refuses_is_no_image(pictures: Make) -> None:
+    hospital = pictures(imaging_study())
+    hospital.archive.away = EhrRefused(403)
+
+    assert refused(hospital).business_status is BusinessStatus.IMAGE_MISSING
 
 
 def test_a_report_leads_to_its_media_and_that_to_its_binary(pictures: Make) -> None:

@@ -1,5 +1,6 @@
 """What was kept is there after a crash, opens nowhere else, and is let go in time."""
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -62,7 +63,6 @@ def test_a_study_is_due_when_it_is_quiet_and_not_any_more_when_it_was_handed_ove
     kept.hand_over()
 
     assert kept.spool.due(0, NEVER) == []
-    assert kept.spool.waiting() == 0
 
 
 def test_what_was_begun_is_begun_again_as_the_same_version_unless_something_came(kept: Kept):
@@ -92,12 +92,45 @@ def test_what_was_handed_over_is_let_go_after_a_while_and_its_repeats_are_known(
     assert kept.spool.open(STUDY, FIRST) == b"film"
 
     kept.spool.let_go(60_000, kept.now_ms + 120_000, lambda _: False)
-    assert (kept.folder / STUDY / FIRST).stat().st_size == 0
+    assert {path.name for path in (kept.folder / STUDY).iterdir()} == {"handed.json", "key"}
     assert not kept.spool.keep(STUDY, FIRST, b"film")
     assert kept.spool.due(0, NEVER) == []
 
     kept.spool.let_go(60_000, kept.now_ms + REMEMBERED_MS + 1, lambda _: False)
     assert list(kept.folder.iterdir()) == []
+
+
+def test_a_late_image_of_a_study_that_was_let_go_makes_a_version_of_its_own(kept: Kept):
+    kept.hand_over()
+    kept.spool.let_go(0, kept.now_ms + 1, lambda _: False)
+
+    assert kept.spool.keep(STUDY, SECOND, b"late")
+    assert kept.again().due(0, NEVER) == [STUDY]
+    begun = kept.again().begin(STUDY, kept.now_ms)
+
+    assert (begun.instances, begun.let_go) == ((SECOND,), (FIRST,))
+    assert kept.again().open(STUDY, SECOND) == b"late"
+
+
+def test_an_image_that_was_let_go_when_all_ended_is_no_news(kept: Kept):
+    kept.hand_over()
+    left = (kept.folder / STUDY / FIRST).read_bytes()
+    kept.spool.let_go(0, kept.now_ms + 1, lambda _: False)
+
+    (kept.folder / STUDY / FIRST).write_bytes(left)
+
+    assert kept.again().due(0, NEVER) == []
+
+
+def test_a_study_without_news_is_looked_at_again_when_something_comes(kept: Kept):
+    kept.hand_over()
+    long_ago = kept.now_ms / 1000 - 60
+    os.utime(kept.folder / STUDY, (long_ago, long_ago))
+    assert kept.spool.due(0, kept.now_ms) == []
+
+    kept.spool.keep(STUDY, SECOND, b"late")
+
+    assert kept.spool.due(0, NEVER) == [STUDY]
 
 
 def test_what_was_not_handed_over_is_never_let_go(kept: Kept):

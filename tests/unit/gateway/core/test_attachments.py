@@ -4,9 +4,12 @@ from gateway.core.attachments import (
     DCM,
     Instance,
     Json,
+    Listed,
     image_parts,
+    listed_parts,
     references,
     text_parts,
+    unlisted_study,
 )
 from models.shown import Shown
 from tests.toy_documents import (
@@ -62,6 +65,27 @@ def test_every_payload_of_a_message_is_a_part_of_its_own():
         (None, "aGVsbG8=", None),
         (None, None, "Binary/b"),
     ]
+
+
+def test_only_a_study_that_names_no_instance_is_one_to_be_asked_for():
+    nameless = imaging_study() | {"identifier": []}
+
+    assert unlisted_study(imaging_study()) == "1.2.3"
+    assert unlisted_study(imaging_study(("DX", "1.7"))) is None
+    assert unlisted_study(nameless) is None
+    assert unlisted_study(document(PLAIN)) is None
+
+
+def test_of_what_an_archive_lists_the_series_that_the_study_names_are_taken():
+    listed = [
+        Listed(Instance("1.2.3", series, "1.7"), Shown("DX")) for series in ("1.2.3.1", "1.2.3.2")
+    ]
+    named = imaging_study() | {"series": [{"uid": "1.2.3.2"}]}
+
+    assert len(listed_parts(imaging_study(), listed)) == 2
+    (((form,)),) = listed_parts(named, listed)
+    assert (form.instance, form.shown) == (listed[1].instance, Shown("DX"))
+    assert form.content_type == "application/dicom"
 
 
 def test_a_link_may_lead_into_the_resource_itself():

@@ -1,0 +1,163 @@
+"""The other side of a port: says C-ECHO, and sends files by C-STORE."""
+
+import socket
+import ssl
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydicom.errors import InvalidDicomError
+from pydicom.filereader import read_file_meta_info
+from pynetdicom import evt
+from pynetdicom.ae import ApplicationEntity
+from pynetdicom.association import Association
+
+from adapters.dicom.sockets import close_in_the_end
+from gateway.core.errors import ContentError, ProcessingError
+
+ECHO, _IMPLICIT = "1.2.840.10008.1.1", "1.2.840.10008.1.2"
+_MOST_CONTEXTS = 127
+_NO_ANSWER = -1
+_REASONS = {
+    3: "it does not know our AE title (callers in the site file)",
+    7: "it has another AE title (ae_title in the site file)",
+    2: "it has as many associations as it takes",
+}
+
+
+class NoAssociation(ProcessingError):
+    """There is nobody at the port, or they don't want to talk."""
+
+
+class NoFile(ContentError):
+    """What was to be sent is no DICOM file."""
+
+    issue_type = "structure"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """Whom to talk to.
+
+    Attributes:
+        called: Their AE title.
+        calling: Our AE title.
+        tls: DICOM over TLS.
+    """
+
+    host: str
+    port: int
+    called: str
+    calling: str
+    timeout_s: float = 30.0
+    tls: ssl.SSLContext | None = None
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What was answered to a file.
+
+    Attributes:
+        status: DICOM status; None when there was no answer.
+        says: The error comment, or why it was not sent.
+    """
+
+    status: int | None
+    says: str = ""
+
+    @property
+    def is_taken(self) -> bool:
+        """Whether it is stored there."""
+        return self.status == 0
+
+
+def echo(target: Target) -> None:
+    """Say C-ECHO.
+
+    Raises:
+        NoAssociation: It was not answered.
+    """
+    with _associated(target, []) as association:
+        answer = association.send_c_echo()
+    if getattr(answer, "Status", _NO_ANSWER) != 0:
+        raise NoAssociation("C-ECHO was not answered.")
+
+
+def send(target: Target, files: Sequence[Path]) -> Iterator[Answer]:
+    """Send files one after the other on one association; give the answer to each.
+
+    Raises:
+        NoFile: One is no DICOM file; nothing was sent.
+        NoAssociation: They don't want to talk.
+    """
+    contexts = sorted({_context(file) for file in files})
+    with _associated(target, contexts[:_MOST_CONTEXTS]) as association:
+        for file in files:
+            yield _sent(association, file)
+
+
+def _context(file: Path) -> tuple[str, str]:
+    try:
+        meta = read_file_meta_info(file)
+        return str(meta.MediaStorageSOPClassUID), str(meta.TransferSyntaxUID)
+    except (InvalidDicomError, AttributeError, EOFError, KeyError) as error:
+        raise NoFile(f"{file} is no DICOM file (part 10).") from error
+
+
+def _sent(association: Association, file: Path) -> Answer:
+    try:
+        answer: Any = association.send_c_store(file)
+    except ValueError:
+        return Answer(None, "its kind of image or transfer syntax is not taken there")
+    except RuntimeError:
+        return Answer(None, "the association ended before")
+    status = getattr(answer, "Status", None)
+    return Answer(status, str(getattr(answer, "ErrorComment", "")) or _plain(status))
+
+
+def _plain(status: int | None) -> str:
+    return {None: "no answer came", 0: "stored"}.get(status, "refused")
+
+
+@contextmanager
+def _associated(target: Target, contexts: Sequence[tuple[str, str]]) -> Iterator[Association]:
+    _insist_on_a_listener(target)
+    entity = ApplicationEntity(target.calling)
+    entity.acse_timeout = entity.dimse_timeout = target.timeout_s
+    entity.network_timeout = entity.connection_timeout = target.timeout_s
+    # With it there is an association also where no kind of image is taken, and each is told so.
+    for abstract, syntax in {(ECHO, _IMPLICIT), *contexts}:
+        entity.add_requested_context(abstract, syntax)
+    association = entity.associate(
+        target.host,
+        target.port,
+        ae_title=target.called,
+        tls_args=(target.tls, target.host) if target.tls else None,
+        evt_handlers=[(evt.EVT_CONN_OPEN, close_in_the_end)],
+    )
+    if not association.is_established:
+        raise NoAssociation(_why(association, target))
+    try:
+        yield association
+    finally:
+        association.release()
+
+
+def _insist_on_a_listener(target: Target) -> None:
+    """Try whether anybody listens: the library leaves a socket open where nobody does."""
+    try:
+        socket.create_connection((target.host, target.port), target.timeout_s).close()
+    except OSError as error:
+        says = f"Nobody listens at {target.host}:{target.port} ({error.strerror or 'time-out'})."
+        raise NoAssociation(says) from error
+
+
+def _why(association: Association, target: Target) -> str:
+    where = f"{target.called} at {target.host}:{target.port}"
+    if not association.is_rejected:
+        return f"{where} ends the connection: try with or without TLS, and see its `allow`."
+    said: Any = association.acceptor.primitive
+    reason = _REASONS.get(int(getattr(said, "diagnostic", 0) or 0), "it does not say why")
+    return f"{where} rejects the association: {reason}."
