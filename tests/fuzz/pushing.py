@@ -16,6 +16,7 @@ from schemathesis.core import NotSet
 
 from gateway.api.openapi import document
 from gateway.core.principal import Role
+from tests.cds import SERVICE, request
 from tests.fuzz.fhir import broken
 from tests.fuzz.served import MARK, insist_on_explained, served
 
@@ -52,6 +53,7 @@ _ODD = (
     "true",
     "date",
 )
+_SERVICES = "/cds-services"
 _ACTOR = {"name": "actor", "valueReference": {"reference": "Practitioner/1"}}
 #: Bodies that are not FHIR resources of the EHR, or whose form the document does not tell.
 _BODIES = {
@@ -75,6 +77,13 @@ _BODIES = {
         ),
     ),
     "/break-glass": ('{"patient":"Patient/p1","route":"ckd","reason":"unconscious, bleeding"}',),
+    f"{_SERVICES}/{{id}}": (
+        json.dumps(request()),
+        json.dumps(request(prefetch=None, fhirServer="http://ehr.test/fhir")),
+    ),
+    f"{_SERVICES}/{{id}}/feedback": (
+        '{"feedback":[{"card":"c","outcome":"accepted","outcomeTimestamp":"2026-11-26T10:00:00Z"}]}',
+    ),
     "/break-glass/{id}/review": ('{"verdict":"justified","comment":"seen, and in order"}',),
 }
 LONG = settings(deadline=None, database=None, suppress_health_check=list(HealthCheck))
@@ -101,7 +110,7 @@ def asked(draw: st.DrawFn, operation: Any) -> Any:
     if case.path_parameters and draw(st.booleans()):
         name = draw(st.sampled_from(sorted(case.path_parameters)))
         case.path_parameters[name] = draw(
-            st.sampled_from(("Observation", "%00", MARK, "x.-1", "a b"))
+            st.sampled_from(("Observation", SERVICE, "%00", MARK, "x.-1", "a b"))
         )
     return case
 

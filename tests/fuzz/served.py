@@ -14,8 +14,8 @@ from gateway.store.keys import load_or_create
 from gateway.store.sealing import Sealer
 from gateway.store.unit_of_work import Store
 from tests.asgi import AsgiClient
+from tests.cds import cds_site
 from tests.conftest import Api, credentials, settings_for
-from tests.factories import SITE
 from tests.registered import register_brought
 
 #: Stands in what is sent, and may stand in no answer.
@@ -34,7 +34,7 @@ def served() -> Api:
     keys = load_or_create(settings.data_dir, master_key_file=None, audit_key_file=None)
     store = Store(url, Sealer(keys.master), consents=keys.consents)
     with store.write() as uow:
-        uow.sites.apply(SITE, "test")
+        uow.sites.apply(cds_site(within_ms=50), "test")
     register_brought(store)
     client = AsgiClient(app)
     _kept.extend((folder, client.__enter__()))
