@@ -238,6 +238,8 @@ class _Server(ThreadedAssociationServer):
         listening = cast("socket.socket", self.socket)
         connection, address = listening.accept()
         connection.settimeout(self.owner.terms.idle_s)
+        # An answer is one small packet; it must not wait for the next one.
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if self.owner.tls is not None:
             connection = self.owner.tls.wrap_socket(
                 connection, server_side=True, do_handshake_on_connect=False

@@ -22,4 +22,8 @@ class ClosingSocket(AssociationSocket):
 def close_in_the_end(event: evt.Event) -> None:
     """See to it, when a connection opens (`EVT_CONN_OPEN`), that it is closed in the end."""
     # A second socket would announce the connection a second time.
-    cast("AssociationSocket", event.assoc.dul.socket).__class__ = ClosingSocket
+    wrapped = cast("AssociationSocket", event.assoc.dul.socket)
+    wrapped.__class__ = ClosingSocket
+    if wrapped.socket is not None:
+        # A command is small; what follows it must not wait for its acknowledgement.
+        wrapped.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

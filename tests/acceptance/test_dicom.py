@@ -199,6 +199,12 @@ def test_a_film_that_came_before_the_listener_was_killed_is_handed_over_once(
     assert result["status"] == "preliminary"
 
 
+def test_the_doctor_hears_the_port_answer(nadi: RunningNadi, port: int) -> None:
+    told = " ".join(nadi.nadi("doctor", check=False).stdout.split())
+
+    assert f"C-ECHO pacs/dicom NADI answers C-ECHO at 127.0.0.1:{port}" in told
+
+
 def test_nothing_of_an_image_lies_in_the_clear(nadi: RunningNadi) -> None:
     marks = [b"Canary^Picture", study_uid("killed").encode(), b"DICM"]
     spool = [path for path in (nadi.folder / "dicom").rglob("*") if path.is_file()]
