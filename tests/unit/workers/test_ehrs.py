@@ -4,8 +4,9 @@ from dataclasses import replace
 import pytest
 
 from adapters.authorization import authorization
-from adapters.site import Secret, Site, System
+from adapters.site import Secret, Site, System, load_site
 from gateway.core.errors import ConfigurationError
+from tests.answering import answering
 from workers.ehrs import Ehrs
 
 
@@ -68,6 +69,46 @@ def test_there_is_an_archive_where_the_site_names_one(ehrs: Ehrs, sites: Sites) 
     sites.change(dicomweb_address="http://pacs.test/dicom-web")
 
     assert ehrs.connection("ehr").archive is not None
+
+
+SITE = """
+site: a
+systems:
+  ehr:
+    kind: fhir-rest
+    base_url: http://ehr.test/fhir
+    dicomweb_url: BASE/dicom-web
+    auth: {kind: bearer, token: "env:NADI_TEST_TOKEN"}
+"""
+
+
+@pytest.mark.parametrize(
+    ("said", "sent"),
+    [
+        ("", "Bearer secret"),
+        ("\n    dicomweb_auth: {kind: none}", None),
+        (
+            '\n    dicomweb_auth: {kind: basic, user: nadi, password: "env:NADI_TEST_TOKEN"}',
+            "Basic bmFkaTpzZWNyZXQ=",
+        ),
+    ],
+    ids=["as-the-ehr", "none", "basic"],
+)
+def test_an_archive_gets_the_credential_that_is_its_own(
+    monkeypatch: pytest.MonkeyPatch, said: str, sent: str | None
+) -> None:
+    monkeypatch.setenv("NADI_TEST_TOKEN", "secret")
+    with answering() as pacs:
+        pacs.answer(b"[]")
+        site = load_site(SITE.replace("BASE", pacs.base).rstrip() + said)
+        made = Ehrs(lambda: site, timeout_s=5)
+        archive = made.connection("ehr").archive
+        assert archive is not None
+        archive.instances("1.2")
+        made.close()
+
+    (asked,) = pacs.requests
+    assert asked.headers.get("authorization") == sent
 
 
 def test_a_system_that_the_site_does_not_have_is_a_matter_of_configuration(ehrs: Ehrs) -> None:
