@@ -5,7 +5,6 @@ that the checkpoint has to leave.
 """
 
 import io
-import os
 from email.policy import SMTP
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from adapters.witness.entries import EmailEntry, FileEntry, QrEntry
 from adapters.witness.mail import message_of
 from adapters.witness.publication import Publication, WitnessAway, WitnessUnreadable
 from gateway.core.notes import notes_in
+from gateway.note_file import append_note
 
 
 class FileWitness:
@@ -24,12 +24,7 @@ class FileWitness:
     def publish(self, publication: Publication) -> None:
         """Append the note; it is on disk when this returns."""
         try:
-            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
-            descriptor = os.open(self._path, flags, 0o644)
-            with os.fdopen(descriptor, "a", encoding="utf-8") as file:
-                file.write(publication.note)
-                file.flush()
-                os.fsync(descriptor)
+            append_note(self._path, publication.note, 0o644)
         except OSError as error:
             raise WitnessAway(f"{self._path} can't be written: {error.strerror}.") from error
 

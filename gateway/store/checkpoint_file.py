@@ -6,11 +6,11 @@ docs/audit.md says why one more should be out of the house.
 """
 
 import contextlib
-import os
 from pathlib import Path
 
 from gateway.core.errors import StoreUnavailable
 from gateway.core.notes import NOTE
+from gateway.note_file import append_note
 
 #: The newest checkpoint covers all before it, so the file needs no long memory.
 _LARGEST_BYTES = 2**20
@@ -31,11 +31,7 @@ class CheckpointFile:
         try:
             self._path.parent.mkdir(mode=0o700, exist_ok=True)
             self._shorten()
-            descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-            with os.fdopen(descriptor, "a", encoding="utf-8") as file:
-                file.write(note)
-                file.flush()
-                os.fsync(descriptor)
+            append_note(self._path, note, 0o600)
         except OSError as error:
             raise StoreUnavailable(f"{self._path} can't be written: {error.strerror}.") from error
 
