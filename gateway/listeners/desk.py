@@ -107,7 +107,7 @@ class Telling:
     def failed(self, says: str) -> None:
         """Tell that it does not listen, and why."""
         self._change("failed", says)
-        log.warning("not listening", route=self._feed)
+        log.warning("listener-not-open", route=self._feed)
 
     def ended(self) -> None:
         """Tell that nothing listens any more."""
@@ -115,7 +115,7 @@ class Telling:
             with self._store.write(is_durable=False) as uow:
                 forget(uow, self._feed, self._host)
         except TransientError:
-            log.warning("database away", route=self._feed)
+            log.warning("database-away", route=self._feed)
 
     def took(self) -> None:
         """Note that something came."""
@@ -128,7 +128,7 @@ class Telling:
             with self._store.write(is_durable=False) as uow:
                 say(uow, now)
         except TransientError:
-            log.warning("database away", route=self._feed)
+            log.warning("database-away", route=self._feed)
 
     def _change(self, state: State, says: str) -> None:
         self._state, self._says = state, says

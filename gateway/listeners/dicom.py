@@ -128,7 +128,7 @@ class DicomListener:
         try:
             is_new = self._spool.keep(study, self._name("instance", header.instance), file)
         except OSError as error:
-            log.exception("image not kept", route=self._desk.feed.name)
+            log.exception("image-not-kept", route=self._desk.feed.name)
             raise NoRoom("The image can't be written to disk.") from error
         self._desk.count("taken" if is_new else "repeat")
 
@@ -160,11 +160,11 @@ class DicomListener:
                 return
             except TransientError as error:  # the EHR, or our database, is away
                 kind = type(error).__name__
-                log.warning("study waits", route=self._desk.feed.name, error=kind)
+                log.warning("study-waits", route=self._desk.feed.name, error=kind)
                 stop.wait(_AWAY_WAIT_S)
                 return
             except (ContentError, ProcessingError, OSError):
-                log.exception("study not handed over", route=self._desk.feed.name)
+                log.exception("study-not-handed-over", route=self._desk.feed.name)
                 self._not_before[study] = time.monotonic() + _FAULT_WAIT_S
         if time.monotonic() > self._let_go_at:
             self._let_go_at = time.monotonic() + _LET_GO_EVERY_S
@@ -190,7 +190,7 @@ class DicomListener:
         try:
             outcome = self._desk.hand_over(bundle, stop)
         except NotTaken as error:
-            log.warning("study refused", issue_type=error.issue_type)
+            log.warning("study-refused", issue_type=error.issue_type)
             self._desk.count("study-refused")
             return
         is_taken = not any(each.issues for each in outcome)
@@ -217,7 +217,7 @@ class DicomListener:
                     lambda patient: bool(uow.erasures.find([patient])),
                 )
         except TransientError:
-            log.warning("database away", route=self._desk.feed.name)
+            log.warning("database-away", route=self._desk.feed.name)
 
 
 def origin_of(feed: Feed, site: Site, max_bytes: int) -> Origin:

@@ -117,7 +117,7 @@ class Door:
                 faults += answer.status_code == _FAULT
                 if answer.status_code != _FAULT or faults == _TRIES_OF_A_FAULT:
                     raise NotTaken(_issues(answer))
-            log.warning("gateway away", status=answer.status_code if answer is not None else 0)
+            log.warning("gateway-away", status=answer.status_code if answer is not None else 0)
             if stop.wait(_pause_s(answer, wait_s)):
                 raise Interrupted
             wait_s = min(2 * wait_s, _LONGEST_WAIT_S)

@@ -182,7 +182,7 @@ class Mllp:
                 lambda: convert(message, content, self._origin, dialect, utc_now())
             )
         except (ProcessingError, ConfigurationError) as error:
-            log.exception("patients not found", route=self._desk.feed.name)
+            log.exception("patients-not-found", route=self._desk.feed.name)
             says = "The EHR refuses the search for patients; `nadi doctor` says more."
             raise Hl7Problem(Code.INTERNAL, Place("PID", 1, 3), says) from error
 
@@ -221,7 +221,7 @@ class Mllp:
             self._desk.remember({key: {"sha256": digest, "notes": kept}}, is_durable=False)
             self._forget()
         except GatewayError:
-            log.warning("database away", route=self._desk.feed.name)
+            log.warning("database-away", route=self._desk.feed.name)
 
     def _forget(self) -> None:
         if time.monotonic() < self._forget_at:

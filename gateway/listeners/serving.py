@@ -97,7 +97,7 @@ class Feeds:
         try:
             feeds = self._around.site().feeds
         except GatewayError:  # what is served goes on
-            log.warning("site unusable")
+            log.warning("site-unusable")
             return
         wanted = {name: feed for name, feed in feeds.items() if feed.kind == self._kind}
         serving = self._serving
@@ -156,5 +156,5 @@ class _Serving:
         except GatewayError as error:
             self.desk.standing.failed(error.message)
         except Exception as error:  # the edge of the thread: the other feeds go on
-            log.exception("listener failed", route=self.desk.feed.name)
+            log.exception("listener-failed", route=self.desk.feed.name)
             self.desk.standing.failed(f"It ended unexpectedly ({type(error).__name__}).")
