@@ -23,7 +23,7 @@ from gateway.store.tables import circuit_breakers, deliveries
 if TYPE_CHECKING:
     from gateway.store.unit_of_work import UnitOfWork
 
-_LONGEST_ANSWER, _MOST_LOST = 128, 255
+_LONGEST_ANSWER, MOST_LOST = 128, 255
 # Both databases use the partial index ix_deliveries_open only where its condition stands literally.
 _IS_OPEN = sa.text("deliveries.state in ('pending', 'in-flight')")
 _COLUMNS = [deliveries.c[name] for name in Delivery.__dataclass_fields__]
@@ -426,7 +426,7 @@ class Deliveries:
             "new_location": location,
             "new_delivered_ms": change.delivered_ms,
             "new_rung": change.rung,
-            "new_lost": change.lost[:_MOST_LOST],
+            "new_lost": change.lost[:MOST_LOST],
         }
 
     def _all(self, statement: Any, **values: object) -> list[Delivery]:  # noqa: ANN401 - any SQL

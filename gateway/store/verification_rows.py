@@ -25,6 +25,7 @@ from gateway.core.errors import Erased, Unsealable
 from gateway.core.event import VersionMark, facts, is_older
 from gateway.core.jobs import JobState
 from gateway.core.model_register import ModelState
+from gateway.store.deliveries import MOST_LOST
 from gateway.store.evidence import Claim, Evidence, JobEvidence, decision_key
 from gateway.store.evidence_streams import job_evidence, ordered, paired, receptions
 from gateway.store.identity import code_keys, dedupe_key, resource_key
@@ -324,9 +325,12 @@ class RowVerifier:
         if (claim is not None) != is_delivered:
             what = "its state is not the one that was recorded"
             self._report.found("deliveries", row["id"], what, claim.seq if claim else None)
+        told = claim.facts if claim is not None else {}
+        expected = {"rung": told.get("rung", ""), "lost": told.get("lost", "")[:MOST_LOST]}
         if claim is None:
+            self._compare("deliveries", row, expected, None)
             return
-        expected = {"identifier": claim.names.get(RESULT_SYSTEM)}
+        expected["identifier"] = claim.names.get(RESULT_SYSTEM, "")
         self._compare("deliveries", row, expected, claim)
         if is_delivered and str(row["attempt"]) != claim.facts.get("attempt"):
             what = "column attempt is not what was recorded"

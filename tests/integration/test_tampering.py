@@ -48,6 +48,8 @@ UNWITNESSED = frozenset(
         "jobs.updated_ms",
         "patient_keys.created_ms",
         "submissions.received_ms",
+        "written_results.resource_key",
+        "written_results.written_ms",
     }
 )
 FLIPS = 30
