@@ -248,6 +248,12 @@ def test_a_spoilt_outcome_is_found(invariant: str, spoil: Spoil) -> None:
     assert invariant in found
 
 
+def test_a_result_may_lack_its_provenance_where_a_withdrawal_came_between_both() -> None:
+    ehr = [_result("one"), _provenance("one"), _result("maybe"), _marker("maybe")]
+
+    assert check(changed(ehr=ehr)(a_lawful_outcome())) == []
+
+
 def test_a_failed_verification_is_told_without_its_warnings() -> None:
     said = "✗ leaf 7 was changed\n" + "! the clock was set back\n" * 1000
 
