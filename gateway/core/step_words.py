@@ -15,6 +15,7 @@ _WORDS = {
     "retry": "a computation was tried again",
     "rescue": "a computation was taken over",
     "infer": "a model computed with data",
+    "feedback": "a clinician said what a result was worth",
     "deliver": "a result was written into a system",
     "retract": "a result was marked as wrong in a system",
     "fetch": "a system was asked for more data",

@@ -21,9 +21,9 @@ class Recorder(FakeEhr):
         super().__init__()
         self.asked: list[tuple[str, dict[str, str]]] = []
 
-    def search(self, resource_type, params, *, max_pages=5):
+    def search(self, resource_type, params, **how):
         self.asked.append((resource_type, dict(params)))
-        return super().search(resource_type, params, max_pages=max_pages)
+        return super().search(resource_type, params, **how)
 
 
 def test_observations_are_asked_newest_first_no_further_back_than_they_matter() -> None:

@@ -17,9 +17,9 @@ class TellingEhr(FakeEhr):
         super().__init__()
         self.meanwhile: Callable[[], None] = lambda: None
 
-    def search(self, resource_type, params, *, max_pages=5):
+    def search(self, resource_type, params, **how):
         self.meanwhile()
-        return super().search(resource_type, params, max_pages=max_pages)
+        return super().search(resource_type, params, **how)
 
 
 @pytest.fixture
