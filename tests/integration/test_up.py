@@ -87,7 +87,7 @@ def test_what_is_frozen_and_never_wakes_is_replaced_and_events_flow_again(nadi):
     def are_all_replaced():
         return all(nadi.pids(role) not in ([], pids[role]) for role in ROLES)
 
-    wait_until(are_all_replaced, within_s=HUNG_AFTER_S + 30, what="all are replaced")
+    wait_until(are_all_replaced, within_s=HUNG_AFTER_S + 10, what="all are replaced")
     wait_until(lambda: is_ready(nadi), within_s=30, what="the API is back")
     push_chart(nadi, *after.chart(after.consent()), after.creatinine())
     nadi.settle()

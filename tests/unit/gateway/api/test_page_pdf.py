@@ -34,7 +34,8 @@ def on_paper(pdf: bytes) -> str:
     found = []
     for stream in _STREAM.findall(pdf):
         try:
-            content = zlib.decompress(stream)
+            # The last byte of its checksum may look like the line end before `endstream`.
+            content = zlib.decompressobj().decompress(stream)
         except zlib.error:
             continue
         found += [each.decode("latin-1") for each in _SHOWN.findall(content)]
