@@ -4,26 +4,11 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
-from adapters.site_mllp import Network
+from adapters.site_ports import Network, TlsEntry
 from adapters.site_words import Part
 
 #: An AE title: 1 to 16 characters, no backslash, no space around it (DICOM PS3.5 6.2, VR AE).
 AeTitle = Annotated[str, StringConstraints(pattern=r"^[!-\[\]-~]([ -\[\]-~]{0,14}[!-\[\]-~])?$")]
-
-
-class DicomTlsEntry(Part):
-    """The certificates of DICOM over TLS."""
-
-    certificate: str = Field(
-        min_length=1, description="File with the certificate of this port and its chain, PEM."
-    )
-    key: str = Field(min_length=1, description="File with its private key, PEM.")
-    clients: str | None = Field(
-        None,
-        min_length=1,
-        description="File with the authorities whose client certificates are asked for, PEM; "
-        "absent: a client needs none.",
-    )
 
 
 class DicomEntry(Part):
@@ -40,7 +25,7 @@ class DicomEntry(Part):
     allow: list[Network] = Field(
         [], description="Addresses and networks that may connect; empty: whoever reaches the port."
     )
-    tls: DicomTlsEntry | None = Field(None, description="DICOM over TLS; absent: in clear.")
+    tls: TlsEntry | None = Field(None, description="DICOM over TLS; absent: in clear.")
     quiet_s: float = Field(
         60,
         ge=0.5,

@@ -1,40 +1,13 @@
 """The item `mllp` of a system's `receive`: a port that takes HL7 v2 messages."""
 
-from ipaddress import ip_network
 from typing import Annotated, Literal
 from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, Field
 
 from adapters.site_hours import check_zone
+from adapters.site_ports import Network, TlsEntry
 from adapters.site_words import Part, Uri
-
-
-def _check_network(written: str) -> str:
-    try:
-        ip_network(written)
-    except ValueError as error:
-        message = "must be an address or a network, such as 10.1.2.3 or 10.1.2.0/24"
-        raise ValueError(message) from error
-    return written
-
-
-Network = Annotated[str, AfterValidator(_check_network)]
-
-
-class MllpTlsEntry(Part):
-    """The certificates of MLLPS."""
-
-    certificate: str = Field(
-        min_length=1, description="File with the certificate of this port and its chain, PEM."
-    )
-    key: str = Field(min_length=1, description="File with its private key, PEM.")
-    clients: str | None = Field(
-        None,
-        min_length=1,
-        description="File with the authorities whose client certificates are asked for, PEM; "
-        "absent: a client needs none.",
-    )
 
 
 class MllpEntry(Part):
@@ -47,7 +20,7 @@ class MllpEntry(Part):
     allow: list[Network] = Field(
         [], description="Addresses and networks that may connect; empty: whoever reaches the port."
     )
-    tls: MllpTlsEntry | None = Field(None, description="MLLPS; absent: MLLP in clear.")
+    tls: TlsEntry | None = Field(None, description="MLLPS; absent: MLLP in clear.")
     timezone: Annotated[str, AfterValidator(check_zone)] = Field(
         description="IANA name of the time zone of times without one, such as Asia/Kolkata."
     )

@@ -154,6 +154,7 @@ def _models_by_place() -> dict[Path, type[BaseModel]]:
     from adapters import site_mllp as mllp  # noqa: PLC0415
     from adapters import site_model as model  # noqa: PLC0415
     from adapters import site_patients as patients  # noqa: PLC0415
+    from adapters import site_ports as ports  # noqa: PLC0415
     from adapters import site_run as run  # noqa: PLC0415
     from adapters import site_write_back as write_back  # noqa: PLC0415
 
@@ -163,7 +164,7 @@ def _models_by_place() -> dict[Path, type[BaseModel]]:
         ("systems", "*", "patients"): patients.PatientsEntry,
         ("systems", "*", "receive", "*", "drop"): drop.DropEntry,
         ("systems", "*", "receive", "*", "mllp"): mllp.MllpEntry,
-        ("systems", "*", "receive", "*", "mllp", "tls"): mllp.MllpTlsEntry,
+        ("systems", "*", "receive", "*", "mllp", "tls"): ports.TlsEntry,
         ("systems", "*", "receive", "*", "poll"): following.PollEntry,
         ("systems", "*", "receive", "*", "subscription"): following.SubscriptionEntry,
         ("systems", "*", "receive", "*", "atom"): following.AtomEntry,

@@ -318,22 +318,3 @@ class _LimitedDimse(DIMSEServiceProvider):
             self.message.data_set.truncate(0)
         self._is_dropped = True
         return value[:1]
-
-
-def tls_context(certificate: str, key: str, clients: str | None) -> ssl.SSLContext:
-    """Make what DICOM over TLS needs.
-
-    Raises:
-        ConfigurationError: A file can't be used.
-    """
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    try:
-        context.load_cert_chain(certificate, key)
-        if clients:
-            context.load_verify_locations(clients)
-            context.verify_mode = ssl.CERT_REQUIRED
-    except (OSError, ssl.SSLError) as error:
-        says = f"The certificate {certificate}, its key or its authorities can't be used."
-        raise ConfigurationError(says) from error
-    return context

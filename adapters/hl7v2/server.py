@@ -15,10 +15,9 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
-from pathlib import Path
 
 from adapters.hl7v2.framing import Block, Framing, framed
-from gateway.core.errors import ConfigurationError, ProcessingError
+from gateway.core.errors import ProcessingError
 
 _PIECE_BYTES = 64 * 1024
 #: A message that has begun has to be there within this time.
@@ -203,28 +202,3 @@ def _peer(writer: asyncio.StreamWriter) -> str:
     address = str((writer.get_extra_info("peername") or ("0.0.0.0",))[0])  # noqa: S104 - nobody's
     # An IPv4 address that came by an IPv6 socket is written so.
     return address.removeprefix("::ffff:").partition("%")[0]
-
-
-def tls_context(certificate: str, key: str, clients: str | None) -> ssl.SSLContext:
-    """Make the TLS of a port, at least version 1.2.
-
-    Args:
-        certificate: File with its certificate and chain, PEM.
-        key: File with its private key, PEM.
-        clients: File with the authorities of client certificates, which are then insisted on.
-
-    Raises:
-        ConfigurationError: A file is missing or no such thing.
-    """
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    try:
-        context.load_cert_chain(certificate, key)
-        if clients is not None:
-            context.load_verify_locations(clients)
-            context.verify_mode = ssl.CERT_REQUIRED
-    except (OSError, ssl.SSLError) as error:
-        names = ", ".join(Path(each).name for each in (certificate, key, clients) if each)
-        message = f"The TLS files can't be used ({type(error).__name__}): {names}."
-        raise ConfigurationError(message) from error
-    return context

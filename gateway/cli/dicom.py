@@ -1,6 +1,5 @@
 """`nadi dicom send`: try a port with files, as a scanner or an archive would send them."""
 
-import ssl
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +8,7 @@ from rich.markup import escape
 
 from adapters.dicom.sender import Answer, Target
 from adapters.dicom.sender import send as sent
+from adapters.tls import sender_context
 from gateway.cli.context import EXIT_NOT_SO, AsJson, explained, noun, out, print_json, table
 
 _SIGNS = {True: "[green]✓[/]", False: "[red]✗[/]"}
@@ -50,7 +50,7 @@ def send(  # noqa: PLR0913 (one parameter per option)
         called=aet,
         calling=calling,
         timeout_s=timeout_s,
-        tls=_context(authority, certificate),
+        tls=sender_context(authority, certificate),
     )
     rows = list(zip(files, sent(target, files), strict=True))
     if as_json:
@@ -59,15 +59,6 @@ def send(  # noqa: PLR0913 (one parameter per option)
         _show(rows)
     if not all(answer.is_taken for _, answer in rows):
         raise typer.Exit(EXIT_NOT_SO)
-
-
-def _context(authority: Path | None, certificate: Path | None) -> ssl.SSLContext | None:
-    if authority is None:
-        return None
-    context = ssl.create_default_context(cafile=str(authority))
-    if certificate is not None:
-        context.load_cert_chain(certificate)
-    return context
 
 
 def _as_json(file: Path, answer: Answer) -> dict[str, object]:

@@ -1,6 +1,5 @@
 """`nadi hl7 send`: try a feed with messages from files, as a laboratory would send them."""
 
-import ssl
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
@@ -11,6 +10,7 @@ from rich.markup import escape
 from adapters.hl7v2.framing import END, START
 from adapters.hl7v2.message import header_alone, split_batch
 from adapters.hl7v2.sender import NoAnswer, Sender, acknowledged, connected
+from adapters.tls import sender_context
 from gateway.cli.context import EXIT_NOT_SO, AsJson, explained, fail, noun, out, print_json, table
 
 _TAKEN = frozenset({"AA", "CA"})
@@ -47,7 +47,7 @@ def send(  # noqa: PLR0913 (one parameter per option)
     as_json: AsJson = False,
 ) -> None:
     """Send messages one after the other on one connection; ends with 1 if one was not taken."""
-    tls = _context(authority, certificate)
+    tls = sender_context(authority, certificate)
     with connected(host, port, timeout_s=timeout_s, tls=tls) as sender:
         rows = [row for file in files for row in _sent(sender, file)]
     if as_json:
@@ -56,15 +56,6 @@ def send(  # noqa: PLR0913 (one parameter per option)
         _show(rows)
     if not all(row["is_taken"] for row in rows):
         raise typer.Exit(EXIT_NOT_SO)
-
-
-def _context(authority: Path | None, certificate: Path | None) -> ssl.SSLContext | None:
-    if authority is None:
-        return None
-    context = ssl.create_default_context(cafile=str(authority))
-    if certificate is not None:
-        context.load_cert_chain(certificate)
-    return context
 
 
 def _sent(sender: Sender, file: Path) -> Iterator[dict[str, object]]:

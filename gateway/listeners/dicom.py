@@ -21,13 +21,14 @@ from adapters.dicom.header import (
     split_file,
     whole_file,
 )
-from adapters.dicom.server import DicomServer, NoRoom, Stored, Terms, tls_context
+from adapters.dicom.server import DicomServer, NoRoom, Stored, Terms
 from adapters.dicom.spool import Handed, Spool
 from adapters.dicom.study import Origin, bundle_of, own_patient_id
 from adapters.hl7v2.identity import FindPatient
 from adapters.site import Site
 from adapters.site_dicom import DicomEntry
 from adapters.site_feeds import Feed
+from adapters.tls import tls_context
 from gateway import telemetry
 from gateway.core.clock import to_ms, utc_now
 from gateway.core.errors import ContentError, ProcessingError, TransientError

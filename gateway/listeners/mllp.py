@@ -24,9 +24,10 @@ from adapters.hl7v2.framing import Block
 from adapters.hl7v2.identity import FindPatient, Origin, plain_id
 from adapters.hl7v2.message import Message, header_alone, parsed, split_batch
 from adapters.hl7v2.problems import Code, Hl7Problem, Place
-from adapters.hl7v2.server import Limits, MllpServer, tls_context
+from adapters.hl7v2.server import Limits, MllpServer
 from adapters.site import Site
 from adapters.site_feeds import Feed
+from adapters.tls import tls_context
 from gateway import telemetry
 from gateway.core.clock import to_ms, utc_now
 from gateway.core.errors import (

@@ -9,7 +9,8 @@ import pytest
 from pydicom import uid
 
 from adapters.dicom.header import NotUnderstood
-from adapters.dicom.server import DicomServer, NoRoom, Stored, Terms, tls_context
+from adapters.dicom.server import DicomServer, NoRoom, Stored, Terms
+from adapters.tls import tls_context
 from gateway.core.errors import ConfigurationError
 from tests.dicom import associate, film, send
 from tests.pictures import gradient

@@ -11,7 +11,8 @@ import pytest
 
 from adapters.hl7v2.framing import Block
 from adapters.hl7v2.sender import NoAnswer, connected
-from adapters.hl7v2.server import Limits, MllpServer, PortTaken, tls_context
+from adapters.hl7v2.server import Limits, MllpServer, PortTaken
+from adapters.tls import tls_context
 from gateway.core.errors import ConfigurationError
 from tests.certificates import Authority
 

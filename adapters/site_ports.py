@@ -1,0 +1,35 @@
+"""What the ports of a site file share: who may connect, and their certificates."""
+
+from ipaddress import ip_network
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
+
+from adapters.site_words import Part
+
+
+def _check_network(written: str) -> str:
+    try:
+        ip_network(written)
+    except ValueError as error:
+        message = "must be an address or a network, such as 10.1.2.3 or 10.1.2.0/24"
+        raise ValueError(message) from error
+    return written
+
+
+Network = Annotated[str, AfterValidator(_check_network)]
+
+
+class TlsEntry(Part):
+    """The certificates of a port that speaks TLS."""
+
+    certificate: str = Field(
+        min_length=1, description="File with the certificate of this port and its chain, PEM."
+    )
+    key: str = Field(min_length=1, description="File with its private key, PEM.")
+    clients: str | None = Field(
+        None,
+        min_length=1,
+        description="File with the authorities whose client certificates are asked for, PEM; "
+        "absent: a client needs none.",
+    )

@@ -1,0 +1,46 @@
+"""The TLS of ports that listen and of senders that try them, from PEM files."""
+
+import ssl
+from pathlib import Path
+
+from gateway.core.errors import ConfigurationError
+
+
+def tls_context(certificate: str, key: str, clients: str | None) -> ssl.SSLContext:
+    """Make the TLS of a port, at least version 1.2.
+
+    Args:
+        certificate: File with its certificate and chain, PEM.
+        key: File with its private key, PEM.
+        clients: File with the authorities of client certificates, which are then insisted on.
+
+    Raises:
+        ConfigurationError: A file is missing or no such thing.
+    """
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        context.load_cert_chain(certificate, key)
+        if clients is not None:
+            context.load_verify_locations(clients)
+            context.verify_mode = ssl.CERT_REQUIRED
+    except (OSError, ssl.SSLError) as error:
+        names = ", ".join(Path(each).name for each in (certificate, key, clients) if each)
+        message = f"The TLS files can't be used ({type(error).__name__}): {names}."
+        raise ConfigurationError(message) from error
+    return context
+
+
+def sender_context(authority: Path | None, certificate: Path | None) -> ssl.SSLContext | None:
+    """Make the TLS of a sender; None where it sends in clear.
+
+    Args:
+        authority: File with whom to trust, PEM; None for no TLS.
+        certificate: File with its own certificate and key, PEM.
+    """
+    if authority is None:
+        return None
+    context = ssl.create_default_context(cafile=str(authority))
+    if certificate is not None:
+        context.load_cert_chain(certificate)
+    return context
