@@ -11,11 +11,12 @@ import os
 import random
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -135,9 +136,7 @@ class RunningNadi:
 
     def kill(self, role: str) -> None:
         """Kill the processes of a role as a power cut would."""
-        for pid in self.pids(role):
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        _send(self.pids(role), signal.SIGKILL)
 
     def kill_all(self) -> None:
         """Kill everything at once, the supervisor first: the machine is gone."""
@@ -151,16 +150,44 @@ class RunningNadi:
 
     @contextmanager
     def frozen(self, role: str) -> Iterator[None]:
-        """Stop the processes of a role for a while, as a machine does that swaps."""
+        """Stop the processes of a role for a while, as a machine does that swaps.
+
+        They are stopped where they hold no write lock of SQLite: with it they would keep every
+        other process from writing, and a push would be answered 503 once the busy timeout is over.
+        The chaos runs ask what becomes of that; whoever uses this asks something else.
+        """
         pids = self.pids(role)
-        for pid in pids:
-            os.kill(pid, signal.SIGSTOP)
         try:
+            wait_until(
+                lambda: self._stopped_without_lock(pids),
+                within_s=30,
+                what=f"{role} is stopped while it holds no lock",
+            )
             yield
         finally:
-            for pid in pids:
-                with suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGCONT)
+            _send(pids, signal.SIGCONT)
+
+    def _stopped_without_lock(self, pids: Sequence[int]) -> bool:
+        """Stop processes; let them go on again when the database can't be written then."""
+        _send(pids, signal.SIGSTOP)
+        if self._is_writable():
+            return True
+        _send(pids, signal.SIGCONT)
+        return False
+
+    def _is_writable(self) -> bool:
+        """Say whether a writer gets SQLite's one write lock; on PostgreSQL there is none."""
+        if self._engine.dialect.name != "sqlite":
+            return True
+        # Longer than any transaction of those that still run.
+        own = sqlite3.connect(str(self._engine.url.database), timeout=0.5, isolation_level=None)
+        with closing(own):
+            try:
+                own.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError:
+                return False
+            own.execute("ROLLBACK")
+            return True
 
     def faults(self, **knobs: object) -> None:
         """Set the fault knobs of the stand-in EHR."""
@@ -238,6 +265,13 @@ class RunningNadi:
             within_s=within_s,
             what=f"every job of {task_id} is {status}",
         )
+
+
+def _send(pids: Iterable[int], number: signal.Signals) -> None:
+    """Send a signal to processes; those that are gone are no concern."""
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, number)
 
 
 @contextmanager
