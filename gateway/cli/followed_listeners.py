@@ -1,22 +1,21 @@
 """`nadi up` runs the listeners that the site in force wants, and follows when another is applied.
 
 The supervisor has to stay small, so it does not read the site: the API says in `/health/ready`
-which listeners there should be. While the API does not answer, everything stays as it is.
+which listeners there should be. It is never waited for; while it does not answer, everything stays
+as it is.
 """
 
-import http.client
 import importlib.util
-import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
+from gateway.cli.health_question import LOOK_AGAIN_S, HealthQuestion
 from gateway.cli.processes import listener
-from gateway.settings import WILDCARDS, Settings
+from gateway.settings import Settings
 from gateway.supervisor import Supervisor
 
 ASK_EVERY_S = 2.0
-#: Short: the supervisor watches nobody meanwhile, and an API that is frozen never answers.
-_ANSWER_WITHIN_S = 0.5
 
 Tick = Callable[[], float]
 
@@ -28,19 +27,23 @@ class FollowedListeners:
         self._settings = settings
         self._supervisor = supervisor
         self._running: set[str] = set()
+        self._question = HealthQuestion(settings)
         self._ask_at = 0.0
 
     def __call__(self) -> float:
-        """Look once, when it is time; give the seconds until the next look."""
+        """Look once, and ask when it is time; give the seconds until the next look."""
         now = time.monotonic()
-        if now >= self._ask_at:
+        wanted = wanted_kinds(self._question.answer())
+        if wanted is not None:
+            self._follow(wanted)
+        if now >= self._ask_at and not self._question.is_open:
             self._ask_at = now + ASK_EVERY_S
-            wanted = wanted_kinds(
-                WILDCARDS.get(self._settings.host, self._settings.host), self._settings.port
-            )
-            if wanted is not None:
-                self._follow(wanted)
-        return self._ask_at - now
+            self._question.put()
+        return LOOK_AGAIN_S if self._question.is_open else self._ask_at - now
+
+    def close(self) -> None:
+        """Ask no more."""
+        self._question.close()
 
     def _follow(self, wanted: set[str]) -> None:
         for kind in sorted(self._running - wanted):
@@ -50,17 +53,16 @@ class FollowedListeners:
         self._running = wanted
 
 
-def wanted_kinds(host: str, port: int) -> set[str] | None:
-    """Ask the API which kinds of listeners the site wants; None when it does not answer."""
-    connection = http.client.HTTPConnection(host, port, timeout=_ANSWER_WITHIN_S)
-    try:
-        connection.request("GET", "/health/ready")
-        named = json.loads(connection.getresponse().read())["listeners"]
-        kinds = {str(name).partition("/")[2] for name in named}
-    except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError):
+def wanted_kinds(health: Mapping[str, Any] | None) -> set[str] | None:
+    """Read which kinds of listeners the site wants; None where that was not told.
+
+    Args:
+        health: What `/health/ready` said; None when it said nothing.
+    """
+    named = health.get("listeners") if health else None
+    if not isinstance(named, dict):
         return None
-    finally:
-        connection.close()
+    kinds = {str(name).partition("/")[2] for name in named}
     return {kind for kind in kinds if importlib.util.find_spec(f"gateway.listeners.{kind}")}
 
 

@@ -6,17 +6,15 @@ synthetic patients pushes events as soon as all is ready.
 """
 
 import contextlib
-import http.client
-import json
 import os
 import shutil
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.panel import Panel
@@ -33,6 +31,7 @@ from gateway.cli.context import (
     starting_settings,
 )
 from gateway.cli.followed_listeners import FollowedListeners, soonest
+from gateway.cli.health_question import HealthQuestion
 from gateway.cli.processes import children, metrics_dir, play
 from gateway.settings import WILDCARDS, Settings, environment_with
 from gateway.supervisor import Supervisor, die_with_parent, sole_supervisor
@@ -46,7 +45,7 @@ _NEEDED = {
     "canary": ("refused", "not run", "unknown"),
 }
 _ASK_EVERY_S = 0.1
-_ANSWER_WITHIN_S = 0.5
+_NO_ANSWER = "the API to answer"
 
 app = typer.Typer(pretty_exceptions_show_locals=False)
 
@@ -150,7 +149,10 @@ def _supervise(
         if patients:
             supervisor.add(play(settings, patients))
 
-    supervisor.run(soonest(Readiness(settings, announce), FollowedListeners(settings, supervisor)))
+    ready = Readiness(settings, announce)
+    listeners = FollowedListeners(settings, supervisor)
+    with contextlib.closing(ready), contextlib.closing(listeners):
+        supervisor.run(soonest(ready, listeners))
     _say("Stopped.")
 
 
@@ -165,7 +167,8 @@ class Readiness:
         slow_after_s: tuple[float, ...] = SLOW_AFTER_S,
     ) -> None:
         """Take whom to ask, and after how many seconds to say what is waited for."""
-        self._address = (WILDCARDS.get(settings.host, settings.host), settings.port)
+        self._question = HealthQuestion(settings)
+        self._awaited = _NO_ANSWER
         self._announce = announce
         self._started = time.monotonic()
         self._slow_after_s = list(slow_after_s)
@@ -175,30 +178,35 @@ class Readiness:
         """Look once; give the seconds until the next look."""
         if self._is_ready:
             return float("inf")
-        awaited = _awaited(*self._address)
-        if not awaited:
+        self._look()
+        if not self._awaited:
             self._is_ready = True
             self._announce()
         elif self._slow_after_s and time.monotonic() - self._started > self._slow_after_s[0]:
             after_s = self._slow_after_s.pop(0)
             more = "" if self._slow_after_s else " `nadi doctor` says more."
-            _say(f"Still starting after {after_s:g} s: waiting for {awaited}.{more}")
+            _say(f"Still starting after {after_s:g} s: waiting for {self._awaited}.{more}")
         return _ASK_EVERY_S
 
+    def close(self) -> None:
+        """Ask no more."""
+        self._question.close()
 
-def _awaited(host: str, port: int) -> str:
+    def _look(self) -> None:
+        health = self._question.answer()
+        if health is not None:
+            self._awaited = _missing(health)
+        elif not self._question.is_open:
+            self._awaited = _NO_ANSWER
+        if self._awaited and not self._question.is_open:
+            self._question.put()
+
+
+def _missing(health: Mapping[str, Any]) -> str:
     """Say what is waited for; nothing when the gateway is ready."""
-    connection = http.client.HTTPConnection(host, port, timeout=_ANSWER_WITHIN_S)
-    try:
-        connection.request("GET", "/health/ready")
-        answer = connection.getresponse()
-        if answer.status == http.client.OK:
-            return ""
-        checks = json.loads(answer.read())["checks"]
-    except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError):
-        return "the API to answer"
-    finally:
-        connection.close()
+    if health.get("status") == "ready":
+        return ""
+    checks = health.get("checks") or {}
     missing = (name for name, well in _NEEDED.items() if checks.get(name) not in well)
     return ", ".join(f"{name} ({checks.get(name)})" for name in missing) or "the API to be ready"
 

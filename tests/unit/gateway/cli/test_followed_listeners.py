@@ -1,6 +1,7 @@
 """`nadi up` runs the listeners that the API says the site wants."""
 
 import json
+import socket
 import sys
 import threading
 import time
@@ -11,6 +12,7 @@ import pytest
 
 from gateway.cli import followed_listeners
 from gateway.cli.followed_listeners import FollowedListeners, soonest, wanted_kinds
+from gateway.cli.health_question import LOOK_AGAIN_S
 from gateway.settings import Settings
 from gateway.supervisor import Child
 
@@ -61,7 +63,12 @@ def test_listeners_come_and_go_with_the_site(server: HTTPServer):
 
     def look() -> None:
         follow._ask_at = time.monotonic()
-        assert 0 < follow() <= followed_listeners.ASK_EVERY_S
+        assert follow() == LOOK_AGAIN_S
+        until = time.monotonic() + 5
+        while (nap_s := follow()) == LOOK_AGAIN_S:
+            assert time.monotonic() < until
+            time.sleep(0.005)
+        assert 0 < nap_s <= followed_listeners.ASK_EVERY_S
 
     api.listeners = {"lab/mllp": "not running", "ward/mllp": "up"}
     look()
@@ -71,21 +78,38 @@ def test_listeners_come_and_go_with_the_site(server: HTTPServer):
     assert supervised.told == ["add mllp"]
     api.listeners = {}
     look()
+    follow.close()
     assert supervised.told == ["add mllp", "remove mllp"]
 
 
-def test_a_kind_that_this_nadi_does_not_have_is_left_out(server: HTTPServer):
-    server.RequestHandlerClass.listeners = {"lab/pigeon": "not running"}
-
-    assert wanted_kinds("127.0.0.1", server.server_port) == set()
+def test_a_kind_that_this_nadi_does_not_have_is_left_out():
+    assert wanted_kinds({"listeners": {"lab/pigeon": "not running"}}) == set()
 
 
 def test_while_the_api_does_not_answer_nothing_changes():
     supervised = Supervised()
 
-    FollowedListeners(Settings(port=9), supervised)()
+    follow = FollowedListeners(Settings(port=9), supervised)
+    follow()
+    follow()
+    follow.close()
 
     assert supervised.told == []
+
+
+def test_an_api_that_is_frozen_holds_up_nobody():
+    frozen = socket.create_server(("127.0.0.1", 0))
+    supervised = Supervised()
+    follow = FollowedListeners(Settings(port=frozen.getsockname()[1]), supervised)
+
+    began = time.monotonic()
+    naps = [follow() for _ in range(100)]
+
+    assert time.monotonic() - began < 0.2
+    assert set(naps) == {LOOK_AGAIN_S}
+    assert supervised.told == []
+    follow.close()
+    frozen.close()
 
 
 def test_the_soonest_of_several_ticks_counts():
