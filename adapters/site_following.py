@@ -19,8 +19,8 @@ Followed = Annotated[
 ]
 
 
-class SilenceEntry(Part):
-    """When a feed is told to be silent."""
+class ProbedEntry(Part):
+    """When a feed is told to be silent, and how often it is proved that changes arrive."""
 
     silent_after_s: float | None = Field(
         None,
@@ -29,9 +29,17 @@ class SilenceEntry(Part):
         description="After so long without anything new the feed is told to be silent; absent: "
         "never.",
     )
+    probe_every_s: float | None = Field(
+        None,
+        ge=10,
+        le=86_400,
+        strict=False,
+        description="How often a probe about the system's test_patient is written and waited for; "
+        "absent: only by nadi doctor.",
+    )
 
 
-class FollowEntry(SilenceEntry):
+class FollowEntry(ProbedEntry):
     """What is followed, and how far back it is looked for."""
 
     types: list[Followed] = Field(
@@ -57,14 +65,6 @@ class FollowEntry(SilenceEntry):
     page: int = Field(200, ge=1, le=1000, description="Resources of a page.")
     include: list[Annotated[str, StringConstraints(pattern=r"^[A-Z][A-Za-z]+:[a-z-]+$")]] = Field(
         [], description="What is to come with each, such as Observation:subject."
-    )
-    probe_every_s: float | None = Field(
-        None,
-        ge=10,
-        le=86_400,
-        strict=False,
-        description="How often a probe about the system's test_patient is written and waited for; "
-        "absent: only by nadi doctor.",
     )
 
 
@@ -113,7 +113,7 @@ class SubscriptionEntry(FollowEntry):
         return content
 
 
-class AtomEntry(SilenceEntry):
+class AtomEntry(ProbedEntry):
     """Read the Atom feeds of OpenMRS or Bahmni, and fetch by FHIR what they point at."""
 
     base_url: Address = Field(
@@ -128,3 +128,10 @@ class AtomEntry(SilenceEntry):
     from_beginning: bool = Field(
         False, description="Whether a feed that is new here is read from its first page."
     )
+
+    @field_validator("feeds")
+    @classmethod
+    def _probe_needs_patients(cls, feeds: list[str], info: ValidationInfo) -> list[str]:
+        if info.data.get("probe_every_s") is not None and "patient" not in feeds:
+            raise ValueError("a probe arrives by the feed patient: name it, or leave the probe out")
+        return feeds

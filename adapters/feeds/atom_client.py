@@ -1,15 +1,27 @@
-"""Reads the pages of Atom feeds; credentials go to the feeds' base URL only."""
+"""Reads the pages of Atom feeds; credentials go to the feeds' base URL only.
+
+And to the REST interface that OpenMRS has beside it: what is saved there makes an entry. What is
+written by FHIR does not everywhere: Bahmni's feeds listen to the services that REST calls, and FHIR
+passes these by.
+
+Source: OpenMRS webservices.rest, `POST /ws/rest/v1/patient/{uuid}`; ict4h openmrs-atomfeed.
+"""
 
 from collections.abc import Callable
+from urllib.parse import quote
 
+from adapters.authorization import authorization
 from adapters.feeds.atom import Page, read_page
 from adapters.fhir_rest.answers import error_of
 from adapters.fhir_rest.base_url import BaseUrl
 from adapters.fhir_rest.transport import Transport
+from adapters.site import System
 from gateway.core.clock import utc_now
 
 _ACCEPT = {"Accept": "application/atom+xml, application/xml;q=0.9"}
 _ABSENT = frozenset({404, 410})
+_REST = "rest/v1"
+_JSON = {"Content-Type": "application/json", "Accept": "application/json"}
 _MAX_PAGE_BYTES = 8 * 2**20
 
 
@@ -30,6 +42,7 @@ class AtomClient:
             ConfigurationError: The base URL can't be used.
         """
         self._base = BaseUrl.parse(base_url)
+        self._rest = BaseUrl.parse(f"{self._base.text.rpartition('/')[0]}/{_REST}")
         self._transport = Transport(
             auth_header=auth_header, timeout_s=timeout_s, max_response_bytes=_MAX_PAGE_BYTES
         )
@@ -52,3 +65,33 @@ class AtomClient:
         if not answer.is_success:
             raise error_of(answer.status, answer.headers, answer.body, utc_now())
         return read_page(answer.body)
+
+    def save_patient(self, patient_id: str) -> None:
+        """Save a patient as she is: her entry in the feed of patients says then that she changed.
+
+        Raises:
+            TransientError: The server is away.
+            EhrRefused: It refuses: she is not there, or the user may not edit patients.
+        """
+        url = self._rest.of(f"patient/{quote(patient_id, safe='')}")
+        answer = self._transport.send("POST", url, body=b"{}", headers=_JSON)
+        if not answer.is_success:
+            raise error_of(answer.status, answer.headers, answer.body, utc_now())
+
+
+def atom_client(base_url: str, system: System, timeout_s: float) -> AtomClient:
+    """Make the client of a system's feeds.
+
+    Args:
+        base_url: Where the feeds are.
+        system: Its credential is theirs.
+        timeout_s: Where the system has none of its own.
+
+    Raises:
+        ConfigurationError: The base URL can't be used.
+    """
+    return AtomClient(
+        base_url,
+        auth_header=lambda: authorization(system.token, system.user),
+        timeout_s=system.timeout_s or timeout_s,
+    )

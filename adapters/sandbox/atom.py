@@ -1,7 +1,8 @@
 """The stand-in EHR's Atom feeds, as OpenMRS and Bahmni serve theirs: numbered pages, oldest first.
 
 A Patient that is written is an entry of `patient`; an Encounter, or an Observation that belongs to
-one, an entry of `encounter`. Links name the host as the server sees itself.
+one, an entry of `encounter`. Links name the host as the server sees itself. Beside the feeds is as
+much of OpenMRS's REST interface as saves a patient as she is.
 
 Source: RFC 4287, RFC 5005; ict4h atomfeed.
 """
@@ -9,6 +10,7 @@ Source: RFC 4287, RFC 5005; ict4h atomfeed.
 from collections.abc import Sequence
 from xml.sax.saxutils import escape
 
+import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -18,6 +20,7 @@ from adapters.sandbox.store import Record, Store, instant
 from gateway.core.clock import new_id
 
 BASE_PATH = "/openmrs/ws/atomfeed"
+_REST_PATH = "/openmrs/ws/rest/v1"
 _INNER_BASE = f"http://localhost:8050{BASE_PATH}"
 _ENTRIES = 5
 _PATHS = {
@@ -50,11 +53,15 @@ class AtomFeeds:
 
     def __init__(self, store: Store) -> None:
         self._entries: dict[str, list[tuple[str, str, str]]] = {feed: [] for feed in _PATHS}
+        self._store = store
         store.listen(self._notice)
 
     def routes(self) -> list[Route]:
         """List the routes."""
-        return [Route(f"{BASE_PATH}/{{feed}}/{{page}}", self.page, methods=["GET"])]
+        return [
+            Route(f"{BASE_PATH}/{{feed}}/{{page}}", self.page, methods=["GET"]),
+            Route(f"{_REST_PATH}/patient/{{id}}", self.save, methods=["POST"]),
+        ]
 
     async def page(self, request: Request) -> Response:
         """Give a page."""
@@ -68,6 +75,15 @@ class AtomFeeds:
             raise Refusal(404, "not-found", "No such page.")
         shown = entries[(number - 1) * _ENTRIES : number * _ENTRIES]
         return Response(_page(feed, number, last, shown), media_type="application/atom+xml")
+
+    async def save(self, request: Request) -> Response:
+        """Save a patient as she is: a new version, and an entry."""
+        name = request.path_params["id"]
+        known = self._store.current("Patient", name)
+        if known is None or known.is_deleted:
+            raise Refusal(404, "not-found", "No such patient.")
+        self._store.put(orjson.loads(known.body), name)
+        return Response(b"{}", media_type="application/json")
 
     def _notice(self, written: Sequence[Record]) -> None:
         for record in written:

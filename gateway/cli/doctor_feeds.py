@@ -10,19 +10,21 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from adapters.feeds.atom_client import atom_client
 from adapters.feeds.subscription import WORKING
 from adapters.fhir_rest.client import FhirClient
 from adapters.site import Site, System
+from adapters.site_address import completed
 from adapters.site_feeds import Feed
-from adapters.site_following import PollEntry, SubscriptionEntry
+from adapters.site_following import AtomEntry, PollEntry, SubscriptionEntry
 from gateway.core.audit import Source
 from gateway.core.errors import GatewayError
-from gateway.delivery_probe import DeliveryProbe
+from gateway.delivery_probe import DeliveryProbe, ObservationTrace, SavedPatientTrace, Trace
 from gateway.listeners.keeping import references_of
 from gateway.store.unit_of_work import Store
 from workers.ehrs import Ehrs
 
-_FOLLOWING = frozenset({"subscription", "poll"})
+_FOLLOWING = frozenset({"subscription", "poll", "atom"})
 _ASK_WITHIN_S = 5.0
 _LOOK_EVERY_S = 0.2
 #: A probe is given so long beyond the interval of a poll.
@@ -31,6 +33,12 @@ _UNPROVEN = (
     "not proved: name a made-up patient of this system (test_patient in the site file); a probe "
     "about it is then written and waited for"
 )
+_OBSERVATIONS = (
+    "does the feed follow Observations of category laboratory, does its listener run, and does the "
+    "EHR reach this gateway?"
+)
+_ENTRIES = "does its listener run, and does the feed patient have an entry about it?"
+_NO_PATIENTS = "not proved: a probe arrives by the feed patient, which is not read"
 
 
 @dataclass(frozen=True)
@@ -100,22 +108,33 @@ def _state(client: FhirClient, reference: str) -> str:
 
 def _delivery(examined: _Examined, client: FhirClient) -> FeedFinding:
     """Write a probe and wait for it."""
-    feed, patient = examined.feed, examined.system.test_patient
-    check = f"delivery {feed.name}"
+    check, patient = f"delivery {examined.feed.name}", examined.system.test_patient
     if patient is None:
         return FeedFinding(check, _UNPROVEN, is_fault=None)
-    probe = DeliveryProbe(
-        examined.store, client, (feed.name, feed.system), patient, examined.source
-    )
+    entry = examined.feed.entry
+    if not isinstance(entry, AtomEntry):
+        return _awaited(examined, ObservationTrace(client, patient), _OBSERVATIONS)
+    if "patient" not in entry.feeds:
+        return FeedFinding(check, _NO_PATIENTS, is_fault=None)
+    base_url = completed(entry.base_url, f"The base_url of {examined.feed.name}")
+    feeds = atom_client(base_url, examined.system, _ASK_WITHIN_S)
+    try:
+        trace = SavedPatientTrace(feeds.save_patient, patient)
+        return _awaited(examined, trace, _ENTRIES)
+    finally:
+        feeds.close()
+
+
+def _awaited(examined: _Examined, trace: Trace, may_be: str) -> FeedFinding:
+    """Leave a trace and wait until it has arrived; where it does not, ask what it may be."""
+    feed = examined.feed
+    check, names = f"delivery {feed.name}", (feed.name, feed.system)
+    probe = DeliveryProbe(examined.store, trace, names, examined.source)
     within_s = _within_s(feed)
     sent, until = probe.send(), time.monotonic() + within_s
     while (lag_ms := probe.lag_ms(sent)) is None:
         if time.monotonic() > until:
-            words = (
-                f"the probe {sent.reference} did not arrive within {within_s:g} s: does the feed "
-                "follow Observations of category laboratory, does its listener run, and does the "
-                "EHR reach this gateway?"
-            )
+            words = f"the probe {sent.reference} did not arrive within {within_s:g} s: {may_be}"
             return FeedFinding(check, words, is_fault=True)
         time.sleep(_LOOK_EVERY_S)
     return FeedFinding(check, f"a probe arrived after {lag_ms / 1000:.1f} s", is_fault=False)
@@ -124,7 +143,7 @@ def _delivery(examined: _Examined, client: FhirClient) -> FeedFinding:
 def _within_s(feed: Feed) -> float:
     """Say how long a probe may take: what is polled waits for the next question."""
     entry = feed.entry
-    if isinstance(entry, PollEntry):
+    if isinstance(entry, PollEntry | AtomEntry):
         return entry.every_s + _PATIENCE_S
     lost_s = entry.grace_s if isinstance(entry, SubscriptionEntry) else 0
     return lost_s + _PATIENCE_S

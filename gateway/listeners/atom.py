@@ -1,13 +1,14 @@
 """The listener that reads Atom feeds: `python -m gateway.listeners.atom`."""
 
 import threading
+from functools import partial
 
-from adapters.authorization import authorization
-from adapters.feeds.atom_client import AtomClient
+from adapters.feeds.atom_client import AtomClient, atom_client
 from adapters.site_address import completed
 from adapters.site_following import AtomEntry
 from gateway.core.clock import utc_now
 from gateway.core.errors import ConfigurationError
+from gateway.delivery_probe import SavedPatientTrace
 from gateway.listeners.desk import Desk
 from gateway.listeners.followed import connected, followed, handing_in, take_turns, watches
 from gateway.listeners.following_atom import AtomFollower, AtomPlan
@@ -43,7 +44,8 @@ class AtomListener:
         )
         says = f"reads {', '.join(entry.feeds)} every {entry.every_s:g} s"
         try:
-            turns = [lambda: followed(follower), *watches(desk, entry, client)]
+            trace = partial(SavedPatientTrace, feeds.save_patient)
+            turns = [lambda: followed(follower), *watches(desk, entry, trace)]
             take_turns(desk, turns, stop, says=says)
         finally:
             feeds.close()
@@ -54,11 +56,8 @@ def _feeds(desk: Desk, entry: AtomEntry) -> AtomClient:
     system = desk.site().system(desk.feed.system)
     if system is None:
         raise ConfigurationError(f"The site has no system '{desk.feed.system}' (any more).")
-    return AtomClient(
-        completed(entry.base_url, f"The base_url of {desk.feed.name}"),
-        auth_header=lambda: authorization(system.token, system.user),
-        timeout_s=system.timeout_s or get_settings().ehr_timeout_s,
-    )
+    base_url = completed(entry.base_url, f"The base_url of {desk.feed.name}")
+    return atom_client(base_url, system, get_settings().ehr_timeout_s)
 
 
 if __name__ == "__main__":

@@ -7,9 +7,9 @@ from typing import Protocol
 from adapters.feeds.poll import PollPlan, Query
 from adapters.feeds.watch import Patience
 from adapters.fhir_rest.client import FhirClient
-from adapters.site_following import FollowEntry, SilenceEntry
+from adapters.site_following import FollowEntry, ProbedEntry
 from gateway.core.clock import utc_now
-from gateway.delivery_probe import DeliveryProbe
+from gateway.delivery_probe import DeliveryProbe, Trace
 from gateway.listeners.desk import Desk
 from gateway.listeners.handing_in import HandingIn
 from gateway.listeners.lease import Lease
@@ -98,16 +98,23 @@ def take_turns(
     lease.give_up()
 
 
-def watches(desk: Desk, entry: SilenceEntry, client: FhirClient) -> list[Callable[[], str]]:
-    """Give what looks whether the source is silent, and whether its probes arrive."""
+def watches(
+    desk: Desk, entry: ProbedEntry, trace: Callable[[str], Trace]
+) -> list[Callable[[], str]]:
+    """Give what looks whether the source is silent, and whether its probes arrive.
+
+    Args:
+        desk: Of the feed.
+        entry: Its settings.
+        trace: Gives what a probe leaves in the EHR about a made-up patient.
+    """
     found: list[Callable[[], str]] = []
     system = desk.site().system(desk.feed.system)
     patient = system.test_patient if system else None
     if entry.silent_after_s is not None:
         found.append(SilenceWatch(desk, entry.silent_after_s, utc_now).look)
-    every_s = entry.probe_every_s if isinstance(entry, FollowEntry) else None
-    if every_s is not None and patient is not None:
+    if entry.probe_every_s is not None and patient is not None:
         names = (desk.feed.name, desk.feed.system)
-        probe = DeliveryProbe(desk.store, client, names, patient, desk.source)
-        found.append(ProbeWatch(probe, desk.feed.name, every_s, utc_now).look)
+        probe = DeliveryProbe(desk.store, trace(patient), names, desk.source)
+        found.append(ProbeWatch(probe, desk.feed.name, entry.probe_every_s, utc_now).look)
     return found

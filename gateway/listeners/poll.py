@@ -4,10 +4,12 @@ It also does what pings ask for, where no Subscription of the system is kept.
 """
 
 import threading
+from functools import partial
 
 from adapters.site_following import PollEntry
 from gateway.core.clock import utc_now
 from gateway.core.errors import ConfigurationError
+from gateway.delivery_probe import ObservationTrace
 from gateway.listeners.desk import Desk
 from gateway.listeners.followed import (
     NO_SUBSCRIPTION,
@@ -51,7 +53,8 @@ class PollListener:
         )
         says = f"asks {base_url} every {entry.every_s:g} s for {', '.join(entry.types)}"
         try:
-            turns = [lambda: followed(follower), *watches(desk, entry, client)]
+            trace = partial(ObservationTrace, client)
+            turns = [lambda: followed(follower), *watches(desk, entry, trace)]
             take_turns(desk, turns, stop, says=says)
         finally:
             ehrs.close()

@@ -6,6 +6,7 @@ same at an interval what changed, so that nothing is lost that was never sent.
 
 import threading
 import time
+from functools import partial
 
 from adapters.feeds.watch import Patience
 from adapters.fhir_rest.client import FhirClient
@@ -14,6 +15,7 @@ from gateway import telemetry
 from gateway.core.audit import AgentKind, AuditAgent
 from gateway.core.clock import utc_now
 from gateway.core.errors import ConfigurationError, ProcessingError, TransientError
+from gateway.delivery_probe import ObservationTrace
 from gateway.listeners.desk import Desk
 from gateway.listeners.followed import (
     connected,
@@ -63,7 +65,8 @@ class SubscriptionListener:
         )
         says = f"keeps {len(entry.types)} Subscriptions at {base_url}"
         try:
-            turns = [keeping.turn, lambda: followed(follower), *watches(desk, entry, client)]
+            trace = partial(ObservationTrace, client)
+            turns = [keeping.turn, lambda: followed(follower), *watches(desk, entry, trace)]
             take_turns(desk, turns, stop, says=says)
         finally:
             ehrs.close()

@@ -9,6 +9,8 @@ import pytest
 from adapters.feeds.atom_client import AtomClient
 from adapters.fhir_rest.client import FhirClient
 from adapters.fhir_rest.errors import EhrAnswerUnreadable, EhrRefused
+from gateway.core.audit import Source
+from gateway.delivery_probe import DeliveryProbe, SavedPatientTrace
 from gateway.listeners.following_atom import AtomFollower, AtomPlan
 from gateway.listeners.handing_in import HandingIn
 from tests.factories import patient
@@ -60,6 +62,37 @@ def follower(feeding: Feeding, *, from_beginning: bool = False) -> AtomFollower:
     plan = AtomPlan(("patient", "encounter"), 0, from_beginning)
     ports = (feeding.store, feeds, feeding.ehr, way_in)
     return AtomFollower("ehr/atom", plan, ports, feeding.now)
+
+
+def probe(feeding: Feeding, patient_id: str) -> DeliveryProbe:
+    feeds = feeds_of(feeding, f"{feeding.sandbox.origin}/openmrs/ws/atomfeed")
+    trace = SavedPatientTrace(feeds.save_patient, f"Patient/{patient_id}")
+    return DeliveryProbe(feeding.store, trace, ("ehr/atom", "ehr"), Source("hospital", "test"))
+
+
+def test_a_probe_is_the_test_patient_saved_as_she_is_and_arrives_by_the_feed(feeding: Feeding):
+    feeding.put({**patient(1), "id": f"{PERSON}01"})
+    following, proving = follower(feeding), probe(feeding, f"{PERSON}01")
+    following.turn()
+    before = feeding.ehr.read(f"Patient/{PERSON}01")
+
+    sent = proving.send()
+    assert proving.lag_ms(sent) is None
+    following.turn()
+    lag_ms = proving.lag_ms(sent)
+
+    assert lag_ms is not None
+    assert 0 <= lag_ms < 10_000
+    after = feeding.ehr.read(f"Patient/{PERSON}01")
+    assert (before.pop("meta") != after.pop("meta"), after) == (True, before)
+    with feeding.store.read() as uow:
+        told = "select count(*) from audit_events where event = 'note'"
+        assert uow.connection.exec_driver_sql(told).scalar() == 1
+
+
+def test_a_probe_about_a_patient_that_is_not_there_is_refused(feeding: Feeding):
+    with pytest.raises(EhrRefused):
+        probe(feeding, f"{PERSON}99").send()
 
 
 def test_what_changes_after_the_beginning_comes_and_what_was_before_does_not(feeding: Feeding):

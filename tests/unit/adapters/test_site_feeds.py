@@ -70,6 +70,17 @@ def test_the_settings_of_a_listener_say_what_is_wrong_with_them():
     assert uri.startswith("systems.lab.receive[0].mllp.authorities.HOSP: must be a URI, such as")
 
 
+def test_a_probe_of_atom_feeds_needs_the_feed_of_patients():
+    feed = (
+        ', {{atom: {{base_url: "https://emr.example/atomfeed", feeds: [{}], probe_every_s: 60}}}}'
+    )
+
+    (said,) = problems(more=feed.format("encounter"))
+
+    assert said.startswith("systems.ehr.receive[1].atom.feeds: a probe arrives by the feed patient")
+    assert site(more=feed.format("encounter, patient")).feeds["ehr/atom"].entry.probe_every_s == 60
+
+
 def test_a_kind_of_listener_that_does_not_exist_is_named():
     (said,) = problems(more=", {pigeon: {}}")
 

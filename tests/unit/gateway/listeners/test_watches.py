@@ -11,7 +11,7 @@ from adapters.site import load_site
 from gateway.core.audit import Source
 from gateway.core.event import is_unsettled
 from gateway.core.fhir import parse_resource
-from gateway.delivery_probe import DeliveryProbe, probe_resource
+from gateway.delivery_probe import DeliveryProbe, ObservationTrace, probe_resource
 from gateway.listeners.watches import ProbeWatch, SilenceWatch
 from tests.conftest import Api
 from tests.factories import SITE, creatinine, raw
@@ -99,7 +99,8 @@ def test_a_probe_is_valid_and_no_finding():
 
 def probe_of(api: Api, client: FhirClient) -> DeliveryProbe:
     source = Source("test-hospital", "test")
-    return DeliveryProbe(api.store, client, ("ehr/poll", "ehr"), "Patient/nadi-test", source)
+    trace = ObservationTrace(client, "Patient/nadi-test")
+    return DeliveryProbe(api.store, trace, ("ehr/poll", "ehr"), source)
 
 
 def deliver(api: Api, client: FhirClient, reference: str) -> None:
