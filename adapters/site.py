@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Literal, Protocol, cast
@@ -40,6 +40,7 @@ from adapters.site_model import (
     SystemEntry,
     site_schema,
 )
+from adapters.site_oru import OruDestination, oru_of
 from adapters.site_problems import validated
 from adapters.site_trigger import Trigger
 from adapters.site_yaml import SiteInvalid, read_yaml
@@ -93,6 +94,7 @@ class System:
         profile: What kind of EHR it is; None leaves it to what it says of itself.
         terms: In which forms results may go into it.
         test_patient: A made-up patient about whom may be written; None where there is none.
+        oru: Where its results go as HL7 v2 messages; None where they don't.
     """
 
     name: str
@@ -109,6 +111,7 @@ class System:
     profile: str | None = None
     terms: Terms = field(default_factory=Terms)
     test_patient: str | None = None
+    oru: OruDestination | None = None
 
     @property
     def dicomweb_login(self) -> tuple[Secret | None, str]:
@@ -218,6 +221,8 @@ class Site:
     def of_patients(self) -> tuple[str, ...]:
         """The systems that have patients of their own, in the order of their names."""
         speaking = {f.system for f in self.feeds.values() if f.speaks_for != f.system}
+        known = self.systems.values()
+        speaking |= {each.name for each in known if each.oru and each.oru.patients_of != each.name}
         return tuple(sorted(name for name in self.systems if name not in speaking))
 
     def system(self, name: str) -> System | None:
@@ -358,7 +363,7 @@ class SiteWatch:
 
 
 def _site(file: SiteFile, rows: list[LocalCode], version: int) -> Site:
-    systems = {name: _system(name, entry) for name, entry in file.systems.items()}
+    systems = {name: _system(name, entry, file.site) for name, entry in file.systems.items()}
     terms = file.consent.terms() if file.consent else PLAIN
     hours = file.hours.working() if file.hours else None
     zone = hours.zone if hours else None
@@ -395,24 +400,28 @@ def _trust(rules: ModelRules) -> Trust:
     return Trust(signers, domains, Ceilings(**rules.limits.model_dump(), whose="the site's"))
 
 
-def _system(name: str, entry: SystemEntry) -> System:
-    feeds = tuple(feeds_of(name, entry.receive, entry.patients))
-    if not isinstance(entry, FhirRestEntry):
-        return System(name=name, kind=entry.kind, address=None, title=entry.title, feeds=feeds)
-    return System(
+def _system(name: str, entry: SystemEntry, site: str) -> System:
+    made = System(
         name=name,
         kind=entry.kind,
+        address=None,
+        title=entry.title,
+        feeds=tuple(feeds_of(name, entry.receive, entry.patients)),
+        terms=entry.write_back.terms() if entry.write_back else Terms(),
+        oru=oru_of(entry.oru, entry.patients, system=name, site=site),
+    )
+    if not isinstance(entry, FhirRestEntry):
+        return made
+    return replace(
+        made,
         address=entry.base_url,
         dicomweb_address=entry.dicomweb_url,
         archive_login=_login(entry.dicomweb_auth) if entry.dicomweb_auth else None,
         token=_secret(entry.auth),
         user=_login(entry.auth)[1],
         timeout_s=entry.timeout_s,
-        title=entry.title,
         per_second=entry.rate.per_second if entry.rate else None,
-        feeds=feeds,
         profile=entry.profile,
-        terms=entry.write_back.terms() if entry.write_back else Terms(),
         test_patient=entry.test_patient,
     )
 

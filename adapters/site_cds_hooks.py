@@ -170,6 +170,11 @@ class CdsHooks:
         """
         return completed(self.address, "cds_hooks.base_url")
 
+    def shows(self, route: str, system: str) -> bool:
+        """Say whether the results of a route are shown as cards where a system opens a chart."""
+        is_asked = any(client.system == system for client in self.clients.values())
+        return is_asked and any(service.route == route for service in self.services.values())
+
     @property
     def origins(self) -> frozenset[str]:
         """The origins of all clients."""

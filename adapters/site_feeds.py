@@ -129,8 +129,9 @@ def _route_problems(document: Document, systems: Mapping[str, Any]) -> Iterator[
             words = f"'{source}' speaks of the patients of '{owner}': write source: {owner}"
             yield document.problem(("routes", name, "source"), words)
         sink = str(_mapping(route.get("sink")).get("system"))
-        if _mapping(systems.get(sink)).get("kind") in _WITHOUT_API:
-            words = f"'{sink}' takes no results: it has no FHIR API"
+        into = _mapping(systems.get(sink))
+        if into.get("kind") in _WITHOUT_API and "oru" not in into:
+            words = f"'{sink}' takes no results: it has neither a FHIR API nor `oru`"
             yield document.problem(("routes", name, "sink", "system"), words)
 
 

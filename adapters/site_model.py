@@ -15,6 +15,7 @@ from adapters.site_cds_hooks import CdsHooksEntry, RouteHooksEntry
 from adapters.site_consent import AbdmEntry, ConsentSigners, Notices
 from adapters.site_consent_terms import ConsentEntry
 from adapters.site_hours import HoursEntry
+from adapters.site_oru import OruEntry
 from adapters.site_patients import PatientsEntry
 from adapters.site_privacy import PrivacyEntry
 from adapters.site_receive import Receive
@@ -71,7 +72,12 @@ class _SystemPart(Part):
         "", max_length=80, description="How people call it, in reports to patients and others."
     )
     patients: PatientsEntry | None = Field(
-        None, description="How what it sends in other forms than FHIR names its patients."
+        None,
+        description="By which number what it sends, or gets, in other forms than FHIR names its "
+        "patients.",
+    )
+    oru: OruEntry | None = Field(
+        None, description="Where its results go as HL7 v2 messages; absent: nowhere."
     )
 
 
@@ -121,12 +127,15 @@ class FhirRestEntry(_SystemPart):
 
 
 class Hl7v2Entry(_SystemPart):
-    """A system without a FHIR API: it sends by a listener alone."""
+    """A system without a FHIR API: it sends by a listener, and may get results by HL7 v2."""
 
     kind: Literal["hl7v2", "dicom", "folder"] = Field(
         description="What it speaks: HL7 v2, DICOM; `folder`: it puts FHIR files into a folder."
     )
     receive: list[Receive] = Field([], description="The listeners by which its events reach Nadi.")
+    write_back: WriteBackEntry | None = Field(
+        None, description="In which forms results may go into it; absent: in any that it takes."
+    )
 
 
 SystemEntry = Annotated[FhirRestEntry | Hl7v2Entry, Field(discriminator="kind")]

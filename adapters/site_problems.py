@@ -15,6 +15,7 @@ from adapters.site_cds_hooks import cds_hooks_problems
 from adapters.site_consent_terms import contradictions
 from adapters.site_feeds import feed_problems
 from adapters.site_model import SiteFile
+from adapters.site_oru import oru_problems
 from adapters.site_trigger import check
 from adapters.site_yaml import Document, Path, Problem, suggestion
 from gateway.core.consent.vocabulary import PURPOSES
@@ -37,6 +38,11 @@ _PATTERNS = {
     "groups": "must be Group/<id> or CareTeam/<id>",
     "consent_manager": "must be an id of letters, digits and . _ -",
     "path": "must be an absolute path",
+    "host": "must be the name or the address of a host, without a port",
+    **dict.fromkeys(
+        ("application", "facility", "as_application", "as_facility", "authority"),
+        "must be plain ASCII, without blanks at its ends",
+    ),
     "folder": "must be an absolute path",
     "smtp": "must be host:port",
     "url": "must be http:// or https:// and an address, without user, query or fragment",
@@ -153,6 +159,7 @@ def _models_by_place() -> dict[Path, type[BaseModel]]:
     from adapters import site_following as following  # noqa: PLC0415
     from adapters import site_mllp as mllp  # noqa: PLC0415
     from adapters import site_model as model  # noqa: PLC0415
+    from adapters import site_oru as oru  # noqa: PLC0415
     from adapters import site_patients as patients  # noqa: PLC0415
     from adapters import site_ports as ports  # noqa: PLC0415
     from adapters import site_run as run  # noqa: PLC0415
@@ -162,6 +169,8 @@ def _models_by_place() -> dict[Path, type[BaseModel]]:
         (): model.SiteFile,
         ("systems", "*"): model.FhirRestEntry,
         ("systems", "*", "patients"): patients.PatientsEntry,
+        ("systems", "*", "oru"): oru.OruEntry,
+        ("systems", "*", "oru", "tls"): oru.OruTlsEntry,
         ("systems", "*", "receive", "*", "drop"): drop.DropEntry,
         ("systems", "*", "receive", "*", "mllp"): mllp.MllpEntry,
         ("systems", "*", "receive", "*", "mllp", "tls"): ports.TlsEntry,
@@ -208,6 +217,7 @@ def _reference_problems(document: Document) -> Iterator[Problem]:
             words = "needs a time zone: `timezone` here, or that of the key `hours`"
             yield document.problem(("routes", name, "run"), words)
     yield from feed_problems(document)
+    yield from oru_problems(document)
     yield from cds_hooks_problems(document)
     implicit = _mapping(_mapping(site.get("consent")).get("implicit"))
     for name, words in contradictions(_mapping(site.get("routes")), implicit):

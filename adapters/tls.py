@@ -25,9 +25,7 @@ def tls_context(certificate: str, key: str, clients: str | None) -> ssl.SSLConte
             context.load_verify_locations(clients)
             context.verify_mode = ssl.CERT_REQUIRED
     except (OSError, ssl.SSLError) as error:
-        names = ", ".join(Path(each).name for each in (certificate, key, clients) if each)
-        message = f"The TLS files can't be used ({type(error).__name__}): {names}."
-        raise ConfigurationError(message) from error
+        raise _unusable(error, certificate, key, clients) from error
     return context
 
 
@@ -37,10 +35,22 @@ def sender_context(authority: Path | None, certificate: Path | None) -> ssl.SSLC
     Args:
         authority: File with whom to trust, PEM; None for no TLS.
         certificate: File with its own certificate and key, PEM.
+
+    Raises:
+        ConfigurationError: A file is missing or no such thing.
     """
     if authority is None:
         return None
-    context = ssl.create_default_context(cafile=str(authority))
-    if certificate is not None:
-        context.load_cert_chain(certificate)
+    try:
+        context = ssl.create_default_context(cafile=str(authority))
+        if certificate is not None:
+            context.load_cert_chain(certificate)
+    except (OSError, ssl.SSLError) as error:
+        raise _unusable(error, authority, certificate) from error
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
     return context
+
+
+def _unusable(error: Exception, *files: str | Path | None) -> ConfigurationError:
+    names = ", ".join(Path(each).name for each in files if each)
+    return ConfigurationError(f"The TLS files can't be used ({type(error).__name__}): {names}.")

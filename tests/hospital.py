@@ -417,6 +417,7 @@ class FakeConnection:
     archive: FakeArchive | None
     recipient: Recipient
     base_url: str = "http://ehr.test/fhir"
+    oru: None = None
 
 
 @dataclass

@@ -153,6 +153,7 @@ class TellingConnection:
     recipient: ResultRecipient
     base_url: str
     archive: None = None
+    oru: None = None
 
 
 @dataclass(frozen=True)

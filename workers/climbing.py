@@ -14,73 +14,23 @@ Source: docs/write-back.md.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Protocol
 
-from gateway.core.ladder import LOSES, RUNG_OF, TYPES, IfLabelLost, Ladder, Left, Rung, ladder
+from gateway.core.ladder import LOSES, RUNG_OF, TYPES, IfLabelLost, Ladder, Rung, ladder
 from gateway.core.result_carriers import at_one_time, coded_as, with_ai_note
 from gateway.core.write_back import AS_OBSERVATION, StoredReport
+from workers.climb import OWN_FORMS, Climb, Sender, beyond, beyond_fhir
 from workers.ehr_abilities import EhrAbilities
-from workers.fates import Fate, Gate, NotReached, NotTaken, OnWorklist, Withheld, Written, open_gate
+from workers.fates import Fate, Gate, NotReached, NotTaken, Written, open_gate
 from workers.result_recipient import NO_SUCH_TYPE, Ehr, ResultRecipient
 from workers.verifying import Chart, Unlabelled, Verifier
 
 #: What is said of a result that was changed for an EHR.
 OWN_CODE = "own code"
 AS_TEXT = "value as text"
-_OWN_FORMS = frozenset({Rung.OBSERVATION, Rung.RISK_ASSESSMENT})
 _STOPPED = "The EHR does not keep the label that an AI made it, and the site says to stop then."
 _UNCODED = "It takes an Observation only under a code of its own; write_back.codes names none."
-
-
-class Sender(Protocol):
-    """Sends results in a form beyond FHIR, as HL7 v2."""
-
-    def send(self, report: StoredReport) -> Fate:
-        """Send one result."""
-
-
-@dataclass(frozen=True)
-class _Climb:
-    """A result on its way down.
-
-    Attributes:
-        report: As it is stored.
-        ladder: Its rungs, and those that were left before it began.
-        at: On which rung it stands.
-        left: The rungs that were tried.
-        fate: What the last one that should have been there answered.
-    """
-
-    report: StoredReport
-    ladder: Ladder
-    at: int = 0
-    left: tuple[Left, ...] = ()
-    fate: NotReached | None = None
-
-    @property
-    def rung(self) -> Rung | None:
-        """The rung it stands on; None below the last."""
-        return self.ladder.rungs[self.at] if self.at < len(self.ladder.rungs) else None
-
-    @property
-    def above(self) -> tuple[Left, ...]:
-        """What was left so far."""
-        rung = self.rung
-        return (*(self.ladder.above(rung) if rung else self.ladder.left), *self.left)
-
-    @property
-    def is_below_own(self) -> bool:
-        """Say whether one of its own two forms was tried and will not do."""
-        return any(each.rung in _OWN_FORMS for each in self.left)
-
-    def down(self, why: str, fate: NotReached | None = None) -> "_Climb":
-        """Give it one rung lower; where the EHR refused a result, it refused both its own forms."""
-        rungs, at = self.ladder.rungs, self.at + 1
-        while fate and at < len(rungs) and {rungs[at], rungs[self.at]} == _OWN_FORMS:
-            at += 1
-        tried = Left(rungs[self.at], why)
-        return replace(self, at=at, left=(*self.left, tried), fate=fate or self.fate)
 
 
 class LadderRecipient:
@@ -117,15 +67,15 @@ class LadderRecipient:
             r.identifier: NotTaken(0, _STOPPED) for r in self._stopped(reports)
         }
         going = (report for report in reports if report.identifier not in fates)
-        climbs = [_Climb(report, self._ladder(report)) for report in going]
+        climbs = [Climb(report, self._ladder(report)) for report in going]
         while climbs:
-            by_rung: dict[Rung | None, list[_Climb]] = {}
+            by_rung: dict[Rung | None, list[Climb]] = {}
             for climb in climbs:
                 by_rung.setdefault(climb.rung, []).append(climb)
             climbs = []
             for rung, standing in by_rung.items():
                 for climb, end in self._try(rung, standing, repeated, gate):
-                    if isinstance(end, _Climb):
+                    if isinstance(end, Climb):
                         climbs.append(end)
                     else:
                         fates[climb.report.identifier] = end
@@ -145,7 +95,7 @@ class LadderRecipient:
                 return _UNCODED
             return self._abilities.why_not(resource_type)
 
-        terms, senders = report.terms, tuple(self._senders)
+        terms, senders = report.terms, beyond(report, self._senders)
         return ladder(report.resource_type, terms=terms, why_not=why_not, senders=senders)
 
     def _is_uncoded(self, report: StoredReport) -> bool:
@@ -157,13 +107,11 @@ class LadderRecipient:
         return OWN_CODE not in coded.changed
 
     def _try(
-        self, rung: Rung | None, climbs: Sequence[_Climb], repeated: frozenset[str], gate: Gate
-    ) -> list[tuple[_Climb, Fate | _Climb]]:
+        self, rung: Rung | None, climbs: Sequence[Climb], repeated: frozenset[str], gate: Gate
+    ) -> list[tuple[Climb, Fate | Climb]]:
         """Try one rung with all that stand on it."""
-        if rung is None or rung is Rung.WORKLIST:
-            return [(climb, _at_the_bottom(climb)) for climb in climbs]
-        if rung not in TYPES:
-            return [(climb, self._send(rung, climb.report, gate)) for climb in climbs]
+        if rung is None or rung not in TYPES:
+            return [(climb, beyond_fhir(climb, self._senders, gate)) for climb in climbs]
         forms = {climb.report.identifier: self._form(rung, climb) for climb in climbs}
         written = self._recipient.write(list(forms.values()), repeated=repeated, gate=gate)
         return [
@@ -172,17 +120,10 @@ class LadderRecipient:
             for name in (climb.report.identifier,)
         ]
 
-    def _send(self, rung: Rung, report: StoredReport, gate: Gate) -> Fate:
-        """Send a result in a form beyond FHIR."""
-        if report.identifier not in gate([report]):
-            return Withheld()
-        fate = self._senders[rung].send(report)
-        return replace(fate, rung=rung) if isinstance(fate, Written) else fate
-
-    def _form(self, rung: Rung, climb: _Climb) -> StoredReport:
+    def _form(self, rung: Rung, climb: Climb) -> StoredReport:
         """Give a report in the form of a rung, with what this EHR needs."""
         report = climb.report
-        if rung not in _OWN_FORMS:
+        if rung not in OWN_FORMS:
             return report.carried_as(rung)
         terms, profile = report.terms, self._abilities.profile
         needs_words = self._abilities.needs_words("Observation")
@@ -192,7 +133,7 @@ class LadderRecipient:
         report = report.reobserved(with_ai_note) if profile.ai_note else report
         return report.in_words(AS_TEXT) if needs_words else report
 
-    def _after(self, climb: _Climb, form: StoredReport, fate: Fate) -> Fate | _Climb:
+    def _after(self, climb: Climb, form: StoredReport, fate: Fate) -> Fate | Climb:
         """Say how it goes on after a rung was tried."""
         if isinstance(fate, Written):
             return self._verified(climb, form, fate)
@@ -203,7 +144,7 @@ class LadderRecipient:
             return climb.down(f"The EHR refused the form: HTTP {fate.status}.")
         return fate
 
-    def _verified(self, climb: _Climb, form: StoredReport, written: Written) -> Fate | _Climb:
+    def _verified(self, climb: Climb, form: StoredReport, written: Written) -> Fate | Climb:
         """Look what the EHR kept; say so, or go on where the AI label is lost."""
         policy = self._if_label_lost(climb.report)
         found = self._verifier.verify(form, written, policy)
@@ -217,13 +158,13 @@ class LadderRecipient:
     def _if_label_lost(self, report: StoredReport) -> IfLabelLost:
         return report.terms.if_label_lost or self._abilities.profile.if_label_lost
 
-    def _learn(self, climb: _Climb) -> None:
+    def _learn(self, climb: Climb) -> None:
         """Remember the types that were not there, now that another rung holds."""
         for each in climb.left if climb.fate else ():
             if each.rung in TYPES:
                 self._abilities.refused(TYPES[each.rung])
 
-    def _placed(self, climb: _Climb, form: StoredReport, fate: Fate) -> Fate:
+    def _placed(self, climb: Climb, form: StoredReport, fate: Fate) -> Fate:
         if not isinstance(fate, Written):
             return fate
         is_other = AS_OBSERVATION in fate.changed
@@ -258,16 +199,6 @@ def ladder_recipient(
 def _own_form(rung: Rung, report: StoredReport) -> StoredReport:
     """Leave a result both its forms, as far as the site allows them."""
     allowed = ladder(report.resource_type, terms=report.terms, why_not=lambda _: None).rungs
-    if report.instead is None or set(allowed) >= _OWN_FORMS:
+    if report.instead is None or set(allowed) >= OWN_FORMS:
         return report
     return report.as_observation() if rung is Rung.OBSERVATION else replace(report, instead=None)
-
-
-def _at_the_bottom(climb: _Climb) -> Fate:
-    """Say what becomes of a result that no rung took."""
-    if climb.fate is not None:
-        return climb.fate
-    if climb.rung is Rung.WORKLIST:
-        return OnWorklist(climb.above)
-    told = " ".join(map(str, climb.above))
-    return NotTaken(0, f"The site allows no way that the EHR takes. {told}")

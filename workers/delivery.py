@@ -20,7 +20,6 @@ from gateway.core.consent import WRITE, ConsentDecision, ConsentRecord
 from gateway.core.delivery import Delivery, DeliveryState, Passage
 from gateway.core.errors import Erased, GatewayError
 from gateway.core.jobs import Advance, BusinessStatus, Job, JobState
-from gateway.core.ladder import Rung
 from gateway.core.routing import Route
 from gateway.core.write_back import StoredReport
 from gateway.store.deliveries import Settlement
@@ -30,8 +29,9 @@ from gateway.store.unit_of_work import UnitOfWork
 from gateway.withdrawal import retract_written
 from workers import circuits, consents, standing
 from workers.cases import consent_record, step_of
-from workers.fates import NotReached, NotTaken, OnWorklist, Withheld, Written
+from workers.fates import NotReached, NotTaken, OnCard, OnWorklist, Withheld, Written
 from workers.last_look import Denial, Held, LastLook, lease_ms
+from workers.oru_sending import received_patient
 from workers.persistence import until_written
 from workers.ports import Ports, Round, new_round, system_agent
 from workers.restored import may_be_from_before
@@ -218,7 +218,10 @@ def _addressed(uow: UnitOfWork, batch: _Batch, parcel: _Parcel, route: Route) ->
     terms = system.terms.under(route.terms) if system else route.terms
     is_repeated = delivery.attempt > 1
     taken = uow.deliveries.places_of(delivery.patient_key) if is_repeated else frozenset()
-    return replace(StoredReport.read(uow.deliveries.body(delivery)), terms=terms, taken=taken)
+    report = StoredReport.read(uow.deliveries.body(delivery))
+    patient = received_patient(uow, batch.round.site, delivery.system, parcel.event)
+    has_card = batch.round.site.cds.shows(route.name, route.source)
+    return replace(report, terms=terms, taken=taken, patient=patient, has_card=has_card)
 
 
 def _stop_denied(batch: _Batch, parcel: _Parcel, decision: ConsentDecision) -> None:
@@ -286,22 +289,21 @@ def _withhold(batch: _Batch, parcel: _Parcel, denial: Denial | None) -> None:
 
 
 def _account(
-    batch: _Batch, parcel: _Parcel, fate: Written | OnWorklist | NotTaken | NotReached
+    batch: _Batch, parcel: _Parcel, fate: Written | OnWorklist | OnCard | NotTaken | NotReached
 ) -> None:
     """Work out what the fate of a result means for its delivery and its job."""
     system = parcel.delivery.system
     if isinstance(fate, NotReached) and fate.is_of_system:
         batch.away[system] = fate
-    elif not isinstance(fate, OnWorklist):
+    elif not isinstance(fate, OnWorklist | OnCard):
         batch.answered.add(system)
     if isinstance(fate, Written):
         batch.outcomes.append(_delivered(batch, parcel, fate))
-    elif isinstance(fate, OnWorklist):
+    elif isinstance(fate, OnWorklist | OnCard):
         batch.outcomes.append(_kept_here(batch, parcel, fate))
     elif isinstance(fate, NotTaken):
         reason = fate.why or f"The EHR refused the result: HTTP {fate.status}."
-        answer = str(fate.status) if fate.status else "not sent"
-        batch.outcomes.append(_given_up(batch, parcel, answer, reason))
+        batch.outcomes.append(_given_up(batch, parcel, fate.said, reason))
     else:
         batch.outcomes.append(_unreached(batch, parcel, fate))
 
@@ -314,7 +316,7 @@ def _delivered(batch: _Batch, parcel: _Parcel, written: Written) -> _Outcome:
     settlement = Settlement(
         delivery=delivery,
         state=DeliveryState.DELIVERED,
-        answer=" ".join((str(written.status), *repeated, ", ".join(written.changed))).rstrip(),
+        answer=" ".join((written.said, *repeated, ", ".join(written.changed))).rstrip(),
         location=written.location,
         delivered_ms=batch.round.now_ms,
         rung=way.rung or "",
@@ -323,21 +325,26 @@ def _delivered(batch: _Batch, parcel: _Parcel, written: Written) -> _Outcome:
     telemetry.count_delivery_attempt(delivery.system, "delivered")
     lag_s = (batch.round.now_ms - parcel.event.received_ms) / 1000
     telemetry.observe_delivery_lag(delivery.system, lag_s)
-    end = _End("complete", BusinessStatus.DELIVERED, http_status=written.status, way=way)
+    http_status = written.status or None
+    end = _End("complete", BusinessStatus.DELIVERED, http_status=http_status, way=way)
     return _with_job(batch, parcel, settlement, end)
 
 
-def _kept_here(batch: _Batch, parcel: _Parcel, fate: OnWorklist) -> _Outcome:
-    """Leave a result on the worklist: it is done, and nothing waits for the EHR."""
+def _kept_here(batch: _Batch, parcel: _Parcel, fate: OnWorklist | OnCard) -> _Outcome:
+    """Leave a result here, on the worklist or for a card: it is done; nothing waits for the EHR."""
+    way = way_of(fate)
+    is_card = isinstance(fate, OnCard)
+    answer = "card" if is_card else "worklist"
     settlement = Settlement(
         delivery=parcel.delivery,
         state=DeliveryState.DELIVERED,
-        answer="worklist",
+        answer=answer,
         delivered_ms=batch.round.now_ms,
-        rung=Rung.WORKLIST,
+        rung=way.rung or "",
     )
-    telemetry.count_delivery_attempt(parcel.delivery.system, "worklist")
-    end = _End("complete", BusinessStatus.ON_WORKLIST, reason_of(fate), way=way_of(fate))
+    telemetry.count_delivery_attempt(parcel.delivery.system, answer)
+    status = BusinessStatus.ON_CARD if is_card else BusinessStatus.ON_WORKLIST
+    end = _End("complete", status, reason_of(fate), way=way)
     return _with_job(batch, parcel, settlement, end)
 
 

@@ -14,12 +14,13 @@ class Written:
 
     Attributes:
         location: For example `Observation/<id>`, None when the EHR does not say.
-        status: HTTP status; 200 when it was there already.
+        status: HTTP status; 200 when it was there already, 0 where it went by another protocol.
         is_repeated: The EHR holds it more than once: people have to look at it.
         changed: In what it had to be changed for the EHR, for example `as Observation`.
         rung: The form that it has there.
         lost: What of it the EHR did not keep, where that was looked at.
         left: The better forms, and why none of them was used.
+        answer: What was answered by another protocol than HTTP; codes, never its text.
     """
 
     location: str | None
@@ -29,6 +30,12 @@ class Written:
     rung: Rung | None = None
     lost: tuple[str, ...] = ()
     left: tuple[Left, ...] = ()
+    answer: str = ""
+
+    @property
+    def said(self) -> str:
+        """What was answered, in whatever protocol."""
+        return self.answer or str(self.status)
 
 
 @dataclass(frozen=True)
@@ -43,16 +50,34 @@ class OnWorklist:
 
 
 @dataclass(frozen=True)
+class OnCard:
+    """No EHR takes it: it is shown as a card when somebody opens the chart, and not before.
+
+    Attributes:
+        left: Every better form, and why none of them was used.
+    """
+
+    left: tuple[Left, ...]
+
+
+@dataclass(frozen=True)
 class NotTaken:
     """The EHR refuses this result for good; sending it unchanged again is pointless.
 
     Attributes:
         status: HTTP status; 0 where it was not sent.
         why: Why it was not sent, or not left there.
+        answer: What was answered by another protocol than HTTP; codes, never its text.
     """
 
     status: int
     why: str = ""
+    answer: str = ""
+
+    @property
+    def said(self) -> str:
+        """What was answered, in whatever protocol."""
+        return self.answer or (str(self.status) if self.status else "not sent")
 
 
 @dataclass(frozen=True)
@@ -77,7 +102,7 @@ class Withheld:
     """The gate did not let it go: nothing of this result was sent."""
 
 
-Fate = Written | OnWorklist | NotTaken | NotReached | Withheld
+Fate = Written | OnWorklist | OnCard | NotTaken | NotReached | Withheld
 
 #: Gives the identifiers of those reports that may be sent now.
 Gate = Callable[[Sequence[StoredReport]], Collection[str]]

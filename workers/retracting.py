@@ -6,12 +6,15 @@ relay: each is read, changed under the version that was read (If-Match), and a P
 What is there already is not done again, so a lost answer does no harm; what fails is tried again,
 later each time, and what an EHR refuses for good is for people (`nadi doctor`).
 
+What went as an HL7 v2 message, or may have, is followed by one that says it was wrong.
+
 No consent is asked: to take a result back is what she asked for.
 """
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any, Protocol
 
 import orjson
@@ -22,20 +25,23 @@ from adapters.site import Site
 from gateway import telemetry
 from gateway.core import audit
 from gateway.core.audit import AgentKind, AuditRecord, Outcome, Source, Step
-from gateway.core.clock import Clock, new_id, utc_now
+from gateway.core.clock import Clock, from_ms, new_id, utc_now
 from gateway.core.delivery import Backoff, Delivery, DeliveryState
 from gateway.core.errors import ConfigurationError, GatewayError, ProcessingError, TransientError
 from gateway.core.findings import RESULT_SYSTEM, Json
 from gateway.core.jobs import Job
+from gateway.core.ladder import Rung
 from gateway.core.retraction import (
     is_retracted,
     retracted,
     retraction_provenance,
     retraction_tag,
+    said,
 )
 from gateway.core.write_back import StoredReport, identifier_of, is_result
 from gateway.store.retractions import Retraction, RetractionState
 from gateway.store.unit_of_work import Store, UnitOfWork
+from workers.oru_sending import received_patient
 from workers.ports import system_agent
 
 _EVERY_S = 2.0
@@ -69,12 +75,23 @@ class Chart(Protocol):
         """Create a resource unless the condition finds it."""
 
 
+class Messenger(Protocol):
+    """Sends HL7 v2 messages; `workers.oru_sending` has one."""
+
+    def take_back(self, report: StoredReport, at: datetime, words: str) -> str:
+        """Say that a result must not be used any more; give what was answered."""
+
+
 class Reached(Protocol):
     """How one EHR is reached."""
 
     @property
     def client(self) -> Chart:
         """Its chart."""
+
+    @property
+    def oru(self) -> Messenger | None:
+        """Who gets its results as HL7 v2 messages; None where nobody does."""
 
 
 class Reach(Protocol):
@@ -90,6 +107,7 @@ class _Opened:
 
     Attributes:
         location: Where the EHR said that the result is; None when nobody knows.
+        has_chart: Whether the system has a FHIR API.
     """
 
     retraction: Retraction
@@ -97,6 +115,7 @@ class _Opened:
     job: Job
     report: StoredReport
     location: str | None
+    has_chart: bool
 
 
 class Retractor:
@@ -145,7 +164,7 @@ class Retractor:
     def _retract(self, retraction: Retraction) -> None:
         try:
             with self._store.read() as uow:
-                opened = _opened(uow, retraction)
+                opened = _opened(uow, retraction, self._site())
             answer = self._mark(opened)
         except (TransientError, ConfigurationError) as error:
             self._postpone(retraction, error)
@@ -167,7 +186,18 @@ class Retractor:
             TransientError: The EHR is away, or somebody changed the resource meanwhile.
             ProcessingError: The EHR refuses.
         """
-        chart = self._ehrs.connection(opened.delivery.system).client
+        reached = self._ehrs.connection(opened.delivery.system)
+        if opened.delivery.rung != Rung.HL7V2_ORU and opened.has_chart:
+            marked = self._mark_in_chart(reached.client, opened)
+            if marked is not None:
+                return marked
+        if reached.oru is None or not _may_be_message(opened):
+            return None
+        order = opened.retraction
+        at, words = from_ms(order.created_ms), said(order.reason)
+        return f"told {reached.oru.take_back(opened.report, at, words)}"
+
+    def _mark_in_chart(self, chart: Chart, opened: _Opened) -> str | None:
         found = list(_held(chart, opened))
         if not found:
             return None
@@ -246,7 +276,7 @@ class Retractor:
         return audit.retracted(step, ehr=ehr, result=result, attempt=opened.retraction.attempt)
 
 
-def _opened(uow: UnitOfWork, retraction: Retraction) -> _Opened:
+def _opened(uow: UnitOfWork, retraction: Retraction, site: Site) -> _Opened:
     """Open what a retraction is about.
 
     Raises:
@@ -256,11 +286,24 @@ def _opened(uow: UnitOfWork, retraction: Retraction) -> _Opened:
     job = uow.jobs.get_many({delivery.job_id})[delivery.job_id]
     uow.patient_keys.load({delivery.patient_key})
     report = StoredReport.read(uow.deliveries.body(delivery))
-    return _Opened(retraction, delivery, job, report, uow.deliveries.location(delivery))
+    system, event = site.system(delivery.system), uow.events.get(job.event_id)
+    patient = received_patient(uow, site, delivery.system, event) if event else None
+    has_chart = system is None or system.address is not None
+    location = uow.deliveries.location(delivery)
+    report = replace(report, patient=patient)
+    return _Opened(retraction, delivery, job, report, location, has_chart)
 
 
 def _is_doubtful(opened: _Opened) -> bool:
     return opened.delivery.state is not DeliveryState.DELIVERED
+
+
+def _may_be_message(opened: _Opened) -> bool:
+    """Say whether it went as a message, or may have: the chart was looked at twice."""
+    if opened.delivery.rung == Rung.HL7V2_ORU:
+        return True
+    is_looked_for = not opened.has_chart or opened.retraction.attempt >= _LOOKS
+    return is_looked_for and _is_doubtful(opened)
 
 
 def _held(chart: Chart, opened: _Opened) -> Iterator[Json]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from gateway.core.audit import DeliveredResult
 from gateway.core.ladder import TYPES, Left, Rung
 from gateway.core.write_back import AS_OBSERVATION, StoredReport
-from workers.fates import OnWorklist, Written
+from workers.fates import OnCard, OnWorklist, Written
 
 _LONGEST_REASON = 900
 
@@ -44,14 +44,21 @@ class Way:
         )
 
 
-def way_of(fate: Written | OnWorklist) -> Way:
+def way_of(fate: Written | OnWorklist | OnCard) -> Way:
     """Give the way of a result that found its place."""
+    if isinstance(fate, OnCard):
+        return Way(Rung.CDS_CARD, left=fate.left)
     if isinstance(fate, OnWorklist):
         return Way(Rung.WORKLIST, left=fate.left)
     return Way(fate.rung, fate.changed, fate.lost, fate.left)
 
 
-def reason_of(fate: OnWorklist) -> str:
+def reason_of(fate: OnWorklist | OnCard) -> str:
     """Say why a result stays with Nadi."""
     told = " ".join(map(str, fate.left))
-    return f"It stays on the worklist: the EHR takes no form of it. {told}"[:_LONGEST_REASON]
+    where = (
+        "It stays on the worklist"
+        if isinstance(fate, OnWorklist)
+        else "It is shown as a card, and waits until somebody opens the chart"
+    )
+    return f"{where}: the EHR takes no form of it. {told}"[:_LONGEST_REASON]

@@ -21,7 +21,8 @@ from adapters.hl7v2.problems import Code, Hl7Problem, Place
 _LINE_END = re.compile(r"\r\n|\r|\n")
 _NAME = re.compile(r"[A-Z][A-Z0-9]{2}$")
 _MARKS = frozenset(string.punctuation)
-_NULL = '""'
+#: What says that there is no value (any more).
+NULL = '""'
 _ENVELOPE = ("FHS", "BHS", "BTS", "FTS")
 #: Field separator and at least the three first characters of MSH-2.
 _SHORTEST_HEADER = 7
@@ -210,15 +211,15 @@ def _value(components: Sequence[object], separators: Separators) -> Value:
 def _subcomponents(component: object, separators: Separators) -> tuple[str, ...]:
     listed = [component] if isinstance(component, str) else component
     texts = (str(each).strip() for each in (listed if isinstance(listed, Sequence) else ()))
-    return tuple("" if text == _NULL else _readable(separators.unescape(text)) for text in texts)
+    return tuple("" if text == NULL else readable(separators.unescape(text)) for text in texts)
 
 
-def _readable(text: str) -> str:
+def readable(text: str) -> str:
     """Leave out control characters, which FHIR does not take; any other blank is a space."""
     if text.isprintable():
         return text.strip()
     kept = (
-        each if each in "\t\n" else " " if each.isspace() else ""
+        " " if each.isspace() and each not in "\t\n" else each
         for each in text.replace("\r", "\n")
         if each.isprintable() or each.isspace()
     )

@@ -1,12 +1,16 @@
 """The other side of MLLP: sends messages and waits for what answers them."""
 
+import re
 import socket
 import ssl
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from adapters.hl7v2.framing import Framing, framed
 from adapters.hl7v2.message import Message, Segment, header_alone, parsed
+from adapters.hl7v2.problems import Hl7Problem
 from gateway.core.errors import TransientError
 
 _PIECE_BYTES = 64 * 1024
@@ -20,9 +24,15 @@ class NoAnswer(TransientError):
 class Sender:
     """One connection."""
 
-    def __init__(self, connection: socket.socket) -> None:
-        """Take an open connection."""
+    def __init__(self, connection: socket.socket, *, timeout_s: float) -> None:
+        """Take an open connection.
+
+        Args:
+            connection: To the receiver.
+            timeout_s: Longest wait for all that answers a message, however it drips.
+        """
         self._connection = connection
+        self._timeout_s = timeout_s
         self._framing = Framing(_LARGEST_ANSWER)
         self._waiting: list[bytes] = []
 
@@ -32,21 +42,41 @@ class Sender:
         Raises:
             NoAnswer: The connection was closed, or nothing came in time.
         """
-        self._connection.sendall(framed(message))
-        return [self._answer() for _ in range(expected_answers(message))]
+        until = time.monotonic() + self._timeout_s
+        try:
+            self._connection.settimeout(self._timeout_s)
+            self._connection.sendall(framed(message))
+            return [self._answer(until) for _ in range(expected_answers(message))]
+        except TimeoutError as error:
+            raise NoAnswer("No answer came in time.") from error
+        except OSError as error:
+            raise NoAnswer("The connection broke.") from error
 
-    def _answer(self) -> Message:
+    def _answer(self, until: float) -> Message:
         while not self._waiting:
-            try:
-                piece = self._connection.recv(_PIECE_BYTES)
-            except TimeoutError as error:
-                raise NoAnswer("No answer came in time.") from error
-            except OSError as error:
-                raise NoAnswer("The connection broke.") from error
+            left_s = until - time.monotonic()
+            if left_s <= 0:
+                raise TimeoutError
+            self._connection.settimeout(left_s)
+            piece = self._connection.recv(_PIECE_BYTES)
             if not piece:
                 raise NoAnswer("The connection was closed without an answer.")
             self._waiting += [block.content for block in self._framing.feed(piece)]
-        return parsed(self._waiting.pop(0))
+        return _read(self._waiting.pop(0))
+
+
+def _read(content: bytes) -> Message:
+    """Read an answer; its words may be in any character set, its codes are ASCII.
+
+    Raises:
+        NoAnswer: It is no HL7 v2 message.
+    """
+    for charset in ("UNICODE UTF-8", "8859/1"):
+        try:
+            return parsed(content, charset=charset)
+        except Hl7Problem:
+            continue
+    raise NoAnswer("What came is no HL7 v2 message.")
 
 
 def expected_answers(message: bytes) -> int:
@@ -65,7 +95,7 @@ def connected(
     Args:
         host: Where to.
         port: Where to.
-        timeout_s: Longest wait for the connection and for each answer.
+        timeout_s: Longest wait for the connection, and for what answers a message.
         tls: For MLLPS.
 
     Raises:
@@ -78,7 +108,7 @@ def connected(
         message = f"{host}:{port} can't be reached ({type(error).__name__})."
         raise NoAnswer(message) from error
     with connection:
-        yield Sender(connection)
+        yield Sender(connection, timeout_s=timeout_s)
 
 
 def acknowledged(answer: Message) -> tuple[str, str]:
@@ -94,3 +124,65 @@ def _explanation(err: Segment) -> str:
     place = "-".join(filter(None, (err.text(field), err.text(field, 3))))
     says = err.text(8) or err.text(3, 2) or err.text(1, 4, 2)
     return f"{place}: {says}" if place else says
+
+
+@dataclass(frozen=True)
+class Acknowledgement:
+    """What a receiver says of a message, without any words of its own.
+
+    Attributes:
+        code: AA, AE, AR, CA, CE or CR; empty where it is none of these.
+        of: Control id of the message that it answers.
+        condition: Of table 0357; empty where it names none.
+        place: Segment and field of what is wrong, such as `OBX-5`; empty where it names none.
+    """
+
+    code: str
+    of: str
+    condition: str = ""
+    place: str = ""
+
+    @property
+    def is_taken(self) -> bool:
+        """Whether the receiver has the message."""
+        return self.code in _TAKEN
+
+    @property
+    def is_for_later(self) -> bool:
+        """Whether the same message may be taken at another time."""
+        return self.condition in _LATER
+
+    def __str__(self) -> str:
+        """Say it in a line."""
+        told = (self.code, self.condition, self.place)
+        return " ".join(each for each in told if each) or "no acknowledgement"
+
+
+_CODES = frozenset({"AA", "AE", "AR", "CA", "CE", "CR"})
+_TAKEN = frozenset({"AA", "CA"})
+#: Record locked, internal error.
+_LATER = frozenset({"206", "207"})
+_CONDITION = re.compile(r"[0-9]{3}")
+_SEGMENT = re.compile(r"[A-Z][A-Z0-9]{2}")
+_FIELD = re.compile(r"[0-9]{1,3}")
+
+
+def acknowledgement(answer: Message) -> Acknowledgement:
+    """Read an answer; what could be a value of the message is left out."""
+    msa, err = answer.first("MSA"), answer.first("ERR")
+    code = msa.text(1) if msa else ""
+    said = Acknowledgement(code if code in _CODES else "", msa.text(2) if msa else "")
+    if err is None or said.is_taken:
+        return said
+    by_fields = bool(err.text(2) or err.text(3))
+    condition = err.text(3) if by_fields else err.text(1, 4)
+    where = (err.text(2), err.text(2, 3)) if by_fields else (err.text(1), err.text(1, 3))
+    return Acknowledgement(
+        said.code, said.of, condition if _CONDITION.fullmatch(condition) else "", _place(*where)
+    )
+
+
+def _place(segment: str, field: str) -> str:
+    if not _SEGMENT.fullmatch(segment):
+        return ""
+    return f"{segment}-{field}" if _FIELD.fullmatch(field) else segment

@@ -17,6 +17,9 @@ from importlib.resources import files
 
 _HL7_TABLE = "HL7"
 _V2_SYSTEM = "http://terminology.hl7.org/CodeSystem/v2-"
+_OURS = "https://nadi.health/fhir"
+#: Names of local coding systems in table 0396: ours, and anybody's.
+_OWN, _LOCAL = "99NADI", "L"
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,16 @@ def code_system(name: str) -> str | None:
     if plain.startswith(("http://", "https://", "urn:")):
         return plain
     return _code_systems().get(plain.upper())
+
+
+def system_name(uri: str) -> str:
+    """Give the name of a coding system in table 0396 by its URI; `L` where it has none there."""
+    if not uri:
+        return ""
+    if uri.startswith(_V2_SYSTEM):
+        return f"{_HL7_TABLE}{uri.removeprefix(_V2_SYSTEM)}"
+    named = next((name for name, known in _code_systems().items() if known == uri), None)
+    return named or (_OWN if uri.startswith(_OURS) else _LOCAL)
 
 
 def _rows(name: str) -> list[dict[str, str]]:

@@ -5,7 +5,7 @@ The patient is named by the header `X-Nadi-Patient`, or by `patient=` as in ever
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
 from html import unescape
@@ -212,18 +212,22 @@ def _run(uow: UnitOfWork, job: Job, delivery: Delivery | None, called: Called) -
     if delivery is None or job.business_status in _WITHOUT_RESULT:
         why = without_ids(job.reason) or job.business_status.value
         return Run(at, called.model(job), "", "", why)
-    if delivery.rung == Rung.WORKLIST:
-        return Run(at, called.model(job), _says(uow, delivery), _KEPT_HERE, "")
+    if delivery.rung in _KEPT_HERE:
+        return Run(at, called.model(job), _says(uow, delivery), _KEPT_HERE[delivery.rung], "")
     became = _DELIVERED.get(delivery.state, "waits to be written").format(
         called.system(delivery.system)
     )
     return Run(at, called.model(job), _says(uow, delivery), became, "")
 
 
-_KEPT_HERE = "kept where clinicians read it, and not written into the record system"
+_KEPT_HERE: Mapping[str, str] = {
+    Rung.WORKLIST: "kept where clinicians read it, and not written into the record system",
+    Rung.CDS_CARD: "shown to clinicians who open the chart, and not written into the record system",
+}
 _WITHOUT_RESULT = frozenset(BusinessStatus) - {
     BusinessStatus.DELIVERED,
     BusinessStatus.ON_WORKLIST,
+    BusinessStatus.ON_CARD,
     BusinessStatus.DELIVERY_PENDING,
     BusinessStatus.DELIVERY_FAILED,
     BusinessStatus.CONSENT_WITHDRAWN,

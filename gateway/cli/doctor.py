@@ -472,7 +472,7 @@ def _system(ehrs: Ehrs, name: str, terms: Terms) -> Finding:
     }
     can = ", ".join(ability for ability, able in abilities.items() if able) or "nothing with them"
     missing = [ability for ability, able in abilities.items() if not able]
-    way = asked_way(name, terms, connection.abilities)
+    way = asked_way(terms, connection.abilities, connection.beyond)
     says = f"{connection.base_url}; {way}; Observations: {can}"
     if missing:
         return Finding(f"system {name}", Verdict.WARNING, f"{says}; missing: {', '.join(missing)}")

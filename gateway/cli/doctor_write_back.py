@@ -2,7 +2,8 @@
 
 Only into systems that get results and for which the site file names a made-up patient
 (`test_patient`). The probe goes the way of a result, down the same ladder, and is marked as entered
-in error at once.
+in error at once. Of a receiver of HL7 v2 only the connection is tried otherwise: there is no
+message that would do no harm.
 """
 
 from collections.abc import Iterator
@@ -10,15 +11,14 @@ from dataclasses import replace
 
 import orjson
 
-from adapters.fhir_rest.client import FhirClient
 from adapters.site import Site, System
 from gateway.cli.doctor_feeds import FeedFinding
 from gateway.core import audit
 from gateway.core.audit import AgentKind, AuditAgent, Source, Step
-from gateway.core.clock import new_id
+from gateway.core.clock import new_id, utc_now
 from gateway.core.errors import GatewayError
 from gateway.core.label_probe import label_probe
-from gateway.core.ladder import Terms
+from gateway.core.ladder import Rung, Terms
 from gateway.core.read_back import VALUE
 from gateway.core.retraction import ENTERED_IN_ERROR
 from gateway.core.write_back import StoredReport
@@ -28,6 +28,7 @@ from workers.fates import Fate, NotReached, NotTaken, OnWorklist, Written, open_
 from workers.verifying import WORDS
 
 _WITHIN_S = 5.0
+_PROBE_OVER = "Entered in error: a probe of Nadi."
 #: What must not be lost.
 _GRAVE = frozenset({VALUE, WORDS})
 
@@ -39,15 +40,34 @@ def write_findings(site: Site, store: Store, source: Source) -> Iterator[FeedFin
         system = site.system(name)
         if system is not None and system.address and system.test_patient:
             yield _tried(system, ehrs, terms, (store, source))
+    for system in site.systems.values():
+        if system.oru is not None:
+            yield _reached(system.name, ehrs)
     ehrs.close()
+
+
+def _reached(name: str, ehrs: Ehrs) -> FeedFinding:
+    """Open a connection to a receiver of HL7 v2."""
+    check = f"HL7 v2 to {name}"
+    try:
+        oru = ehrs.connection(name).oru
+        if oru is None:
+            return FeedFinding(check, "it gets no results so (any more)", is_fault=None)
+        oru.reach()
+    except GatewayError as error:
+        return FeedFinding(check, error.message, is_fault=True)
+    says = f"{oru.place} takes a connection; whether it takes messages, the first result tells"
+    return FeedFinding(check, says, is_fault=False)
 
 
 def _tried(system: System, ehrs: Ehrs, terms: Terms, recorded: tuple[Store, Source]) -> FeedFinding:
     check = f"writing {system.name}"
     try:
         connection = ehrs.connection(system.name)
-        fate = _write(system, connection, system.terms.under(terms), recorded)
-        left_there = isinstance(fate, Written) and not _is_taken_back(connection.client, fate)
+        report = _probe(system, system.terms.under(terms), recorded)
+        sent = connection.recipient.write([report], repeated=frozenset(), gate=open_gate)
+        fate = sent[report.identifier]
+        left_there = isinstance(fate, Written) and not _is_taken_back(connection, report, fate)
     except GatewayError as error:
         return FeedFinding(check, error.message, is_fault=True)
     says, is_fault = _told(fate)
@@ -56,10 +76,8 @@ def _tried(system: System, ehrs: Ehrs, terms: Terms, recorded: tuple[Store, Sour
     return FeedFinding(check, says, is_fault=is_fault)
 
 
-def _write(
-    system: System, connection: Connection, terms: Terms, recorded: tuple[Store, Source]
-) -> Fate:
-    """Write a probe, after it is on record that one is written."""
+def _probe(system: System, terms: Terms, recorded: tuple[Store, Source]) -> StoredReport:
+    """Make a probe, after it is on record that one is written."""
     store, source = recorded
     with store.write() as uow:
         now = uow.now
@@ -68,15 +86,16 @@ def _write(
         uow.audit(audit.noted(step, "note", agents=[ehr], details={"what": "write-back probe"}))
     code = next(iter(terms.codes), None)
     made = label_probe(str(system.test_patient), now, code)
-    report = replace(StoredReport.read(made.to_json()), terms=terms)
-    fates = connection.recipient.write([report], repeated=frozenset(), gate=open_gate)
-    return fates[report.identifier]
+    return replace(StoredReport.read(made.to_json()), terms=terms)
 
 
-def _is_taken_back(client: FhirClient, written: Written) -> bool:
+def _is_taken_back(connection: Connection, report: StoredReport, written: Written) -> bool:
     """Mark the probe as entered in error; say whether it is so now."""
+    if written.rung is Rung.HL7V2_ORU and connection.oru is not None:
+        return bool(connection.oru.take_back(report, utc_now(), _PROBE_OVER))
     if written.location is None:
         return False
+    client = connection.client
     kept = client.read(written.location)
     if kept is None:
         return True
@@ -88,13 +107,19 @@ def _is_taken_back(client: FhirClient, written: Written) -> bool:
     return again is None or again.get("status") == ENTERED_IN_ERROR
 
 
+def _told_written(fate: Written) -> tuple[str, bool | None]:
+    if fate.rung is Rung.HL7V2_ORU:
+        return f"a probe went as {fate.rung} and was answered {fate.answer}", False
+    if not fate.lost:
+        return f"a probe went as {fate.rung}; what was looked at is there", False
+    lost = f"a probe went as {fate.rung}; not kept: {', '.join(fate.lost)}"
+    return lost, True if _GRAVE & set(fate.lost) else None
+
+
 def _told(fate: Fate) -> tuple[str, bool | None]:
     """Say what became of a probe, and whether that is a fault; None: somebody should look."""
     if isinstance(fate, Written):
-        if not fate.lost:
-            return f"a probe went as {fate.rung}; what was looked at is there", False
-        lost = f"a probe went as {fate.rung}; not kept: {', '.join(fate.lost)}"
-        return lost, True if _GRAVE & set(fate.lost) else None
+        return _told_written(fate)
     if isinstance(fate, OnWorklist):
         first = f": {fate.left[0]}" if fate.left else ""
         return f"no form of a result is taken; they stay on the worklist{first}", None

@@ -3,6 +3,7 @@
 `route explain` asks no EHR: it knows what the site and the profile say. `doctor` asks the EHR.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from rich.markup import escape
@@ -12,9 +13,10 @@ from adapters.ehr_profile import Profile
 from adapters.site import Site
 from gateway.cli.context import out
 from gateway.core.errors import ConfigurationError
-from gateway.core.ladder import LOSES, TYPES, IfLabelLost, Ladder, Rung, Terms, WhyNot, ladder
+from gateway.core.ladder import LOSES, TYPES, IfLabelLost, Ladder, Rung, Terms, ladder
 from gateway.core.routing import Route
 from gateway.store.unit_of_work import Store
+from workers.climb import NO_API
 from workers.ehr_abilities import EhrAbilities
 
 _UNTOLD = frozenset({Rung.RISK_ASSESSMENT, Rung.HL7V2_ORU, Rung.CDS_CARD})
@@ -26,25 +28,30 @@ class Way:
 
     Attributes:
         system: Its name.
-        profile: What kind of EHR it is taken for.
+        profile: What kind of EHR it is taken for; None where it has no FHIR API.
         ladder: The forms that may be tried, and those that are left.
         if_label_lost: What is done where the AI label is not kept.
     """
 
     system: str
-    profile: Profile
+    profile: Profile | None
     ladder: Ladder
     if_label_lost: IfLabelLost
+
+    @property
+    def drops(self) -> Mapping[str, list[str]]:
+        """What its EHR is known to lose in silence, by resource type."""
+        return self.profile.drops if self.profile else {}
 
     def as_json(self) -> dict[str, object]:
         """Give it for scripts."""
         return {
             "system": self.system,
-            "profile": self.profile.profile,
+            "profile": self.profile.profile if self.profile else None,
             "rungs": list(self.ladder.rungs),
             "left": [{"rung": each.rung, "why": each.why} for each in self.ladder.left],
             "if_label_lost": self.if_label_lost,
-            "drops": self.profile.drops,
+            "drops": self.drops,
         }
 
 
@@ -57,8 +64,14 @@ def way_for(site: Site, route: Route, resource_type: str) -> Way | None:
         resource_type: As what the model's result is written.
     """
     system = site.system(route.sink)
-    if system is None or system.address is None:
+    if system is None or not (system.address or system.oru):
         return None
+    terms = system.terms.under(route.terms)
+    card = [Rung.CDS_CARD] if site.cds.shows(route.name, route.source) else []
+    senders = (*([Rung.HL7V2_ORU] if system.oru else []), *card)
+    if system.address is None:
+        rungs = ladder(resource_type, terms=terms, why_not=lambda _: NO_API, senders=senders)
+        return Way(system.name, None, rungs, terms.if_label_lost or IfLabelLost.WORDS)
     try:
         known = (
             ehr_profile.profile(system.profile)
@@ -67,45 +80,45 @@ def way_for(site: Site, route: Route, resource_type: str) -> Way | None:
         )
     except ConfigurationError:
         return None
-    return _way(system.name, known, system.terms.under(route.terms), resource_type, known.why_not)
-
-
-def _way(system: str, known: Profile, terms: Terms, resource_type: str, why_not: WhyNot) -> Way:
-    rungs = ladder(resource_type, terms=terms, why_not=why_not)
-    return Way(system, known, rungs, terms.if_label_lost or known.if_label_lost)
+    rungs = ladder(resource_type, terms=terms, why_not=known.why_not, senders=senders)
+    return Way(system.name, known, rungs, terms.if_label_lost or known.if_label_lost)
 
 
 def show_way(way: Way) -> None:
     """Print the way of a result."""
     rungs = ", else ".join(way.ladder.rungs) or "nothing that the site allows"
-    out.print(f"  Into {escape(way.system)} ({escape(way.profile.title)}) it goes as {rungs}")
+    kind = way.profile.title if way.profile else "no FHIR API"
+    out.print(f"  Into {escape(way.system)} ({escape(kind)}) it goes as {rungs}")
     for each in way.ladder.left:
         if each.rung not in _UNTOLD:
             out.print(f"    [dim]not as {escape(str(each))}[/]", soft_wrap=True)
+    if way.profile is None:
+        return
     out.print("    [dim]The EHR was not asked whether it takes these: nadi doctor does.[/]")
     if way.profile.needs_codes:
         out.print("    [dim]An Observation needs a code of the EHR's own: write_back.codes[/]")
-    lost = way.profile.drops.get(TYPES.get(way.ladder.rungs[0], "")) if way.ladder.rungs else None
+    lost = way.drops.get(TYPES.get(way.ladder.rungs[0], "")) if way.ladder.rungs else None
     if lost:
         told = f"It drops {', '.join(lost)}; if the AI label is lost: {way.if_label_lost}"
         out.print(f"    [dim]{escape(told)}[/]", soft_wrap=True)
 
 
-def asked_way(system: str, terms: Terms, abilities: EhrAbilities) -> str:
+def asked_way(terms: Terms, abilities: EhrAbilities, beyond: Sequence[Rung] = ()) -> str:
     """Say in a line how plain results go to an EHR, as it says itself.
 
     Args:
-        system: Its name.
         terms: What the site says of it.
         abilities: What is known of it; it may be asked.
+        beyond: The rungs beyond FHIR that something sends there.
     """
-    way = _way(system, abilities.profile, terms, TYPES[Rung.OBSERVATION], abilities.why_not)
+    plain = TYPES[Rung.OBSERVATION]
+    found = ladder(plain, terms=terms, why_not=abilities.why_not, senders=beyond)
     how = "named" if abilities.is_named else "recognised"
-    first = way.ladder.rungs[0] if way.ladder.rungs else None
-    says = f"profile {way.profile.profile} ({how}); results go as {first or 'nothing'}"
+    first = found.rungs[0] if found.rungs else None
+    says = f"profile {abilities.profile.profile} ({how}); results go as {first or 'nothing'}"
     if first is None or first is Rung.OBSERVATION:
         return says
-    why = next((each.why for each in way.ladder.left if each.rung is Rung.OBSERVATION), "")
+    why = next((each.why for each in found.left if each.rung is Rung.OBSERVATION), "")
     loses = f", which loses {LOSES[first]}" if first in LOSES else ""
     return f"{says}{loses}: {why}"
 
@@ -119,9 +132,11 @@ def told_of_results(store: Store) -> tuple[str, bool]:
 
 def _counted(told: list[tuple[str, str, int]]) -> tuple[str, bool]:
     waiting = sum(count for rung, _, count in told if rung == Rung.WORKLIST)
-    lower = sum(count for rung, _, count in told if rung in LOSES and rung != Rung.WORKLIST)
+    shown = sum(count for rung, _, count in told if rung == Rung.CDS_CARD)
+    lower = sum(count for rung, _, count in told if rung in LOSES) - waiting - shown
     counts = {
         "on the worklist": waiting,
+        "only as a card, for whoever opens the chart": shown,
         "in a lower form": lower,
         "without the AI label as a code": _with(told, "meta.security"),
         "whose value is another in the EHR": _with(told, "value"),

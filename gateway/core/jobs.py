@@ -43,6 +43,7 @@ class BusinessStatus(StrEnum):
     DELIVERY_PENDING = "delivery-pending"
     DELIVERED = "delivered"
     ON_WORKLIST = "on-worklist"
+    ON_CARD = "on-card"
     CONSENT_DENIED = "consent-denied"
     CONSENT_WITHDRAWN = "consent-withdrawn"
     PATIENT_UNKNOWN = "patient-unknown"

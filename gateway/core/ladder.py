@@ -55,13 +55,19 @@ LOSES: Mapping[Rung, str] = {
     Rung.DOCUMENT_REFERENCE: "the value as a number, its interpretation as a code",
     Rung.COMMUNICATION: "the value as a number, its interpretation as a code, the clinical time",
     Rung.TASK: "the value as a number, its interpretation as a code, the clinical time",
+    Rung.HL7V2_ORU: "the AI label as a security label, the model as a Device, what it was made of",
+    Rung.CDS_CARD: "the place in the chart: it is seen by whoever opens it",
     Rung.WORKLIST: "the place in the chart: people read it in Nadi",
 }
 RUNG_OF: Mapping[str, Rung] = {resource_type: rung for rung, resource_type in TYPES.items()}
 _FORBIDDEN = "The site forbids it."
 _NOT_NAMED = "The site names other rungs."
 _NOT_WANTED = "The model's result is no risk."
-_NOT_SENT = "Nothing in this Nadi sends it."
+#: Why what goes beyond FHIR is not there, by rung.
+_NOT_SENT = {
+    Rung.HL7V2_ORU: "The site names no receiver of HL7 v2 results (oru).",
+    Rung.CDS_CARD: "The route shows no card where its EHR opens a chart (cds_hooks).",
+}
 
 
 @dataclass(frozen=True)
@@ -161,7 +167,7 @@ def _missing(rung: Rung, wanted: str, why_not: WhyNot, senders: Sequence[Rung]) 
     if rung is Rung.WORKLIST:
         return None
     if rung not in TYPES:
-        return None if rung in senders else _NOT_SENT
+        return None if rung in senders else _NOT_SENT[rung]
     if rung is Rung.RISK_ASSESSMENT and wanted != TYPES[rung]:
         return _NOT_WANTED
     return why_not(TYPES[rung])

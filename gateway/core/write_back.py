@@ -95,6 +95,8 @@ class StoredReport:
         terms: In which forms it may go.
         taken: Places in the EHR that are known to be of other results of this patient.
         before: The Observation as an earlier attempt may have written it, where that differs.
+        patient: JSON of the Patient as received, where no FHIR API can be asked for it.
+        has_card: Whether it is shown as a card where the chart is opened.
     """
 
     identifier: str
@@ -109,6 +111,8 @@ class StoredReport:
     terms: Terms = field(default_factory=Terms)
     taken: frozenset[str] = field(default=frozenset(), repr=False)
     before: bytes | None = field(default=None, repr=False)
+    patient: bytes | None = field(default=None, repr=False)
+    has_card: bool = False
 
     @classmethod
     def read(cls, body: bytes) -> Self:

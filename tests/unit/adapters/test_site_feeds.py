@@ -124,7 +124,7 @@ def test_a_route_names_the_system_of_the_patients_as_its_source():
 
     assert problems(routes=route) == [
         "routes.r.source: 'lab' speaks of the patients of 'ehr': write source: ehr",
-        "routes.r.sink.system: 'lab' takes no results: it has no FHIR API",
+        "routes.r.sink.system: 'lab' takes no results: it has neither a FHIR API nor `oru`",
     ]
 
 

@@ -1,5 +1,6 @@
 """Down the ladder: each result ends on the best rung that its EHR has, and what is lost is told."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -8,7 +9,8 @@ from gateway.core.ladder import IfLabelLost, Left, Rung, Terms
 from gateway.core.write_back import AS_OBSERVATION, StoredReport
 from tests.hospital import FakeEhr
 from tests.result_models import RISK, RISK_ASSESSMENT, made
-from workers.climbing import AS_TEXT, OWN_CODE, LadderRecipient, Sender, ladder_recipient
+from workers.climb import Sender
+from workers.climbing import AS_TEXT, OWN_CODE, LadderRecipient, ladder_recipient
 from workers.ehr_abilities import EhrAbilities
 from workers.fates import Fate, NotReached, NotTaken, OnWorklist, Withheld, Written
 from workers.verifying import LEFT_THERE, UNREAD
@@ -375,7 +377,9 @@ class Feed:
     def __init__(self) -> None:
         self.sent: list[str] = []
 
-    def send(self, report: StoredReport) -> Fate:
+    def send(self, report: StoredReport, let_go: Callable[[], bool]) -> Fate:
+        if not let_go():
+            return Withheld()
         self.sent.append(report.identifier)
         return Written(None, 200)
 

@@ -104,7 +104,7 @@ def test_a_site_that_allows_no_way_ends_the_job_with_the_reason(hospital: Hospit
 
     job = hospital.job()
     assert job.business_status is BusinessStatus.DELIVERY_FAILED
-    assert "cds-card: Nothing in this Nadi sends it." in job.reason
+    assert "cds-card: The route shows no card" in job.reason
     assert delivery_of(hospital).last_answer == "not sent"
 
 

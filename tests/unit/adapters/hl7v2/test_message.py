@@ -104,3 +104,9 @@ def test_the_header_of_what_can_not_be_read_is_still_known():
     assert (found.control_id, found.header.text(3)) == ("17", "LIS")
     assert found.separators == Separators()
     assert header_alone(b"GET / HTTP/1.1") is None
+
+
+def test_a_text_of_several_lines_keeps_its_words():
+    pid = message("Sample slightly\\.br\\haem\x07olysed, \\X09\\twice").first("PID")
+
+    assert pid.text(5, 2) == "Sample slightly\nhaemolysed, \ttwice"

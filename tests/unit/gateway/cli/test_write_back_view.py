@@ -61,13 +61,13 @@ def test_an_ehr_that_is_asked_tells_the_way_itself() -> None:
     ehr = FakeEhr()
     ehr.types = ("DiagnosticReport",)
 
-    says = asked_way("ehr", Terms(), EhrAbilities(ehr))
+    says = asked_way(Terms(), EhrAbilities(ehr))
 
     assert says == (
         "profile generic (recognised); results go as diagnostic-report, which loses the value as a "
         "number, the model as a Device: Its CapabilityStatement names no create of Observation."
     )
-    assert asked_way("ehr", Terms(), EhrAbilities(FakeEhr(), profile="hapi")) == (
+    assert asked_way(Terms(), EhrAbilities(FakeEhr(), profile="hapi")) == (
         "profile hapi (named); results go as observation"
     )
 
