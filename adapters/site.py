@@ -28,13 +28,11 @@ from adapters.site_cds_hooks import CdsHooks, cds_hooks_of
 from adapters.site_codes import csv_codes
 from adapters.site_consent import AbdmEntry, languages
 from adapters.site_feeds import Feed, feeds_of
+from adapters.site_login import login_of
 from adapters.site_model import (
-    BasicAuth,
-    BearerAuth,
     FhirRestEntry,
     LocalCode,
     ModelRules,
-    NoAuth,
     RouteEntry,
     SiteFile,
     SystemEntry,
@@ -416,24 +414,14 @@ def _system(name: str, entry: SystemEntry, site: str) -> System:
         made,
         address=entry.base_url,
         dicomweb_address=entry.dicomweb_url,
-        archive_login=_login(entry.dicomweb_auth) if entry.dicomweb_auth else None,
-        token=_secret(entry.auth),
-        user=_login(entry.auth)[1],
+        archive_login=login_of(entry.dicomweb_auth) if entry.dicomweb_auth else None,
+        token=login_of(entry.auth)[0],
+        user=login_of(entry.auth)[1],
         timeout_s=entry.timeout_s,
         per_second=entry.rate.per_second if entry.rate else None,
         profile=entry.profile,
         test_patient=entry.test_patient,
     )
-
-
-def _login(auth: NoAuth | BearerAuth | BasicAuth) -> tuple[Secret | None, str]:
-    return _secret(auth), auth.user if isinstance(auth, BasicAuth) else ""
-
-
-def _secret(auth: NoAuth | BearerAuth | BasicAuth) -> Secret | None:
-    if isinstance(auth, NoAuth):
-        return None
-    return Secret(auth.token if isinstance(auth, BearerAuth) else auth.password)
 
 
 def _route(name: str, entry: RouteEntry, terms: ConsentTerms, zone: ZoneInfo | None) -> Route:
