@@ -15,7 +15,7 @@ from adapters.site_cds_hooks import cds_hooks_problems
 from adapters.site_consent_terms import contradictions
 from adapters.site_feeds import feed_problems
 from adapters.site_model import SiteFile
-from adapters.site_oru import oru_problems
+from adapters.site_oru import OruEntry, OruTlsEntry, oru_problems
 from adapters.site_trigger import check
 from adapters.site_yaml import Document, Path, Problem, suggestion
 from gateway.core.consent.vocabulary import PURPOSES
@@ -159,7 +159,6 @@ def _models_by_place() -> dict[Path, type[BaseModel]]:
     from adapters import site_following as following  # noqa: PLC0415
     from adapters import site_mllp as mllp  # noqa: PLC0415
     from adapters import site_model as model  # noqa: PLC0415
-    from adapters import site_oru as oru  # noqa: PLC0415
     from adapters import site_patients as patients  # noqa: PLC0415
     from adapters import site_ports as ports  # noqa: PLC0415
     from adapters import site_run as run  # noqa: PLC0415
@@ -169,8 +168,8 @@ def _models_by_place() -> dict[Path, type[BaseModel]]:
         (): model.SiteFile,
         ("systems", "*"): model.FhirRestEntry,
         ("systems", "*", "patients"): patients.PatientsEntry,
-        ("systems", "*", "oru"): oru.OruEntry,
-        ("systems", "*", "oru", "tls"): oru.OruTlsEntry,
+        ("systems", "*", "oru"): OruEntry,
+        ("systems", "*", "oru", "tls"): OruTlsEntry,
         ("systems", "*", "receive", "*", "drop"): drop.DropEntry,
         ("systems", "*", "receive", "*", "mllp"): mllp.MllpEntry,
         ("systems", "*", "receive", "*", "mllp", "tls"): ports.TlsEntry,
