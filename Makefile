@@ -6,7 +6,7 @@
 #   make check    format, lint, types
 #   make bench    every benchmark, beside other builds of the same; writes docs/performance.md
 #   make fuzz     give every parser and route what nobody should send: make fuzz MINUTES=30
-#   make chaos    break everything at random while events flow: make chaos MINUTES=60 DATABASE=postgresql BROKER=rabbitmq
+#   make chaos    break everything at random while events flow: make chaos MINUTES=60 DATABASE=postgresql BROKER=rabbitmq EHR=openmrs
 
 PYTHON ?= $(firstword $(foreach p,python3 python3.13 python3.12 python3.14 python3.11,\
             $(shell $(p) -c 'import sys; print("$(p)" if (3,11) <= sys.version_info < (3,15) else "")' 2>/dev/null)))
@@ -20,6 +20,7 @@ MINUTES ?= 3
 SEEDS ?= $(HOME)/.cache/nadi-fuzz
 DATABASE ?= sqlite
 BROKER ?= valkey
+EHR ?= sandbox
 # A process of the tests for each core, four at most; a file's tests stay in one, as they share what is slow to start.
 SHARED_OUT ?= -n logical --maxprocesses=4 --dist=loadfile --no-loadscope-reorder
 
@@ -77,7 +78,7 @@ bench: dev
 	@$(BIN)/python -m benchmarks all
 
 chaos: dev
-	@$(BIN)/python -m tests.chaos --minutes $(MINUTES) --database $(DATABASE) --broker $(BROKER) \
+	@$(BIN)/python -m tests.chaos --minutes $(MINUTES) --database $(DATABASE) --broker $(BROKER) --ehr $(EHR) \
 	  $(if $(SEED),--seed $(SEED)) $(if $(JSON),--json $(JSON))
 
 fuzz: dev

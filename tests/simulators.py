@@ -59,6 +59,7 @@ class Simulator:
 
     Attributes:
         profile: What the site calls it; empty leaves it to be recognised.
+        site: The example in `adapters/sites` that is for it.
         faults: What makes the sandbox EHR behave so.
         statuses: With which it fails.
         rung: Where a plain result ends.
@@ -74,8 +75,23 @@ class Simulator:
     kept_as: str = "Observation"
     lost: tuple[str, ...] = ()
     has_number: bool = True
+    site: str = "sandbox"
+
+    def takes(self, resource_type: str) -> bool:
+        """Say whether such a resource may be written there."""
+        writable = self.faults.get("writable_types", ())
+        is_there = resource_type not in self.faults.get("unsupported_types", ())
+        return is_there and (not writable or resource_type in writable)
+
+    def drops(self, resource_type: str, element: str) -> bool:
+        """Say whether it loses an element of such a resource in silence."""
+        return not {element, f"{resource_type}.{element}"}.isdisjoint(
+            self.faults.get("drop_elements", ())
+        )
 
 
+#: The stand-in EHR as it is, without a quirk.
+PLAIN = Simulator("")
 SIMULATORS = {
     "generic": Simulator("", {"no_conditional_create": True}),
     "generic-that-drops-labels": Simulator(
@@ -88,20 +104,25 @@ SIMULATORS = {
         },
         lost=("meta.security", "identifier", "device"),
     ),
-    "hapi": Simulator("", {"software": "HAPI FHIR Server"}, statuses=(409, 500, 503)),
+    "hapi": Simulator("", {"software": "HAPI FHIR Server"}, statuses=(409, 500, 503), site="hapi"),
     "medplum": Simulator(
-        "", {"software": "medplum", "no_update_create": True}, statuses=(429, 500)
+        "",
+        {"software": "medplum", "no_update_create": True},
+        statuses=(429, 500),
+        site="medplum",
     ),
-    "openmrs-fhir2": Simulator(
+    "openmrs": Simulator(
         "openmrs-fhir2",
         _openmrs(),
         lost=("meta.security", "identifier", "device", "note", "method"),
         has_number=False,
+        site="openmrs",
     ),
     "bahmni": Simulator(
         "bahmni",
         _openmrs("note"),
         lost=("meta.security", "identifier", "device", "method"),
+        site="bahmni",
     ),
     "openemr": Simulator(
         "",
@@ -114,6 +135,7 @@ SIMULATORS = {
         },
         rung="worklist",
         kept_as="",
+        site="openemr",
     ),
     "openemr-that-takes-documents": Simulator(
         "",
@@ -128,11 +150,13 @@ SIMULATORS = {
         rung="document-reference",
         kept_as="DocumentReference",
         lost=(),
+        site="openemr",
     ),
     "care": Simulator(
         "care",
         {"no_metadata": True, "no_transaction": True, "no_batch": True, "writable_types": ["None"]},
         rung="worklist",
         kept_as="",
+        site="care",
     ),
 }

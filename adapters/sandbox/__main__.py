@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 import uvicorn
 
+from adapters.sandbox.faults import Faults
 from adapters.sandbox.server import SandboxOptions, create_app
 
 #: In collections of the middle generation; so many that there is none.
@@ -23,10 +24,14 @@ def serve(
     journal: Annotated[
         Path | None, typer.Option(help="File to keep everything in over a restart.")
     ] = None,
+    faults: Annotated[
+        Path | None, typer.Option(help="JSON file with the faults it has from the start.")
+    ] = None,
 ) -> None:
     """Serve a FHIR R4 EHR with faults on request, until a signal ends it."""
     token = token_file.read_text().strip() if token_file else None
-    app = create_app(SandboxOptions(token=token, journal=journal))
+    had = Faults.model_validate_json(faults.read_bytes()) if faults else Faults()
+    app = create_app(SandboxOptions(token=token, journal=journal, faults=had))
     _spare_what_is_kept()
     uvicorn.run(app, host=host, port=port, log_level="warning", access_log=False)
 

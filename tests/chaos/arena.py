@@ -1,4 +1,6 @@
-"""The installation under fire: a real `nadi up` with its stand-in EHR, kept up as systemd would.
+"""The installation under fire: a real `nadi up`, kept up as systemd would.
+
+Its EHR is the stand-in that it brings along, or a simulator beside it (`tests.chaos.ehr`).
 
 It knows how to start and stop it, to find, kill and freeze its processes, and where its files are.
 """
@@ -10,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
@@ -21,8 +23,10 @@ import psutil
 import gateway
 from tests.chaos.clock import Clock
 from tests.chaos.disk import Disk
+from tests.chaos.ehr import Ehr
 from tests.chaos.rabbit import Rabbit
-from tests.running import RunningNadi, free_ports, is_ready
+from tests.running import HEALTHY_EHR, RunningNadi, free_ports, is_ready
+from tests.simulators import PLAIN, Simulator
 
 #: What the command line of a process says of its role.
 ROLES = {
@@ -62,6 +66,7 @@ class Arena:
         database_url: str | None,
         size_mb: int,
         rabbit: Rabbit | None = None,
+        ehr: Ehr | None = None,
     ) -> None:
         self.folder = folder
         self.disk = Disk(folder / "disk", size_mb)
@@ -70,17 +75,22 @@ class Arena:
         self.models = folder / "models"
         self.database_url = database_url
         self.rabbit = rabbit
+        self.ehr = ehr
         shutil.copytree(_REFERENCE, self.models / MODEL)
         chosen = {**_IMPATIENT, **self.clock.environment, "NADI_MODELS_DIR": str(self.models)}
         chosen |= rabbit.environment if rabbit else {}
         self._chosen = chosen | ({"NADI_DATABASE_URL": database_url} if database_url else {})
-        self._ports = free_ports(2)
+        port, sandbox = free_ports(2)
+        self._ports = (port, ehr.port if ehr else sandbox)
         self._log = (folder / "up.log").open("ab")
         self._is_wanted = threading.Event()
         self._is_over = threading.Event()
         self._lock = threading.RLock()
         self.orphans: list[str] = []
         self.starts = 0
+        if ehr is not None:
+            self._run("prepare")
+            self._run("site", "apply", str(ehr.site()))
         self.nadi = self._start()
         self._keeper = threading.Thread(target=self._keep, daemon=True)
 
@@ -104,14 +114,42 @@ class Arena:
         self._log.close()
         self.disk.close()
 
+    # -- its EHR -----------------------------------------------------------------------------
+
+    @property
+    def simulator(self) -> Simulator:
+        """How the EHR behaves."""
+        return self.ehr.simulator if self.ehr else PLAIN
+
+    @property
+    def healthy_ehr(self) -> Mapping[str, object]:
+        """What takes every fault of the EHR back but those that are its nature."""
+        return self.ehr.healthy if self.ehr else HEALTHY_EHR
+
+    @property
+    def journal(self) -> Path:
+        """What the EHR has taken, in its order."""
+        return self.ehr.journal if self.ehr else self.data / "sandbox-ehr.journal"
+
     # -- up and down -------------------------------------------------------------------------
+
+    def _command(self, *words: str) -> Sequence[str]:
+        return [sys.executable, "-m", "gateway.cli.main", *words, "--data-dir", str(self.data)]
+
+    def _run(self, *words: str) -> None:
+        environment = {**os.environ, **self._chosen}
+        command = self._command(*words)
+        subprocess.run(command, env=environment, stdout=self._log, stderr=self._log, check=True)
 
     def _start(self) -> RunningNadi:
         port, ehr = self._ports
-        command = [sys.executable, "-m", "gateway.cli.main", "up", "--data-dir", str(self.data)]
-        command += ["--port", str(port), "--sandbox", "--sandbox-port", str(ehr)]
+        words = ["up", "--port", str(port)]
+        words += [] if self.ehr else ["--sandbox", "--sandbox-port", str(ehr)]
         process = subprocess.Popen(
-            command, env={**os.environ, **self._chosen}, stdout=self._log, stderr=self._log
+            self._command(*words),
+            env={**os.environ, **self._chosen},
+            stdout=self._log,
+            stderr=self._log,
         )
         self.starts += 1
         return RunningNadi(self.data, process, (port, ehr), environment=self._chosen)
@@ -171,14 +209,20 @@ class Arena:
 
     def pids(self, role: str) -> list[int]:
         """Find the processes of a role."""
-        if role == "broker" and self.rabbit is not None:
-            return self.rabbit.pids
+        beside = self.beside(role)
+        if beside is not None:
+            return beside.pids
         found = []
         for pid in self._children():
             with suppress(psutil.Error):
                 command = " ".join(psutil.Process(pid).cmdline())
                 found += [pid] if ROLES[role] in command else []
         return found
+
+    def beside(self, role: str) -> Rabbit | Ehr | None:
+        """Give the server of a role that is none of Nadi's: whoever kills it starts it again."""
+        servers: Mapping[str, Rabbit | Ehr | None] = {"broker": self.rabbit, "ehr": self.ehr}
+        return servers.get(role)
 
     def signal(self, pids: Sequence[int], number: signal.Signals) -> None:
         """Send a signal to processes; those that are gone are no concern."""

@@ -9,14 +9,13 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
+from tests.chaos.case import Case, Moment, due_at, grouped, identifier
 from tests.chaos.evidence import Evidence, Row
-from tests.chaos.expected import Expected
+from tests.chaos.expected import MARK, Expected
+from tests.chaos.labels import legible, reported
 
-RESULT_SYSTEM = "https://nadi.health/fhir/sid/result"
-MARKER = "withdrawn-"
 FINAL = frozenset({"completed", "rejected", "cancelled", "failed"})
 #: From one AuditEvent about a job to the next: what a job's trail may look like.
 _NEXT: Mapping[str, frozenset[str]] = {
@@ -48,47 +47,7 @@ class Violation:
     what: str
 
 
-class _Case:
-    """The evidence with what several invariants look up in it."""
-
-    def __init__(self, evidence: Evidence) -> None:
-        self.evidence = evidence
-
-    def rows(self, table: str) -> Sequence[Row]:
-        return self.evidence.tables.get(table, ())
-
-    @cached_property
-    def jobs_of(self) -> Mapping[str, list[Row]]:
-        """Jobs by event."""
-        return _grouped(self.rows("jobs"), "event_id")
-
-    @cached_property
-    def event_of_result(self) -> Mapping[str, str]:
-        """Event by identifier of a result."""
-        events = {row["id"]: row["event_id"] for row in self.rows("jobs")}
-        return {d["identifier"]: events.get(d["job_id"], "") for d in self.rows("deliveries")}
-
-    @cached_property
-    def stored(self) -> Mapping[tuple[str, str], Row]:
-        """What the EHR holds: the newest version of everything that is not deleted."""
-        newest = {(each["type"], each["id"]): each for each in self.evidence.ehr}
-        return {place: each for place, each in newest.items() if each["resource"] is not None}
-
-    @cached_property
-    def results(self) -> list[tuple[str, Row]]:
-        """Identifier and resource of every result in the EHR."""
-        return [
-            (name, each["resource"])
-            for each in self.stored.values()
-            if each["type"] == "Observation" and (name := _result_identifier(each["resource"]))
-        ]
-
-    @cached_property
-    def results_of_event(self) -> Counter[str]:
-        return Counter(self.event_of_result.get(name, "") for name, _ in self.results)
-
-
-def _kept(case: _Case) -> Iterator[str]:
+def _kept(case: Case) -> Iterator[str]:
     """Every acknowledged event is there, once, however often it came."""
     there = Counter(row["id"] for row in case.rows("events"))
     for each in case.evidence.acknowledged:
@@ -100,7 +59,7 @@ def _kept(case: _Case) -> Iterator[str]:
             yield f"one version of a {kind} was answered with {len(tasks)} Tasks: {sorted(tasks)}"
 
 
-def _answered(case: _Case) -> Iterator[str]:
+def _answered(case: Case) -> Iterator[str]:
     """No sender gets another answer than 2xx or one that says to come again."""
     yield from case.evidence.strange
 
@@ -114,7 +73,7 @@ _JOBS = {
 }
 
 
-def _terminal(case: _Case) -> Iterator[str]:
+def _terminal(case: Case) -> Iterator[str]:
     """Every acknowledged event has the jobs it should have, each in exactly one final state."""
     for each in case.evidence.acknowledged:
         jobs = case.jobs_of.get(each.event_id, [])
@@ -135,77 +94,102 @@ _RESULTS = {
 }
 
 
-def _one_result(case: _Case) -> Iterator[str]:
-    """Every consenting eligible event has exactly one Observation in the EHR, no other has any."""
-    due: dict[str, list[int]] = defaultdict(lambda: [0, 0])
+def _one_result(case: Case) -> Iterator[str]:
+    """Every consenting eligible event has exactly one result in the EHR, no other has any."""
+    due: dict[Moment, list[int]] = defaultdict(lambda: [0, 0])
     for each in case.evidence.acknowledged:
         least, most = _RESULTS[each.expected]
-        due[each.patient_id][0] += least
-        due[each.patient_id][1] += most
+        due[due_at(each)][0] += least
+        due[due_at(each)][1] += most
         found = case.results_of_event[each.event_id]
-        if not least <= found <= most:
+        if case.has_identifiers and not least <= found <= most:
             stand = [f"{j['state']} ({j['business_status']})" for j in case.jobs_of.get(
                 each.event_id, [])]  # fmt: skip
             yield f"event {each.event_id} ({each.expected}) has {found} results; its job: {stand}"
     # Once more from the EHR alone, in case the database tells of it wrongly.
-    subjects = Counter(result["subject"]["reference"] for _, result in case.results)
-    for patient_id, (least, most) in due.items():
-        found = subjects[f"Patient/{patient_id}"]
+    for moment, (least, most) in due.items():
+        found = len(case.results_at.get(moment, ()))
         if not least <= found <= most:
-            yield f"a patient has {found} results in the EHR, and should have {least} to {most}"
+            jobs = [row["job_id"] for row in case.deliveries_at.get(moment, ())]
+            yield f"a patient has {found} results of one time, not {least} to {most}; jobs: {jobs}"
 
 
-def _nothing_else(case: _Case) -> Iterator[str]:
-    """What is in the EHR was computed for an event, is there once, and its job says so."""
-    for name, count in Counter(name for name, _ in case.results).items():
+def _accounted(case: Case) -> Iterator[str]:
+    """What is in the EHR was written by a delivery, each once, and what was delivered is there.
+
+    One that was cancelled may be there when it had been tried: its answer was lost then.
+    """
+    for moment in {*case.deliveries_at, *case.results_at}:
+        rows = case.deliveries_at.get(moment, [])
+        least = sum(row["state"] == "delivered" for row in rows)
+        most = sum(row["state"] == "delivered" or row["attempt"] > 0 for row in rows)
+        found = len(case.results_at.get(moment, ()))
+        if not least <= found <= most:
+            jobs = [row["job_id"] for row in rows]
+            yield f"{found} results of one time, and {least} to {most} were written; jobs: {jobs}"
+
+
+def _nothing_else(case: Case) -> Iterator[str]:
+    """Each identifier is in the EHR once, its job says so, and each result has its Provenance."""
+    names = Counter(map(identifier, case.results)) if case.has_identifiers else Counter()
+    for name, count in names.items():
         if count > 1:
             yield f"result {name} is {count} times in the EHR"
         if not case.event_of_result.get(name):
             yield f"result {name} is in the EHR and no job tells of it"
-    here = {name for name, _ in case.results}
-    states = {row["id"]: row["state"] for row in case.rows("jobs")}
     for row in case.rows("deliveries"):
-        is_told = states.get(row["job_id"]) == "completed"
-        if is_told and row["identifier"] not in here:
+        is_told = case.state_of_job.get(row["job_id"]) == "completed"
+        if case.has_identifiers and is_told and row["identifier"] not in names:
             yield f"job {row['job_id']} is completed and its result is not in the EHR"
-    yield from _provenances(case, states)
+    yield from _elsewhere(case)
+    yield from _provenances(case)
 
 
-def _provenances(case: _Case, states: Mapping[str, object]) -> Iterator[str]:
+def _elsewhere(case: Case) -> Iterator[str]:
+    """Results are in the EHR in the one form that it takes, and nothing else is."""
+    expected = {case.evidence.simulator.kept_as, MARK, "Provenance", "Device"}
+    for kind, count in Counter(kind for kind, _ in case.stored).items():
+        if kind not in expected:
+            yield f"the EHR holds {count} of {kind}"
+
+
+def _provenances(case: Case) -> Iterator[str]:
     """Each result has one. Only where a withdrawal came between both may it be missing.
 
-    An EHR that takes no transaction takes them one after the other.
+    An EHR that takes no transaction takes them one after the other; one without them has none.
     """
-    cut_off = {
-        row["identifier"]
-        for row in case.rows("deliveries")
-        if states.get(row["job_id"]) == "cancelled"
-    }
+    simulator = case.evidence.simulator
     targets = Counter(
         target["reference"].partition("/_history")[0]
         for (kind, _), each in case.stored.items()
         if kind == "Provenance"
         for target in each["resource"].get("target", ())
     )
-    for name, result in case.results:
-        count = targets[f"Observation/{result['id']}"]
-        if count != 1 and not (count == 0 and name in cut_off):
+    due = 1 if simulator.kept_as and simulator.takes("Provenance") else 0
+    for result in case.results:
+        count = targets[f"{result['resourceType']}/{result.get('id', '')}"]
+        if count != due and not (count == 0 and _is_cut_off(case, result)):
             yield f"result {result['id']} has {count} Provenances"
 
 
-def _withdrawn(case: _Case) -> Iterator[str]:
+def _is_cut_off(case: Case, result: Row) -> bool:
+    states = (case.state_of_job.get(row["job_id"]) for row in case.deliveries_of(result))
+    return "cancelled" in states
+
+
+def _withdrawn(case: Case) -> Iterator[str]:
     """Once a withdrawal was acknowledged, nothing is written about that patient."""
+    kind = case.evidence.simulator.kept_as
     withdrawn: set[str] = set()
     for each in case.evidence.ehr:
-        if each["type"] == "Basic" and each["id"].startswith(MARKER):
-            withdrawn.add(f"Patient/{each['id'].removeprefix(MARKER)}")
-        resource = each["resource"] or {}
-        is_result = each["type"] == "Observation" and _result_identifier(resource)
-        if is_result and resource["subject"]["reference"] in withdrawn:
-            yield f"Observation/{each['id']} was written after the withdrawal was acknowledged"
+        subject = (each["resource"] or {}).get("subject", {}).get("reference", "")
+        if each["type"] == MARK:
+            withdrawn.add(subject)
+        elif each["type"] == kind and subject in withdrawn:
+            yield f"{kind}/{each['id']} was written after the withdrawal was acknowledged"
 
 
-def _audited(case: _Case) -> Iterator[str]:
+def _audited(case: Case) -> Iterator[str]:
     """Every change of state has its AuditEvent, and they tell one lawful story of each job."""
     received = Counter(
         row["event_id"] for row in case.rows("audit_events") if row["event"] == "receive"
@@ -213,7 +197,7 @@ def _audited(case: _Case) -> Iterator[str]:
     for row in case.rows("events"):
         if received[row["id"]] != 1:
             yield f"event {row['id']} has {received[row['id']]} AuditEvents of its receipt"
-    told = _grouped(case.rows("audit_events"), "job_id")
+    told = grouped(case.rows("audit_events"), "job_id")
     for job in case.rows("jobs"):
         trail = [row for row in told.get(job["id"], []) if row["event"] in _JOB_EVENTS]
         yield from _story_of(job, [_state_of(row) for row in trail])
@@ -224,7 +208,8 @@ def _audited(case: _Case) -> Iterator[str]:
     )
     for row in case.rows("deliveries"):
         count = written[row["job_id"]]
-        if count != (row["state"] == "delivered"):
+        is_there = row["state"] == "delivered" and row["rung"] != "worklist"
+        if count != is_there:
             yield f"delivery {row['id']} is {row['state']}, and {count} AuditEvents say delivered"
 
 
@@ -240,7 +225,7 @@ def _story_of(job: Row, states: Sequence[str]) -> Iterator[str]:
 _MOST_TOLD = 4000
 
 
-def _ledger(case: _Case) -> Iterator[str]:
+def _ledger(case: Case) -> Iterator[str]:
     """The audit log verifies, and every AuditEvent has its place in it."""
     code, said = case.evidence.verified
     if code != 0:
@@ -256,7 +241,7 @@ def _ledger(case: _Case) -> Iterator[str]:
             yield f"AuditEvent {row['seq']} has no place in the log"
 
 
-def _no_orphans(case: _Case) -> Iterator[str]:
+def _no_orphans(case: Case) -> Iterator[str]:
     """Nothing is left over: no row without what it belongs to, no process, no file."""
     for table, column, owners in (
         ("jobs", "event_id", "events"),
@@ -275,7 +260,7 @@ def _no_orphans(case: _Case) -> Iterator[str]:
             yield f"a file was left: {path}"
 
 
-def _let_go(case: _Case) -> Iterator[str]:
+def _let_go(case: Case) -> Iterator[str]:
     """Nothing is held by anybody, and nothing waits for the EHR any more."""
     for table in ("jobs", "deliveries"):
         for row in case.rows(table):
@@ -286,7 +271,7 @@ def _let_go(case: _Case) -> Iterator[str]:
             yield f"delivery {row['id']} is still {row['state']}"
 
 
-def _private(case: _Case) -> Iterator[str]:
+def _private(case: Case) -> Iterator[str]:
     """No patient's value stands in a log, a metric or the broker."""
     for name, text in case.evidence.texts.items():
         found = sum(mark in text for mark in case.evidence.marks)
@@ -294,12 +279,15 @@ def _private(case: _Case) -> Iterator[str]:
             yield f"{name} holds {found} of a patient's values"
 
 
-INVARIANTS: Mapping[str, Callable[[_Case], Iterator[str]]] = {
+INVARIANTS: Mapping[str, Callable[[Case], Iterator[str]]] = {
     "acknowledged events are kept once": _kept,
     "answers are 2xx or come again": _answered,
     "one final state": _terminal,
     "one result where permitted, none elsewhere": _one_result,
+    "written once": _accounted,
     "nothing else in the EHR": _nothing_else,
+    "what was dropped is told": reported,
+    "a result says that an AI made it": legible,
     "nothing after a withdrawal": _withdrawn,
     "every change is audited": _audited,
     "the ledger verifies": _ledger,
@@ -311,7 +299,7 @@ INVARIANTS: Mapping[str, Callable[[_Case], Iterator[str]]] = {
 
 def check(evidence: Evidence) -> list[Violation]:
     """Name every breach; of one invariant only the first twenty."""
-    case = _Case(evidence)
+    case = Case(evidence)
     found = []
     for invariant, look in INVARIANTS.items():
         breaches = [Violation(invariant, what) for what in look(case)]
@@ -319,13 +307,6 @@ def check(evidence: Evidence) -> list[Violation]:
         if len(breaches) > _SHOWN:
             found.append(Violation(invariant, f"and {len(breaches) - _SHOWN} more"))
     return found
-
-
-def _result_identifier(resource: Row) -> str:
-    for each in resource.get("identifier", ()):
-        if each.get("system") == RESULT_SYSTEM:
-            return str(each["value"])
-    return ""
 
 
 def _state_of(row: Row) -> str:
@@ -336,10 +317,3 @@ def _state_of(row: Row) -> str:
         for detail in entity.get("detail", ())
     ]
     return next((d["valueString"] for d in details if d["type"] == "state"), "")
-
-
-def _grouped(rows: Sequence[Row], column: str) -> Mapping[str, list[Row]]:
-    found: dict[str, list[Row]] = defaultdict(list)
-    for row in rows:
-        found[row[column]].append(row)
-    return found

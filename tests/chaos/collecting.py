@@ -1,12 +1,11 @@
 """Gather the evidence of a run: the database by SQL, the EHR's journal, logs, metrics, broker."""
 
 import json
-import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Self
 
 import httpx
 import redis
@@ -18,7 +17,6 @@ from tests.chaos.evidence import TABLES, Evidence, Row
 from tests.chaos.faults import broker_of, log_files
 from tests.chaos.load import Record
 
-_LOOK_EVERY_S = 2.0
 _MOST_ITEMS = 1000
 
 
@@ -26,42 +24,56 @@ _MOST_ITEMS = 1000
 class Overheard:
     """What the broker held and the metrics said while a run went on, as one text each."""
 
+    arena: Arena
     broker: bytearray = field(default_factory=bytearray)
     metrics: bytearray = field(default_factory=bytearray)
-    looks: int = 0
 
-
-class Listener:
-    """Looks into broker and metrics now and then, until the block ends."""
-
-    def __init__(self, arena: Arena) -> None:
-        self.overheard = Overheard()
-        self._arena = arena
-        self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._run)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stopped.set()
-        self._thread.join()
-        self._look()
-
-    def _run(self) -> None:
-        while not self._stopped.wait(_LOOK_EVERY_S):
-            self._look()
-
-    def _look(self) -> None:
+    def look(self) -> None:
+        """Look into both."""
         with suppress(*BROKER_ERRORS):
-            for content in _contents(self._arena):
-                self.overheard.broker += content + b"\n"
-            self.overheard.looks += 1
+            for content in _contents(self.arena):
+                self.broker += content + b"\n"
         with suppress(httpx.HTTPError):
-            said = httpx.get(f"{self._arena.nadi.base}/metrics", timeout=3)
+            said = httpx.get(f"{self.arena.nadi.base}/metrics", timeout=3)
             # The newest says all that those before it said.
-            self.overheard.metrics[:] = said.content if said.is_success else b""
+            self.metrics[:] = said.content if said.is_success else b""
+
+
+@dataclass
+class Arrivals:
+    """When results reached the EHR, from its journal.
+
+    Attributes:
+        at_s: By the monotonic clock, one for each result.
+    """
+
+    arena: Arena
+    at_s: list[float] = field(default_factory=list)
+    _place: int = 0
+
+    def look(self) -> None:
+        """Read what is new in the journal."""
+        kind = self.arena.simulator.kept_as
+        with self.arena.journal.open("rb") as file:
+            file.seek(self._place)
+            whole, end, _ = file.read().rpartition(b"\n")
+        self._place += len(whole) + len(end)
+        written = (each for line in whole.splitlines() for each in json.loads(line))
+        new = sum(each["type"] == kind and each["version"] == 1 for each in written)
+        self.at_s += [time.monotonic()] * new
+
+
+def worklist_of(arena: Arena) -> Sequence[Row]:
+    """Read what stays with Nadi, as a clinician does, all pages."""
+    found: list[Row] = []
+    with arena.nadi.client("clinician") as client:
+        url: str | None = "/fhir/Observation?worklist=true&_count=100"
+        while url:
+            answer = client.get(url).raise_for_status().json()
+            found += [entry["resource"] for entry in answer.get("entry", ())]
+            links = {link["relation"]: link["url"] for link in answer.get("link", ())}
+            url = links.get("next")
+    return found
 
 
 def _contents(arena: Arena) -> Iterator[bytes]:
@@ -88,7 +100,14 @@ def _kept(client: redis.Redis) -> Iterator[bytes]:
             yield client.get(key) or b""
 
 
-def collect(arena: Arena, record: Record, overheard: Overheard, marks: Sequence[bytes]) -> Evidence:
+def collect(
+    arena: Arena,
+    record: Record,
+    overheard: Overheard,
+    *,
+    marks: Sequence[bytes],
+    worklist: Sequence[Row],
+) -> Evidence:
     """Gather everything, after the stop."""
     texts = {path.name: path.read_bytes() for path in log_files(arena)}
     for path in sorted((arena.data / "run").rglob("*")):
@@ -104,7 +123,9 @@ def collect(arena: Arena, record: Record, overheard: Overheard, marks: Sequence[
         answers=record.answers,
         strange=[f"{count} times {what}" for what, count in record.strange.items()],
         tables=tables,
-        ehr=list(_journal(arena.data / "sandbox-ehr.journal")),
+        simulator=arena.simulator,
+        worklist=worklist,
+        ehr=list(_journal(arena.journal)),
         texts=texts,
         marks=marks,
         verified=(verified.returncode, verified.stdout + verified.stderr),

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tests.chaos.expected import Acknowledged
+from tests.simulators import PLAIN, Simulator
 
 Row = Mapping[str, Any]
 
@@ -12,7 +13,7 @@ Row = Mapping[str, Any]
 TABLES: Mapping[str, str] = {
     "events": "id, resource_type, patient_key",
     "jobs": "id, event_id, state, business_status, lease_owner",
-    "deliveries": "id, job_id, identifier, state, lease_owner",
+    "deliveries": "id, job_id, identifier, state, lease_owner, attempt, rung, lost",
     "patient_keys": "patient_key",
     "audit_events": "seq, event, outcome, job_id, event_id, body",
     "audit_leaves": "leaf_index, audit_seq",
@@ -28,6 +29,8 @@ class Evidence:
         answers: For each version of a resource every Task that an answer named.
         strange: Answers that no sender should ever get.
         tables: Rows by table, see `TABLES`.
+        simulator: How the EHR behaves.
+        worklist: The results that stay with Nadi, as a clinician reads them.
         ehr: What was written into the EHR, in the order in which it was: one mapping a version,
             with `type`, `id`, `version` and `resource`, which is None for a deletion.
         texts: Logs, metrics and the broker's content, by a name.
@@ -41,6 +44,8 @@ class Evidence:
     answers: Mapping[str, set[str]] = field(default_factory=dict)
     strange: Sequence[str] = ()
     tables: Mapping[str, Sequence[Row]] = field(default_factory=dict)
+    simulator: Simulator = PLAIN
+    worklist: Sequence[Row] = ()
     ehr: Sequence[Row] = ()
     texts: Mapping[str, bytes] = field(default_factory=dict)
     marks: Sequence[bytes] = ()

@@ -3,6 +3,9 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
+#: The type of the marks that the load writes into the EHR, and that every EHR has to take.
+MARK = "Basic"
+
 
 class Expected(StrEnum):
     """What should become of one event.
@@ -30,8 +33,10 @@ class Acknowledged:
     Attributes:
         event_id: Id of the Task that the answer named.
         patient_id: Whose it is.
+        at: Its clinical time as it was pushed, which is that of its result too; may be empty.
     """
 
     event_id: str
     patient_id: str
     expected: Expected
+    at: str = ""

@@ -22,7 +22,6 @@ from gateway.settings import Settings
 from tests import postgres
 from tests.chaos.arena import MODEL, ROLES, Arena
 from tests.chaos.schedule import Planned
-from tests.running import HEALTHY_EHR
 
 Fault = Callable[[Arena, Planned], AbstractContextManager[None]]
 
@@ -50,18 +49,12 @@ class Missed(Exception):
 
 @contextmanager
 def _kill(role: str, arena: Arena, _: Planned) -> Iterator[None]:
-    arena.signal(_alive(arena, role), signal.SIGKILL)
+    beside = arena.beside(role)
+    if beside is not None:
+        beside.kill()
+    else:
+        arena.signal(_alive(arena, role), signal.SIGKILL)
     yield
-
-
-@contextmanager
-def _kill_broker(arena: Arena, planned: Planned) -> Iterator[None]:
-    if arena.rabbit is not None:
-        arena.rabbit.kill()
-        yield
-        return
-    with _kill("broker", arena, planned):
-        yield
 
 
 @contextmanager
@@ -176,7 +169,7 @@ def heal_ehr(arena: Arena) -> None:
     deadline = time.monotonic() + _HEALED_WITHIN_S
     while time.monotonic() < deadline:
         with suppress(httpx.HTTPError):
-            arena.nadi.faults(**HEALTHY_EHR)
+            arena.nadi.faults(**arena.healthy_ehr)
             return
         time.sleep(0.2)
 
@@ -257,7 +250,6 @@ FAULTS: Mapping[str, Fault] = {
     **{f"hang-{role}": partial(_freeze, role) for role in ("infer", "deliver")},
     **{f"stop-{role}": partial(_stop, role) for role in ROLES if role != "ehr"},
     **{name: partial(_ehr, knobs) for name, knobs in _EHR_FAULTS.items()},
-    "kill-broker": _kill_broker,
     "kill-supervisor": _kill_supervisor,
     "power-cut": _cut_power,
     "broker-flush": _flush_broker,

@@ -14,7 +14,7 @@ from typing import Any, Self
 
 import httpx
 
-from tests.chaos.expected import Acknowledged
+from tests.chaos.expected import MARK, Acknowledged
 from tests.chaos.stories import Push, Story, Teller
 from tests.running import RunningNadi
 
@@ -24,7 +24,6 @@ _REMEMBERED = 400
 _PATIENCE_S = 90.0
 #: What a gateway under fire may answer: come again. Anything else but 2xx is a fault of its own.
 _COME_AGAIN = frozenset({502, 503, 504})
-MARKER = "withdrawn-"
 
 
 @dataclass
@@ -111,7 +110,8 @@ class Load:
         with self._lock:
             self.record.answers.setdefault(_version_of(push.resource), set()).add(event_id)
             if patient_id is not None:
-                acknowledged = Acknowledged(event_id, patient_id, push.expected)
+                at = push.resource.get("effectiveDateTime", "")
+                acknowledged = Acknowledged(event_id, patient_id, push.expected, at)
                 self.record.acknowledged.append(acknowledged)
 
     def count(self, what: str) -> None:
@@ -192,14 +192,17 @@ class _Stream:
         raise GaveUp
 
     def _mark_in_ehr(self, patient_id: str) -> None:
-        """Say in the EHR's own records that the withdrawal was acknowledged by now."""
-        name = f"{MARKER}{patient_id}"
-        marker = {"resourceType": "Basic", "id": name, "code": {"text": "withdrawn"}}
+        """Say in the EHR's own records that the withdrawal was acknowledged by now.
+
+        It may stand there more than once: not every EHR lets a client choose an id.
+        """
+        subject = {"reference": f"Patient/{patient_id}"}
+        marker = {"resourceType": MARK, "code": {"text": "withdrawn"}, "subject": subject}
         deadline = time.monotonic() + _PATIENCE_S
         while time.monotonic() < deadline:
             try:
-                url = f"{self._load._nadi.ehr_base}/fhir/Basic/{name}"
-                if self._ehr.put(url, json=marker).is_success:
+                url = f"{self._load._nadi.ehr_base}/fhir/{MARK}"
+                if self._ehr.post(url, json=marker).is_success:
                     return
             except httpx.TransportError:
                 pass

@@ -4,29 +4,30 @@ What is measured of each fault is how long after its end the next result reaches
 """
 
 import shutil
-import threading
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
-from typing import Self
 
 from sqlalchemy.exc import DBAPIError
 
 from tests.chaos.arena import Arena
-from tests.chaos.checker import RESULT_SYSTEM, Violation, check
-from tests.chaos.collecting import Listener, collect
+from tests.chaos.checker import Violation, check
+from tests.chaos.collecting import Arrivals, Overheard, collect, worklist_of
+from tests.chaos.ehr import SANDBOX, Ehr
+from tests.chaos.evidence import Evidence
 from tests.chaos.expected import Expected
 from tests.chaos.faults import FAULTS, Missed, heal_ehr
 from tests.chaos.load import Load, Record
 from tests.chaos.rabbit import Rabbit
 from tests.chaos.schedule import Planned, lanes
 from tests.chaos.stories import Teller
+from tests.chaos.watching import watching
 
-_RESULT = f'"identifier":[{{"system":"{RESULT_SYSTEM}"'.encode()
 _LOOK_EVERY_S = 0.1
+_LISTEN_EVERY_S = 2.0
 _SETTLED_WITHIN_S = 240.0
 
 
@@ -51,12 +52,14 @@ class Report:
     Attributes:
         missed: Faults that found nothing to break, by kind.
         results_s: When each result reached the EHR.
+        on_worklist: How many stay with Nadi, since the EHR takes them in no form.
         settled_s: How long after the last fault everything was finished; None: not in time.
     """
 
     seed: int
     database: str
     broker: str
+    ehr: str
     disk: str
     clock: str
     seconds: float
@@ -65,6 +68,7 @@ class Report:
     record: Record = field(default_factory=Record)
     starts: int = 0
     results_s: list[float] = field(default_factory=list)
+    on_worklist: int = 0
     settled_s: float | None = None
     violations: list[Violation] = field(default_factory=list)
 
@@ -100,6 +104,7 @@ class Report:
             "seed": self.seed,
             "database": self.database,
             "broker": self.broker,
+            "ehr": self.ehr,
             "full disk": self.disk,
             "clock": self.clock,
             "seconds": round(self.seconds, 1),
@@ -109,6 +114,7 @@ class Report:
             "expected": {each.value: expected.count(each) for each in Expected},
             "load": dict(sorted(self.record.counts.items())),
             "results": len(self.results_s),
+            "on worklist": self.on_worklist,
             "starts": self.starts,
             "settled_s": self.settled_s and round(self.settled_s, 1),
             "recovery_s": {
@@ -130,6 +136,7 @@ class Order:
         per_s: Pushes a second.
         database_url: PostgreSQL; None: SQLite in the data folder.
         rabbit: RabbitMQ; None: the broker that `nadi up` brings along.
+        ehr: The simulator; None: the stand-in EHR that `nadi up` brings along.
         keep: Where the data folder is copied to when a promise was broken; None: nowhere.
     """
 
@@ -138,6 +145,7 @@ class Order:
     per_s: float = 12.0
     database_url: str | None = None
     rabbit: Rabbit | None = None
+    ehr: Ehr | None = None
     keep: Path | None = None
 
     @property
@@ -153,36 +161,54 @@ def run(folder: Path, order: Order) -> Report:
         folder: Empty, for everything of this run.
         order: What is to be run.
     """
-    teller = Teller(order.seed)
     with Arena(
-        folder, database_url=order.database_url, size_mb=order.disk_mb, rabbit=order.rabbit
+        folder,
+        database_url=order.database_url,
+        size_mb=order.disk_mb,
+        rabbit=order.rabbit,
+        ehr=order.ehr,
     ) as arena:
         report = Report(
             order.seed,
             "PostgreSQL" if order.database_url else "SQLite",
             "RabbitMQ" if order.rabbit else "Valkey",
+            order.ehr.name if order.ehr else SANDBOX,
             arena.disk.name,
             "set in every process" if arena.clock.is_settable else "not set: no C compiler",
             order.seconds,
         )
-        with (
-            Listener(arena) as listener,
-            _Results(arena.data / "sandbox-ehr.journal") as results,
-        ):
-            with Load(arena.nadi, teller, per_s=order.per_s) as load:
-                _strike(arena, order, report)
-                heal_ehr(arena)
-            report.settled_s = _settled(arena)
-        arena.stop()
-        evidence = collect(arena, load.record, listener.overheard, teller.marks)
+        evidence = _break(arena, order, report)
         report.violations = check(evidence)
         if report.violations and order.keep is not None:
-            shutil.copytree(
-                arena.data, order.keep, ignore=shutil.ignore_patterns("*.sock"), dirs_exist_ok=True
-            )
-        report.record, report.starts = load.record, arena.starts
-        report.results_s = results.at_s
+            _keep(arena, order.keep)
         return report
+
+
+def _break(arena: Arena, order: Order, report: Report) -> Evidence:
+    """Let faults strike while events flow, then let everything heal, settle and stop."""
+    teller = Teller(order.seed)
+    overheard, arrivals = Overheard(arena), Arrivals(arena)
+    with (
+        watching(overheard.look, every_s=_LISTEN_EVERY_S),
+        watching(arrivals.look, every_s=_LOOK_EVERY_S),
+    ):
+        with Load(arena.nadi, teller, per_s=order.per_s) as load:
+            _strike(arena, order, report)
+            heal_ehr(arena)
+        report.settled_s = _settled(arena)
+    worklist = worklist_of(arena)
+    _settled(arena)  # the AuditEvent of this reading too
+    arena.stop()
+    report.record, report.starts = load.record, arena.starts
+    report.results_s, report.on_worklist = arrivals.at_s, len(worklist)
+    return collect(arena, load.record, overheard, marks=teller.marks, worklist=worklist)
+
+
+def _keep(arena: Arena, folder: Path) -> None:
+    """Keep what the run left, for whoever looks for the cause."""
+    sockets = shutil.ignore_patterns("*.sock")
+    shutil.copytree(arena.data, folder, ignore=sockets, dirs_exist_ok=True)
+    shutil.copy(arena.journal, folder)
 
 
 def _strike(arena: Arena, order: Order, report: Report) -> None:
@@ -236,30 +262,3 @@ select (select count(*) from jobs where state in ('requested', 'ready', 'in-prog
 (select count(*) from deliveries where state in ('pending', 'in-flight')) as deliveries,
 (select count(*) from audit_events) - (select count(*) from audit_leaves) as places
 """
-
-
-class _Results:
-    """Notes when results reach the EHR, from its journal, until the block ends."""
-
-    def __init__(self, journal: Path) -> None:
-        self.at_s: list[float] = []
-        self._journal = journal
-        self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._run)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stopped.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        place, rest = 0, b""
-        while not self._stopped.wait(_LOOK_EVERY_S):
-            with self._journal.open("rb") as file:
-                file.seek(place)
-                lines, _, rest = (rest + file.read()).rpartition(b"\n")
-                place = file.tell()
-            self.at_s += [time.monotonic()] * lines.count(_RESULT)

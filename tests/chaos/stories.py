@@ -135,10 +135,15 @@ class Teller:
         ]
 
     def _creatinines(self, person: Person) -> Iterator[Json]:
-        number = 0
+        """Give one after the other: of half of the patients all have the same clinical time."""
+        number, apart_s = 0, self._dice.choice((0, 1))
         while True:
             number += 1
-            one = person.creatinine(self._dice.uniform(2, 9), id=f"{person.id}-cr{number}")
+            one = person.creatinine(
+                self._dice.uniform(2, 9),
+                id=f"{person.id}-cr{number}",
+                effectiveDateTime=(person.at + timedelta(seconds=number * apart_s)).isoformat(),
+            )
             yield self._marked(versioned(one, 1))
 
     def _named(self, person: Person) -> Json:

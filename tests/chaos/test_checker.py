@@ -7,10 +7,14 @@ from typing import Any
 
 import pytest
 
-from tests.chaos.checker import INVARIANTS, MARKER, RESULT_SYSTEM, check
+from tests.chaos.case import RESULT_SYSTEM
+from tests.chaos.checker import INVARIANTS, check
 from tests.chaos.evidence import TABLES, Evidence
-from tests.chaos.expected import Acknowledged, Expected
+from tests.chaos.expected import MARK, Acknowledged, Expected
+from tests.simulators import SIMULATORS
 
+AT = "2026-11-26T08:00:00+05:30"
+LOST = "meta.security, identifier, device, note, method, text, interpretation, derivedFrom"
 Row = dict[str, Any]
 Spoil = Callable[[Evidence], Evidence]
 
@@ -82,11 +86,15 @@ def _delivery(name: str, state: str) -> Row:
         "identifier": f"result-{name}",
         "state": state,
         "lease_owner": None,
+        "attempt": 1,
+        "rung": "observation" if state == "delivered" else "",
+        "lost": "",
     }
 
 
 def _audit(event: str, **about: str) -> Row:
-    detail = [{"type": "state", "valueString": about["state"]}] if "state" in about else []
+    told = ("state", "lost", "changed")
+    detail = [{"type": name, "valueString": about[name]} for name in told if name in about]
     return {
         "event": event,
         "outcome": about.get("outcome", "0"),
@@ -97,15 +105,25 @@ def _audit(event: str, **about: str) -> Row:
 
 
 def _acknowledged(name: str, expected: Expected) -> Acknowledged:
-    return Acknowledged(f"event-{name}", name, expected)
+    return Acknowledged(f"event-{name}", name, expected, AT)
 
 
-def _result(name: str, *, at: str = "", of: str = "") -> Row:
+def _result(name: str, *, at: str = "", of: str = "", without: str = "", **more: Any) -> Row:
     resource = {
+        "resourceType": "Observation",
         "id": f"obs-{name}{at}",
+        "meta": {"security": [{"code": "AIAST"}]},
         "identifier": [{"system": RESULT_SYSTEM, "value": f"result-{name}"}],
         "subject": {"reference": f"Patient/{of or name}"},
+        # Another spelling of the same instant.
+        "effectiveDateTime": "2026-11-26T02:30:00Z",
+        "valueQuantity": {"value": 0.5},
+        "device": {"reference": "Device/1"},
+        **dict.fromkeys(("note", "method", "text", "interpretation", "derivedFrom"), "told"),
+        **more,
     }
+    for dropped in filter(None, without.split(", ")):
+        resource.pop(dropped.partition(".")[0])
     return {"type": "Observation", "id": resource["id"], "version": 1, "resource": resource}
 
 
@@ -115,7 +133,47 @@ def _provenance(name: str) -> Row:
 
 
 def _marker(name: str) -> Row:
-    return {"type": "Basic", "id": f"{MARKER}{name}", "version": 1, "resource": {"id": name}}
+    resource = {"subject": {"reference": f"Patient/{name}"}}
+    return {"type": MARK, "id": f"mark-{name}", "version": 1, "resource": resource}
+
+
+def where_nothing_but_the_value_is_kept() -> Evidence:
+    """The lawful outcome at an EHR that drops identifiers and every label."""
+    lawful = a_lawful_outcome()
+    words = {"valueString": "AI, preliminary: high, 73 %"}
+    audit = [
+        {**_audit("deliver", job="one", lost=LOST, changed="value as text"), "seq": row["seq"]}
+        if row["event"] == "deliver" and row["outcome"] == "0"
+        else row
+        for row in lawful.tables["audit_events"]
+    ]
+    deliveries = [{**_delivery("one", "delivered"), "lost": LOST}, _delivery("maybe", "cancelled")]
+    return replace(
+        lawful,
+        simulator=SIMULATORS["openmrs"],
+        tables={**lawful.tables, "audit_events": audit, "deliveries": deliveries},
+        ehr=[_result("one", without=f"{LOST}, valueQuantity", **words), _marker("maybe")],
+    )
+
+
+def where_no_result_is_taken() -> Evidence:
+    """The lawful outcome at an EHR that takes no result: it is on Nadi's worklist."""
+    lawful = a_lawful_outcome()
+    audit = [
+        {**row, "outcome": "4"} if row["event"] == "deliver" else row
+        for row in lawful.tables["audit_events"]
+    ]
+    deliveries = [
+        {**_delivery("one", "delivered"), "rung": "worklist"},
+        _delivery("maybe", "cancelled"),
+    ]
+    return replace(
+        lawful,
+        simulator=SIMULATORS["care"],
+        tables={**lawful.tables, "audit_events": audit, "deliveries": deliveries},
+        worklist=[_result("one")["resource"]],
+        ehr=[_marker("maybe")],
+    )
 
 
 def without(table: str, **wanted: object) -> Spoil:
@@ -174,6 +232,9 @@ LEDGER = "the ledger verifies"
 ORPHANS = "no orphans"
 HELD = "nothing held or waiting"
 PRIVATE = "no patient value outside"
+ONCE = "written once"
+TOLD = "what was dropped is told"
+LEGIBLE = "a result says that an AI made it"
 
 SPOILT: dict[str, tuple[str, Spoil]] = {
     "an acknowledged event is lost": (KEPT, without("events", id="event-one")),
@@ -195,6 +256,17 @@ SPOILT: dict[str, tuple[str, Spoil]] = {
     "one identifier is in the EHR twice": (ELSE, in_ehr(_result("one", at="again"))),
     "nobody knows of a result": (ELSE, in_ehr(_result("stranger"), _provenance("stranger"))),
     "a job says completed too early": (ELSE, changed(ehr=[_marker("maybe")])),
+    "a result is there in a second form": (ELSE, in_ehr({**_result("one"), "type": "Task"})),
+    "what nobody wrote is there": (ONCE, in_ehr(_result("none"))),
+    "a dropped label is not told": (TOLD, changed(ehr=[_result("one", without="device")])),
+    "a label is said to be dropped and is there": (
+        TOLD,
+        having("deliveries", "delivery-one", lost="device"),
+    ),
+    "a result does not say who made it": (
+        LEGIBLE,
+        changed(ehr=[_result("one", without="meta.security")]),
+    ),
     "a Provenance is missing": (ELSE, changed(ehr=[_result("one")])),
     "a Provenance is there twice": (ELSE, in_ehr({**_provenance("one"), "id": "p-2"})),
     "a result came after the withdrawal": (WITHDRAWN, in_ehr(_result("maybe"))),
@@ -246,6 +318,56 @@ def test_a_spoilt_outcome_is_found(invariant: str, spoil: Spoil) -> None:
     found = {each.invariant for each in check(spoil(a_lawful_outcome()))}
 
     assert invariant in found
+
+
+SPOILT_WITHOUT_IDENTIFIERS: dict[str, tuple[str, Spoil]] = {
+    "a result is gone": (ONCE, changed(ehr=[])),
+    "a result is there twice": (ONCE, in_ehr(_result("one", at="again", without=LOST))),
+    "who was refused has a result": (RESULT, in_ehr(_result("none", without=LOST))),
+    "a result is of another time": (
+        RESULT,
+        changed(ehr=[_result("one", without=LOST, effectiveDateTime="2026-11-26T09:00:00Z")]),
+    ),
+    "a result came after the withdrawal": (WITHDRAWN, in_ehr(_result("maybe", without=LOST))),
+    "one loss is not told": (TOLD, having("deliveries", "delivery-one", lost="meta.security")),
+    "a number does not say who made it": (LEGIBLE, changed(ehr=[_result("one", without=LOST)])),
+    "a text is not told": (
+        TOLD,
+        having("audit_events", "deliver", body=_audit("deliver", lost=LOST)["body"]),
+    ),
+}
+
+
+def test_what_is_lawful_at_an_ehr_that_drops_everything_has_no_violation() -> None:
+    assert check(where_nothing_but_the_value_is_kept()) == []
+
+
+@pytest.mark.parametrize(
+    ("invariant", "spoil"),
+    SPOILT_WITHOUT_IDENTIFIERS.values(),
+    ids=SPOILT_WITHOUT_IDENTIFIERS.keys(),
+)
+def test_a_spoilt_outcome_is_found_without_identifiers_too(invariant: str, spoil: Spoil) -> None:
+    found = {each.invariant for each in check(spoil(where_nothing_but_the_value_is_kept()))}
+
+    assert invariant in found
+
+
+def test_what_a_cancelled_delivery_may_have_written_is_no_violation() -> None:
+    evidence = where_nothing_but_the_value_is_kept()
+    words = {"valueString": "AI, preliminary: low, 3 %"}
+    written = _result("maybe", without=f"{LOST}, valueQuantity", **words)
+
+    assert check(changed(ehr=[written, *evidence.ehr])(evidence)) == []
+
+
+def test_results_on_the_worklist_count_where_the_ehr_takes_none() -> None:
+    lawful = where_no_result_is_taken()
+
+    assert check(lawful) == []
+    for worklist in ([], [_result("one")["resource"]] * 2, [_result("none")["resource"]]):
+        assert RESULT in {each.invariant for each in check(changed(worklist=worklist)(lawful))}
+    assert ELSE in {each.invariant for each in check(in_ehr(_result("one"))(lawful))}
 
 
 def test_a_result_may_lack_its_provenance_where_a_withdrawal_came_between_both() -> None:

@@ -14,6 +14,7 @@ def a_report() -> Report:
         seed=7,
         database="SQLite",
         broker="Valkey",
+        ehr="sandbox",
         disk="a tmpfs",
         clock="set",
         seconds=60,

@@ -168,7 +168,7 @@ def test_every_result_is_where_it_belongs_once_and_what_was_dropped_is_reported(
             assert kept(sandbox, hospital, "Observation") == []
 
 
-@pytest.mark.parametrize("name", ["openmrs-fhir2", "bahmni"])
+@pytest.mark.parametrize("name", ["openmrs", "bahmni"])
 def test_where_the_label_is_dropped_people_read_it_beside_the_value(
     tmp_path: Path, sandbox: SandboxEhr, name: str
 ) -> None:
@@ -189,7 +189,7 @@ def test_where_the_label_is_dropped_people_read_it_beside_the_value(
 def test_what_a_profile_says_is_dropped_is_what_its_simulator_drops(
     tmp_path: Path, sandbox: SandboxEhr
 ) -> None:
-    chosen = SIMULATORS["openmrs-fhir2"]
+    chosen = SIMULATORS["openmrs"]
     sandbox.faults(**faults_of(chosen))
     with hospital_with(tmp_path, sandbox, chosen) as hospital:
         deliver_all(hospital)
