@@ -25,7 +25,8 @@ from tests.chaos.schedule import Planned
 
 Fault = Callable[[Arena, Planned], AbstractContextManager[None]]
 
-_EHR_FAULTS: Mapping[str, Mapping[str, object]] = {
+#: Knobs of the EHR that are turned for a while.
+EHR_FAULTS: Mapping[str, Mapping[str, object]] = {
     "ehr-503": {"down": "503", "retry_after_s": 1},
     "ehr-hangs-up": {"down": "close"},
     "ehr-slow": {"slow_ms": 1500},
@@ -249,7 +250,7 @@ FAULTS: Mapping[str, Fault] = {
     **{f"freeze-{role}": partial(_freeze, role) for role in ROLES},
     **{f"hang-{role}": partial(_freeze, role) for role in ("infer", "deliver")},
     **{f"stop-{role}": partial(_stop, role) for role in ROLES if role != "ehr"},
-    **{name: partial(_ehr, knobs) for name, knobs in _EHR_FAULTS.items()},
+    **{name: partial(_ehr, knobs) for name, knobs in EHR_FAULTS.items()},
     "kill-supervisor": _kill_supervisor,
     "power-cut": _cut_power,
     "broker-flush": _flush_broker,

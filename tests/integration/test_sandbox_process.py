@@ -1,5 +1,6 @@
 """The sandbox EHR as a process of its own."""
 
+import json
 import socket
 import subprocess
 import sys
@@ -29,6 +30,9 @@ def running(folder: Path) -> Iterator[str]:
     token.write_text("of-the-file\n")
     command = [sys.executable, "-m", "adapters.sandbox", "--port", str(port)]
     command += ["--token-file", str(token), "--journal", str(folder / "ehr.ndjson")]
+    faults = folder / "faults.json"
+    faults.write_text(json.dumps({"no_batch": True}))
+    command += ["--faults", str(faults)]
     with subprocess.Popen(command) as process:
         try:
             base_url = f"http://127.0.0.1:{port}/fhir"
@@ -61,9 +65,11 @@ def test_a_killed_ehr_starts_again_with_all_that_it_answered_for(tmp_path: Path)
     with running(tmp_path) as base_url:
         now = httpx.get(f"{base_url}/Patient/a", headers=HEADERS).json()
         before = httpx.get(f"{base_url}/Patient/a/_history/1", headers=HEADERS).json()
+        faults = httpx.get(base_url.replace("/fhir", "/sandbox/faults"), headers=HEADERS).json()
 
     assert (now["gender"], before["gender"]) == ("male", "female")
     assert now["meta"]["versionId"] == "2"
+    assert faults["no_batch"]
 
 
 def test_what_is_written_is_pushed_to_a_subscriber_over_a_restart(tmp_path: Path) -> None:
