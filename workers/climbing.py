@@ -17,7 +17,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Protocol
 
+import orjson
+
 from gateway.core.ladder import LOSES, RUNG_OF, TYPES, IfLabelLost, Ladder, Rung, ladder
+from gateway.core.read_back import Label, kept_at_most, label_of
 from gateway.core.result_carriers import at_one_time, coded_as, with_ai_note
 from gateway.core.write_back import AS_OBSERVATION, StoredReport
 from workers.climb import OWN_FORMS, Climb, Sender, beyond, beyond_fhir
@@ -126,12 +129,26 @@ class LadderRecipient:
         if rung not in OWN_FORMS:
             return report.carried_as(rung)
         terms, profile = report.terms, self._abilities.profile
-        needs_words = self._abilities.needs_words("Observation")
         report = report.as_observation() if climb.is_below_own else _own_form(rung, report)
         report = report.reobserved(lambda made: coded_as(made, terms.codes), OWN_CODE)
         report = report.reobserved(at_one_time) if profile.only_date_time else report
         report = report.reobserved(with_ai_note) if profile.ai_note else report
+        needs_words = self._abilities.needs_words("Observation") or self._is_mute(report)
         return report.in_words(AS_TEXT) if needs_words else report
+
+    def _is_mute(self, report: StoredReport) -> bool:
+        """Say whether a number of it would stand in the EHR with nothing that says an AI made it.
+
+        So where the EHR is known to drop every label, and the site's name for its code says nothing
+        either. To write first and look then would leave such a number there, if we die in between
+        and consent is withdrawn.
+        """
+        drops = self._abilities.profile.drops.get("Observation", ())
+        if not drops:
+            return False
+        sent = orjson.loads(report.instead or report.result)
+        is_named = any(coding.get("display") for coding in sent["code"].get("coding", ()))
+        return is_named and label_of(kept_at_most(sent, drops)) is Label.LOST
 
     def _after(self, climb: Climb, form: StoredReport, fate: Fate) -> Fate | Climb:
         """Say how it goes on after a rung was tried."""

@@ -12,7 +12,7 @@ Source: HL7 AI Transparency on FHIR (STU1 ballot), section on labels; docs/write
 
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import date, datetime, timedelta
 from enum import StrEnum
 from typing import Any
@@ -58,6 +58,24 @@ def label_of(kept: Json) -> Label:
     shown = [kept.get("code"), kept.get("topic"), kept.get("type")]
     shown += [kept.get(name) for name in _SHOWN]
     return Label.WORDS if any(_says_ai(each) for each in shown if each) else Label.LOST
+
+
+def kept_at_most(sent: Json, drops: Iterable[str]) -> Json:
+    """Give what is left of a resource in an EHR that is known to drop elements.
+
+    Args:
+        sent: What is to be written.
+        drops: Elements by name, or by the names on the way to them: `note`, `code.text`.
+    """
+    kept = sent
+    for path in drops:
+        first, _, rest = path.partition(".")
+        inner = kept.get(first)
+        if not rest:
+            kept = {name: value for name, value in kept.items() if name != first}
+        elif isinstance(inner, dict):
+            kept = {**kept, first: kept_at_most(inner, [rest])}
+    return kept
 
 
 def lost_of(sent: Json, kept: Json) -> tuple[str, ...]:

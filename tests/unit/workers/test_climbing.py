@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from gateway.core.ladder import IfLabelLost, Left, Rung, Terms
+from gateway.core.read_back import Label, label_of
 from gateway.core.write_back import AS_OBSERVATION, StoredReport
 from tests.hospital import FakeEhr
 from tests.result_models import RISK, RISK_ASSESSMENT, made
@@ -20,6 +21,9 @@ AS_RISK = StoredReport.read(made(RISK_ASSESSMENT, 0.7).to_json())
 LABELS = ("meta", "identifier", "device", "note", "text", "method", "code.text", "contained")
 (CODING,) = made(RISK, 0.7).result["code"]["coding"]
 CODES = {(CODING["system"], CODING["code"]): ("", "uuid-1", "Kidney risk")}
+#: The site does not say how the EHR calls its code.
+NAMELESS = {(CODING["system"], CODING["code"]): ("", "uuid-1", "")}
+SAYS_AI = {(CODING["system"], CODING["code"]): ("", "uuid-1", "AI: kidney risk")}
 
 
 def under(report: StoredReport = REPORT, **terms: object) -> StoredReport:
@@ -167,7 +171,7 @@ def test_openmrs_gets_its_own_code_and_the_label_in_words_from_the_second_result
     ehr.ignores_conditions = True
     writer = recipient(ehr, "openmrs-fhir2")
     other = StoredReport.read(made(RISK, 0.2).to_json())
-    reports = [under(codes=CODES), under(replace(other, identifier="another"), codes=CODES)]
+    reports = [under(codes=NAMELESS), under(replace(other, identifier="another"), codes=NAMELESS)]
 
     fates = [writer.write([r], repeated=frozenset())[r.identifier] for r in reports]
 
@@ -179,6 +183,25 @@ def test_openmrs_gets_its_own_code_and_the_label_in_words_from_the_second_result
     assert sum(call.startswith("update ") for call in ehr.calls) == 1
     assert not any("urn:uuid" in str(each) for each in kept)
     assert ehr.of("Device") == ehr.of("Provenance") == []
+
+
+@pytest.mark.parametrize(
+    ("codes", "value"), [(CODES, "valueString"), (SAYS_AI, "valueQuantity")], ids=["mute", "AI"]
+)
+def test_openmrs_gets_no_number_whose_code_does_not_say_ai_not_even_until_it_is_read_back(
+    codes: dict[tuple[str, str], tuple[str, str, str]], value: str
+) -> None:
+    ehr = FakeEhr()
+    ehr.drops["Observation"] = LABELS
+    ehr.ignores_conditions = True
+    ehr.dies_at = "read Observation/observation-1"
+
+    first = write(ehr, under(codes=codes), "openmrs-fhir2")
+
+    assert isinstance(first, NotReached)
+    (kept,) = ehr.of("Observation")
+    assert [name for name in kept if name.startswith("value")] == [value]
+    assert label_of(kept) is Label.WORDS
 
 
 def test_openmrs_without_a_code_of_its_own_for_the_result_gets_nothing() -> None:
@@ -315,7 +338,8 @@ def test_a_number_whose_answer_was_lost_is_found_although_values_are_texts_by_no
     ehr.drops["Observation"] = LABELS
     ehr.ignores_conditions = ehr.is_unlabelled = True
     writer = recipient(ehr, "openmrs-fhir2")
-    first, other = under(codes=CODES), under(replace(REPORT, identifier="another"), codes=CODES)
+    first = under(codes=NAMELESS)
+    other = under(replace(REPORT, identifier="another"), codes=NAMELESS)
     ehr.dies_at = "update Observation/observation-1"
     lost = writer.write([first], repeated=frozenset())[first.identifier]
     ehr.resources["Observation"][0]["effectiveDateTime"] = "2026-11-19T08:00:00Z"

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.core.read_back import Label, is_same_result, label_of, lost_of
+from gateway.core.read_back import Label, is_same_result, kept_at_most, label_of, lost_of
 from gateway.core.result_carriers import in_words
 from gateway.core.write_back import with_device
 from tests.result_models import CONTEXT, RISK, made
@@ -35,6 +35,16 @@ def test_nothing_is_lost_of_what_was_kept_whole() -> None:
 @pytest.mark.parametrize("name", ["identifier", "device", "note", "method", "interpretation"])
 def test_an_element_that_was_dropped_is_named(name: str) -> None:
     assert lost_of(SENT, without(name)) == (name,)
+
+
+def test_what_an_ehr_is_known_to_drop_is_foreseen() -> None:
+    drops = ["meta.security", "note", "device", "code.text", "device.display", "absent.too"]
+
+    kept = kept_at_most(SENT, drops)
+
+    assert lost_of(SENT, kept) == ("meta.security", "device", "note")
+    assert kept["code"] == {"coding": SENT["code"]["coding"]}
+    assert kept_at_most(SENT, []) == SENT
 
 
 def test_all_that_openmrs_drops_is_named() -> None:
