@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -25,7 +25,7 @@ from tests.chaos.clock import Clock
 from tests.chaos.disk import Disk
 from tests.chaos.ehr import Ehr
 from tests.chaos.rabbit import Rabbit
-from tests.running import HEALTHY_EHR, RunningNadi, free_ports, is_ready
+from tests.running import HEALTHY_EHR, RunningNadi, free_ports, is_ready, wait_until
 from tests.simulators import PLAIN, Simulator
 
 #: What the command line of a process says of its role.
@@ -95,10 +95,10 @@ class Arena:
         self._keeper = threading.Thread(target=self._keep, daemon=True)
 
     def __enter__(self) -> Self:
-        deadline = time.monotonic() + _READY_WITHIN_S
-        while not is_ready(self.nadi):
-            assert time.monotonic() < deadline, "nadi up is not ready"
-            time.sleep(0.2)
+        with ExitStack() as undo:
+            undo.push(self)  # leave nothing behind where it does not get ready
+            wait_until(lambda: is_ready(self.nadi), within_s=_READY_WITHIN_S, what="it is ready")
+            undo.pop_all()
         self._is_wanted.set()
         self._keeper.start()
         return self
