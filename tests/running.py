@@ -294,7 +294,7 @@ def running_nadi(
         ehr = int(beside.ehr_base.rpartition(":")[2])
     output = (folder.parent / f"{folder.name}.log").open("ab")
     # Her jobs would be among those that tests count; those about her turn her on.
-    chosen = {"NADI_CANARY_EVERY_S": "0", **environment}
+    chosen = {"NADI_CANARY_EVERY_S": "0", "NADI_SANDBOX_PORT": str(ehr), **environment}
     process = subprocess.Popen(command, env={**os.environ, **chosen}, stdout=output, stderr=output)
     nadi = RunningNadi(folder, process, (port, ehr), environment=environment)
     try:

@@ -65,15 +65,17 @@ def test_both_hosts_work_and_nothing_is_done_twice(hosts):
 
 
 def who_worked(nadi: RunningNadi) -> set[str]:
-    """Name the workers that any AuditEvent tells of, beside their own starts."""
+    """Name the workers that ran a model or wrote a result, as the AuditEvents tell."""
     names = [f"{queue}@{host}" for queue in ("infer", "deliver") for host in ("first", "second")]
     return {
         name
         for name in names
         if nadi.rows(
-            "select 1 from audit_events where job_id is not null"
+            "select 1 from audit_events where event in ('infer', 'deliver')"
+            " and convert_from(body, 'UTF8') like :succeeded"
             " and position(:name in convert_from(body, 'UTF8')) > 0 limit 1",
             name=name,
+            succeeded='%"outcome":"0"%',
         )
     }
 
