@@ -42,6 +42,7 @@ from gateway.api.results import Results
 from gateway.api.security import Authenticator
 from gateway.api.tasks import Tasks
 from gateway.api.witness_log import WitnessedLogs
+from gateway.api.worklist import WorklistCalls
 from gateway.core.audit import Source
 from gateway.core.canary import CANARY_SYSTEM
 from gateway.core.errors import NotFound
@@ -115,6 +116,7 @@ def build(settings: Settings) -> _Gateway:
             *_read_routes(edge, AuditEvents(edge, installation.keys.verifier)),
             *_push_routes(pushes),
             *_break_glass_routes(edge),
+            *_worklist_routes(edge),
             *cds.routes(),
             *_operator_routes(_health(store, room, watch)),
             *_witness_routes(WitnessedLogs(store, watch.current, PROCESS)),
@@ -232,6 +234,21 @@ def _break_glass_routes(edge: Edge) -> list[Path]:
         Path("/break-glass", use, methods=["POST"]),
         Path("/break-glass", listed, methods=["GET"]),
         Path("/break-glass/{id}/review", review, methods=["POST"]),
+    ]
+
+
+def _worklist_routes(edge: Edge) -> list[Path]:
+    calls = WorklistCalls(edge, bell().knock)
+    guarded = (
+        ("", "GET", Permission.READ_WORKLIST, calls.listed),
+        ("/{id}", "GET", Permission.READ_WORKLIST, calls.read),
+        ("/{id}/result", "GET", Permission.READ_RESULTS, calls.result),
+        ("/{id}/sign-off", "POST", Permission.SIGN_OFF, calls.sign_off),
+        ("/{id}/retry", "POST", Permission.RETRY_RESULTS, calls.retry),
+    )
+    return [
+        Path(f"/worklist{path}", edge.endpoint(permission, handler), methods=[method])
+        for path, method, permission, handler in guarded
     ]
 
 

@@ -1,6 +1,7 @@
 """(2.7) A patient's consent changed: what it no longer permits stops, in the same transaction.
 
-1. Jobs that wait, and results that wait for the EHR, are cancelled here and now.
+1. Jobs that wait, and results that wait for the EHR, are cancelled here and now; what is on our
+   worklist is taken off it.
 2. Results that are in an EHR are marked as entered in error, where the site says so.
 3. What a worker holds is left to it: it asks for consent itself before it reads or sends.
 4. The change is acknowledged when no result that it stops is on its way to an EHR any more
@@ -68,11 +69,16 @@ def withdraw(
     uow.lock_patients(patients)
     denied = list(_denied(uow, site, patients))
     results = uow.deliveries.waiting_of([each.job for each in denied])
-    stopping = [e for e in denied if e.job.state is JobState.READY or e.job.id in results]
+    stopping = [each for each in denied if _is_ours_to_stop(each.job) or each.job.id in results]
     changes = [_cancel(uow, source, each, results.get(each.job.id)) for each in stopping]
     if site.retracts:
         retract_written(uow, site, patients)
     return [change for change in changes if change is not None]
+
+
+def _is_ours_to_stop(job: Job) -> bool:
+    """Say whether no worker has it in hand, nor a result of it waits."""
+    return job.state is JobState.READY or job.business_status is BusinessStatus.ON_WORKLIST
 
 
 def retract_written(uow: UnitOfWork, site: Site, patients: Mapping[str, str]) -> None:

@@ -84,6 +84,10 @@ class LadderRecipient:
                         fates[climb.report.identifier] = end
         return fates
 
+    def look_again(self) -> None:
+        """Find out anew what the EHR can do."""
+        self._abilities.look_again()
+
     def _stopped(self, reports: Sequence[StoredReport]) -> list[StoredReport]:
         """Give those that are not sent, since the EHR was seen to lose the AI label."""
         if not any(self._abilities.is_unlabelled(name) for name in TYPES.values()):

@@ -22,7 +22,7 @@ from gateway.core.errors import Erased, GatewayError
 from gateway.core.jobs import Advance, BusinessStatus, Job, JobState
 from gateway.core.routing import Route
 from gateway.core.write_back import StoredReport
-from gateway.store.deliveries import Settlement
+from gateway.store.deliveries import ASKED_AGAIN, Settlement
 from gateway.store.events import Event
 from gateway.store.models import Found
 from gateway.store.unit_of_work import UnitOfWork
@@ -221,7 +221,9 @@ def _addressed(uow: UnitOfWork, batch: _Batch, parcel: _Parcel, route: Route) ->
     report = StoredReport.read(uow.deliveries.body(delivery))
     patient = received_patient(uow, batch.round.site, delivery.system, parcel.event)
     has_card = batch.round.site.cds.shows(route.name, route.source)
-    return replace(report, terms=terms, taken=taken, patient=patient, has_card=has_card)
+    stands = is_repeated and not uow.retractions.of([delivery.id])
+    more = {"patient": patient, "has_card": has_card, "may_stand_again": stands}
+    return replace(report, terms=terms, taken=taken, **more)
 
 
 def _stop_denied(batch: _Batch, parcel: _Parcel, decision: ConsentDecision) -> None:
@@ -262,6 +264,8 @@ def _send(batch: _Batch, system: str, parcels: Sequence[_Parcel]) -> None:
     look = LastLook(batch.ports, [Held(p.delivery, p.job, p.event) for p in parcels])
     try:
         recipient = batch.ports.ehrs.connection(system).recipient
+        if any(parcel.delivery.last_answer == ASKED_AGAIN for parcel in parcels):
+            recipient.look_again()
         fates = recipient.write(reports, repeated=repeated, gate=look)
     except Exception as error:  # whatever it is, the results wait for another try
         log.exception("write-back-error", system=system)

@@ -153,6 +153,15 @@ class EhrAbilities:
         """Say whether it was seen to lose the AI label of such a resource."""
         return self._is_fresh(self._unlabelled, resource_type)
 
+    def look_again(self) -> None:
+        """Forget what it could not do, and ask it anew: somebody says that it was mended.
+
+        That it keeps no identifiers is not forgotten: on that rests that nothing is written twice.
+        """
+        for learnt in (self._refused, self._kept, self._in_words, self._unlabelled):
+            learnt.clear()
+        self._ask_at = _NEVER
+
     # -- what its answers teach ----------------------------------------------------------------
 
     def refused(self, resource_type: str) -> None:

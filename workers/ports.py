@@ -55,6 +55,9 @@ class Recipient(Protocol):
     ) -> dict[str, Fate]:
         """Write reports; give the fate of each by its identifier."""
 
+    def look_again(self) -> None:
+        """Find out anew what the EHR can do."""
+
 
 class Connection(Protocol):
     """How one EHR is reached."""

@@ -15,13 +15,14 @@ An EHR without RiskAssessment gets the result as an Observation, one without Med
 A report that may have been written before (an answer was lost, a worker died) is searched for
 first. Right before each request that carries results it is asked, through a `Gate`, which of them
 still may go: a batch takes its time, and a patient may withdraw her consent meanwhile.
+What stands there as an error because the EHR dropped its label (`workers.verifying`) is written
+over itself, when a person had it tried again.
 `If-None-Exist` alone is not trusted: some EHRs ignore it, and some ignore a search
 parameter they don't know, so what is found is compared before it is believed.
 
 Source: FHIR R4 RESTful API; docs/architecture.md (deliver).
 """
 
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -33,15 +34,13 @@ import orjson
 from adapters.fhir_rest.answers import EhrCapabilities, WriteOutcome
 from adapters.fhir_rest.errors import EhrAnswerUnreadable, EhrRefused, MultipleMatches
 from gateway.core.errors import GatewayError, ProcessingError, TransientError
-from gateway.core.findings import DIGEST_SYSTEM, Json, Report
+from gateway.core.findings import Json, Report
+from gateway.core.retraction import ENTERED_IN_ERROR
 from gateway.core.write_back import (
-    CONTAINED_DEVICE,
     WITHOUT_MEDIA,
     StoredReport,
     attachments_of,
-    device_condition,
     identifier_of,
-    is_device,
     is_provenance,
     is_result,
     provenance_condition,
@@ -50,6 +49,7 @@ from gateway.core.write_back import (
     transaction,
     with_device,
 )
+from workers.devices import Devices
 from workers.ehr_abilities import BATCH, REMEMBER_S, EhrAbilities
 from workers.fates import (
     Fate,
@@ -95,6 +95,9 @@ class Ehr(Protocol):
     ) -> WriteOutcome:
         """Create a resource unless the condition finds it."""
 
+    def update(self, reference: str, body: bytes, *, if_match: str | None = None) -> WriteOutcome:
+        """Write a resource under its id."""
+
     def transaction(self, body: bytes) -> list[WriteOutcome]:
         """Send a transaction or batch Bundle."""
 
@@ -120,11 +123,10 @@ class ResultRecipient:
         """
         self._ehr = ehr
         self._connections = connections
-        self._placing = threading.Lock()
         self._monotonic = monotonic
         self._no_transactions_until = float("-inf")
-        self._devices: dict[str, str] = {}
         self._abilities = abilities or EhrAbilities(ehr, monotonic=monotonic)
+        self._devices = Devices(ehr, self._abilities)
         self._looking = Looking(ehr, self._abilities)
 
     def write(
@@ -144,13 +146,13 @@ class ResultRecipient:
         fates: dict[str, Fate] = {}
         maybe = [report for report in reports if report.identifier in repeated]
         for chunk in _chunks(maybe):
-            fates.update(self._search(chunk))
+            fates.update(self._search(chunk, gate))
         rest = [self._abilities.fitted(r) for r in reports if r.identifier not in fates]
         for chunk in _chunks(rest):
             fates.update(self._write(chunk, gate))
         return fates
 
-    def _search(self, reports: Sequence[StoredReport]) -> dict[str, Fate]:
+    def _search(self, reports: Sequence[StoredReport], gate: Gate) -> dict[str, Fate]:
         """Give the fate of those that are in the EHR, or that can't be looked for."""
         try:
             found = self._looking.find(reports)
@@ -162,10 +164,12 @@ class ResultRecipient:
             if isinstance(matches, Unsure):
                 fates[report.identifier] = NotReached(matches.why, is_of_system=False)
             elif matches:
-                fates[report.identifier] = self._complete(report, matches)
+                fates[report.identifier] = self._complete(report, matches, gate)
         return fates
 
-    def _complete(self, report: StoredReport, found: Sequence[Mapping[str, Any]]) -> Fate:
+    def _complete(
+        self, report: StoredReport, found: Sequence[Mapping[str, Any]], gate: Gate
+    ) -> Fate:
         """Write what belongs to a result that is there, unless it is there too."""
         form = str(found[0].get("resourceType"))
         if form != report.resource_type:
@@ -177,6 +181,10 @@ class ResultRecipient:
             is_repeated=len(found) > 1,
             changed=report.changed,
         )
+        if report.may_stand_again and found[0].get("status") == ENTERED_IN_ERROR:
+            not_over = self._write_over(report, str(written.location), gate)
+            if not_over is not None:
+                return not_over
         try:
             return self._add_missing(report, written)
         except TransientError as error:
@@ -184,12 +192,28 @@ class ResultRecipient:
         except GatewayError:
             return written  # the result itself is there; that is what counts
 
+    def _write_over(self, report: StoredReport, place: str, gate: Gate) -> Fate | None:
+        """Write a result over itself where it was taken back before; None when it stands there."""
+        try:
+            placed = with_device(report.opened(), self._devices.place(report))
+            if report.identifier not in gate([report]):
+                return Withheld()
+            body = orjson.dumps({**placed.result, "id": place.partition("/")[2]})
+            self._ehr.update(place, body)
+        except TransientError as error:
+            return not_reached(error)
+        except EhrRefused as error:
+            return _refused(error)
+        except GatewayError as error:
+            return NotReached(type(error).__name__, is_of_system=False)
+        return None
+
     def _add_missing(self, report: StoredReport, written: Written) -> Written:
         if report.provenance is not None and self._has_provenance(report.identifier):
             report = replace(report, provenance=None)
         if report.provenance is None and not report.attachments:
             return written
-        placed = with_device(report.opened(), self._device(report))
+        placed = with_device(report.opened(), self._devices.place(report))
         return self._write_beside(placed, written, is_repeat=True)
 
     def _has_provenance(self, identifier: str) -> bool:
@@ -211,7 +235,7 @@ class ResultRecipient:
         self, reports: Sequence[StoredReport], gate: Gate, error: GatewayError
     ) -> dict[str, Fate]:
         """Go one rung down the ladder."""
-        self._forget_devices(reports)
+        self._devices.forget(reports)
         is_about_transactions = isinstance(error, EhrRefused) and error.status in _OF_THE_SERVICE
         if len(reports) > 1 and not is_about_transactions:
             fates: dict[str, Fate] = {}
@@ -224,17 +248,17 @@ class ResultRecipient:
         return fates
 
     def _as_transaction(self, reports: Sequence[StoredReport], gate: Gate) -> dict[str, Fate]:
-        self._look_for_devices(reports)
+        self._devices.look_for(reports)
         reports, withheld = _passing(reports, gate)
         if not reports:
             return withheld
-        made = transaction(reports, dict(self._devices))  # other threads learn places too
+        made = transaction(reports, self._devices.known())
         outcomes = self._ehr.transaction(made.body)
         if len(outcomes) != made.size:
             raise EhrAnswerUnreadable
         for digest, outcome in zip(made.devices, outcomes, strict=False):
             if outcome.is_success:
-                self._remember_device(digest, outcome.reference)
+                self._devices.remember(digest, outcome.reference)
         return withheld | {
             report.identifier: _fate_of(outcomes[position], report)
             for report, position in zip(reports, made.results, strict=True)
@@ -255,10 +279,10 @@ class ResultRecipient:
             return dict.fromkeys((r.identifier for r in reports), unclear)
 
     def _as_batch(self, reports: Sequence[StoredReport], gate: Gate) -> dict[str, Fate]:
-        placed, withheld = _passing([r.placed(self._device(r)) for r in reports], gate)
+        placed, withheld = _passing([r.placed(self._devices.place(r)) for r in reports], gate)
 
         def alone(report: StoredReport) -> Fate:
-            self._forget_devices([report])  # one may be gone, and that be the reason
+            self._devices.forget([report])  # one may be gone, and that be the reason
             return self._alone(report, gate)
 
         def beside(report: StoredReport, written: Written) -> Fate:
@@ -287,7 +311,7 @@ class ResultRecipient:
 
     def _alone(self, report: StoredReport, gate: Gate) -> Fate:
         try:
-            placed = with_device(report.opened(), self._device(report))
+            placed = with_device(report.opened(), self._devices.place(report))
             if report.identifier not in gate([report]):
                 return Withheld()
             written = self._write_result(placed, report)
@@ -295,9 +319,9 @@ class ResultRecipient:
             return not_reached(error)
         except MultipleMatches:
             unclear = NotReached("MultipleMatches", is_of_system=False)
-            return self._search([report]).get(report.identifier, unclear)
+            return self._search([report], gate).get(report.identifier, unclear)
         except EhrRefused as error:
-            self._forget_devices([report])
+            self._devices.forget([report])
             return self._without_its_type(report, gate, error)
         except GatewayError as error:
             return NotReached(type(error).__name__, is_of_system=False)
@@ -312,7 +336,7 @@ class ResultRecipient:
 
     def _with_the_rest(self, report: StoredReport, placed: Report, written: Written) -> Fate:
         if written.location is None:  # the EHR did not say where: look for it
-            return self._search([report]).get(report.identifier, written)
+            return self._search([report], open_gate).get(report.identifier, written)
         try:
             return self._write_beside(placed, written, is_repeat=False)
         except TransientError as error:
@@ -372,60 +396,6 @@ class ResultRecipient:
         body, condition = orjson.dumps(media), result_condition(own)
         place = self._ehr.create("Media", body, if_none_exist=condition).reference
         return [place] if place else []
-
-    def _look_for_devices(self, reports: Sequence[StoredReport]) -> None:
-        """Learn where Devices are, so that an EHR without conditions makes no second one.
-
-        Raises:
-            TransientError: The EHR is away.
-        """
-        for digest in {report.digest for report in reports} - self._devices.keys():
-            # Where it can't be searched for, the condition of its entry has to do.
-            with suppress(ProcessingError):
-                self._remember_device(digest, self._find_device(digest))
-
-    def _remember_device(self, digest: str, reference: str | None) -> None:
-        if reference is not None:
-            self._devices[digest] = reference
-
-    def _forget_devices(self, reports: Sequence[StoredReport]) -> None:
-        """Look for the Devices anew: one may be gone, and that be the reason of a refusal."""
-        for report in reports:
-            self._devices.pop(report.digest, None)
-
-    def _device(self, report: StoredReport) -> str:
-        """Give the place of the model's Device, written first where it is not there.
-
-        Raises:
-            TransientError: The EHR is away, or does not say where the Device is.
-        """
-        with self._placing:  # one places it, so that an EHR without conditions gets no second one
-            place = self._devices.get(report.digest)
-            if place is None:
-                place = self._devices[report.digest] = self._placed_device(report)
-            return place
-
-    def _placed_device(self, report: StoredReport) -> str:
-        if self._abilities.rules_out("Device"):
-            return CONTAINED_DEVICE
-        try:
-            return self._find_device(report.digest) or self._create_device(report)
-        except ProcessingError:  # an EHR without Devices: the Observation carries its own
-            return CONTAINED_DEVICE
-
-    def _find_device(self, digest: str) -> str | None:
-        token = [("identifier", f"{DIGEST_SYSTEM}|{digest}")]
-        for found in self._ehr.search("Device", token, max_pages=1):
-            if is_device(found, digest):
-                return f"Device/{found.get('id')}"
-        return None
-
-    def _create_device(self, report: StoredReport) -> str:
-        condition = device_condition(report.digest)
-        reference = self._ehr.create("Device", report.device, if_none_exist=condition).reference
-        if reference is None:
-            raise EhrAnswerUnreadable
-        return reference
 
 
 def _passing(

@@ -87,6 +87,23 @@ class Terms:
     idle_s: float
 
 
+@dataclass(frozen=True)
+class Peer:
+    """Who sends.
+
+    Attributes:
+        title: The AE title that it calls itself; empty where it did not come to say so.
+        address: Its network address.
+    """
+
+    title: str
+    address: str
+
+
+#: Counts what is refused, by outcome, and whom.
+Count = Callable[[str, Peer], None]
+
+
 class NoRoom(Exception):
     """An image can't be kept now; it may be later."""
 
@@ -98,7 +115,7 @@ class DicomServer:
         self,
         terms: Terms,
         keep: Callable[[Stored], None],
-        count: Callable[[str], None],
+        count: Count,
         *,
         tls: ssl.SSLContext | None = None,
     ) -> None:
@@ -107,7 +124,7 @@ class DicomServer:
         Args:
             terms: On which terms it comes.
             keep: Keeps an image durably; raises `NotUnderstood` or `NoRoom`.
-            count: Counts what is refused, by outcome.
+            count: Counts what is refused, by outcome, and whom.
             tls: DICOM over TLS.
         """
         self._terms = terms
@@ -160,10 +177,10 @@ class DicomServer:
         try:
             self._keep(self._stored(event, request))
         except NotUnderstood as problem:
-            self.count(f"refused-{problem.status:04X}")
+            self.count(f"refused-{problem.status:04X}", _peer(event))
             return _answer(problem.status, problem.message)
         except NoRoom as problem:
-            self.count(f"refused-{NO_ROOM:04X}")
+            self.count(f"refused-{NO_ROOM:04X}", _peer(event))
             return _answer(NO_ROOM, str(problem))
         return SUCCESS
 
@@ -185,11 +202,16 @@ class DicomServer:
     def _rejected(self, event: evt.Event) -> None:
         answer: Any = event.assoc.acceptor.primitive
         reason = getattr(answer, "diagnostic", None)
-        self.count(_REASONS.get(int(reason or 0), "refused-association"))
+        self.count(_REASONS.get(int(reason or 0), "refused-association"), _peer(event))
 
     def _accepted(self, event: evt.Event) -> None:
         for _ in event.assoc.rejected_contexts:
-            self.count("refused-syntax")
+            self.count("refused-syntax", _peer(event))
+
+
+def _peer(event: evt.Event) -> Peer:
+    requestor = event.assoc.requestor
+    return Peer(requestor.ae_title.strip(), str(requestor.address or ""))
 
 
 def _answer(status: int, comment: str) -> Dataset:
@@ -254,12 +276,16 @@ class _Server(ThreadedAssociationServer):
 
     def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ANN401, ARG002
         """Count a connection that ended before it was one."""
-        self.owner.count("refused-connection")
+        self.owner.count("refused-connection", Peer("", str(client_address[0])))
 
     def verify_request(self, request: Any, client_address: Any) -> bool:  # noqa: ANN401, ARG002
         """Say whether somebody may connect from there."""
-        peer = ip_address(str(client_address[0]).partition("%")[0])
-        return not self._allowed or any(peer in network for network in self._allowed)
+        address = str(client_address[0])
+        peer = ip_address(address.partition("%")[0])
+        may_connect = not self._allowed or any(peer in network for network in self._allowed)
+        if not may_connect:
+            self.owner.count("refused-address", Peer("", address))
+        return may_connect
 
 
 class _Handler(RequestHandler):

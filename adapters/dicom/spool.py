@@ -14,6 +14,7 @@
 """
 
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -24,6 +25,7 @@ import orjson
 
 _KEY, _HANDED, _UNFINISHED, _GONE = "key", "handed.json", ".part", ".gone-"
 _MINE_ALONE = 0o700
+_SPOOLS = "dicom"
 #: How coarse the times of files may be.
 _TICK_MS = 2000
 #: So long it is remembered which images came.
@@ -185,6 +187,61 @@ class Spool:
             if not path.exists():
                 _write(path, self._seals.new_key(folder.name), is_first=True)
         return path.read_bytes()
+
+
+def spools_folder(data_dir: Path) -> Path:
+    """Give where the spools of all feeds lie, by the systems' names."""
+    return data_dir.absolute() / _SPOOLS
+
+
+def copy_waiting(spools: Path, to: Path) -> int:
+    """Copy what a backup has to hold of all spools; give how many images that are.
+
+    Of a study that has news all images go along, of any other only what is known of it, so that a
+    repeat is known for one. To be called before the database is copied: what is handed over between
+    the two is then handed over once more, and not lost.
+
+    Args:
+        spools: The folder of all spools.
+        to: A folder of the backup; it is made where there is something.
+
+    Raises:
+        OSError: Something can't be read or written.
+    """
+    count = 0
+    for folder in sorted(spools.glob("*/[!.]*")):
+        target = to / folder.relative_to(spools)
+        try:
+            count += _copy_study(folder, target)
+        except FileNotFoundError:  # it is let go of at this moment
+            shutil.rmtree(target, ignore_errors=True)
+    return count
+
+
+def is_image_of_spool(path: str) -> bool:
+    """Say whether a file of a backup, by its path there, is an image of a spool."""
+    parts = path.split("/")
+    return parts[0] == _SPOOLS and _is_image(parts[-1])
+
+
+def _copy_study(folder: Path, to: Path) -> int:
+    handed, names = _handed(folder), _images(folder)
+    waiting = names if not handed.is_done or names - handed.known else set()
+    to.mkdir(mode=_MINE_ALONE, parents=True)
+    known = [_HANDED] if (folder / _HANDED).exists() else []
+    for name in (_KEY, *known, *sorted(waiting)):
+        _copy(folder / name, to / name)
+    return len(waiting)
+
+
+def _copy(path: Path, to: Path) -> None:
+    """Give a file a second name, or copy it: no file here is ever changed in its place."""
+    try:
+        to.hardlink_to(path)
+    except FileNotFoundError:
+        raise
+    except OSError:  # another disk, or one without second names
+        shutil.copyfile(path, to)
 
 
 def _note(folder: Path, handed: Handed) -> None:

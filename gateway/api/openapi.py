@@ -8,6 +8,7 @@ from fastapi.openapi.utils import get_openapi
 from gateway.api.audit_asking import QUESTIONS
 from gateway.api.audit_parameters import PARAMETERS
 from gateway.core.principal import PERMISSIONS, Permission
+from gateway.core.worklist import SignOffReason
 
 _ASKED = ("patient", "resource", "system", "model", "since", "until", "_count", "before")
 _RESOURCE = {"application/fhir+json": {"schema": {"type": "object"}}}
@@ -80,6 +81,7 @@ def _paths() -> dict[str, Any]:
         **_questions(),
         **_witnessed(),
         **_break_glass(identifier),
+        **_worklist(count, identifier),
         **_consents(system, identifier),
         **_cds(identifier),
         "/fhir/metadata": {"get": _call("CapabilityStatement", "What this gateway can do")},
@@ -192,12 +194,44 @@ def _break_glass(identifier: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def _worklist(count: list[dict[str, Any]], identifier: dict[str, Any]) -> dict[str, Any]:
+    asked = {"required": False, "content": {"application/json": {"schema": {"type": "object"}}}}
+    listed = _call(
+        "List what no EHR takes and nobody signed off",
+        "Bundle of Tasks",
+        [*count, _parameter("before", "query")],
+        needs=Permission.READ_WORKLIST,
+    )
+    item = _call("One item", "Task", [identifier], needs=Permission.READ_WORKLIST)
+    result = _call("Its result", "The result", [identifier], needs=Permission.READ_RESULTS)
+    sign_off = _call(
+        f"Sign it off: reason ({', '.join(SignOffReason)}), or nothing",
+        "Task",
+        [identifier, _parameter("If-Match", "header")],
+        needs=Permission.SIGN_OFF,
+    )
+    retry = _call(
+        "Have it written into the EHR after all",
+        "Task",
+        [identifier],
+        needs=Permission.RETRY_RESULTS,
+        status=202,
+    )
+    return {
+        "/worklist": {"get": listed},
+        "/worklist/{id}": {"get": item},
+        "/worklist/{id}/result": {"get": result},
+        "/worklist/{id}/sign-off": {"post": {**sign_off, "requestBody": asked}},
+        "/worklist/{id}/retry": {"post": retry},
+    }
+
+
 def _results(parameters: list[dict[str, Any]]) -> dict[str, Any]:
     asked = [_parameter("patient", "query"), _parameter("worklist", "query")]
     return {
         f"/fhir/{name}": {
             "get": _call(
-                "A patient's results, or (worklist=true) those that no EHR takes",
+                "A patient's results, or (worklist=true) those on the worklist",
                 f"Bundle of {name}s",
                 [*asked, *parameters],
                 needs=Permission.READ_RESULTS,

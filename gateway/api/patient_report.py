@@ -25,7 +25,7 @@ from gateway.core.clock import from_ms
 from gateway.core.delivery import Delivery, DeliveryState
 from gateway.core.errors import ContentError, NotFound, Unsealable
 from gateway.core.findings import Report
-from gateway.core.jobs import TRANSITIONS, BusinessStatus, Job
+from gateway.core.jobs import BusinessStatus, Job, JobState
 from gateway.core.ladder import Rung
 from gateway.core.patient_report import (
     Attempt,
@@ -200,7 +200,7 @@ def _runs(uow: UnitOfWork, patient_key: str, called: Called) -> Iterator[Run]:
         jobs = uow.jobs.find(wanted)
         known = uow.deliveries.of_jobs([job.id for job in jobs])
         for job in jobs:
-            if job.id in known or not TRANSITIONS[job.state]:
+            if job.id in known or (job.state.is_final and job.state is not JobState.FAILED):
                 yield _run(uow, job, known.get(job.id), called)
         if len(jobs) < _PAGE:
             return
@@ -213,7 +213,8 @@ def _run(uow: UnitOfWork, job: Job, delivery: Delivery | None, called: Called) -
         why = without_ids(job.reason) or job.business_status.value
         return Run(at, called.model(job), "", "", why)
     if delivery.rung in _KEPT_HERE:
-        return Run(at, called.model(job), _says(uow, delivery), _KEPT_HERE[delivery.rung], "")
+        became = _NOW.get(job.business_status, _KEPT_HERE[delivery.rung])
+        return Run(at, called.model(job), _says(uow, delivery), became, "")
     became = _DELIVERED.get(delivery.state, "waits to be written").format(
         called.system(delivery.system)
     )
@@ -224,10 +225,15 @@ _KEPT_HERE: Mapping[str, str] = {
     Rung.WORKLIST: "kept where clinicians read it, and not written into the record system",
     Rung.CDS_CARD: "shown to clinicians who open the chart, and not written into the record system",
 }
+_NOW = {
+    BusinessStatus.SIGNED_OFF: f"{_KEPT_HERE[Rung.WORKLIST]}; a clinician has seen it",
+    BusinessStatus.CONSENT_WITHDRAWN: "not written into the record system, nor shown any more",
+}
 _WITHOUT_RESULT = frozenset(BusinessStatus) - {
     BusinessStatus.DELIVERED,
     BusinessStatus.ON_WORKLIST,
     BusinessStatus.ON_CARD,
+    BusinessStatus.SIGNED_OFF,
     BusinessStatus.DELIVERY_PENDING,
     BusinessStatus.DELIVERY_FAILED,
     BusinessStatus.CONSENT_WITHDRAWN,

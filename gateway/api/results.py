@@ -2,8 +2,8 @@
 
 The results are Nadi's own: what it wrote, or is about to write, into the EHR, each under the type
 that it has there: a RiskAssessment is an Observation in an EHR that has no other. The patient has
-to be named, so that nobody browses; but `?worklist=true` gives what no EHR takes, whoever it is of,
-since nobody would find it otherwise.
+to be named, so that nobody browses; but `?worklist=true` gives what no EHR takes and nobody signed
+off, whoever it is of, since nobody would find it otherwise.
 """
 
 from collections.abc import Iterator, Sequence
@@ -21,6 +21,7 @@ from gateway.core.errors import ContentError, Erased
 from gateway.core.findings import Report
 from gateway.core.retraction import retracted
 from gateway.core.write_back import AS_OBSERVATION
+from gateway.store import worklist
 from gateway.store.jobs import JobFilter
 from gateway.store.unit_of_work import UnitOfWork
 
@@ -64,12 +65,10 @@ class Results:
     ) -> tuple[list[dict[str, Any]], set[str | None], str | None]:
         """Give a page of the worklist, whose they are, and what the next page starts after."""
         with self._edge.store.read() as uow:
-            page = uow.deliveries.worklist(before, count)
-            gone = uow.erasures.closed({each.patient_key for each in page})
-            shown = [each for each in page if each.patient_key not in gone]
+            items, last = worklist.listed(uow, before=before, limit=count)
+            shown = [each.delivery for each in items]
             uow.patient_keys.load({each.patient_key for each in shown})
-            found = [each for each in _written(uow, shown) if each["resourceType"] == self._type]
-        last = page[-1].id if len(page) == count else None
+            found = [each for each in written(uow, shown) if each["resourceType"] == self._type]
         return found, {each.patient_key for each in shown}, last
 
     def _find(
@@ -86,12 +85,12 @@ class Results:
             jobs = uow.jobs.find(wanted)
             known = uow.deliveries.of_jobs([job.id for job in jobs])
             deliveries = [known[job.id] for job in jobs if job.id in known]
-            found = list(_written(uow, deliveries))
+            found = list(written(uow, deliveries))
         last = jobs[-1].id if len(jobs) == count else None
         return [each for each in found if each["resourceType"] == self._type], last
 
 
-def _written(uow: UnitOfWork, deliveries: Sequence[Delivery]) -> Iterator[dict[str, Any]]:
+def written(uow: UnitOfWork, deliveries: Sequence[Delivery]) -> Iterator[dict[str, Any]]:
     """Give each result in the form in which its EHR has it or is to have it."""
     withdrawn = uow.retractions.of([each.id for each in deliveries])
     for delivery in deliveries:

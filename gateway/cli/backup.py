@@ -6,6 +6,7 @@ on record as an export.
 
 import re
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,8 +14,9 @@ import typer
 from rich.markup import escape
 from typer.core import TyperGroup
 
+from adapters.dicom.spool import copy_waiting, spools_folder
 from gateway.cli import backup_trial
-from gateway.cli.backup_view import moment_of, size, telling, told
+from gateway.cli.backup_view import moment_of, size, telling, told, waiting_images
 from gateway.cli.context import (
     EXIT_USAGE,
     AsJson,
@@ -72,7 +74,7 @@ def make(
     data_dir: DataDir = None,
     as_json: AsJson = False,
 ) -> None:
-    """Make a backup: database, keys, credentials, models, checkpoints, erasures; sealed."""
+    """Make a backup: database, keys, credentials, models, images on their way; sealed."""
     with opened(data_dir) as nadi, telling(quiet=as_json) as tell:
         file = _file_in(to, nadi)
         order = Order(
@@ -80,10 +82,12 @@ def make(
             site=nadi.site().name or "",
             keys=read_public(nadi.settings.data_dir),
             with_keys=not without_keys,
+            take_waiting=partial(_take_images, spools_folder(nadi.settings.data_dir)),
             record=lambda manifest: _record(nadi, file, manifest),
             tell=tell,
         )
         manifest = make_backup(nadi.settings, Installation(nadi.keys, nadi.store), order)
+    images = waiting_images(manifest)
     count = file.stat().st_size
     if as_json:
         print_json({"file": str(file), "sealed_bytes": count, **told(manifest)})
@@ -94,6 +98,12 @@ def make(
         f"{' or '.join(key.id for key in order.keys)}. Try it: nadi backup verify",
         soft_wrap=True,
     )
+    if images:
+        out.print(f"  {images} images that were accepted and not handed over yet are in it")
+
+
+def _take_images(spools: Path, work: Path) -> None:
+    copy_waiting(spools, work / spools.name)
 
 
 def _file_in(to: Path, nadi: Opened) -> Path:

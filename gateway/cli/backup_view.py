@@ -7,6 +7,7 @@ from typing import Any
 
 from rich.console import Console
 
+from adapters.dicom.spool import is_image_of_spool
 from gateway.cli.audit_view import progress_bar
 from gateway.store.backup_manifest import Manifest
 
@@ -41,6 +42,11 @@ def moment_of(made_at: str) -> str:
     return datetime.fromisoformat(made_at).astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
+def waiting_images(manifest: Manifest) -> int:
+    """Count the images in a backup that were accepted and not handed over yet."""
+    return sum(is_image_of_spool(line.path) for line in manifest.files)
+
+
 def told(manifest: Manifest) -> dict[str, object]:
     """Give a manifest for scripts, without its files."""
     database = manifest.database
@@ -57,5 +63,6 @@ def told(manifest: Manifest) -> dict[str, object]:
         "log_size": database.log_size,
         "counts": database.counts,
         "files": len(manifest.files),
+        "waiting_images": waiting_images(manifest),
         "bytes": sum(line.bytes for line in manifest.files),
     }

@@ -56,6 +56,8 @@ _RETRIED = "An operator asked for another try."
 Ids = Annotated[list[str], typer.Argument(metavar="ID...", help="Ids of jobs.")]
 
 _Change = Callable[[UnitOfWork, str, audit.Source], None]
+#: By the id of each job why it could not be changed, None where it was.
+WhyNot = dict[str, str | None]
 
 COLOURS = {
     JobState.REQUESTED: "cyan",
@@ -133,34 +135,40 @@ def show(
 @explained
 def retry(ids: Ids, data_dir: DataDir = None, as_json: AsJson = False) -> None:
     """Let failed jobs run again, and results that could not be written be written."""
-    _report(_each(ids, data_dir, put_back), "is tried again", as_json=as_json)
+    report(change_each(ids, data_dir, put_back), "is tried again", as_json=as_json)
 
 
 @app.command()
 @explained
 def cancel(ids: Ids, data_dir: DataDir = None, as_json: AsJson = False) -> None:
     """Stop jobs that are not finished; what is already in the EHR stays there."""
-    _report(_each(ids, data_dir, _cancel), "is cancelled", as_json=as_json)
+    report(change_each(ids, data_dir, _cancel), "is cancelled", as_json=as_json)
 
 
-def _each(ids: Sequence[str], data_dir: Path | None, change: _Change) -> dict[str, str | None]:
-    """Change each job; give for each why it could not be, None where it was."""
-    why: dict[str, str | None] = {}
+def change_each(ids: Sequence[str], data_dir: Path | None, change: _Change) -> WhyNot:
+    """Change each job of an installation, and wake the workers."""
     with opened(data_dir) as nadi:
-        source = nadi.source()
-        for job_id in dict.fromkeys(ids):
-            try:
-                with nadi.store.write() as uow:
-                    change(uow, job_id, source)
-            except GatewayError as error:
-                why[job_id] = error.message
-            else:
-                why[job_id] = None
-        Bell(nadi.settings.resolved_broker_url).knock()
+        return changed(nadi, ids, change)
+
+
+def changed(nadi: Opened, ids: Sequence[str], change: _Change) -> WhyNot:
+    """Change each job in a transaction of its own, and wake the workers."""
+    why: WhyNot = {}
+    source = nadi.source()
+    for job_id in dict.fromkeys(ids):
+        try:
+            with nadi.store.write() as uow:
+                change(uow, job_id, source)
+        except GatewayError as error:
+            why[job_id] = error.message
+        else:
+            why[job_id] = None
+    Bell(nadi.settings.resolved_broker_url).knock()
     return why
 
 
-def _report(why: dict[str, str | None], done: str, *, as_json: bool) -> None:
+def report(why: WhyNot, done: str, *, as_json: bool) -> None:
+    """Say of each job whether it was changed; end with 1 where one was not."""
     if as_json:
         print_json([{"id": each, "done": not no, "why_not": no} for each, no in why.items()])
     else:

@@ -21,6 +21,7 @@ NOUNS = {
     "route": "Explain what a route makes of a real resource.",
     "cds": "CDS Hooks: the services, and what became of their cards.",
     "jobs": "Look after jobs and their deliveries.",
+    "worklist": "What no EHR takes: sign it off, or have it tried again.",
     "models": "The installed models.",
     "patient": "What is held of a patient: erase it, keep it for the law.",
     "consent": "Record, import and list consents; explain decisions.",

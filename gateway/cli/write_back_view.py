@@ -11,10 +11,11 @@ from rich.markup import escape
 from adapters import ehr_profile
 from adapters.ehr_profile import Profile
 from adapters.site import Site
-from gateway.cli.context import out
+from gateway.cli.context import age, out
 from gateway.core.errors import ConfigurationError
 from gateway.core.ladder import LOSES, TYPES, IfLabelLost, Ladder, Rung, Terms, ladder
 from gateway.core.routing import Route
+from gateway.store import worklist
 from gateway.store.unit_of_work import Store
 from workers.climb import NO_API
 from workers.ehr_abilities import EhrAbilities
@@ -127,15 +128,17 @@ def told_of_results(store: Store) -> tuple[str, bool]:
     """Count what stays on the worklist and what lost its AI label; say whether all is well."""
     with store.read() as uow:
         told = uow.deliveries.told()
-    return _counted([(rung, lost, count) for _, rung, lost, count in told])
+        waiting, oldest_ms = worklist.count(uow)
+    since = f"on the worklist, the oldest for {age(oldest_ms)}" if oldest_ms else "on the worklist"
+    return _counted([(rung, lost, count) for _, rung, lost, count in told], {since: waiting})
 
 
-def _counted(told: list[tuple[str, str, int]]) -> tuple[str, bool]:
-    waiting = sum(count for rung, _, count in told if rung == Rung.WORKLIST)
+def _counted(told: list[tuple[str, str, int]], waiting: dict[str, int]) -> tuple[str, bool]:
+    here = (Rung.WORKLIST, Rung.CDS_CARD)
     shown = sum(count for rung, _, count in told if rung == Rung.CDS_CARD)
-    lower = sum(count for rung, _, count in told if rung in LOSES) - waiting - shown
+    lower = sum(count for rung, _, count in told if rung in LOSES and rung not in here)
     counts = {
-        "on the worklist": waiting,
+        **waiting,
         "only as a card, for whoever opens the chart": shown,
         "in a lower form": lower,
         "without the AI label as a code": _with(told, "meta.security"),

@@ -73,7 +73,17 @@ __all__ = [
 # A process has a few sources, users and purposes, which come again with every event.
 _CACHED = 1024
 
-JobEvent = Literal["admit", "refuse", "supersede", "cancel", "fail", "complete", "retry", "rescue"]
+JobEvent = Literal[
+    "admit",
+    "refuse",
+    "supersede",
+    "cancel",
+    "fail",
+    "complete",
+    "retry",
+    "rescue",
+    "sign-off",
+]
 OtherEvent = Literal[
     "start",
     "stop",

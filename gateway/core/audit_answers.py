@@ -28,8 +28,9 @@ DISCLOSING = ("deliver", "read", "query", "export")
 #: What somebody outside asked for, rather than what the gateway does of itself.
 ACCESSES = (
     *("read", "query", "export", "break-glass", "verify", "forbid", "sign-in-failure"),
+    "sender-refuse",
     *("configure", "credential", "model", "break-glass-review", "erase", "hold", "rectify"),
-    *("consent-record", "consent-import", "consent-revoke", "request"),
+    *("consent-record", "consent-import", "consent-revoke", "request", "sign-off"),
 )
 #: How a job ends that something was refused to; the denial has an event of its own.
 ENDING = ("refuse", "cancel")

@@ -32,7 +32,7 @@ class JobState(StrEnum):
     @property
     def is_final(self) -> bool:
         """Say whether nothing follows this state by itself."""
-        return not TRANSITIONS[self] - {JobState.READY}
+        return not TRANSITIONS[self] - {JobState.READY, JobState.CANCELLED}
 
 
 class BusinessStatus(StrEnum):
@@ -44,6 +44,7 @@ class BusinessStatus(StrEnum):
     DELIVERED = "delivered"
     ON_WORKLIST = "on-worklist"
     ON_CARD = "on-card"
+    SIGNED_OFF = "signed-off"
     CONSENT_DENIED = "consent-denied"
     CONSENT_WITHDRAWN = "consent-withdrawn"
     PATIENT_UNKNOWN = "patient-unknown"
@@ -83,8 +84,12 @@ class BusinessStatus(StrEnum):
     ERASED = "erased"
 
 
-# requested and ready wait, in-progress is held by a worker or waits for the EHR. A failed job
-# may be made ready again by `nadi jobs retry`; nothing else leaves a final state.
+#: The result of a completed job is here, and not in an EHR.
+KEPT_HERE = frozenset({BusinessStatus.ON_WORKLIST, BusinessStatus.ON_CARD})
+
+# requested and ready wait, in-progress is held by a worker or waits for the EHR. A person may make
+# ready again what failed (`nadi jobs retry`) and what is on the worklist (`nadi worklist retry`); a
+# withdrawn consent, or an erasure, takes a job off the worklist. Nothing else leaves a final state.
 TRANSITIONS: dict[JobState, frozenset[JobState]] = {
     JobState.REQUESTED: frozenset({JobState.READY, JobState.REJECTED, JobState.CANCELLED}),
     JobState.READY: frozenset({JobState.IN_PROGRESS, JobState.CANCELLED}),
@@ -97,7 +102,7 @@ TRANSITIONS: dict[JobState, frozenset[JobState]] = {
             JobState.FAILED,
         }
     ),
-    JobState.COMPLETED: frozenset(),
+    JobState.COMPLETED: frozenset({JobState.READY, JobState.CANCELLED}),
     JobState.REJECTED: frozenset(),
     JobState.CANCELLED: frozenset(),
     JobState.FAILED: frozenset({JobState.READY}),
@@ -179,3 +184,20 @@ def check_transition(before: JobState, after: JobState) -> None:
     """
     if after not in TRANSITIONS[before]:
         raise InvalidTransition(f"A job can't go from '{before}' to '{after}'.")
+
+
+def check_advance(change: Advance) -> None:
+    """Insist that a job may become what a change says.
+
+    A state that is not final may stay while its explanation changes. Of what is completed only a
+    job moves whose result is kept here: it is signed off, tried again, or taken off.
+
+    Raises:
+        InvalidTransition: The state machine has no such arrow, or not for this job.
+    """
+    before, after = change.job.state, change.state
+    is_kept_here = change.job.business_status in KEPT_HERE
+    if before is JobState.COMPLETED and not is_kept_here:
+        raise InvalidTransition("A completed job moves only while its result is kept here.")
+    if before is not after or (before.is_final and not is_kept_here):
+        check_transition(before, after)

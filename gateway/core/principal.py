@@ -29,6 +29,9 @@ class Permission(StrEnum):
     READ_TASKS = "read-tasks"
     READ_EVERY_TASK = "read-every-task"
     READ_RESULTS = "read-results"
+    READ_WORKLIST = "read-worklist"
+    SIGN_OFF = "sign-off"
+    RETRY_RESULTS = "retry-results"
     READ_AUDIT = "read-audit"
     READ_CONSENT = "read-consent"
     RECORD_CONSENT = "record-consent"
@@ -42,9 +45,22 @@ class Permission(StrEnum):
 PERMISSIONS: dict[Role, frozenset[Permission]] = {
     Role.EHR: frozenset({Permission.PUSH, Permission.READ_TASKS}),
     Role.INTEGRATOR: frozenset(
-        {Permission.READ_TASKS, Permission.READ_EVERY_TASK, Permission.CONFIGURE}
+        {
+            Permission.READ_TASKS,
+            Permission.READ_EVERY_TASK,
+            Permission.READ_WORKLIST,
+            Permission.RETRY_RESULTS,
+            Permission.CONFIGURE,
+        }
     ),
-    Role.CLINICIAN: frozenset({Permission.READ_RESULTS, Permission.BREAK_GLASS}),
+    Role.CLINICIAN: frozenset(
+        {
+            Permission.READ_RESULTS,
+            Permission.READ_WORKLIST,
+            Permission.SIGN_OFF,
+            Permission.BREAK_GLASS,
+        }
+    ),
     Role.COMPLIANCE: frozenset(
         {
             Permission.READ_AUDIT,

@@ -97,6 +97,8 @@ class StoredReport:
         before: The Observation as an earlier attempt may have written it, where that differs.
         patient: JSON of the Patient as received, where no FHIR API can be asked for it.
         has_card: Whether it is shown as a card where the chart is opened.
+        may_stand_again: Whether one that stands there as an error is to be written over: it was
+            taken back for the sake of its label, and nobody ordered that it be withdrawn.
     """
 
     identifier: str
@@ -113,6 +115,7 @@ class StoredReport:
     before: bytes | None = field(default=None, repr=False)
     patient: bytes | None = field(default=None, repr=False)
     has_card: bool = False
+    may_stand_again: bool = False
 
     @classmethod
     def read(cls, body: bytes) -> Self:

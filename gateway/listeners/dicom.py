@@ -21,8 +21,8 @@ from adapters.dicom.header import (
     split_file,
     whole_file,
 )
-from adapters.dicom.server import DicomServer, NoRoom, Stored, Terms
-from adapters.dicom.spool import Handed, Spool
+from adapters.dicom.server import DicomServer, NoRoom, Peer, Stored, Terms
+from adapters.dicom.spool import Handed, Spool, spools_folder
 from adapters.dicom.study import Origin, bundle_of, own_patient_id
 from adapters.hl7v2.identity import FindPatient
 from adapters.site import Site
@@ -30,11 +30,13 @@ from adapters.site_dicom import DicomEntry
 from adapters.site_feeds import Feed
 from adapters.tls import tls_context
 from gateway import telemetry
+from gateway.core.audit_dicom import UNKNOWN, Refusals
 from gateway.core.clock import to_ms, utc_now
 from gateway.core.errors import ContentError, ProcessingError, TransientError
 from gateway.listeners.desk import Desk
 from gateway.listeners.door import Interrupted, NotTaken
 from gateway.listeners.patients import finding
+from gateway.listeners.refusals import RefusalBook
 from gateway.listeners.serving import serve
 from gateway.settings import Settings, get_settings
 from gateway.store.sealing import Place, Sealer
@@ -91,6 +93,7 @@ class DicomListener:
         self._let_go_at = time.monotonic()
         # Studies that failed, and when they are tried again.
         self._not_before: dict[str, float] = {}
+        self._refusals = RefusalBook(desk)
 
     def run(self, stop: threading.Event) -> None:
         """Serve until told to stop.
@@ -100,15 +103,23 @@ class DicomListener:
         """
         entry, tls = self._entry, self._entry.tls
         context = tls_context(tls.certificate, tls.key, tls.clients) if tls else None
-        server = DicomServer(_terms(entry), self.keep, self._desk.count, tls=context)
+        server = DicomServer(_terms(entry), self.keep, self._refused, tls=context)
         port = server.start(entry.host, entry.port)
         how = "DICOM over TLS" if tls else "DICOM"
         self._desk.standing.up(f"{how} on {entry.host}:{port} as {entry.ae_title}")
         try:
             while not stop.wait(_TURN_EVERY_S):
                 self.turn(stop)
+                self._refusals.tell()
         finally:
             server.stop()
+            self._refusals.tell(is_last=True)
+
+    def _refused(self, outcome: str, peer: Peer) -> None:
+        """Count what was refused, and note it for the record."""
+        self._desk.count(outcome)
+        title = peer.title if peer.title in self._entry.callers else UNKNOWN
+        self._refusals.note(Refusals(outcome, title, peer.address or None))
 
     # --- (1) an image comes -----------------------------------------------------------------
 
@@ -252,7 +263,7 @@ def _terms(entry: DicomEntry) -> Terms:
 
 def spool_folder(data_dir: Path, system: str) -> Path:
     """Give where the images of a system wait."""
-    return data_dir.absolute() / "dicom" / system
+    return spools_folder(data_dir) / system
 
 
 class Dicom:

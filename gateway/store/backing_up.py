@@ -2,7 +2,8 @@
 
 In this order, so that what is put back fits together:
 
-1. the checkpoint file: it never says more than the database that is copied after it;
+1. the checkpoint file: it never says more than the database that is copied after it; and what
+   listeners accepted and have not handed over yet, so that it is in the one or the other;
 2. the database, of one moment (`database_copy`);
 3. who was erased, imported models, credentials, keys: what came meanwhile does no harm.
 
@@ -66,6 +67,7 @@ class Order:
         with_keys: Whether the secret keys of the installation go into it.
         record: Puts it on record before it gets its name.
         tell: Told how far it is.
+        take_waiting: Copies into a folder what was accepted and is not in the database yet.
     """
 
     to: Path
@@ -74,6 +76,7 @@ class Order:
     with_keys: bool
     record: Callable[[Manifest], None] = field(repr=False)
     tell: Tell = field(repr=False)
+    take_waiting: Callable[[Path], object] = field(repr=False, default=lambda _folder: None)
 
 
 def make_backup(settings: Settings, nadi: Installation, order: Order) -> Manifest:
@@ -140,6 +143,7 @@ def _alone(lock: Path) -> Iterator[None]:
 def _gather(settings: Settings, nadi: Installation, order: Order, work: Path) -> Manifest:
     data = settings.data_dir
     _copy(data / _CHECKPOINTS, work / _CHECKPOINTS)
+    order.take_waiting(work)
     engine = nadi.store.engine
     name = DATABASE if engine.dialect.name == SQLITE else DUMP
     made_at = utc_now()

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from gateway.store.unit_of_work import UnitOfWork
 
 _LONGEST_ANSWER, MOST_LOST = 128, 255
+#: Last answer of what was taken off the worklist to be tried again: the EHR may be another now.
+ASKED_AGAIN = "asked again"
 # Both databases use the partial index ix_deliveries_open only where its condition stands literally.
 _IS_OPEN = sa.text("deliveries.state in ('pending', 'in-flight')")
 _COLUMNS = [deliveries.c[name] for name in Delivery.__dataclass_fields__]
@@ -134,18 +136,6 @@ _GET = sa.select(*_COLUMNS).where(deliveries.c.id.in_(_IDS))
 _OF_JOBS = sa.select(*_COLUMNS).where(deliveries.c.job_id.in_(_IDS))
 _CIRCUITS = sa.select(circuit_breakers)
 _CIRCUIT = _CIRCUITS.where(circuit_breakers.c.system == sa.bindparam("system")).with_for_update()
-# The partial index is used only where its condition stands literally; `~` is after every id.
-_AFTER_ALL = "~"
-_WORKLIST = (
-    sa.select(*_COLUMNS)
-    .where(
-        sa.text("deliveries.rung = 'worklist'"),
-        deliveries.c.id < sa.bindparam("before"),
-        sa.func.length(deliveries.c.body) > 0,
-    )
-    .order_by(deliveries.c.id.desc())
-    .limit(sa.bindparam("most"))
-)
 _PLACES = sa.select(deliveries.c.id, deliveries.c.location).where(
     deliveries.c.patient_key == sa.bindparam("patient"), deliveries.c.location.is_not(None)
 )
@@ -320,10 +310,6 @@ class Deliveries:
             return None
         place = Place("deliveries", "location", delivery.id)
         return self._uow.patient_keys.unseal(delivery.patient_key, place, sealed).decode()
-
-    def worklist(self, before: str | None, limit: int) -> list[Delivery]:
-        """Give what no EHR takes and is still kept here, the newest first."""
-        return self._all(_WORKLIST, before=before or _AFTER_ALL, most=limit)
 
     def places_of(self, patient_key: str) -> frozenset[str]:
         """Give where an EHR keeps the delivered results of a patient.

@@ -6,7 +6,7 @@
    that what they wrote is seen by what follows. Whether she refuses all AI is read with it, for the
    tombstone to keep; then it is deleted.
 3. Open jobs and waiting results are cancelled, whoever holds them: a worker that comes back finds
-   that its job moved, and writes nothing.
+   that its job moved, and writes nothing. What is on the worklist is taken off it.
 4. Her rows are emptied, the tombstone is kept, and all of it is one AuditEvent.
 5. Her open requests for erasure are closed: they have been answered by this.
 
@@ -22,6 +22,7 @@ from gateway.core.clock import new_id
 from gateway.core.consent.local import refuses_ai_still
 from gateway.core.errors import NotFound, OnHold
 from gateway.core.jobs import Advance, BusinessStatus, Job, JobState
+from gateway.core.ladder import Rung
 from gateway.core.rights import RequestKind
 from gateway.store.erasures import Tombstone, counted
 from gateway.store.registering import Actor, stopped
@@ -140,12 +141,13 @@ def _answer(uow: UnitOfWork, tombstone: Tombstone, actor: Actor) -> tuple[str, .
 
 
 def _stop(uow: UnitOfWork, patient_key: str, actor: Actor) -> int:
-    """Cancel every open job of a patient, also what a worker holds."""
+    """Cancel every open job of a patient, also what a worker holds or a clinician has to see."""
     count = 0
     while found := uow.jobs.open_of_patient(patient_key):
         still = uow.jobs.still_held(found)
         results = uow.deliveries.of_jobs([job.id for job in still])
-        sent = {job_id for job_id, each in results.items() if each.attempt}
+        tried = {job_id: each for job_id, each in results.items() if each.attempt}
+        sent = {job_id for job_id, each in tried.items() if each.rung != Rung.WORKLIST}
         changes = [_cancelled(job, was_sent=job.id in sent) for job in still]
         uow.jobs.advance(changes)
         uow.audit(*(stopped(uow, change, actor) for change in changes))

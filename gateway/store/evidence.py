@@ -88,6 +88,8 @@ class JobEvidence:
             self.digests.add(claim.facts["sha256"])
         elif claim.record.event == "deliver" and claim.record.outcome == "0":
             self.delivered = claim
+        elif claim.record.event == "retry":
+            self.delivered = None  # off our worklist, on its way again
 
 
 @dataclass

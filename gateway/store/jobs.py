@@ -6,7 +6,7 @@ Rules:
 2. A claim is one conditional UPDATE, so that of two workers only one gets a job. It counts
    `attempt` up, and `attempt` fences every later write: who woke late changes nothing.
 3. A lease runs out. Whoever is found without a living holder becomes ready again.
-4. Every arrow is checked against `TRANSITIONS`; a state may stay while its explanation changes.
+4. Every change is checked (`check_advance`); a state may stay while its explanation changes.
 
 The caller writes the AuditRecord of a change in the same unit of work.
 """
@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import orjson
-from sqlalchemy import Insert, Row, bindparam, func, literal, select, text, update
+from sqlalchemy import Insert, Row, bindparam, func, literal, or_, select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from gateway.core.canary import CANARY
@@ -28,7 +28,7 @@ from gateway.core.jobs import (
     JobId,
     JobState,
     NewJob,
-    check_transition,
+    check_advance,
 )
 from gateway.core.lanes import Lane
 from gateway.store.lines import Queue
@@ -134,7 +134,10 @@ _HELD_BY = select(*_COLUMNS).where(
 )
 _OPEN_OF_PATIENT = select(*_COLUMNS).where(
     jobs.c.patient_key == bindparam("patient_key"),
-    jobs.c.state.in_((JobState.REQUESTED, JobState.READY, JobState.IN_PROGRESS)),
+    or_(
+        jobs.c.state.in_((JobState.REQUESTED, JobState.READY, JobState.IN_PROGRESS)),
+        jobs.c.business_status == BusinessStatus.ON_WORKLIST,
+    ),
 )
 _OPEN_OF_MODEL = (
     select(jobs.c.id)
@@ -299,7 +302,7 @@ class Jobs:
         return self._jobs(_HELD_BY, owner=owner)
 
     def open_of_patient(self, patient_key: str) -> list[Job]:
-        """Give the jobs of a patient that are not finished."""
+        """Give the jobs of a patient that are not finished, or whose result nobody signed off."""
         return self._jobs(_OPEN_OF_PATIENT, patient_key=patient_key)
 
     def open_of_model(self, digest: str, *, at_once: int) -> Iterator[list[Job]]:
@@ -378,9 +381,7 @@ def _new_row(job: NewJob, now_ms: int) -> dict[str, object]:
 
 def _advance_row(change: Advance, now_ms: int) -> dict[str, object]:
     job = change.job
-    is_only_explained = change.state == job.state and not job.state.is_final
-    if not is_only_explained:
-        check_transition(job.state, change.state)
+    check_advance(change)
     return {
         "held_id": job.id,
         "held_state": job.state,

@@ -26,7 +26,9 @@ def served(counted: list[str], **changed: Any) -> Iterator[int]:
 
     told = {"callers": ("SCANNER",), "allow": (), "max_bytes": 100_000, "max_connections": 2}
     terms = Terms(title="NADI", idle_s=5, **told | changed)
-    server = DicomServer(terms, keep, counted.append)
+    server = DicomServer(
+        terms, keep, lambda outcome, peer: counted.append(f"{outcome} {peer.title}")
+    )
     try:
         yield server.start("127.0.0.1", 0)
     finally:
@@ -44,13 +46,13 @@ def test_every_refusal_is_counted_by_what_it_is_about():
 
     assert [each.Status for each in answers] == [0, 0xA700, 0xC002, 0xC004]
     assert counted == [
-        "refused-A700",
-        "refused-C002",
-        "refused-C004",
-        "refused-caller",
-        "refused-called",
-        "refused-syntax",
-        "refused-syntax",
+        "refused-A700 SCANNER",
+        "refused-C002 SCANNER",
+        "refused-C004 SCANNER",
+        "refused-caller STRANGER",
+        "refused-called SCANNER",
+        "refused-syntax SCANNER",
+        "refused-syntax SCANNER",
     ]
 
 
@@ -64,7 +66,7 @@ def test_one_association_too_many_is_rejected_and_one_from_elsewhere_gets_no_wor
     with served(counted, allow=("10.0.0.0/8",)) as port:
         assert not associate(port).is_established
 
-    assert counted == ["refused-association"]
+    assert counted == ["refused-association SCANNER", "refused-address "]
 
 
 def test_a_port_that_is_taken_and_a_certificate_that_is_none_are_told(tmp_path: Path):
@@ -72,7 +74,7 @@ def test_a_port_that_is_taken_and_a_certificate_that_is_none_are_told(tmp_path: 
         DicomServer(
             Terms(title="NADI", callers=("A",), allow=(), max_bytes=1, max_connections=1, idle_s=1),
             lambda _stored: None,
-            lambda _outcome: None,
+            lambda _outcome, _peer: None,
         ).start("127.0.0.1", port)
     nothing = tmp_path / "none.pem"
     nothing.write_text("none")

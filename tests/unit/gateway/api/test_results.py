@@ -6,12 +6,12 @@ import sqlalchemy as sa
 from gateway.core.delivery import DeliveryState, NewDelivery
 from gateway.core.findings import Report
 from gateway.core.jobs import JobId
-from gateway.core.ladder import Rung
 from gateway.core.write_back import AS_OBSERVATION
 from gateway.store.audit_log import AuditFilter
 from gateway.store.deliveries import Settlement
 from tests.conftest import Api
 from tests.factories import consent, creatinine, raw
+from tests.listed import keep_here
 from tests.result_models import RISK, RISK_ASSESSMENT, context_of, made
 
 OF = "patient=Patient/p1&system=ehr"
@@ -79,11 +79,7 @@ def test_only_a_clinician_finds_results(api: Api):
 def on_worklist(api: Api, number: int, route: str) -> str:
     """Leave a result on the worklist; give its identifier."""
     report = made(RISK, 0.7, context=context_of(route))
-    job_id = with_result(api, number, report)
-    with api.store.write() as uow:
-        delivery = uow.deliveries.of_jobs([job_id])[job_id]
-        kept = Settlement(delivery=delivery, state=DeliveryState.DELIVERED, rung=Rung.WORKLIST)
-        uow.deliveries.settle([kept])
+    keep_here(api.store, with_result(api, number, report))
     return report.identifier
 
 

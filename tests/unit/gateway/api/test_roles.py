@@ -43,6 +43,11 @@ WHO_MAY: dict[tuple[str, str], str] = {
     ("GET", "/fhir/Consent/{id}"): "compliance",
     # It asks and changes nothing; the patient is named in its body.
     ("POST", "/consent/$decide"): "compliance",
+    ("GET", "/worklist"): "clinician integrator",
+    ("GET", "/worklist/{id}"): "clinician integrator",
+    ("GET", "/worklist/{id}/result"): "clinician",
+    ("POST", "/worklist/{id}/sign-off"): "clinician",
+    ("POST", "/worklist/{id}/retry"): "integrator",
     ("POST", "/break-glass"): "clinician",
     ("GET", "/break-glass"): "compliance",
     ("POST", "/break-glass/{id}/review"): "compliance",

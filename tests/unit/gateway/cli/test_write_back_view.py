@@ -73,11 +73,10 @@ def test_an_ehr_that_is_asked_tells_the_way_itself() -> None:
 
 
 def test_labels_that_were_lost_are_counted_and_only_the_worst_alarm() -> None:
-    assert _counted([]) == ("every result that was read back is there whole", True)
-    says, is_well = _counted(
-        [("observation", "meta.security, device", 3), ("worklist", "", 2), ("task", "note", 1)]
-    )
+    assert _counted([], {}) == ("every result that was read back is there whole", True)
+    told = [("observation", "meta.security, device", 3), ("worklist", "", 9), ("task", "note", 1)]
+    says, is_well = _counted(told, {"on the worklist": 2})
     assert says == "2 on the worklist, 1 in a lower form, 3 without the AI label as a code"
     assert is_well
-    assert not _counted([("observation", "meta.security, value", 1)])[1]
-    assert not _counted([("observation", "meta.security, words", 1)])[1]
+    assert not _counted([("observation", "meta.security, value", 1)], {})[1]
+    assert not _counted([("observation", "meta.security, words", 1)], {})[1]

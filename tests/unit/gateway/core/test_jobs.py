@@ -5,10 +5,14 @@ from hypothesis import strategies as st
 from gateway.core.errors import InvalidTransition
 from gateway.core.jobs import (
     TRANSITIONS,
+    Advance,
     BusinessStatus,
     EventId,
+    Job,
+    JobId,
     JobState,
     NewJob,
+    check_advance,
     check_transition,
 )
 
@@ -44,12 +48,42 @@ def test_a_final_state_is_left_only_by_a_retry(state: JobState, expected: bool):
 
 
 @given(st.lists(st.sampled_from(JobState), max_size=8))
-def test_no_path_leads_out_of_completed_rejected_or_cancelled(path: list[JobState]):
+def test_no_path_leads_out_of_rejected_or_cancelled(path: list[JobState]):
     state = JobState.REQUESTED
     for after in path:
         if after in TRANSITIONS[state]:
-            assert state not in (JobState.COMPLETED, JobState.REJECTED, JobState.CANCELLED)
+            assert state not in (JobState.REJECTED, JobState.CANCELLED)
             state = after
+
+
+ELSEWHERE = [status for status in BusinessStatus if status is not BusinessStatus.ON_WORKLIST]
+
+
+def completed(status: BusinessStatus, after: JobState) -> Advance:
+    job = Job(
+        id=JobId("j"),
+        event_id=EventId("e"),
+        route="r",
+        model="m@1",
+        model_digest="d",
+        state=JobState.COMPLETED,
+        business_status=status,
+        reason="",
+        patient_key=None,
+        attempt=1,
+        created_ms=0,
+        updated_ms=0,
+    )
+    return Advance(job=job, state=after, business_status=BusinessStatus.QUEUED)
+
+
+@pytest.mark.parametrize("after", [JobState.READY, JobState.CANCELLED, JobState.COMPLETED])
+def test_of_what_is_completed_only_the_worklist_is_left(after: JobState):
+    check_advance(completed(BusinessStatus.ON_WORKLIST, after))
+
+    for status in ELSEWHERE:
+        with pytest.raises(InvalidTransition, match="only from the worklist"):
+            check_advance(completed(status, after))
 
 
 def test_new_jobs_have_ids_of_their_own():

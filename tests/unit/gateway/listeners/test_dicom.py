@@ -16,6 +16,7 @@ from adapters.hl7v2.identity import plain_id
 from gateway.listeners.desk import Desk
 from gateway.listeners.dicom import DicomListener, SpoolSeals
 from gateway.settings import Settings
+from gateway.store.audit_log import AuditFilter
 from tests.certificates import Authority
 from tests.conftest import Api
 from tests.dicom import ECHO_CLASS, PATIENT, associate, ct_slice, film, send, stored, study_uid
@@ -83,7 +84,7 @@ def test_a_film_becomes_an_imaging_study_of_the_ehrs_patient_with_the_film_in_it
     assert study["started"] == "2026-11-26T07:15:00+00:00"
     (series,) = study["series"]
     assert series["modality"]["code"] == "DX"
-    assert series["bodySite"]["code"] == "51185008"
+    assert series["bodySite"]["code"] == "816094009"
     assert [each["uid"] for each in series["instance"]] == [sent.SOPInstanceUID]
     (image,) = study["contained"]
     assert image["contentType"] == "application/dicom"
@@ -171,6 +172,25 @@ def test_who_is_not_known_or_calls_another_is_rejected(pacs: Feed):
     assert misled.is_rejected
     reasons = [each.acceptor.primitive.diagnostic for each in (stranger, misled)]
     assert reasons == [3, 7]
+
+
+def test_what_is_refused_is_on_record_without_anything_of_the_patient_or_a_stranger(
+    api: Api, tmp_path: Path
+):
+    make = make_in(tmp_path / "spool")
+    with listening(api, site(), "pacs/dicom", make=make) as feed:
+        send(feed.port, ct_slice(size=(300, 300)), film(PatientID=""))
+        associate(feed.port, caller="MRS-CANARY")
+
+    with api.store.read() as uow:
+        rows = uow.audit_log.search(AuditFilter(events=("image-refuse", "sender-refuse")))
+    bodies = b"".join(row.body for row in rows)
+    assert sorted(row.event for row in rows) == ["image-refuse", "image-refuse", "sender-refuse"]
+    assert {row.patient_key for row in rows} == {None}
+    assert b'"SCANNER"' in bodies
+    assert b"127.0.0.1" in bodies
+    assert PATIENT.encode() not in bodies
+    assert b"CANARY" not in bodies
 
 
 def test_a_transfer_syntax_that_can_not_be_read_is_not_agreed_on_but_an_echo_is_answered(
