@@ -2,14 +2,40 @@
 
 from dataclasses import replace
 
+import sqlalchemy as sa
+
 from gateway.core import audit
 from gateway.core.audit import Source, Step
 from gateway.core.clock import new_id
-from gateway.core.delivery import DeliveryState
+from gateway.core.delivery import DeliveryState, NewDelivery
+from gateway.core.findings import Report
 from gateway.core.jobs import Advance, BusinessStatus, JobId, JobState
 from gateway.core.ladder import Rung
 from gateway.store.deliveries import Settlement
 from gateway.store.unit_of_work import Store
+from tests.conftest import Api
+from tests.factories import creatinine, raw
+
+
+def with_result(api: Api, number: int, report: Report) -> JobId:
+    """Push an event and put the result of its job on its way."""
+    assert api.post(raw(creatinine(number))).status_code == 202
+    with api.store.write() as uow:
+        row = uow.connection.execute(
+            sa.text("select id, patient_key from jobs order by created_ms desc, id desc limit 1")
+        ).one()
+        uow.deliveries.add(
+            [
+                NewDelivery(
+                    job_id=row.id,
+                    system="ehr",
+                    patient_key=row.patient_key,
+                    identifier=report.identifier,
+                    body=report.to_json(),
+                )
+            ]
+        )
+    return JobId(row.id)
 
 
 def keep_here(store: Store, job_id: JobId) -> None:

@@ -160,7 +160,7 @@ class EhrAbilities:
         """
         for learnt in (self._refused, self._kept, self._in_words, self._unlabelled):
             learnt.clear()
-        self._ask_at = _NEVER
+        self._said, self._ask_at = None, _NEVER
 
     # -- what its answers teach ----------------------------------------------------------------
 

@@ -16,6 +16,7 @@ from gateway.core.audit import AuditRecord
 from gateway.core.audit_event import CREDENTIAL_SYSTEM
 from gateway.core.audit_rights import HOLD_SYSTEM, REMOVED
 from gateway.core.clock import to_ms
+from gateway.core.ladder import Rung
 from gateway.store.verification_acts import ActEvidence
 from gateway.store.verification_consents import RecordedAct, recorded_act
 
@@ -86,10 +87,15 @@ class JobEvidence:
             self.decisions.add(_decision(claim))
         elif claim.record.event == "infer" and "sha256" in claim.facts:
             self.digests.add(claim.facts["sha256"])
-        elif claim.record.event == "deliver" and claim.record.outcome == "0":
+        elif claim.record.event == "deliver" and _has_its_place(claim):
             self.delivered = claim
         elif claim.record.event == "retry":
             self.delivered = None  # off our worklist, on its way again
+
+
+def _has_its_place(claim: Claim) -> bool:
+    """Say whether a result is in an EHR, or on our worklist; the latter is no success there."""
+    return claim.record.outcome == "0" or claim.facts.get("rung") == Rung.WORKLIST
 
 
 @dataclass

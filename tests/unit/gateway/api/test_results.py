@@ -1,41 +1,18 @@
 """What a clinician finds of a patient: each result under the type that the EHR has it under."""
 
 import pytest
-import sqlalchemy as sa
 
-from gateway.core.delivery import DeliveryState, NewDelivery
-from gateway.core.findings import Report
+from gateway.core.delivery import DeliveryState
 from gateway.core.jobs import JobId
 from gateway.core.write_back import AS_OBSERVATION
 from gateway.store.audit_log import AuditFilter
 from gateway.store.deliveries import Settlement
 from tests.conftest import Api
-from tests.factories import consent, creatinine, raw
-from tests.listed import keep_here
+from tests.factories import consent, raw
+from tests.listed import keep_here, with_result
 from tests.result_models import RISK, RISK_ASSESSMENT, context_of, made
 
 OF = "patient=Patient/p1&system=ehr"
-
-
-def with_result(api: Api, number: int, report: Report) -> JobId:
-    """Push an event and put the result of its job on its way."""
-    assert api.post(raw(creatinine(number))).status_code == 202
-    with api.store.write() as uow:
-        row = uow.connection.execute(
-            sa.text("select id, patient_key from jobs order by created_ms desc, id desc limit 1")
-        ).one()
-        uow.deliveries.add(
-            [
-                NewDelivery(
-                    job_id=row.id,
-                    system="ehr",
-                    patient_key=row.patient_key,
-                    identifier=report.identifier,
-                    body=report.to_json(),
-                )
-            ]
-        )
-    return JobId(row.id)
 
 
 def settle(api: Api, job_id: JobId, answer: str) -> None:
