@@ -3,8 +3,8 @@
 DICOM had another code for the chest before (51185008, thoracic structure), which older senders
 still write: a model for chest films accepts both.
 
-Source: DICOM PS3.16 annex L, table L-1 (Body Part Examined), and CID 4030 and 4031; a test compares
-these codes with the tables of CID 4030 and 4031 that pydicom brings.
+Source: DICOM PS3.16 annex L, table L-1 (Body Part Examined), and CID 4, 4030 and 4031; a test
+compares these codes with the tables of these CIDs that pydicom brings.
 """
 
 from collections.abc import Mapping

@@ -146,10 +146,11 @@ async def _reason(call: Call) -> SignOffReason | None:
     Raises:
         ContentError: It is none of the reasons there are.
     """
+    said = call.request.headers
+    if said.get("content-length", "0") == "0" and "transfer-encoding" not in said:
+        return None
     body = await read_body(call.request, max_bytes=_MOST_BYTES, max_decompressed=_MOST_BYTES)
     call.keep(body)
-    if not body:
-        return None
     try:
         return _SignedOff.model_validate_json(body).reason
     except ValidationError:

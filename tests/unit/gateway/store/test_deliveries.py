@@ -215,25 +215,6 @@ def test_success_of_a_closed_circuit_writes_nothing(work: Work) -> None:
     assert Deliveries(work).circuits() == {}
 
 
-def test_what_no_ehr_takes_is_listed_the_newest_first_and_only_while_it_is_kept(
-    work: Work,
-) -> None:
-    deliveries = Deliveries(work)
-    first, second, there = claimed(work, make(1), make(2), make(3))
-    here = DeliveryState.DELIVERED
-    deliveries.settle(
-        [Settlement(delivery=d, state=here, rung="worklist") for d in (first, second)]
-    )
-    deliveries.settle([Settlement(delivery=there, state=here, rung="task", lost="note")])
-
-    newest, oldest = deliveries.worklist(None, 10)
-
-    assert [newest.id, oldest.id] == sorted([first.id, second.id], reverse=True)
-    assert [each.id for each in deliveries.worklist(newest.id, 10)] == [oldest.id]
-    assert len(deliveries.worklist(None, 1)) == 1
-    assert sorted(deliveries.told()) == [("ehr", "task", "note", 1), ("ehr", "worklist", "", 2)]
-
-
 def test_the_places_of_a_patient_s_results_are_known_and_nobody_else_s(work: Work) -> None:
     deliveries = Deliveries(work)
     mine, other, waiting = claimed(work, make(1), make(2), make(4))
