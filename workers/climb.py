@@ -127,6 +127,9 @@ class WithoutFhir:
         """Send reports one after the other; give the fate of each by its identifier."""
         return {report.identifier: self._write(report, gate) for report in reports}
 
+    def look_again(self) -> None:
+        """Find out anew what it can do: nothing was learnt of it."""
+
     def _write(self, report: StoredReport, gate: Gate) -> Fate:
         rungs = ladder(
             report.resource_type,

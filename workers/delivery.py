@@ -222,8 +222,8 @@ def _addressed(uow: UnitOfWork, batch: _Batch, parcel: _Parcel, route: Route) ->
     patient = received_patient(uow, batch.round.site, delivery.system, parcel.event)
     has_card = batch.round.site.cds.shows(route.name, route.source)
     stands = is_repeated and not uow.retractions.of([delivery.id])
-    more = {"patient": patient, "has_card": has_card, "may_stand_again": stands}
-    return replace(report, terms=terms, taken=taken, **more)
+    report = replace(report, terms=terms, taken=taken, may_stand_again=stands)
+    return replace(report, patient=patient, has_card=has_card)
 
 
 def _stop_denied(batch: _Batch, parcel: _Parcel, decision: ConsentDecision) -> None:

@@ -24,6 +24,7 @@ from gateway.store.verification_consents import RecordedAct, recorded_act
 _OF_SITE = frozenset({"configure", "credential", "model", "break-glass", "break-glass-review"})
 
 _OF_REMOVALS = frozenset({"erase", "expire", "hold", "reopen"})
+_KEPT_HERE = frozenset({Rung.WORKLIST.value, Rung.CDS_CARD.value})
 #: What a record says of a legal hold that was put into force.
 PLACED = "placed"
 
@@ -94,8 +95,8 @@ class JobEvidence:
 
 
 def _has_its_place(claim: Claim) -> bool:
-    """Say whether a result is in an EHR, or on our worklist; the latter is no success there."""
-    return claim.record.outcome == "0" or claim.facts.get("rung") == Rung.WORKLIST
+    """Say whether a result is in an EHR, or kept here: that is no success of a delivery."""
+    return claim.record.outcome == "0" or claim.facts.get("rung") in _KEPT_HERE
 
 
 @dataclass

@@ -7,7 +7,7 @@
 * What was signed off is not tried again: it would stand in the chart as seen by nobody.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 
 import sqlalchemy as sa
@@ -18,7 +18,7 @@ from gateway.core.audit_entry import read_entry
 from gateway.core.clock import new_id, to_ms
 from gateway.core.delivery import Delivery, DeliveryState
 from gateway.core.errors import Erased, InvalidTransition, NotFound
-from gateway.core.jobs import Advance, BusinessStatus, Job, JobState
+from gateway.core.jobs import KEPT_HERE, Advance, BusinessStatus, Job, JobState
 from gateway.core.worklist import Item, SignOff, SignOffReason
 from gateway.store.audit_log import AuditFilter
 from gateway.store.deliveries import ASKED_AGAIN, Settlement
@@ -133,7 +133,7 @@ def sign_off(
         return _answered_alike(item, item.signed, actor)
     if seen is not None and seen != item.version:
         raise ItemChanged
-    _insist_on_open(uow, item)
+    _insist_on_kept(uow, item, frozenset({BusinessStatus.ON_WORKLIST}))
     words = f": {reason.value}" if reason else ""
     change = Advance(
         job=item.job,
@@ -148,7 +148,7 @@ def sign_off(
 
 
 def retry(uow: UnitOfWork, job_id: str, actor: Actor, is_routed: Callable[[str], bool]) -> Job:
-    """Have an item tried again, from the top of the ladder; give its job.
+    """Have an item, or a result that is only a card, tried again from the top of the ladder.
 
     Args:
         uow: Write transaction.
@@ -156,13 +156,16 @@ def retry(uow: UnitOfWork, job_id: str, actor: Actor, is_routed: Callable[[str],
         actor: Who wants it.
         is_routed: Says whether the site in force has a route.
 
+    Returns:
+        Its job.
+
     Raises:
         NotFound: There is no such item.
         InvalidTransition: It is not on the list, is marked as an error, or has no route any more.
         Erased: What was held of it is gone.
     """
     item = _locked(uow, job_id)
-    _insist_on_open(uow, item)
+    _insist_on_kept(uow, item, KEPT_HERE)
     if not is_routed(item.job.route):
         raise InvalidTransition("Its route is not in the site file any more: it stays here.")
     if uow.retractions.of([item.delivery.id]):
@@ -196,8 +199,8 @@ def _answered_alike(item: Item, signed: SignOff, actor: Actor) -> Item:
     raise InvalidTransition(f"{signed.name} signed it off before; nothing was changed.")
 
 
-def _insist_on_open(uow: UnitOfWork, item: Item) -> None:
-    if not item.is_open:
+def _insist_on_kept(uow: UnitOfWork, item: Item, as_what: Collection[BusinessStatus]) -> None:
+    if item.job.business_status not in as_what:
         now = f"it is {item.job.state} ({item.job.business_status})"
         raise InvalidTransition(f"It is not on the worklist: {now}.")
     if not item.delivery.body or uow.erasures.closed([item.delivery.patient_key]):
