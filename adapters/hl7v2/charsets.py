@@ -1,12 +1,13 @@
 """Which character set a message is in: MSH-18, by HL7 table 0211.
 
-UTF-16 and UTF-32 are not taken: their bytes may contain those of MLLP's blocks. Where one of the
-Japanese sets is named, the text switches by the escape sequences of ISO 2022.
+UTF-16 and UTF-32 are rejected: MLLP is for sets whose bytes can't be taken for those that begin and
+end a block, and in these any byte may stand. Where one of the Japanese sets is named, the text
+switches by the escape sequences of ISO 2022.
 
 Source: HL7 v2.9 2.14.9.18; table 0211.
 """
 
-from adapters.hl7v2.problems import Code, Hl7Problem, Place
+from adapters.hl7v2.problems import Code, Hl7Problem, Place, WideCharacters
 
 _PLACE = Place("MSH", 1, 18)
 
@@ -26,10 +27,17 @@ CODECS = {
 }
 _SWITCHING = ("ISO IR159", "ISO IR87")
 _BOM = b"\xef\xbb\xbf"
+#: How a message begins whose characters have several bytes each: a mark, or "M" beside a zero.
+_WIDE = (b"\xff\xfe", b"\xfe\xff", b"M\x00", b"\x00M", b"\x00\x00")
+_WIDE_NAMES = ("UTF-16", "UTF-32", "UTF16", "UTF32")
+_NOT_OVER_MLLP = (
+    "UTF-16 and UTF-32 can't be sent by MLLP: their bytes may be those that end a message. "
+    "Send UNICODE UTF-8."
+)
 
 
-def decoded(content: bytes, default: str) -> str:
-    """Decode a message by the character set that it names.
+def decoded(content: bytes, default: str) -> tuple[str, str]:
+    """Decode a message by the character set that it names; give the codec too.
 
     Args:
         content: The message as it came.
@@ -39,9 +47,11 @@ def decoded(content: bytes, default: str) -> str:
         Hl7Problem: The set is not known, or the message is not in it.
     """
     content = content.removeprefix(_BOM)
+    if content.startswith(_WIDE):
+        raise WideCharacters(Code.TABLE_VALUE, _PLACE, _NOT_OVER_MLLP)
     codec = _codec(_named(content), default)
     try:
-        return content.decode(codec)
+        return content.decode(codec), codec
     except UnicodeDecodeError as error:
         says = "The message is not in the character set that MSH-18 names, or in the site's."
         raise Hl7Problem(Code.DATA_TYPE, _PLACE, says) from error
@@ -57,6 +67,8 @@ def _named(content: bytes) -> list[str]:
 
 
 def _codec(names: list[str], default: str) -> str:
+    if any(wide in name.upper() for name in names for wide in _WIDE_NAMES):
+        raise WideCharacters(Code.TABLE_VALUE, _PLACE, _NOT_OVER_MLLP)
     unknown = [name for name in names if name and name.upper() not in CODECS]
     if unknown:
         says = f"The character set in MSH-18 is not known; known: {', '.join(CODECS)}."

@@ -35,6 +35,7 @@ _EVENTS = "http://terminology.hl7.org/CodeSystem/v2-0003"
 _READERS = {**patients.READERS, **results.READERS, **events.READERS}
 _CLOCKS_DIFFER_BY = timedelta(minutes=10)
 _AHEAD = "It lies ahead of the clock here: what is sent later with a right clock counts as older."
+_SWITCHES = "It switches to a character set that can't be read; the text was kept as it stands."
 _RAW = "x-application/hl7-v2+er7"
 
 
@@ -74,12 +75,23 @@ def convert(
     if told is not None and _is_ahead(told, now):
         notes.add(Code.DATA_TYPE, message.header.at(7), _AHEAD)
     sent = told or now.isoformat(timespec="milliseconds")
+    _note_switches(message, notes)
     work = Work(message, content, origin, dialect, notes, event, sent, is_dated=told is not None)
     for segment in message.segments[1:]:
         read = _READERS.get(segment.name)
         if read is not None:
             read(work, segment)
     return _bundle(work)
+
+
+def _note_switches(message: Message, notes: Notes) -> None:
+    """Say where a text could not be read that switches to another character set."""
+    holds = message.separators.still_switches
+    for segment in message.segments[1:]:
+        for number in range(1, len(segment.fields) + 1):
+            values = segment.values(number)
+            if any(holds(text) for value in values for parts in value.components for text in parts):
+                notes.add(Code.TABLE_VALUE, segment.at(number), _SWITCHES)
 
 
 def insist_on_kind(message: Message) -> str:

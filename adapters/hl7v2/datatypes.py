@@ -27,6 +27,7 @@ _BOOLEANS = {"Y": True, "N": False}
 #: Universal id types, and how their ids begin as a URI.
 _UNIVERSAL = {"ISO": "urn:oid:", "UUID": "urn:uuid:", "GUID": "urn:uuid:", "URI": "", "URL": ""}
 
+_SPECIMEN_SOURCES = "HL70070"
 _UNBROKEN = re.compile(r"[!-~]+")
 
 
@@ -298,6 +299,18 @@ def _device(value: Value, _argument: str, reading: Reading) -> Json | None:
     return _reference("Device", made)
 
 
+def _source(value: Value, component: str, reading: Reading) -> Json | None:
+    """Give a concept of an SPS, a specimen's source: what, from where, by which method."""
+    number = int(component)
+    return concept(value.component(number), _SPECIMEN_SOURCES if number == 1 else "", reading)
+
+
+def _parent(value: Value, _argument: str, reading: Reading) -> Json | None:
+    """Name the specimen from which another was taken (EIP): by the filler's number first."""
+    filler, placer = (_pair(value, component, reading) for component in ("2", "1"))
+    return _reference("Specimen", {"identifier": filler or placer})
+
+
 def _reference(kind: str, made: Mapping[str, Any]) -> Json | None:
     found = _without_nothing(made)
     return {"type": kind, **found} if found and kind else found or None
@@ -340,6 +353,8 @@ CONVERSIONS: Mapping[str, Conversion] = {
     "EI": entity,
     "EI-device": _device,
     "EIP": _pair,
+    "EIP-specimen": _parent,
+    "SPS": _source,
     "ssn": _ssn,
     "XPN": _name,
     "XAD": _address,

@@ -120,6 +120,16 @@ def _immunization(content: Json, sent: str, _subject: Json | None) -> Json:
     return content
 
 
+def _specimen(content: Json, _sent: str, _subject: Json | None) -> Json:
+    collection = content.get("collection", {})
+    taken = in_order(collection.pop("collectedPeriod", {}))
+    if set(taken) == {"start"}:
+        collection["collectedDateTime"] = taken["start"]
+    elif taken:
+        collection["collectedPeriod"] = taken
+    return {name: value for name, value in content.items() if value != {}}
+
+
 _COMPLETE: Mapping[str, Callable[[Json, str, Json | None], Json | None]] = {
     "Patient": _patient,
     "Observation": _observation,
@@ -132,4 +142,5 @@ _COMPLETE: Mapping[str, Callable[[Json, str, Json | None], Json | None]] = {
     "DocumentReference": _document,
     "Appointment": _appointment,
     "Immunization": _immunization,
+    "Specimen": _specimen,
 }

@@ -155,11 +155,12 @@ def parsed(content: bytes, *, charset: str = "UNICODE UTF-8") -> Message:
     Raises:
         Hl7Problem: It is no HL7 v2 message.
     """
-    lines = [line for line in _LINE_END.split(decoded(content, charset)) if line.strip()]
+    text, codec = decoded(content, charset)
+    lines = [line for line in _LINE_END.split(text) if line.strip()]
     if not lines or not lines[0].startswith("MSH") or len(lines[0]) < _SHORTEST_HEADER:
         says = "The message does not begin with an MSH segment."
         raise Hl7Problem(Code.SEGMENT_SEQUENCE, Place(), says)
-    separators = _separators(lines[0])
+    separators = _separators(lines[0], codec)
     try:
         divided = hl7.parse("\r".join(lines))
     except (hl7.HL7Exception, AssertionError, IndexError, ValueError) as error:
@@ -168,14 +169,14 @@ def parsed(content: bytes, *, charset: str = "UNICODE UTF-8") -> Message:
     return Message(tuple(_segments(divided, separators)), separators)
 
 
-def _separators(header: str) -> Separators:
+def _separators(header: str, codec: str) -> Separators:
     encoding = header[4:].split(header[3], maxsplit=1)[0]
     characters = header[3] + encoding
     is_clear = len(set(characters)) == len(characters) and set(characters) <= _MARKS
     if not is_clear or not 3 <= len(encoding) <= 5:  # noqa: PLR2004
         says = "MSH-1 and MSH-2 have to name four to six different marks of ASCII."
         raise Hl7Problem(Code.DATA_TYPE, Place("MSH", 1, 2), says)
-    return Separators(*characters, *([""] * (5 - len(encoding))))
+    return Separators(*characters, *([""] * (5 - len(encoding))), codec)
 
 
 def _segments(divided: Sequence[Sequence[object]], separators: Separators) -> Iterator[Segment]:

@@ -80,3 +80,12 @@ class Hl7Problem(ContentError):
     def is_rejected(self) -> bool:
         """Whether mending the content does not help."""
         return self.code in REJECTED
+
+
+class WideCharacters(Hl7Problem):
+    """The message is in a character set that can't be sent so; its content is not at fault."""
+
+    @property
+    def is_rejected(self) -> bool:
+        """Whether mending the content does not help: the sender has to send otherwise."""
+        return True

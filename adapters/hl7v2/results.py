@@ -36,6 +36,7 @@ def _obr(work: Work, segment: Segment) -> None:
         work.report = report
         if work.message.kind == "OUL" and work.specimen is not None:
             _join_specimen(work, work.specimen)
+    _specimen_of_order(work, segment)
     work.observation_time = _order_time(work, segment)
 
 
@@ -161,6 +162,16 @@ def _spm(work: Work, segment: Segment) -> None:
     work.specimen = work.about(work.begin("Specimen", segment, *key))
     if work.message.kind != "OUL":
         _join_specimen(work, work.specimen)
+
+
+def _specimen_of_order(work: Work, segment: Segment) -> None:
+    """Make a Specimen of what an OBR says of one, where no SPM does (before version 2.5)."""
+    is_told = segment.text(14) or segment.values(15)
+    if not is_told or work.order is None or work.message.first("SPM") is not None:
+        return
+    key = (str(work.order.content["id"]), "")
+    work.specimen = work.about(work.begin("Specimen", segment, *key))
+    _join_specimen(work, work.specimen)
 
 
 def _join_specimen(work: Work, specimen: Made) -> None:

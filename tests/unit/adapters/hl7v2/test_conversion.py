@@ -200,6 +200,43 @@ def test_a_kind_that_is_not_taken_is_refused(kind: str):
     assert found.value.location == "MSH[1]-9"
 
 
+ORDER = (
+    b"MSH|^~\\&|LIS|LAB|||20250126093000||ORU^R01|1|P|2.3\rPID|1||MR-0077^^^HOSP^MR\r"
+    b"OBR|1|P1|F1|c^C^L|||20250126080000||||||||SOURCE\r"
+)
+
+
+def specimens(source: bytes, more: bytes = b"") -> list[dict[str, Any]]:
+    found = resources(converted(ORDER.replace(b"||SOURCE", source) + more))
+    return [each for each in found if each["resourceType"] == "Specimen"]
+
+
+def test_an_order_of_an_old_version_says_what_specimen_there_is():
+    (made,) = specimens(b"|20250126083000|BLDV&Venous blood^^^LA&Left arm")
+
+    assert made["receivedTime"] == "2025-01-26T08:30:00+05:30"
+    (coding,) = made["type"]["coding"]
+    assert coding["system"] == "http://terminology.hl7.org/CodeSystem/v2-0070"
+    assert (coding["code"], coding["display"]) == ("BLDV", "Venous blood")
+    assert made["collection"]["bodySite"]["coding"][0]["code"] == "LA"
+    assert made["collection"]["collectedDateTime"] == "2025-01-26T08:00:00+05:30"
+    report = next(
+        each
+        for each in resources(converted(ORDER.replace(b"||SOURCE", b"|2025")))
+        if each["resourceType"] == "DiagnosticReport"
+    )
+    assert len(report["specimen"]) == 1
+
+
+def test_an_order_that_says_nothing_of_a_specimen_or_has_one_beside_it_makes_none():
+    spm = b"SPM|1|^77&LIS|^76&LIS|119297000^Blood^SCT\r"
+
+    assert specimens(b"||") == []
+    (made,) = specimens(b"|20250126083000|BLD", spm)
+    assert made["type"]["coding"][0]["code"] == "119297000"
+    assert made["parent"][0]["identifier"]["value"] == "76"
+
+
 if __name__ == "__main__":
     for each in MESSAGES:
         each.with_suffix(".json").write_text(golden(converted(each.read_bytes())), "utf-8")

@@ -102,7 +102,7 @@ def test_the_header_of_what_can_not_be_read_is_still_known():
     found = header_alone(b"\xef\xbb\xbfMSH|^~\\&|LIS|L\xc4B|||||ORU^R01|17\r\xff")
 
     assert (found.control_id, found.header.text(3)) == ("17", "LIS")
-    assert found.separators == Separators()
+    assert found.separators == Separators(codec="ascii")
     assert header_alone(b"GET / HTTP/1.1") is None
 
 
@@ -110,3 +110,23 @@ def test_a_text_of_several_lines_keeps_its_words():
     pid = message("Sample slightly\\.br\\haem\x07olysed, \\X09\\twice").first("PID")
 
     assert pid.text(5, 2) == "Sample slightly\nhaemolysed, \ttwice"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        TEXT.format(name="A", charset="").encode("utf-16"),
+        TEXT.format(name="A", charset="").encode("utf-16-le"),
+        TEXT.format(name="A", charset="").encode("utf-16-be"),
+        TEXT.format(name="A", charset="").encode("utf-32"),
+        TEXT.format(name="A", charset="UNICODE UTF-16").encode(),
+        TEXT.format(name="A", charset="UNICODE UTF-32").encode(),
+    ],
+    ids=["utf-16", "utf-16-le", "utf-16-be", "utf-32", "named utf-16", "named utf-32"],
+)
+def test_characters_of_several_bytes_each_are_rejected_with_what_to_send_instead(content: bytes):
+    with pytest.raises(Hl7Problem, match=r"can't be sent by MLLP.* Send UNICODE UTF-8") as found:
+        parsed(content)
+
+    assert found.value.is_rejected
+    assert (found.value.code, found.value.place.field) == (103, 18)
