@@ -176,7 +176,7 @@ def _separators(header: str, codec: str) -> Separators:
     if not is_clear or not 3 <= len(encoding) <= 5:  # noqa: PLR2004
         says = "MSH-1 and MSH-2 have to name four to six different marks of ASCII."
         raise Hl7Problem(Code.DATA_TYPE, Place("MSH", 1, 2), says)
-    return Separators(*characters, *([""] * (5 - len(encoding))), codec)
+    return Separators(*characters, *([""] * (5 - len(encoding))), codec=codec)
 
 
 def _segments(divided: Sequence[Sequence[object]], separators: Separators) -> Iterator[Segment]:
