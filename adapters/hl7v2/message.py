@@ -9,7 +9,7 @@ Source: HL7 v2.9 chapter 2.5, 2.6; batches 2.10.3.
 import re
 import string
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import hl7
@@ -176,7 +176,8 @@ def _separators(header: str, codec: str) -> Separators:
     if not is_clear or not 3 <= len(encoding) <= 5:  # noqa: PLR2004
         says = "MSH-1 and MSH-2 have to name four to six different marks of ASCII."
         raise Hl7Problem(Code.DATA_TYPE, Place("MSH", 1, 2), says)
-    return Separators(*characters, *([""] * (5 - len(encoding))), codec=codec)
+    marks = Separators(*characters, *([""] * (5 - len(encoding))))
+    return replace(marks, codec=codec)
 
 
 def _segments(divided: Sequence[Sequence[object]], separators: Separators) -> Iterator[Segment]:
