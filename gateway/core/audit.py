@@ -151,7 +151,7 @@ def consent_decided(
     decided = replace(step, outcome=outcome, reason=" ".join(decision.reasons))
     agents = _deciders(step.source, user, decision.purpose)
     consents = [{**balp.CONSENT_ENTITY, "what": {"reference": ref}} for ref in decision.consents]
-    facts = {"stage": stage, "purpose": decision.purpose}
+    facts = {"stage": stage, **decision.facts()}
     return write_record(
         "consent",
         decided,

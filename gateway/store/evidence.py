@@ -16,6 +16,7 @@ from gateway.core.audit import AuditRecord
 from gateway.core.audit_event import CREDENTIAL_SYSTEM
 from gateway.core.audit_rights import HOLD_SYSTEM, REMOVED
 from gateway.core.clock import to_ms
+from gateway.core.consent.decision import NO_BASIS
 from gateway.core.ladder import Rung
 from gateway.store.verification_acts import ActEvidence
 from gateway.store.verification_consents import RecordedAct, recorded_act
@@ -31,8 +32,16 @@ PLACED = "placed"
 #: What a record calls the checkpoint of another log that is kept here.
 WITNESSED = "checkpoint of another log"
 
-#: Outcome, stage, purpose, reasons, consents and moment of a consent decision.
-DecisionKey = tuple[str, str, str, str, tuple[str, ...], int]
+#: Outcome, stage, purpose, reasons, consents and moment of a consent decision; its basis,
+#: obligations and whether all AI is refused, or None in a record older than those.
+DecisionKey = tuple[
+    str, str, str, str, tuple[str, ...], int, tuple[str | None, str | None, str | None] | None
+]
+#: What a decision that is kept with a job may hold.
+_OF_DECISION = frozenset(
+    {"stage", "at", "decision", "purpose", "reasons", "consents"}
+    | {"obligations", "basis", "ai_refused"}
+)
 
 
 @dataclass(frozen=True)
@@ -92,6 +101,12 @@ class JobEvidence:
             self.delivered = claim
         elif claim.record.event == "retry":
             self.delivered = None  # off our worklist, on its way again
+
+    def knows(self, decision: Mapping[str, Any]) -> bool:
+        """Say whether a decision that is kept with the job is on record as it stands there."""
+        whole = _decision_key(decision)
+        is_known = whole in self.decisions or (*whole[:-1], None) in self.decisions
+        return is_known and _OF_DECISION.issuperset(decision)
 
 
 def _has_its_place(claim: Claim) -> bool:
@@ -212,8 +227,10 @@ def read_claim(seq: int, record: AuditRecord) -> Claim:
     )
 
 
-def decision_key(decision: Mapping[str, Any]) -> DecisionKey:
+def _decision_key(decision: Mapping[str, Any]) -> DecisionKey:
     """Give what a decision kept with a job has in common with its AuditEvent."""
+    obligations = (f"{each['code']} {each['rule']}" for each in decision.get("obligations", ()))
+    is_refused = decision.get("ai_refused", False)
     return (
         {"permit": "0", "deny": "8"}[decision["decision"]],
         decision["stage"],
@@ -221,13 +238,26 @@ def decision_key(decision: Mapping[str, Any]) -> DecisionKey:
         " ".join(decision["reasons"]),
         tuple(decision["consents"]),
         to_ms(datetime.fromisoformat(decision["at"])),
+        (
+            decision.get("basis", NO_BASIS),
+            "; ".join(obligations) or None,
+            "true" if is_refused else None,
+        ),
     )
 
 
 def _decision(claim: Claim) -> DecisionKey:
-    stage, purpose = claim.facts.get("stage", ""), claim.facts.get("purpose", "")
-    reason, at_ms = claim.reason, claim.recorded_ms
-    return claim.record.outcome, stage, purpose, reason, claim.references, at_ms
+    told = claim.facts
+    more = (told.get("basis"), told.get("obligations"), told.get("ai-refused"))
+    return (
+        claim.record.outcome,
+        told.get("stage", ""),
+        told.get("purpose", ""),
+        claim.reason,
+        claim.references,
+        claim.recorded_ms,
+        more if "basis" in told else None,
+    )
 
 
 def _resource_type(entities: list[dict[str, Any]]) -> str:

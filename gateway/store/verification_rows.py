@@ -26,7 +26,7 @@ from gateway.core.event import VersionMark, facts, is_older
 from gateway.core.jobs import JobState
 from gateway.core.model_register import ModelState
 from gateway.store.deliveries import MOST_LOST
-from gateway.store.evidence import Claim, Evidence, JobEvidence, decision_key
+from gateway.store.evidence import Claim, Evidence, JobEvidence
 from gateway.store.evidence_streams import job_evidence, ordered, paired, receptions
 from gateway.store.identity import code_keys, dedupe_key, resource_key
 from gateway.store.key_check import ROW_ID
@@ -295,7 +295,7 @@ class RowVerifier:
 
     def _check_decisions(self, row: Row, evidence: JobEvidence) -> None:
         for decision in orjson.loads(row["decisions"]):
-            if decision_key(decision) not in evidence.decisions:
+            if not evidence.knows(decision):
                 what = "column decisions holds a consent decision that is not on record"
                 self._report.found("jobs", row["id"], what, evidence.last.seq)
 

@@ -42,6 +42,10 @@ class ConsentSettings:
 STRICT = ConsentSettings()
 
 
+#: What an AuditEvent says for a decision that rests on nothing, as a denial does.
+NO_BASIS = "none"
+
+
 @dataclass(frozen=True, slots=True)
 class Obligation:
     """What has to be done for a permit to hold.
@@ -115,6 +119,19 @@ class ConsentDecision:
         if self.is_ai_refused:
             kept["ai_refused"] = True
         return kept
+
+    def facts(self) -> dict[str, str | None]:
+        """Give what its AuditEvent has no place of its own for, so that nobody can change it.
+
+        The basis is always among it: a log that tells none was written before any of this was.
+        """
+        obligations = (f"{each.code} {each.consent} {each.path}" for each in self.obligations)
+        return {
+            "purpose": self.purpose,
+            "basis": self.basis or NO_BASIS,
+            "obligations": "; ".join(obligations) or None,
+            "ai-refused": "true" if self.is_ai_refused else None,
+        }
 
 
 def decide(

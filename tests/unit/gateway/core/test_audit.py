@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from gateway.core import audit, balp, ledger
 from gateway.core.audit import AgentKind, AuditAgent, AuditedModel, AuditRecord, Outcome, Step
 from gateway.core.consent import ConsentDecision
+from gateway.core.consent.decision import Obligation
 from gateway.core.fhir import parse_resource
 
 BALP_EXAMPLES = Path(__file__).resolve().parents[4] / ".." / "shared" / "data" / "ihe-balp"
@@ -237,9 +238,26 @@ def test_a_consent_decision_holds_nothing_but_patient_and_consents(kind: str) ->
         "request": "r1",
         "stage": "infer" if kind == "permit" else "admit",
         "purpose": "TREAT",
+        "basis": "none",
     }
     observer = body["source"]["observer"]
     assert body["agent"][-1]["who"] == observer
+
+
+def test_what_a_consent_decision_rests_on_and_demands_is_on_record() -> None:
+    demanded = (Obligation("REDACT", "Consent/e1", "provision.provision[0]", "labels in words"),)
+    permit = dataclasses.replace(PERMIT, basis="consent", obligations=demanded)
+    refusal = dataclasses.replace(DENY, is_ai_refused=True)
+
+    permitted, refused = (
+        body_of(audit.consent_decided(STEP, each, stage="infer", user=MODEL_USER))
+        for each in (permit, refusal)
+    )
+
+    facts = {d["type"]: d["valueString"] for d in permitted["entity"][0]["detail"]}
+    assert facts["basis"] == "consent"
+    assert facts["obligations"] == "REDACT Consent/e1 provision.provision[0]"
+    assert {"type": "ai-refused", "valueString": "true"} in refused["entity"][0]["detail"]
 
 
 def test_a_permit_succeeds_and_a_denial_fails_with_its_reason() -> None:

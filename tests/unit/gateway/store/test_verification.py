@@ -137,6 +137,21 @@ def test_an_untouched_database_holds(nadi):
         ("update jobs set route = 'other'", "jobs", "route"),
         ("update jobs set patient_key = 'x'", "jobs", "patient_key"),
         ("update jobs set decisions = replace(decisions, 'deny', 'permit')", "jobs", "decisions"),
+        (
+            """update jobs set decisions = replace(decisions, '"basis":"', '"basis":"x')""",
+            "jobs",
+            "decisions",
+        ),
+        (
+            """update jobs set decisions = replace(decisions, '}]', ',"ai_refused":true}]')""",
+            "jobs",
+            "decisions",
+        ),
+        (
+            """update jobs set decisions = replace(decisions, '}]', ',"another":1}]')""",
+            "jobs",
+            "decisions",
+        ),
         ("update jobs set decisions = '['", "jobs", "can't be read"),
         ("delete from jobs", "jobs", "not there"),
         ("update patient_keys set wrapped_key = zeroblob(61)", "patient_keys", "opened"),
@@ -164,7 +179,7 @@ def test_an_untouched_database_holds(nadi):
             "not on record",
         ),
     ],
-    ids=lambda value: value[:48] if isinstance(value, str) else None,
+    ids=lambda value: value[:64] if isinstance(value, str) else None,
 )
 def test_a_change_is_found_and_named(nadi, statement, table, what):
     change(nadi, statement)
