@@ -28,6 +28,7 @@ from gateway.store.models import Found
 from gateway.store.unit_of_work import UnitOfWork
 from gateway.withdrawal import retract_written
 from workers import circuits, consents, standing
+from workers.alike import told_apart
 from workers.cases import consent_record, step_of
 from workers.fates import NotReached, NotTaken, OnCard, OnWorklist, Withheld, Written
 from workers.last_look import Denial, Held, LastLook, lease_ms
@@ -272,6 +273,7 @@ def _send(batch: _Batch, system: str, parcels: Sequence[_Parcel]) -> None:
         # No such system, no credential: the integrator's turn. Anything else is not the system's.
         failure = NotReached(type(error).__name__, is_of_system=isinstance(error, GatewayError))
         fates = dict.fromkeys((report.identifier for report in reports), failure)
+    fates = told_apart(fates, [parcel.delivery for parcel in parcels], batch.ports.store)
     batch.round = replace(batch.round, now=batch.ports.clock())
     for parcel in parcels:
         fate = fates[parcel.delivery.identifier]

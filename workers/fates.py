@@ -21,6 +21,7 @@ class Written:
         lost: What of it the EHR did not keep, where that was looked at.
         left: The better forms, and why none of them was used.
         answer: What was answered by another protocol than HTTP; codes, never its text.
+        is_by_looks: It was found there by what it is about, since it has no identifier there.
     """
 
     location: str | None
@@ -31,6 +32,7 @@ class Written:
     lost: tuple[str, ...] = ()
     left: tuple[Left, ...] = ()
     answer: str = ""
+    is_by_looks: bool = False
 
     @property
     def said(self) -> str:

@@ -180,6 +180,7 @@ class ResultRecipient:
             _FOUND,
             is_repeated=len(found) > 1,
             changed=report.changed,
+            is_by_looks=not is_result(found[0], report.identifier),
         )
         if report.may_stand_again and found[0].get("status") == ENTERED_IN_ERROR:
             not_over = self._write_over(report, str(written.location), gate)
