@@ -24,7 +24,7 @@ Source: FHIR R4 RESTful API; docs/architecture.md (deliver).
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Protocol
@@ -167,9 +167,7 @@ class ResultRecipient:
                 fates[report.identifier] = self._complete(report, matches, gate)
         return fates
 
-    def _complete(
-        self, report: StoredReport, found: Sequence[Mapping[str, Any]], gate: Gate
-    ) -> Fate:
+    def _complete(self, report: StoredReport, found: Sequence[Json], gate: Gate) -> Fate:
         """Write what belongs to a result that is there, unless it is there too."""
         form = str(found[0].get("resourceType"))
         if form != report.resource_type:
