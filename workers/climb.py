@@ -12,7 +12,17 @@ from typing import Protocol
 
 from gateway.core.ladder import LOSES, Ladder, Left, Rung, ladder
 from gateway.core.write_back import StoredReport
-from workers.fates import Fate, Gate, NotReached, NotTaken, OnCard, OnWorklist, Written, open_gate
+from workers.fates import (
+    Fate,
+    Gate,
+    NotReached,
+    NotTaken,
+    OnCard,
+    OnWorklist,
+    Withheld,
+    Written,
+    open_gate,
+)
 
 #: The two forms in which a model's result is itself.
 OWN_FORMS = frozenset({Rung.OBSERVATION, Rung.RISK_ASSESSMENT})
@@ -95,12 +105,14 @@ def beyond(report: StoredReport, senders: Mapping[Rung, Sender]) -> tuple[Rung, 
 def beyond_fhir(climb: Climb, senders: Mapping[Rung, Sender], gate: Gate) -> Fate | Climb:
     """Try a rung that is no resource in an EHR."""
     rung = climb.rung
-    if rung is None or rung in _KEPT_HERE:
-        return _at_the_bottom(climb)
 
     def let_go() -> bool:
         return climb.report.identifier in gate([climb.report])
 
+    if rung is None or rung in _KEPT_HERE:
+        end = _at_the_bottom(climb)
+        # People read it here: a withdrawal that came meanwhile found nothing to take off.
+        return end if not isinstance(end, OnWorklist | OnCard) or let_go() else Withheld()
     found = senders[rung].send(climb.report, let_go)
     if isinstance(found, Unfit):
         return climb.down(found.why)

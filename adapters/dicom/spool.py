@@ -228,9 +228,12 @@ def _copy_study(folder: Path, to: Path) -> int:
     handed, names = _handed(folder), _images(folder)
     waiting = names if not handed.is_done or names - handed.known else set()
     to.mkdir(mode=_MINE_ALONE, parents=True)
-    known = [_HANDED] if (folder / _HANDED).exists() else []
-    for name in (_KEY, *known, *sorted(waiting)):
+    for name in (_KEY, *sorted(waiting)):
         _copy(folder / name, to / name)
+    if not waiting:
+        handed = replace(handed, instances=(), let_go=tuple(sorted(handed.known)))
+    if handed != _NEVER:
+        (to / _HANDED).write_bytes(orjson.dumps(handed))
     return len(waiting)
 
 

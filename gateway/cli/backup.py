@@ -99,7 +99,7 @@ def make(
         soft_wrap=True,
     )
     if images:
-        out.print(f"  {images} images that were accepted and not handed over yet are in it")
+        out.print(f"  with it {images} accepted image(s) that were not handed over yet")
 
 
 def _take_images(spools: Path, work: Path) -> None:

@@ -84,6 +84,7 @@ _BODIES = {
     f"{_SERVICES}/{{id}}/feedback": (
         '{"feedback":[{"card":"c","outcome":"accepted","outcomeTimestamp":"2026-11-26T10:00:00Z"}]}',
     ),
+    "/worklist/{id}/sign-off": ('{"reason":"noted"}',),
     "/break-glass/{id}/review": ('{"verdict":"justified","comment":"seen, and in order"}',),
 }
 LONG = settings(deadline=None, database=None, suppress_health_check=list(HealthCheck))

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from adapters.dicom.spool import REMEMBERED_MS, Spool
+from adapters.dicom.spool import REMEMBERED_MS, Spool, copy_waiting, spools_folder
 from gateway.core.clock import to_ms, utc_now
 from gateway.core.errors import Unsealable
 from gateway.listeners.dicom import SpoolSeals
 from gateway.store.sealing import MasterKey, Sealer
 
-STUDY, FIRST, SECOND = "a" * 32, "b" * 32, "c" * 32
+STUDY, OTHER, FIRST, SECOND = "a" * 32, "d" * 32, "b" * 32, "c" * 32
 NEVER = 10**15
 
 
@@ -145,3 +145,36 @@ def test_everything_of_an_erased_patient_is_let_go_at_once(kept: Kept):
     kept.spool.let_go(NEVER, kept.now_ms, {"erased"}.__contains__)
 
     assert list(kept.folder.iterdir()) == []
+
+
+def test_a_backup_takes_the_images_of_studies_with_news_and_of_others_what_is_known(tmp_path: Path):
+    spools = spools_folder(tmp_path)
+    spool, now_ms = Spool(spools / "pacs", seals()), to_ms(utc_now())
+    spool.keep(STUDY, FIRST, b"film")
+    spool.keep(OTHER, SECOND, b"slice")
+    spool.end(OTHER, spool.begin(OTHER, now_ms), "p")
+    (spools / "pacs" / STUDY / f".part{SECOND}").write_bytes(b"half")
+
+    assert copy_waiting(spools, tmp_path / "copy") == 1
+
+    copied = Spool(tmp_path / "copy" / "pacs", seals())
+    assert copied.open(STUDY, FIRST) == b"film"
+    assert not copied.keep(OTHER, SECOND, b"slice"), "it is a repeat"
+    assert copied.due(0, NEVER) == [STUDY]
+    names = {path.name for path in (tmp_path / "copy").rglob("*") if path.is_file()}
+    assert names == {"key", "handed.json", FIRST}
+
+
+def test_a_backup_of_a_study_with_a_late_image_has_the_whole_of_it(kept: Kept, tmp_path: Path):
+    kept.hand_over()
+    kept.spool.keep(STUDY, SECOND, b"late")
+
+    assert copy_waiting(kept.folder.parent, tmp_path / "copy") == 2
+
+    copied = Spool(tmp_path / "copy" / kept.folder.name, seals())
+    assert copied.begin(STUDY, NEVER).instances == (FIRST, SECOND)
+
+
+def test_a_backup_without_a_spool_has_none(tmp_path: Path):
+    assert copy_waiting(spools_folder(tmp_path), tmp_path / "copy") == 0
+    assert not (tmp_path / "copy").exists()

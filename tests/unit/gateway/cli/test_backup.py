@@ -13,10 +13,12 @@ from pathlib import Path
 import orjson
 import pytest
 
+from adapters.dicom.spool import Spool, spools_folder
 from gateway.cli.doctor_backup import backups
 from gateway.core.audit import Step, noted
 from gateway.core.clock import new_id, utc_now
 from gateway.core.errors import ConfigurationError
+from gateway.listeners.dicom import SpoolSeals
 from gateway.store.audit_log import AuditFilter
 from gateway.store.backing_up import Order, make_backup
 from gateway.store.backup_file import header_of
@@ -114,6 +116,22 @@ def test_it_is_on_record_as_an_export_with_the_digest_of_its_manifest(nadi, run,
     assert (fact["what"], fact["backup"]) == ("backup", told["id"])
     assert fact["sha256"] == told["manifest_sha256"]
     assert on_record(nadi, "keys")[0]["key"] == read_secret(key).public.id
+
+
+def test_images_that_were_accepted_and_not_handed_over_come_back(nadi, run, key, tmp_path):
+    study, instance = "a" * 32, "b" * 32
+    spool = Spool(spools_folder(nadi.folder) / "pacs", SpoolSeals(nadi.store.sealer, "pacs/dicom"))
+    spool.keep(study, instance, b"a film")
+
+    made = run("backup", str(tmp_path / "b"))
+    restored(run, tmp_path / "b", key, tmp_path / "new")
+
+    assert "1 accepted image(s) that were not handed over yet" in made.stdout
+    with reopened(tmp_path / "new") as again:
+        seals = SpoolSeals(again.store.sealer, "pacs/dicom")
+        back = Spool(spools_folder(again.folder) / "pacs", seals)
+        assert back.open(study, instance) == b"a film"
+        assert back.due(0, 10**15) == [study]
 
 
 @pytest.mark.usefixtures("key")

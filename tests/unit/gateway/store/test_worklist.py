@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from adapters.fhir_rest.answers import EhrCapabilities
 from gateway.core.audit import AgentKind, AuditAgent, Source
 from gateway.core.errors import Erased, InvalidTransition, NotFound
 from gateway.core.jobs import BusinessStatus, JobState
@@ -139,6 +140,8 @@ def test_of_two_who_sign_off_at_once_one_is_told(tmp_path: Path, postgresql_url:
     hospital.ehr.types = ("Patient",)
     hospital.deliver()
 
+    assert len(listed(hospital)) == 1
+
     def tried(by: Actor) -> str:
         try:
             return str(sign(hospital, by).job.business_status)
@@ -151,6 +154,7 @@ def test_of_two_who_sign_off_at_once_one_is_told(tmp_path: Path, postgresql_url:
     assert answers[1] == "signed-off"
     assert answers[0].endswith("signed it off before; nothing was changed.")
     assert signed_off(hospital) == 1
+    assert listed(hospital) == []
     hospital.close()
 
 
@@ -282,6 +286,22 @@ def test_a_withdrawn_consent_takes_it_off_the_list(hospital: Hospital):
     for change in (sign, retry):
         with pytest.raises(InvalidTransition):
             change(hospital)
+
+
+def test_a_consent_that_is_withdrawn_on_the_way_keeps_it_off_the_list(hospital: Hospital):
+    retry(hospital)
+    ask = hospital.ehr.capabilities
+
+    def withdrawn_meanwhile() -> EhrCapabilities:
+        hospital.push(consent_of("p1", "deny", "2"))
+        return ask()
+
+    hospital.ehr.capabilities = withdrawn_meanwhile
+
+    hospital.deliver()
+
+    assert listed(hospital) == []
+    assert hospital.job().business_status is BusinessStatus.CONSENT_WITHDRAWN
 
 
 def test_an_erased_patient_has_nothing_on_the_list(hospital: Hospital):
