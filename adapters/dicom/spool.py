@@ -18,6 +18,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Protocol
 
@@ -26,6 +27,7 @@ import orjson
 _KEY, _HANDED, _UNFINISHED, _GONE = "key", "handed.json", ".part", ".gone-"
 _MINE_ALONE = 0o700
 _SPOOLS = "dicom"
+_DIGITS = 32
 #: How coarse the times of files may be.
 _TICK_MS = 2000
 #: So long it is remembered which images came.
@@ -54,7 +56,7 @@ class Handed:
     """Which images a version of a study has.
 
     Attributes:
-        at_ms: When it was put together; the version's number.
+        at_ms: When it was put together.
         instances: Their names.
         is_done: Whether it was handed over.
         patient: Key of its patient, by which an erasure is recognised.
@@ -71,6 +73,15 @@ class Handed:
     def known(self) -> frozenset[str]:
         """Names of the images that are no news."""
         return frozenset((*self.instances, *self.let_go))
+
+    @property
+    def version(self) -> str:
+        """Name the version by its images: the same whenever and wherever they are put together.
+
+        So a study that is sent again after a restore is known for the one that it was.
+        """
+        digest = sha256("\n".join(sorted(self.known)).encode()).hexdigest()
+        return f"{len(self.known)}-{digest[:_DIGITS]}"
 
 
 _NEVER = Handed(0, (), is_done=True)

@@ -1,7 +1,7 @@
 """The images of a study → an ImagingStudy, with those inside it that a model can be given.
 
 * One study of one patient is one resource; its id is made of its UID and the patient's number, its
-  version is the moment at which it was put together.
+  version of its images. When it was put together is not told: the same images are the same version.
 * The image itself goes along as a contained Binary, where it is one of few and not too large. Else
   the resource names the instances alone, and they are fetched from the archive by DICOMweb.
 * Which of several slices a model is given is for the site to say; an overview (localizer) is none.
@@ -70,7 +70,7 @@ def own_patient_id(origin: Origin, number: str) -> str:
 
 
 def bundle_of(
-    headers: Sequence[Header], content: Content, *, patient_id: str, at: datetime, origin: Origin
+    headers: Sequence[Header], content: Content, *, patient_id: str, version: str, origin: Origin
 ) -> bytes:
     """Make the Bundle of a study.
 
@@ -78,13 +78,13 @@ def bundle_of(
         headers: Of its images, at least one.
         content: Gives their files.
         patient_id: Id of the Patient in the EHR.
-        at: When it was put together.
+        version: Of the study.
         origin: Where it comes from.
     """
     first = headers[0]
     images = _images(headers, content, origin)
     study = _study(headers, images, origin) | {"subject": {"reference": f"Patient/{patient_id}"}}
-    study["meta"] = {"versionId": str(int(at.timestamp() * 1000)), "lastUpdated": at.isoformat()}
+    study["meta"] = {"versionId": version}
     patient = [_patient(first, patient_id, origin)] if origin.has_own_patients else []
     entries = [{"resource": each} for each in (*patient, study)]
     return orjson.dumps({"resourceType": "Bundle", "type": "collection", "entry": entries})

@@ -10,7 +10,6 @@ from adapters.hl7v2.identity import FindPatient, plain_id
 from adapters.site import Site
 from adapters.site_feeds import Feed
 from gateway.cli.context import Opened
-from gateway.core.clock import utc_now
 from gateway.core.errors import ConfigurationError
 from gateway.listeners.dicom import KIND, origin_of
 from gateway.listeners.patients import finding
@@ -18,6 +17,9 @@ from gateway.settings import get_settings
 
 if TYPE_CHECKING:
     from adapters.site_dicom import DicomEntry
+
+#: Of a study that is never kept.
+_VERSION = "sample"
 
 
 def feed_for(site: Site, system: str, name: str | None) -> Feed:
@@ -63,7 +65,7 @@ def bundle_of_file(raw: bytes, feed: Feed, site: Site, nadi: Opened | None) -> b
     origin = replace(origin_of(feed, site, get_settings().max_body_bytes), has_own_patients=True)
     with _finding(feed, site, nadi) as find:
         found = find(header.patient) or own_patient_id(origin, header.patient)
-    return bundle_of([header], lambda _: raw, patient_id=found, at=utc_now(), origin=origin)
+    return bundle_of([header], lambda _: raw, patient_id=found, version=_VERSION, origin=origin)
 
 
 def _finding(feed: Feed, site: Site, nadi: Opened | None) -> AbstractContextManager[FindPatient]:

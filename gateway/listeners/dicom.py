@@ -9,7 +9,7 @@
 import shutil
 import threading
 import time
-from datetime import UTC, datetime
+from datetime import UTC
 from pathlib import Path
 from typing import cast
 
@@ -192,7 +192,7 @@ class DicomListener:
             headers,
             lambda index: self._opened(study, handed.instances[index])[1],
             patient_id=patient_id,
-            at=datetime.fromtimestamp(handed.at_ms / 1000, UTC),
+            version=handed.version,
             origin=origin,
         )
         self._give(bundle, stop)

@@ -178,3 +178,30 @@ def test_a_backup_of_a_study_with_a_late_image_has_the_whole_of_it(kept: Kept, t
 def test_a_backup_without_a_spool_has_none(tmp_path: Path):
     assert copy_waiting(spools_folder(tmp_path), tmp_path / "copy") == 0
     assert not (tmp_path / "copy").exists()
+
+
+def test_the_same_images_are_the_same_version_wherever_they_are_put_together(
+    kept: Kept, tmp_path: Path
+):
+    first = kept.spool.begin(STUDY, kept.now_ms)
+    kept.hand_over()
+    kept.spool.keep(STUDY, SECOND, b"late")
+    both = kept.spool.begin(STUDY, kept.now_ms)
+    elsewhere = Spool(tmp_path / "after a restore", seals())
+    elsewhere.keep(STUDY, SECOND, b"late")
+    elsewhere.keep(STUDY, FIRST, b"film")
+
+    again = elsewhere.begin(STUDY, kept.now_ms + 86_400_000)
+
+    assert again.version == both.version != first.version
+
+
+def test_a_late_image_of_what_was_let_go_gives_the_version_of_the_whole(kept: Kept):
+    kept.spool.keep(STUDY, SECOND, b"slice")
+    whole = kept.spool.begin(STUDY, kept.now_ms).version
+    (kept.folder / STUDY / SECOND).unlink()
+    kept.hand_over()
+    kept.spool.let_go(0, kept.now_ms + 1, lambda _: False)
+    kept.spool.keep(STUDY, SECOND, b"slice")
+
+    assert kept.spool.begin(STUDY, kept.now_ms).version == whole

@@ -51,7 +51,7 @@ def served(taken: list[Stored], *, title: str = "NADI", refuses: bool = False) -
         max_connections=4,
         idle_s=10,
     )
-    server = DicomServer(terms, keep, lambda _outcome: None)
+    server = DicomServer(terms, keep, lambda _outcome, _peer: None)
     try:
         yield server.start("127.0.0.1", 0)
     finally:
