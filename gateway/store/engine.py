@@ -29,6 +29,10 @@ if TYPE_CHECKING:
 WRITES = "nadi_writes"
 RELAXED = "nadi_relaxed"
 _BUSY_TIMEOUT_MS = 15_000
+#: Most that a connection keeps of the database; the one used last is used next, so few are full.
+_CACHE_KIB = 8192
+#: To this size the write-ahead log is cut once all of it is in the database.
+_LOG_BYTES = 64 * 2**20
 #: How often a writer looks whether another's transaction has ended, in seconds, and how many times.
 _LOOK_EVERY_S = 0.0005
 _MOST_LOOKS = 200
@@ -57,7 +61,7 @@ def open_engine(url: str) -> sa.Engine:
 
 
 def _open_sqlite(url: str) -> sa.Engine:
-    engine = sa.create_engine(url, pool_size=8, max_overflow=24)
+    engine = sa.create_engine(url, pool_size=8, max_overflow=24, pool_use_lifo=True)
     sa.event.listen(engine, "connect", _prepare_sqlite)
     sa.event.listen(engine, "begin", _begin_sqlite)
     return engine
@@ -70,7 +74,8 @@ def _prepare_sqlite(connection: Any, _record: object) -> None:  # noqa: ANN401 -
         f"busy_timeout={_BUSY_TIMEOUT_MS}",
         "journal_mode=WAL",
         "synchronous=FULL",
-        "cache_size=-16384",
+        f"cache_size=-{_CACHE_KIB}",
+        f"journal_size_limit={_LOG_BYTES}",
         "temp_store=MEMORY",
         # What is deleted is overwritten: an erased patient's key, above all.
         "secure_delete=ON",

@@ -96,6 +96,29 @@ def test_sqlite_is_durable_and_waits_for_the_other_writer(sqlite_url: str):
     engine.dispose()
 
 
+def test_a_log_that_a_reader_let_grow_is_cut_when_it_is_written_anew(tmp_path: Path):
+    engine = open_engine(f"sqlite:///{tmp_path / 'nadi.db'}")
+    log = tmp_path / "nadi.db-wal"
+    with engine.begin() as connection:
+        connection.exec_driver_sql("create table blobs (body blob)")
+        connection.exec_driver_sql("insert into blobs values (zeroblob(1))")
+
+    def write(mib: int) -> None:
+        with engine.execution_options(**{WRITES: True}).begin() as connection:
+            connection.exec_driver_sql("delete from blobs")
+            connection.exec_driver_sql("insert into blobs values (zeroblob(?))", (mib * 2**20,))
+
+    with engine.connect() as reader:
+        reader.exec_driver_sql("select count(*) from blobs").scalar_one()
+        write(80)
+        assert log.stat().st_size > 80 * 2**20
+    for _ in range(3):
+        write(1)
+
+    assert log.stat().st_size <= 64 * 2**20
+    engine.dispose()
+
+
 @pytest.mark.integration
 def test_postgresql_is_durable_and_gives_up_a_lock_in_time(postgresql_url: str):
     engine = open_engine(postgresql_url)
