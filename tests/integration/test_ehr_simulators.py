@@ -25,7 +25,7 @@ from tests.sandbox import TOKEN, SandboxEhr
 from tests.simulators import CONCEPT, SIMULATORS, Simulator
 from workers.climbing import ladder_recipient
 from workers.ehr_abilities import EhrAbilities
-from workers.ehrs import Connection
+from workers.ehrs import Connection, FhirApi
 
 pytestmark = pytest.mark.integration
 
@@ -64,7 +64,8 @@ def hospital_with(folder: Path, sandbox: SandboxEhr, chosen: Simulator) -> Itera
             made.admit_patient(name)
             made.push(observation(name=name, of=name))
         made.infer()
-        made.ehrs = FakeConnections(Connection(client, None, recipient, abilities, base_url))  # type: ignore[arg-type]
+        api = FhirApi(client, None, abilities, base_url)
+        made.ehrs = FakeConnections(Connection("ehr", recipient, api))  # type: ignore[arg-type]
         made.ports = replace(made.ports, ehrs=made.ehrs)
         yield made
     made.close()
