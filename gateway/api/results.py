@@ -20,6 +20,7 @@ from gateway.core.delivery import Delivery
 from gateway.core.errors import ContentError, Erased
 from gateway.core.findings import Report
 from gateway.core.retraction import retracted
+from gateway.core.worklist import Item
 from gateway.core.write_back import AS_OBSERVATION
 from gateway.store import worklist
 from gateway.store.jobs import JobFilter
@@ -84,8 +85,9 @@ class Results:
                 raise Erased
             jobs = uow.jobs.find(wanted)
             known = uow.deliveries.of_jobs([job.id for job in jobs])
-            deliveries = [known[job.id] for job in jobs if job.id in known]
-            found = list(written(uow, deliveries))
+            items = [Item(job, known[job.id]) for job in jobs if job.id in known]
+            shown = [each.delivery for each in items if not each.is_withdrawn]
+            found = list(written(uow, shown))
         last = jobs[-1].id if len(jobs) == count else None
         return [each for each in found if each["resourceType"] == self._type], last
 

@@ -22,7 +22,7 @@ from gateway.api.outcome import fhir_response, refuse
 from gateway.api.paging import count_of, insist_on_known, next_link, next_of, searchset
 from gateway.api.results import written
 from gateway.core.audit import Source
-from gateway.core.errors import ContentError, Erased
+from gateway.core.errors import ConsentDenied, ContentError, Erased
 from gateway.core.worklist import Item, SignOffReason, item_task
 from gateway.store import worklist
 from gateway.store.registering import Actor
@@ -109,6 +109,8 @@ class WorklistCalls:
     def _result(self, item_id: str) -> tuple[Item, dict[str, Any]]:
         with self._edge.store.read() as uow:
             item = worklist.find(uow, item_id)
+            if item.is_withdrawn:
+                raise ConsentDenied
             if uow.erasures.closed([item.delivery.patient_key]):
                 raise Erased
             uow.patient_keys.load({item.delivery.patient_key})

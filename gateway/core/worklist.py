@@ -17,6 +17,7 @@ from enum import StrEnum
 from gateway.core.clock import from_ms
 from gateway.core.delivery import Delivery
 from gateway.core.jobs import BusinessStatus, Job
+from gateway.core.ladder import Rung
 from gateway.core.result_terms import RESULT_SYSTEM
 from gateway.core.task import job_task
 
@@ -63,6 +64,12 @@ class Item:
     def is_open(self) -> bool:
         """Say whether it is on the list."""
         return self.job.business_status is BusinessStatus.ON_WORKLIST
+
+    @property
+    def is_withdrawn(self) -> bool:
+        """Say whether consent took it off the list: it is in no chart, and shown no more."""
+        is_ours = self.delivery.rung == Rung.WORKLIST
+        return is_ours and self.job.business_status is BusinessStatus.CONSENT_WITHDRAWN
 
     @property
     def since_ms(self) -> int:

@@ -119,6 +119,21 @@ def test_an_integrator_has_an_item_tried_again_once(api: Api):
     assert job.business_status is BusinessStatus.DELIVERY_PENDING
 
 
+def test_what_consent_took_off_the_list_is_shown_no_more(api: Api):
+    item = kept(api)
+    of_patient = "/fhir/Observation?patient=Patient/p1&system=ehr"
+    assert len(api.get(of_patient, "clinician").json()["entry"]) == 1
+
+    denied = consent(1)
+    denied["provision"]["type"] = "deny"
+    assert api.post(raw(denied)).status_code == 202
+
+    assert api.get(of_patient, "clinician").json().get("entry") is None
+    assert api.get(f"/worklist/{item}/result", "clinician").status_code == 403
+    task = api.get(f"/worklist/{item}", "clinician").json()
+    assert (task["status"], task["businessStatus"]["text"]) == ("cancelled", "consent-withdrawn")
+
+
 def test_there_is_no_item_of_an_unknown_job(api: Api):
     assert api.get("/worklist/x1", "clinician").status_code == 404
     assert post(api, "/worklist/x1/sign-off").status_code == 404
