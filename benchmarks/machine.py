@@ -117,17 +117,17 @@ _ROLES = (
     ("beam.smp", "broker"),
     ("erl_child_setup", "broker"),
     ("inet_gethost", "broker"),
-    ("-Q infer", "worker-infer"),
-    ("-Q deliver", "worker-deliver"),
+    ("nadi-infer", "worker-infer"),
+    ("nadi-deliver", "worker-deliver"),
+    ("nadi-relay", "relay"),
+    ("nadi-api", "api"),
     ("celery", "worker"),
     ("healthchain_app", "healthchain"),
-    ("workers.relay", "relay"),
-    ("gateway.app", "api"),
     ("uvicorn", "api"),
     (" up ", "supervisor"),
 )
 
 
 def _role(process: psutil.Process) -> str:
-    command = " ".join(process.cmdline())
-    return next((role for part, role in _ROLES if part in command), "other")
+    shown = " ".join((process.name(), *process.cmdline()))
+    return next((role for part, role in _ROLES if part in shown), "other")

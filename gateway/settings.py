@@ -8,6 +8,7 @@ import hashlib
 import os
 import socket
 import tempfile
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from urllib.parse import quote
@@ -222,6 +223,13 @@ def environment_with(**changed: str) -> dict[str, str]:
 def get_settings() -> Settings:
     """Read the environment once per process."""
     return Settings()
+
+
+def live_in(environment: Mapping[str, str]) -> None:
+    """Take another environment for this process, and forget what was read in the former."""
+    os.environ.clear()
+    os.environ.update(environment)
+    get_settings.cache_clear()
 
 
 def environment(name: str) -> str | None:

@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import IO
 
 from gateway.core.errors import ProcessingError
+from gateway.forking import Forked, Program, fork
 from gateway.pulse import PingPulse, PipePulse, Pulse
 
 FIRST_DELAY_S = 0.2
@@ -67,6 +68,8 @@ class Child:
             by itself (`gateway.heartbeat`).
         is_restarted: False for one that may end by itself.
         in_terminal: Its output belongs into the terminal, not into a log file.
+        is_forked: Its command, `python -m module …`, is not started: the supervisor is forked and
+            runs the module (`gateway.forking`), where the system can do that.
     """
 
     name: str
@@ -78,6 +81,7 @@ class Child:
     is_pinged: bool = False
     is_restarted: bool = True
     in_terminal: bool = False
+    is_forked: bool = False
 
 
 class _Running:
@@ -85,7 +89,7 @@ class _Running:
 
     def __init__(self, child: Child) -> None:
         self.child = child
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: subprocess.Popen[bytes] | Forked | None = None
         self.started = 0.0
         self.pulse: Pulse | None = None
         self.heard_at: float | None = None
@@ -257,19 +261,8 @@ class Supervisor:
         running.delay_s = min(2 * running.delay_s, LONGEST_DELAY_S)
 
     def _launch(self, running: _Running) -> None:
-        child = running.child
-        with self._output(child) as output, self._listening(running) as pipe:
-            running.process = subprocess.Popen(  # noqa: S603 (commands are our own)
-                child.command,
-                env={**child.environment, **({_PIPE_VARIABLE: str(pipe)} if pipe else {})},
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                pass_fds=(pipe,) if pipe else (),
-                # Ctrl-C goes to the supervisor alone, which then stops the others in order.
-                start_new_session=True,
-                preexec_fn=die_with_parent(os.getpid()),  # noqa: PLW1509 (no thread forks)
-            )
+        with self._output(running.child) as output, self._listening(running) as pipe:
+            running.process = _started(running.child, output, pipe)
         running.started = time.monotonic()
         running.restart_at = None
 
@@ -338,6 +331,27 @@ class Supervisor:
                 os.close(end)
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+
+def _started(
+    child: Child, output: IO[bytes] | None, pipe: int | None
+) -> subprocess.Popen[bytes] | Forked:
+    """Start a child. Ctrl-C goes to the supervisor alone, which then stops the others in order."""
+    environment = {**child.environment, **({_PIPE_VARIABLE: str(pipe)} if pipe else {})}
+    bind = die_with_parent(os.getpid())
+    if child.is_forked and bind is not None:
+        log = output.fileno() if output else None
+        return fork(Program(f"nadi-{child.name}", child.command[2:], environment, log, pipe), bind)
+    return subprocess.Popen(  # noqa: S603 (commands are our own)
+        child.command,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=output,
+        pass_fds=(pipe,) if pipe else (),
+        start_new_session=True,
+        preexec_fn=bind,  # noqa: PLW1509 (no thread forks)
+    )
 
 
 def die_with_parent(parent: int) -> Callable[[], None] | None:

@@ -33,15 +33,16 @@ def _own_ports() -> Iterator[int]:
     return (first + number % 1000 for number in itertools.count(start))
 
 
-#: What a process's command line says of its role.
+#: What a process's name and command line say of its role.
 ROLES = {
-    "api": "gateway.app",
-    "relay": "workers.relay",
-    "infer": "-Q infer",
-    "deliver": "-Q deliver",
+    "api": "nadi-api",
+    "relay": "nadi-relay",
+    "infer": "nadi-infer",
+    "deliver": "nadi-deliver",
     "broker": "unixsocket",
-    "subscription": "gateway.listeners.subscription",
-    "mllp": "gateway.listeners.mllp",
+    "dicom": "nadi-dicom",
+    "subscription": "nadi-subscripti",
+    "mllp": "nadi-mllp",
 }
 READY_WITHIN_S = 120.0
 HEALTHY_EHR: Mapping[str, object] = {
@@ -61,6 +62,11 @@ HEALTHY_EHR: Mapping[str, object] = {
 _ports = _own_ports()
 _OPEN_STATES = frozenset({"requested", "ready", "in-progress"})
 RESULT_SYSTEM = "https://nadi.health/fhir/sid/result"
+
+
+def shown(process: psutil.Process) -> str:
+    """Give what `ps` shows of a process: its name and its command line."""
+    return " ".join((process.name(), *process.cmdline()))
 
 
 class RunningNadi:
@@ -128,7 +134,7 @@ class RunningNadi:
         found = []
         for child in psutil.Process(self.process.pid).children(recursive=True):
             try:
-                if ROLES[role] in " ".join(child.cmdline()):
+                if ROLES[role] in shown(child):
                     found.append(child.pid)
             except psutil.NoSuchProcess:
                 continue

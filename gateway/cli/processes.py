@@ -9,12 +9,30 @@ from pathlib import Path
 
 from gateway.core.errors import ConfigurationError
 from gateway.core.sharing import EXPRESS_THREADS
+from gateway.forking import ARENAS
 from gateway.settings import Settings, environment_with
 from gateway.supervisor import Child
 
 # Phases of a stop: nothing comes in, what runs is finished, then its surroundings end.
 # The relay ends after the others, so that what they record last gets its place in the log.
 _CALLERS, _DOOR, _WORK, _RECORD, _SURROUNDINGS = range(5)
+
+#: What two or more of the processes load, together with what these load: the supervisor loads it
+#: before it forks them. A test holds it whole, and free of what only one needs.
+SHARED = (
+    "celery.apps.worker",
+    "celery.bin.celery",
+    "gateway.erasure_watch",
+    "gateway.heap",
+    "gateway.listeners.serving",
+    "models.versions",
+    "workers.ehrs",
+    "workers.integrator",
+    "workers.rescue",
+    "workers.retiring",
+    "workers.tasks",
+    "workers.witnesses",
+)
 
 
 class BrokerMissing(ConfigurationError):
@@ -134,7 +152,8 @@ def _watched(settings: Settings, name: str, module: tuple[str, ...], *, stop_pha
 
 def _python(settings: Settings, name: str, module: tuple[str, ...], *, stop_phase: int) -> Child:
     command = (sys.executable, "-m", *module)
-    return Child(name, command, _environment(settings, name), stop_phase=stop_phase)
+    environment = _environment(settings, name)
+    return Child(name, command, environment, stop_phase=stop_phase, is_forked=True)
 
 
 def _environment(settings: Settings, name: str) -> dict[str, str]:
@@ -147,7 +166,7 @@ def _environment(settings: Settings, name: str) -> dict[str, str]:
         # What PostgreSQL calls our sessions.
         PGAPPNAME=f"nadi {name}@{settings.host_name}",
         PROMETHEUS_MULTIPROC_DIR=str(metrics_dir(settings)),
-        # Each thread of glibc would keep a heap of its own; two are enough for these processes.
-        MALLOC_ARENA_MAX="2",
+        # For those that are started, not forked.
+        MALLOC_ARENA_MAX=str(ARENAS),
         PYTHONUNBUFFERED="1",
     )

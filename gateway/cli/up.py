@@ -32,8 +32,9 @@ from gateway.cli.context import (
 )
 from gateway.cli.followed_listeners import FollowedListeners, soonest
 from gateway.cli.health_question import HealthQuestion
-from gateway.cli.processes import children, metrics_dir, play
-from gateway.settings import WILDCARDS, Settings, environment_with
+from gateway.cli.processes import SHARED, children, metrics_dir, play
+from gateway.forking import load
+from gateway.settings import WILDCARDS, Settings, environment_default, environment_with
 from gateway.supervisor import Supervisor, die_with_parent, sole_supervisor
 
 #: After these times a start is slow, and what is waited for is named.
@@ -120,20 +121,22 @@ def _insist_on_free_ports(settings: Settings, *, sandbox: bool) -> None:
 
 
 def _prepare(settings: Settings, *, sandbox: bool) -> None:
-    """Prepare the data in a process of its own: it needs much that the supervisor does not."""
+    """Prepare the data in a process of its own; load meanwhile what all others share."""
     shutil.rmtree(metrics_dir(settings), ignore_errors=True)
     metrics_dir(settings).mkdir(mode=0o700)
     settings.broker_socket.unlink(missing_ok=True)
     command = [sys.executable, "-m", "gateway.cli.prepare", *(["--sandbox"] if sandbox else [])]
     environment = environment_with(NADI_DATA_DIR=str(settings.data_dir))
-    done = subprocess.run(  # noqa: S603 (our own command)
+    with subprocess.Popen(  # noqa: S603 (our own command)
         command,
         env=environment,
-        check=False,
         # Whoever is started next must not meet it still at work.
-        preexec_fn=die_with_parent(os.getpid()),
-    )
-    if done.returncode:
+        preexec_fn=die_with_parent(os.getpid()),  # noqa: PLW1509 (no thread forks)
+    ) as preparing:
+        # The library of metrics reads this when it is loaded.
+        environment_default("PROMETHEUS_MULTIPROC_DIR", str(metrics_dir(settings)))
+        load(SHARED)
+    if preparing.returncode:
         raise typer.Exit(EXIT_NOT_SO)
 
 

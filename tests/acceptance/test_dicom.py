@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 import pytest
 
 from tests.dicom import FILM, SLICE, ct_slice, film, send, study_uid
@@ -186,9 +185,7 @@ def test_a_film_that_came_before_the_listener_was_killed_is_handed_over_once(
     (answer,) = send(port, film("killed", PatientID=f"MR-{someone.id}"))
     assert answer.Status == 0
 
-    for process in psutil.Process(nadi.process.pid).children(recursive=True):
-        if "gateway.listeners.dicom" in " ".join(process.cmdline()):
-            process.kill()
+    nadi.kill("dicom")
 
     (result,) = results(nadi, someone, 1)
     (study,) = nadi.rows(

@@ -25,17 +25,17 @@ from tests.chaos.clock import Clock
 from tests.chaos.disk import Disk
 from tests.chaos.ehr import Ehr
 from tests.chaos.rabbit import Rabbit
-from tests.running import HEALTHY_EHR, RunningNadi, free_ports, is_ready, wait_until
+from tests.running import HEALTHY_EHR, RunningNadi, free_ports, is_ready, shown, wait_until
 from tests.simulators import PLAIN, Simulator
 
-#: What the command line of a process says of its role.
+#: What the name and the command line of a process say of its role.
 ROLES = {
-    "api": "gateway.app",
-    "relay": "workers.relay",
-    "infer": "-Q infer",
-    "deliver": "-Q deliver",
+    "api": "nadi-api",
+    "relay": "nadi-relay",
+    "infer": "nadi-infer",
+    "deliver": "nadi-deliver",
     "broker": "unixsocket",
-    "ehr": "adapters.sandbox",
+    "ehr": "nadi-sandbox",
 }
 MODEL = "ckd-risk"
 _REFERENCE = Path(gateway.__file__).parents[1] / "models" / "reference" / MODEL
@@ -215,8 +215,7 @@ class Arena:
         found = []
         for pid in self._children():
             with suppress(psutil.Error):
-                command = " ".join(psutil.Process(pid).cmdline())
-                found += [pid] if ROLES[role] in command else []
+                found += [pid] if ROLES[role] in shown(psutil.Process(pid)) else []
         return found
 
     def beside(self, role: str) -> Rabbit | Ehr | None:
@@ -244,7 +243,7 @@ class Arena:
             time.sleep(0.1)
         for each in left:
             with suppress(psutil.Error):
-                self.orphans.append(f"after {after}: {' '.join(each.cmdline())[:80]}")
+                self.orphans.append(f"after {after}: {shown(each)[:80]}")
         self.signal([each.pid for each in left], signal.SIGKILL)
 
     def reopen_database_as_it_lay(self) -> None:

@@ -16,6 +16,7 @@ from tests.chaos.arena import Arena
 from tests.chaos.evidence import TABLES, Evidence, Row
 from tests.chaos.faults import broker_of, log_files
 from tests.chaos.load import Record
+from tests.running import shown
 
 _MOST_ITEMS = 1000
 
@@ -131,7 +132,7 @@ def collect(
         verified=(verified.returncode, verified.stdout + verified.stderr),
         processes=[
             *arena.orphans,
-            *(" ".join(each.cmdline())[:80] for each in arena.processes()),
+            *(shown(each)[:80] for each in arena.processes()),
         ],
         files=[
             str(path.relative_to(arena.data)) for path in arena.data.rglob("*") if path.is_file()

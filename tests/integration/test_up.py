@@ -9,6 +9,7 @@ import sys
 import psutil
 import pytest
 
+from benchmarks.machine import pss_bytes
 from tests.people import person
 from tests.running import free_ports, is_ready, push_chart, running_nadi, wait_until
 
@@ -25,6 +26,14 @@ def nadi(tmp_path_factory):
     impatient["NADI_EHR_TIMEOUT_S"] = "2"
     with running_nadi(tmp_path_factory.mktemp("up") / "nadi", environment=impatient) as running:
         yield running
+
+
+def test_it_takes_less_than_450_mib_before_it_does_anything(nadi):
+    sizes = pss_bytes([nadi.process.pid])
+
+    del sizes["other"]  # the stand-in EHR
+    assert set(sizes) == {"supervisor", "broker", "api", "relay", "worker-infer", "worker-deliver"}
+    assert sum(sizes.values()) < 450 * 2**20
 
 
 def test_nobody_else_can_read_its_folder(nadi):
