@@ -121,6 +121,7 @@ _ROLES = (
     ("nadi-deliver", "worker-deliver"),
     ("nadi-relay", "relay"),
     ("nadi-api", "api"),
+    ("nadi-", "other"),
     ("celery", "worker"),
     ("healthchain_app", "healthchain"),
     ("uvicorn", "api"),
