@@ -33,7 +33,7 @@ ISSUER = "https://ehr.test"
 SERVICE = "ckd-risk-patient-view"
 _LOINC = "http://loinc.org"
 #: Inputs of ckd-risk beside creatinine: template, code, value, unit.
-_OTHERS = (
+OTHERS = (
     ("urea", "3091-6", 90.0, "mg/dL"),
     ("sodium", "2951-2", 132.0, "mmol/L"),
     ("potassium", "2823-3", 5.4, "mmol/L"),
@@ -90,7 +90,7 @@ def chart(number: int = 1, creatinine_at: str = "2026-11-20T08:00:00+05:30") -> 
     found["creatinine"] = bundle(
         creatinine(f"{number}-crea", whose, effectiveDateTime=creatinine_at), kind="searchset"
     )
-    for name, code, value, unit in _OTHERS:
+    for name, code, value, unit in OTHERS:
         observed = creatinine(
             f"{number}-{name}",
             whose,
@@ -150,11 +150,10 @@ class Ehr:
         return dict(card)
 
 
-@contextmanager
-def working(store: Store, imported: Path) -> Iterator[None]:
-    """Run what is ready, as the relay and a worker do."""
+def ports_of(store: Store, imported: Path) -> Ports:
+    """Give the outside of a worker with the models that come with Nadi."""
     watch = SiteWatch(store, every_s=0)
-    ports = Ports(
+    return Ports(
         store=store,
         site=watch.current,
         models=OpenModels(Library(REFERENCE_MODELS, imported)),
@@ -164,6 +163,12 @@ def working(store: Store, imported: Path) -> Iterator[None]:
         backoff=Backoff(base_s=1, max_s=5, budget_s=60),
         random=lambda: 0.5,
     )
+
+
+@contextmanager
+def working(store: Store, imported: Path) -> Iterator[None]:
+    """Run what is ready, as the relay and a worker do."""
+    ports = ports_of(store, imported)
     stop = threading.Event()
 
     def work() -> None:

@@ -83,14 +83,17 @@ def _acknowledgement(how: str, of: str) -> bytes:
 
 
 @contextmanager
-def receiving(*answers: str, tls: ssl.SSLContext | None = None) -> Iterator[Receiver]:
-    """Run a receiver on a free port.
+def receiving(
+    *answers: str, port: int = 0, tls: ssl.SSLContext | None = None
+) -> Iterator[Receiver]:
+    """Run a receiver.
 
     Args:
         answers: How each message is answered, in order; the last goes on. Without any: AA.
+        port: Where; 0 takes any.
         tls: For MLLPS.
     """
-    with socket.create_server(("127.0.0.1", 0)) as server:
+    with socket.create_server(("127.0.0.1", port)) as server:
         server.settimeout(0.1)
         receiver = Receiver(server.getsockname()[1], answers or ("AA",))
         thread = threading.Thread(target=_serve, args=(server, receiver, tls))

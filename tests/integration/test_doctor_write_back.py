@@ -13,7 +13,9 @@ from gateway.cli.doctor_write_back import write_findings
 from gateway.core.audit import Source
 from gateway.store.audit_log import AuditFilter
 from tests.hospital import SITE, Hospital
+from tests.receiving import receiving
 from tests.sandbox import TOKEN, SandboxEhr
+from tests.unit.adapters.hl7v2.test_oru import PATIENT, TO
 
 pytestmark = pytest.mark.integration
 
@@ -114,3 +116,28 @@ def test_a_probe_that_can_t_be_taken_back_is_told(
 
 def test_without_a_made_up_patient_nothing_is_written(hospital: Hospital) -> None:
     assert found(hospital, hospital.site) == []
+
+
+def test_a_receiver_of_hl7_v2_is_reached_and_the_probe_of_a_poor_ehr_goes_there_and_back(
+    sandbox: SandboxEhr, hospital: Hospital, tmp_path: Path
+) -> None:
+    known = {**PATIENT, "id": "made-up"}
+    httpx.put(f"{sandbox.origin}/fhir/Patient/made-up", headers=HEADERS, json=known)
+    with receiving() as receiver:
+        receives = f"""    profile: care
+    patients: {{identifier: "{TO.numbers}"}}
+    oru: {{host: 127.0.0.1, port: {receiver.port}, application: LIS, facility: HOSP}}
+"""
+        site = site_of(sandbox, tmp_path, receives)
+        probe, reached = found(hospital, site)
+    (away,) = found(hospital, site)[1:]
+
+    assert probe.says == "a probe went as hl7v2-oru and was answered AA"
+    assert probe.is_fault is False
+    assert [each.first("OBX").text(11) for each in receiver.messages] == ["P", "W"]
+    assert reached.check == "HL7 v2 to ehr"
+    assert reached.says.startswith(f"127.0.0.1:{receiver.port} takes a connection")
+    assert (away.is_fault, away.says) == (
+        True,
+        f"127.0.0.1:{receiver.port} can't be reached (ConnectionRefusedError).",
+    )

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import orjson
@@ -13,17 +14,22 @@ from gateway.core.delivery import DeliveryState
 from gateway.core.jobs import BusinessStatus, JobState
 from gateway.core.ladder import Rung
 from gateway.store.audit_log import AuditFilter
+from tests.cds import OTHERS, ports_of
 from tests.conftest import Api
 from tests.hospital import NOW, FakeConnection, Hospital, observation
-from tests.listening import FED_SITE, listening
+from tests.listening import FED_SITE, free_port, listening
 from tests.receiving import CLOSES, Receiver, receiving
 from tests.result_models import RISK, made
 from tests.unit.adapters.hl7v2.test_oru import PATIENT, TO
 from tests.unit.workers.test_oru_sending import REPORT, sender, yes
+from tests.waiting import due
+from tests.waiting import ready as waiting
 from workers.climbing import ladder_recipient
+from workers.delivery import deliver
 from workers.ehr_abilities import EhrAbilities
 from workers.ehrs import Ehrs
 from workers.fates import Written
+from workers.inference import infer
 from workers.oru_sending import OruSender
 from workers.retracting import Retractor
 
@@ -44,6 +50,39 @@ routes:
     sink: {system: ehr, also: [provenance]}
 revocation: {delivered: entered-in-error}
 """
+
+
+#: Where the hospital system of `SPEAKING_HL7` takes results.
+TAKES_AT = free_port()
+SPEAKING_HL7 = f"""
+site: test-hospital
+systems:
+  his:
+    kind: hl7v2
+    patients: {{identifier: "{MRN}"}}
+    receive:
+      - mllp: {{port: 2575, timezone: UTC, authorities: {{HOSP: "{MRN}"}}}}
+    oru: {{host: 127.0.0.1, port: {TAKES_AT}, application: HIS, facility: HOSP, authority: HOSP}}
+routes:
+  ckd-risk:
+    source: his
+    match: "Observation.where(code.coding.exists(system='http://loinc.org' and code='2160-0'))"
+    consent: {{purpose: TREAT, default: permit}}
+    model: ckd-risk@1
+    sink: {{system: his}}
+"""
+
+
+def panel(at: datetime) -> bytes:
+    """Give an ORU of a hospital system with all that the model reads."""
+    inputs = [("2160-0", 3.1, "mg/dL"), *((code, value, unit) for _, code, value, unit in OTHERS)]
+    told = [
+        f"OBX|{number}|NM|{code}^x^LN||{value}|{unit}^{unit}^UCUM|||||F|||{at:%Y%m%d%H%M%S}"
+        for number, (code, value, unit) in enumerate(reversed(inputs), 1)
+    ]
+    head = f"MSH|^~\\&|HIS|HOSP|NADI|x|{at:%Y%m%d%H%M%S}||ORU^R01^ORU_R01|M1|P|2.5.1"
+    pid = "PID|1||MR-0077^^^HOSP^MR||Müller^Eva||19510101|F"
+    return "\r".join([head, pid, "OBR|1|P1|F1|panel^Panel^L", *told, ""]).encode()
 
 
 def her(number: str = "MR-0077") -> dict[str, object]:
@@ -174,3 +213,34 @@ def test_our_own_listener_takes_it_once_and_no_model_is_fed_by_it(api: Api) -> N
     assert [each["status"] for each in found] == ["preliminary", "entered-in-error"]
     assert found[0]["valueQuantity"]["value"] == made(RISK, 0.7).result["valueQuantity"]["value"]
     assert jobs == []
+
+
+@pytest.mark.parametrize("api", [SPEAKING_HL7], indirect=True)
+def test_a_hospital_that_speaks_hl7_v2_alone_is_answered_in_hl7_v2(
+    api: Api, tmp_path: Path
+) -> None:
+    ports = ports_of(api.store, tmp_path / "imported")
+    with receiving(port=TAKES_AT) as receiver:
+        with listening(api, SPEAKING_HL7, "his/mllp") as feed:
+            (answer,) = feed.send(panel(datetime.now(UTC)))
+        with api.store.read() as uow:
+            jobs = [job_id for job_id, _ in waiting(uow.jobs)]
+        infer(jobs, ports)
+        with api.store.read() as uow:
+            results = [delivery_id for delivery_id, _ in due(uow.deliveries, 10)]
+        deliver(results, ports)
+
+    assert "MSA|AA|M1" in answer
+    (message,) = receiver.messages
+    pid, obx = message.first("PID"), message.first("OBX")
+    assert (pid.text(3), pid.text(3, 4), pid.text(5), pid.text(7)) == (
+        "MR-0077",
+        "HOSP",
+        "Müller",
+        "19510101",
+    )
+    assert (obx.text(2), obx.text(6, 3), obx.text(11)) == ("NM", "UCUM", "P")
+    assert 0 < float(obx.text(5)) <= 1
+    with api.store.read() as uow:
+        ended = "select rung, last_answer from deliveries"
+        assert list(uow.connection.exec_driver_sql(ended)) == [("hl7v2-oru", "AA")]

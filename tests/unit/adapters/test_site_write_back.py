@@ -97,6 +97,7 @@ def test_the_codes_of_an_example_are_those_of_its_model(name: str) -> None:
         ("openmrs", ("observation", "worklist")),
         ("care", ("worklist",)),
         ("openemr", ("diagnostic-report", "document-reference", "worklist")),
+        ("hospital-hl7v2", ("hl7v2-oru", "worklist")),
     ],
 )
 def test_an_example_goes_the_way_that_its_ehr_has(name: str, expected: tuple[str, ...]) -> None:

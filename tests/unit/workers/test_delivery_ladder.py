@@ -7,9 +7,11 @@ from pathlib import Path
 import orjson
 import pytest
 
+from adapters.site_cds_hooks import CdsClient, CdsHooks, CdsService
 from gateway.core.delivery import Delivery, DeliveryState
 from gateway.core.jobs import BusinessStatus, JobState
 from gateway.core.ladder import Rung, Terms
+from gateway.store import worklist
 from gateway.store.audit_log import AuditFilter
 from tests.hospital import Hospital, away, observation
 
@@ -93,6 +95,27 @@ def test_a_route_may_keep_its_results_from_the_ehr(hospital: Hospital) -> None:
 
     assert hospital.job().business_status is BusinessStatus.ON_WORKLIST
     assert hospital.ehr.resources == {}
+
+
+def test_what_no_ehr_takes_waits_for_a_card_where_the_chart_is_opened(hospital: Hospital) -> None:
+    hospital.ehr.types = ("Patient",)
+    client = CdsClient("ehr", "ehr", "https://ehr.test", (), frozenset())
+    service = CdsService("toy-patient-view", "patient-view", "toy", "", "")
+    cds = CdsHooks("https://nadi.test", 450, {client.issuer: client}, {service.id: service})
+    hospital.site = replace(hospital.site, cds=cds)
+
+    hospital.deliver()
+
+    job, delivery = hospital.job(), delivery_of(hospital)
+    assert (job.state, job.business_status) == (JobState.COMPLETED, BusinessStatus.ON_CARD)
+    assert job.reason.startswith(
+        "It is shown as a card, and waits until somebody opens the chart: the EHR takes no form"
+    )
+    assert (delivery.state, delivery.rung) == (DeliveryState.DELIVERED, "cds-card")
+    assert delivery.last_answer == "card"
+    assert told(hospital)["rung"] == "cds-card"
+    with hospital.store.read() as uow:
+        assert worklist.count(uow) == (0, None)
 
 
 def test_a_site_that_allows_no_way_ends_the_job_with_the_reason(hospital: Hospital) -> None:

@@ -5,9 +5,12 @@ from dataclasses import replace
 import pytest
 
 from adapters.site import Site, load_site
+from adapters.site_cds_hooks import CdsClient, CdsHooks, CdsService
+from adapters.site_oru import OruDestination
 from gateway.cli.write_back_view import _counted, asked_way, show_way, way_for
 from gateway.core.ladder import Rung, Terms
 from tests.hospital import SITE, FakeEhr
+from tests.unit.adapters.hl7v2.test_oru import TO
 from workers.ehr_abilities import EhrAbilities
 
 
@@ -51,6 +54,27 @@ def test_a_route_s_own_terms_are_told() -> None:
     assert way.ladder.rungs == ()
 
 
+def test_messages_and_cards_are_rungs_where_the_site_has_them() -> None:
+    oru = OruDestination(host="lis.test", port=2576, tls=None, addressed=TO, patients_of="ehr")
+    site = site_with("care")
+    known = replace(site.systems["ehr"], oru=oru)
+    silent = replace(known, address=None, kind="hl7v2")
+    services = {"v": CdsService("v", "patient-view", site.routes[0].name, "", "")}
+    clients = {"i": CdsClient("c", "ehr", "i", (), frozenset())}
+    cards = CdsHooks(clients=clients, services=services)
+
+    ways = [
+        way_for(replace(site, systems={"ehr": each}, cds=cards), site.routes[0], "Observation")
+        for each in (known, silent)
+    ]
+
+    expected = (Rung.HL7V2_ORU, Rung.CDS_CARD, Rung.WORKLIST)
+    assert [way.ladder.rungs for way in ways if way] == [expected, expected]
+    assert [way.as_json()["profile"] for way in ways if way] == ["care", None]
+    assert ways[1] is not None
+    show_way(ways[1])
+
+
 def test_where_nobody_knows_the_address_no_way_is_told() -> None:
     site = site_with(None, "http://${NADI_TEST_NOWHERE}/fhir")
 
@@ -66,6 +90,9 @@ def test_an_ehr_that_is_asked_tells_the_way_itself() -> None:
     assert says == (
         "profile generic (recognised); results go as diagnostic-report, which loses the value as a "
         "number, the model as a Device: Its CapabilityStatement names no create of Observation."
+    )
+    assert "go as hl7v2-oru" in asked_way(
+        Terms(), EhrAbilities(FakeEhr(), profile="care"), (Rung.HL7V2_ORU,)
     )
     assert asked_way(Terms(), EhrAbilities(FakeEhr(), profile="hapi")) == (
         "profile hapi (named); results go as observation"

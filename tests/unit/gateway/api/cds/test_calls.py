@@ -1,15 +1,18 @@
 """An EHR asks while a chart is open, and gets what there is in time; else it follows."""
 
 import time
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 import orjson
 import pytest
 
-from tests.cds import SERVICE, Ehr, cds_site, request, working
+from tests.cds import SERVICE, Ehr, cds_site, ports_of, request, working
 from tests.conftest import Api
 from tests.factories import bundle, creatinine, raw
+from tests.waiting import due
+from workers.delivery import deliver
 
 SLOW_S = 0.3
 quick = pytest.mark.parametrize("api", [cds_site()], indirect=True)
@@ -335,3 +338,33 @@ def test_pages_of_the_site_s_clients_may_call_from_a_browser_and_no_others(ehr: 
     assert "access-control-allow-origin" not in other.headers
     assert called.headers["access-control-allow-origin"] == "https://ehr.test"
     assert called.headers["vary"] == "Origin"
+
+
+# -- the rung of the write-back ladder ---------------------------------------------------------
+
+card_only = pytest.mark.parametrize(
+    "api",
+    [cds_site().replace("{system: ehr}", "{system: ehr, write_back: {only: [cds-card]}}", 1)],
+    indirect=True,
+)
+
+
+@card_only
+@worked
+def test_a_result_that_goes_nowhere_else_is_seen_when_the_chart_is_opened_again(
+    ehr: Ehr, tmp_path: Path
+):
+    ehr.permit()
+    asked = request()
+    first = ehr.card(asked)
+    with ehr.api.store.read() as uow:
+        ids = [delivery_id for delivery_id, _ in due(uow.deliveries, 10)]
+
+    assert deliver(ids, ports_of(ehr.api.store, tmp_path / "imported")) == 1
+
+    again = ehr.card({**asked, "hookInstance": str(uuid.uuid4())})
+    assert again["summary"] == first["summary"]
+    assert "may follow" not in again["summary"]
+    ends = rows(ehr.api, "select rung, last_answer from deliveries")
+    assert ends == [("cds-card", "card")]
+    assert ("completed", "on-card") in rows(ehr.api, "select state, business_status from jobs")
