@@ -21,8 +21,10 @@ SEEDS ?= $(HOME)/.cache/nadi-fuzz
 DATABASE ?= sqlite
 BROKER ?= valkey
 EHR ?= sandbox
-# A process of the tests for each core, four at most; a file's tests stay in one, as they share what is slow to start.
-SHARED_OUT ?= -n logical --maxprocesses=4 --dist=loadfile --no-loadscope-reorder
+# A process of the tests for each core and one more, as they often wait; four at most. A file's tests stay in one,
+# as they share what is slow to start.
+PROCESSES ?= $(shell $(BIN)/python -c 'import os; print(min(4, (os.cpu_count() or 1) + 1))')
+SHARED_OUT ?= -n $(PROCESSES) --dist=loadfile --no-loadscope-reorder
 
 # Nadi's processes are started hundreds of times in the tests: what was compiled once is kept, whatever
 # is the habit of this machine.

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 from hypothesis import settings as property_settings
+from xdist.scheduler import LoadFileScheduling
 
 from gateway.app import build
 from gateway.core.clock import new_id
@@ -38,6 +39,9 @@ property_settings.load_profile("nadi")
 _ROOM_BYTES = 4 << 30
 #: Where several processes share the tests, a file that waits long had better begin early.
 _SLOWEST_FIRST = ("chaos", "integration", "acceptance", "architecture", "unit")
+#: Of the integration tests these begin first. Those of the first line share one running Nadi.
+_ON_ONE_NADI = ("audit_of_a_day", "ehr_faults", "one_patient", "broker", "erased_patient")
+_LONGEST = ("recovery_drill", "two_hosts", "up_with_servers", "up", "postgresql", "followed_ehr")
 
 
 def pytest_configure() -> None:
@@ -48,10 +52,34 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Put the slow tiers first where a process of several collects."""
+    """Put the slow first where a process of several collects."""
     if hasattr(config, "workerinput"):
-        here, rank = Path(__file__).parent, {tier: at for at, tier in enumerate(_SLOWEST_FIRST)}
-        items.sort(key=lambda each: rank.get(each.path.relative_to(here).parts[0], len(rank)))
+        items.sort(key=lambda each: _turn(each.path))
+
+
+def _turn(path: Path) -> tuple[int, int]:
+    """Say when a file's turn is: that of its folder, and its own in there."""
+    tier = path.relative_to(Path(__file__).parent).parts[0]
+    name, first = path.stem.removeprefix("test_"), (*_ON_ONE_NADI, *_LONGEST)
+    return (
+        _SLOWEST_FIRST.index(tier) if tier in _SLOWEST_FIRST else len(_SLOWEST_FIRST),
+        first.index(name) if tier == "integration" and name in first else len(first),
+    )
+
+
+class _ByFile(LoadFileScheduling):
+    """A file's tests stay in one process, and so do the files that share one running Nadi."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file: str = super()._split_scope(nodeid)
+        shares = any(file.endswith(f"integration/test_{name}.py") for name in _ON_ONE_NADI)
+        return "tests on one Nadi" if shares else file
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> _ByFile | None:
+    """Share files out; another --dist than that is the choice of whoever names it."""
+    return _ByFile(config, log) if config.getoption("dist") == "loadfile" else None
 
 
 def shared_data(folder: str) -> Path:

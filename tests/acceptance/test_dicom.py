@@ -76,7 +76,7 @@ def nadi(
         site = folder / "site.yaml"
         site.write_text(SITE.replace("11112", str(port)).replace("DICOMWEB", archive.dicomweb))
         running.nadi("site", "apply", str(site))
-        wait_until(lambda: is_listening(running), within_s=30, what="the port listens")
+        wait_until(lambda: is_listening(running), within_s=60, what="the port listens")
         yield running
 
 

@@ -277,7 +277,7 @@ def test_what_the_model_was_not_made_for_is_refused_with_a_reason_in_the_chart(
     with nadi.client() as client:
         task = push(client, about(someone, trigger))
     nadi.wait_for_status(task, status)
-    wait_until(lambda: bool(nadi.results_of(someone.id)), within_s=20, what="the refusal is told")
+    wait_until(lambda: bool(nadi.results_of(someone.id)), within_s=60, what="the refusal is told")
 
     (told,) = nadi.results_of(someone.id)
     assert "valueQuantity" not in told

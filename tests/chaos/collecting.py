@@ -118,7 +118,7 @@ def collect(
     texts["metrics"] = bytes(overheard.metrics)
     # Before the verification, which leaves an AuditEvent of its own.
     tables = _tables(arena)
-    verified = arena.nadi.nadi("audit", "verify", check=False)
+    verified = arena.nadi.process_of("audit", "verify", check=False)
     return Evidence(
         acknowledged=record.acknowledged,
         answers=record.answers,

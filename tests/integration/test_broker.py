@@ -98,7 +98,7 @@ def test_a_broker_that_is_killed_again_and_again_loses_nothing(nadi: RunningNadi
         nadi.kill("broker")
         people += push_ward(nadi, 2)
 
-    wait_until(lambda: bool(nadi.pids("broker")), within_s=10, what="the broker is back")
+    wait_until(lambda: bool(nadi.pids("broker")), within_s=60, what="the broker is back")
     assert_each_has_one_result(nadi, people)
 
 
@@ -117,7 +117,7 @@ def test_an_event_is_accepted_while_the_broker_hangs(nadi: RunningNadi) -> None:
         ]
 
     assert [answer.status_code for answer in answers] == [202] * 3
-    assert max(answer.elapsed.total_seconds() for answer in answers) < 3
+    assert max(answer.elapsed.total_seconds() for answer in answers) < 10
     assert_each_has_one_result(nadi, [someone])
 
 

@@ -231,14 +231,14 @@ def test_a_running_gateway_runs_her_and_stops_when_her_consent_is_lost(
     with running_nadi(folder, environment={"NADI_CANARY_EVERY_S": "1"}) as nadi:
         wait_until(
             lambda: bool(nadi.rows("select 1 from canary_state where is_proven")),
-            within_s=20,
+            within_s=60,
             what="she was run",
         )
         assert nadi.nadi("audit", "verify", check=False).returncode == 0
         nadi.change(SWITCH, on=False)
         wait_until(
             lambda: httpx.get(f"{nadi.base}/health/ready").status_code == 503,
-            within_s=20,
+            within_s=60,
             what="nothing is admitted",
         )
 

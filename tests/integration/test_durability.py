@@ -165,7 +165,7 @@ def test_a_disk_that_fills_up_under_load_is_a_503_loses_nothing_and_heals_by_its
     # Without the reserve, which would refuse before anything is full.
     with process(disk.folder, url, NADI_MIN_DISK_FREE_BYTES="0") as (running, base):
         with Clients(base, headers) as clients:
-            wait_until(lambda: len(clients.acknowledged) > 20, within_s=30, what="events flow")
+            wait_until(lambda: len(clients.acknowledged) > 20, within_s=60, what="events flow")
             with disk.full(lambda: [running.pid]):
                 wait_until(lambda: len(clients.refused) > 8, within_s=60, what="it is full")
                 alive = httpx.get(f"{base}/health/live", timeout=30)

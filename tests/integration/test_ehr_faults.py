@@ -76,8 +76,8 @@ def test_every_result_is_in_the_ehr_once_whatever_was_wrong_with_it(
             }
             assert waiting == set(people)
         else:
-            nadi.settle(90)
-    nadi.settle(90)
+            nadi.settle()
+    nadi.settle()
 
     assert counted(nadi, people) == [1] * PATIENTS
     assert statuses(nadi, people) == {"delivered"}
@@ -104,7 +104,7 @@ def test_an_ehr_that_refuses_a_condition_gets_nothing_twice_and_everything_on_a_
 def test_an_ehr_that_loses_identifiers_gets_each_result_and_none_twice(nadi: RunningNadi) -> None:
     with nadi.faulty_ehr(drop_elements=["Observation.identifier"]):
         people = serve(nadi)
-        nadi.settle(90)
+        nadi.settle()
 
     tasks = {task: nadi.jobs_of(task)[0] for task in people}
 
@@ -125,7 +125,7 @@ def test_a_result_waits_while_the_ehr_wants_to_be_left_in_peace(nadi: RunningNad
         people = serve(nadi, 1)
         (task,) = people
         nadi.wait_for_status(task, "delivery-pending")
-        wait_until(lambda: _attempts(nadi, task) == 1, within_s=10, what="it was tried")
+        wait_until(lambda: _attempts(nadi, task) >= 1, within_s=60, what="it was tried")
     nadi.settle()
 
     assert _attempts(nadi, task) <= 3, "Retry-After was honoured, not hammered against"
@@ -148,7 +148,7 @@ def test_an_operator_can_cancel_what_waits(nadi: RunningNadi) -> None:
         (job,) = nadi.jobs_of(task)
         wait_until(
             lambda: nadi.nadi("jobs", "cancel", job["id"], check=False).returncode == 0,
-            within_s=20,
+            within_s=60,
             what="the job was cancelled",
         )
     nadi.settle()
@@ -188,7 +188,7 @@ def test_a_given_up_result_comes_home_once_when_an_operator_retries(
     with running_nadi(folder, environment=settings) as nadi:
         with nadi.faulty_ehr(down="close"):
             people = serve(nadi, 2)
-            nadi.settle(60)
+            nadi.settle()
             jobs = [job for task in people for job in nadi.jobs_of(task)]
             assert {(j["state"], j["business_status"]) for j in jobs} == {
                 ("failed", "delivery-failed")

@@ -78,7 +78,7 @@ class Feed:
 
     def apply(self) -> None:
         self.nadi.nadi("site", "apply", str(self.with_lab))
-        wait_until(self.is_up, within_s=20, what="the feed is up")
+        wait_until(self.is_up, within_s=60, what="the feed is up")
 
     def is_up(self) -> bool:
         with self.nadi.client() as client:
@@ -94,7 +94,7 @@ class Feed:
     def ended(self, name: str) -> tuple[str, dict[str, Any]]:
         """Wait until a file was taken; give where it ended, and its outcome."""
         outcomes = [self.drop / end / f"{name}.outcome.json" for end in ("done", "failed")]
-        wait_until(lambda: any(e.exists() for e in outcomes), within_s=20, what="it was taken")
+        wait_until(lambda: any(e.exists() for e in outcomes), within_s=60, what="it was taken")
         (found,) = [each for each in outcomes if each.exists()]
         return found.parent.name, json.loads(found.read_bytes())
 
@@ -135,7 +135,7 @@ def feed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Feed]:
 def test_a_message_becomes_a_result_in_the_ehr_that_names_where_it_comes_from(feed: Feed):
     assert feed.send(oru(0)) == "AA"
 
-    wait_until(lambda: len(feed.nadi.results_of("p1")) == 1, within_s=30, what="the result")
+    wait_until(lambda: len(feed.nadi.results_of("p1")) == 1, within_s=60, what="the result")
     (result,) = feed.nadi.results_of("p1")
     assert len(result["derivedFrom"]) >= 6
     for each in result["derivedFrom"]:
@@ -189,7 +189,7 @@ def test_a_document_in_the_drop_folder_becomes_a_result_in_the_ehr_once(feed: Fe
     assert feed.ended("summary.json")[0] == "done"
     end, outcome = feed.ended("spoilt.json")
     assert (end, outcome["issue"][0]["code"]) == ("failed", "structure")
-    wait_until(lambda: bool(feed.nadi.results_of(someone.id)), within_s=30, what="the result")
+    wait_until(lambda: bool(feed.nadi.results_of(someone.id)), within_s=60, what="the result")
     feed.put("again.json", orjson.dumps(document))
     assert feed.ended("again.json")[0] == "done"
     feed.nadi.settle()
@@ -221,6 +221,6 @@ def test_the_listener_goes_with_the_site_that_wanted_it(feed: Feed):
 
     feed.nadi.nadi("site", "apply", str(feed.without))
 
-    wait_until(lambda: not feed.nadi.pids("mllp"), within_s=20, what="the listener is gone")
+    wait_until(lambda: not feed.nadi.pids("mllp"), within_s=60, what="the listener is gone")
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)

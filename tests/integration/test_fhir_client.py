@@ -397,7 +397,7 @@ def test_an_answer_that_drips_is_cut_off(hostile: _Hostile) -> None:
     with connect(f"{hostile.origin}/fhir", timeout_s=0.4) as client, pytest.raises(EhrTimeout):
         client.read("Patient/1")
 
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 4, "all of it takes 5 s"
 
 
 def test_the_words_of_a_refusal_stay_out_of_the_error(hostile: _Hostile) -> None:

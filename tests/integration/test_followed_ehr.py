@@ -54,10 +54,10 @@ def test_applying_a_site_subscribes_and_every_event_comes_once(nadi: RunningNadi
     site = nadi.folder.parent / "site.yaml"
     said = nadi.nadi("site", "apply", str(site)).stdout
     assert said.count("made") == 3
-    wait_until(lambda: subscriptions(nadi) == ["active"] * 3, within_s=20, what="handshakes")
+    wait_until(lambda: subscriptions(nadi) == ["active"] * 3, within_s=60, what="handshakes")
 
     write(nadi, patient(1), consent(1), *(creatinine(n) for n in range(20)))
-    wait_until(lambda: received(nadi).get("Observation") == 20, within_s=20, what="pushes")
+    wait_until(lambda: received(nadi).get("Observation") == 20, within_s=60, what="pushes")
 
     # Both ends here are killed while the EHR writes on, and every tenth push is lost on its way.
     nadi.faults(lose_every=10)

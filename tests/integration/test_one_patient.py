@@ -260,7 +260,7 @@ def test_a_job_waits_for_an_ehr_that_is_away_while_it_wants_to_ask_it(nadi: Runn
         (task_id,) = push_chart(nadi, someone.creatinine())
         wait_until(
             lambda: any("tried again" in job["reason"] for job in nadi.jobs_of(task_id)),
-            within_s=20,
+            within_s=60,
             what="the job was put back",
         )
         assert {job["state"] for job in nadi.jobs_of(task_id)} <= {"ready", "in-progress"}

@@ -6,10 +6,7 @@ the backup stays erased.
 """
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +16,9 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from typer.testing import CliRunner
 
+from gateway.cli.main import app
 from gateway.core.clock import new_id
 from tests.people import Person, person
 from tests.running import RunningNadi, push, push_chart, running_nadi, wait_until
@@ -132,7 +131,7 @@ def work_and_back_up(
         push_chart(nadi, *(each.creatinine() for each in waiting))
         wait_until(
             lambda: len(nadi.rows("select id from deliveries")) >= 1 + len(before) + len(waiting),
-            within_s=30,
+            within_s=60,
             what="results wait for their delivery",
         )
         with ThreadPoolExecutor(1) as pool:
@@ -167,13 +166,11 @@ def save(nadi: RunningNadi, to: Path) -> None:
 def restore(
     folder: Path, backup: Path, key: Path, saved: Path, settings: Mapping[str, str]
 ) -> dict[str, int]:
-    command = [sys.executable, "-m", "gateway.cli.main", "restore", str(backup), "--key", str(key)]
-    command += ["--data-dir", str(folder), "--from", str(saved / "checkpoints.log")]
-    command += ["--erasures", str(saved / "erasures.log"), "--json"]
-    done = subprocess.run(
-        command, env={**os.environ, **settings}, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
+    command = ["restore", str(backup), "--key", str(key), "--data-dir", str(folder), "--json"]
+    command += ["--from", str(saved / "checkpoints.log")]
+    command += ["--erasures", str(saved / "erasures.log")]
+    done = CliRunner().invoke(app, command, env=settings)
+    assert done.exit_code == 0, done.stderr
     told: dict[str, int] = json.loads(done.stdout)
     return told
 

@@ -13,7 +13,8 @@ from tests.running import RunningNadi, push_chart, running_nadi
 
 pytestmark = pytest.mark.integration
 
-LIVE_WITHIN_S = 2.0
+#: Processes look once a second; this machine may be busy.
+LIVE_WITHIN_S = 4.0
 WAITING = 12
 
 

@@ -360,7 +360,7 @@ def test_a_permit_is_acknowledged_at_once_although_an_ehr_hangs_with_a_result(
     began = time.monotonic()
     here.push(versioned(here.patient.consent(), 2))
 
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 8, "it did not wait for the EHR, which may take 20 s"
 
 
 def test_a_worker_that_lost_its_lease_sends_nothing_more(here: Ward) -> None:

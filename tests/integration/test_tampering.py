@@ -109,7 +109,7 @@ def _run_patients(nadi: RunningNadi, when: str) -> None:
         nadi.wait_for_status(task, "delivery-pending")
         wait_until(
             lambda: bool(nadi.rows("select * from circuit_breakers")),
-            within_s=10,
+            within_s=60,
             what="it was noticed that the EHR is away",
         )
     nadi.nadi("access", "add", f"a-test-{when}", "--role", "clinician")

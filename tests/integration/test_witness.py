@@ -30,7 +30,7 @@ def test_checkpoints_leave_the_machine_while_events_come_in(tmp_path: Path) -> N
         someone = person("witnessed")
         push_chart(nadi, *someone.chart(someone.consent()), someone.creatinine())
         wait_until(
-            (mount / "nadi.log").exists, within_s=30, what="a checkpoint has left the machine"
+            (mount / "nadi.log").exists, within_s=60, what="a checkpoint has left the machine"
         )
         nadi.settle()
         nadi.wait_until_integrated()

@@ -89,7 +89,7 @@ def test_ringing_a_broker_that_is_away_is_a_transient_error_and_quick(tmp_path):
         Ringer(app).ring(INFER_TASK, ["job-1"])
 
     assert isinstance(caught.value, TransientError)
-    assert time.monotonic() - started < 3
+    assert time.monotonic() - started < 10
 
 
 def test_ringing_works_again_at_once_after_the_broker_was_killed(valkey, ringer):

@@ -342,7 +342,7 @@ def test_an_offer_returns_at_once_while_a_witness_is_slow(nadi: Installation) ->
         stopped.set()
         thread.join(20)
 
-    assert took_s < 1
+    assert took_s < 3, "one answer alone would take that long"
     assert states(nadi)["slow"].failures >= 1
 
 

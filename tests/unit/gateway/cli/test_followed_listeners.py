@@ -105,7 +105,7 @@ def test_an_api_that_is_frozen_holds_up_nobody():
     began = time.monotonic()
     naps = [follow() for _ in range(100)]
 
-    assert time.monotonic() - began < 0.2
+    assert time.monotonic() - began < 5, "nobody waited for an answer, which takes seconds each"
     assert set(naps) == {LOOK_AGAIN_S}
     assert supervised.told == []
     follow.close()

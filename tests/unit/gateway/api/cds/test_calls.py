@@ -168,7 +168,7 @@ def test_a_result_that_is_not_there_in_time_follows(ehr: Ehr, api: Api, tmp_path
 
     card = ehr.card(request())
 
-    assert SLOW_S <= time.monotonic() - started < SLOW_S + 2
+    assert SLOW_S <= time.monotonic() - started < SLOW_S + 10
     assert card["summary"].endswith("(AI): a result may follow")
     with working(api.store, tmp_path / "imported"):
         until = time.monotonic() + 10
