@@ -286,10 +286,13 @@ def queried(step: Step, *, agents: Sequence[AuditAgent], query: str) -> AuditRec
 
     Args:
         step: With the one `patient_key`.
-        agents: The client that asked and, where known, the person behind it.
+        agents: The client that asked and, where known, the person behind it. Of a person alone,
+            who runs a command at this machine, that command is the client.
         query: The request line, patient values replaced by keyed hashes.
     """
-    return _searched("query", step, _beside_us(step, *agents), query)
+    is_client_there = any(agent.kind == AgentKind.CLIENT for agent in agents)
+    asking = agents if is_client_there else (*agents, _us(step, AgentKind.CLIENT))
+    return _searched("query", step, _beside_us(step, *asking), query)
 
 
 def fetched(step: Step, *, ehr: AuditAgent, query: str) -> AuditRecord:

@@ -81,6 +81,9 @@ def catalogue() -> dict[str, AuditRecord]:
             "query": audit.queried(
                 step, agents=[BROWSER, OFFICER], query="GET /fhir/AuditEvent?patient=ab"
             ),
+            "query by a command": audit.queried(
+                step, agents=[OFFICER], query="AuditEvent?patient=ab"
+            ),
             "fetch": audit.fetched(step, ehr=EHR_SERVER, query="GET Observation?patient=ab"),
             "sign-in": audit.sign_in_failed(step, client=BROWSER),
             "forbid": audit.forbidden(step, client=EHR_CLIENT, permission="read-audit"),
