@@ -241,6 +241,21 @@ def test_what_was_marked_for_the_sake_of_its_label_stands_again_in_its_place(tmp
     hospital.close()
 
 
+def test_a_result_that_is_only_a_card_goes_down_the_ladder_again_too(hospital: Hospital):
+    with hospital.store.write() as uow:
+        uow.connection.exec_driver_sql("update jobs set business_status = 'on-card'")
+        uow.connection.exec_driver_sql("update deliveries set rung = 'cds-card'")
+    with pytest.raises(InvalidTransition, match="not on the worklist"):
+        sign(hospital)
+    mend(hospital)
+
+    retry(hospital)
+    hospital.deliver()
+
+    assert hospital.job().business_status is BusinessStatus.DELIVERED
+    assert len(hospital.ehr.of("Observation")) == 1
+
+
 def test_what_was_signed_off_is_not_tried_again(hospital: Hospital):
     sign(hospital)
 
