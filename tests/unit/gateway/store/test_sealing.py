@@ -137,6 +137,20 @@ def test_a_patient_key_never_changes_between_releases() -> None:
     assert SEALER.patient_key("ehr", "Patient/1") == known
 
 
+def test_what_an_earlier_release_hashed_and_sealed_is_found_and_opened() -> None:
+    wrapped = bytes.fromhex(
+        "012ffd3d95fa017b19889b407438839018729c9be74d1c3d92e791a28224fd0b"
+        "0044eb4e24ebc26b85ce479b46a8f896f81fca3d0598ed0b223f6257a4"
+    )
+    sealed = bytes.fromhex("01a23db763383283d1f3b80bad48c678a7ea31a380769675df7ebe6805ca8c8f54")
+
+    assert SEALER.unseal(wrapped, PATIENT, PLACE, sealed) == b"kept"
+    assert SEALER.audit_tag("an-id", b"{}").hex() == "bddfd16665895edf5c036aad817bf85f"
+    assert SEALER.keyed_hash("resource", "ehr", "Observation", "grün") == (
+        "564885e775c4ece4169d807b4e8daf2cb0ac093b903ed308c46af904815916c5"
+    )
+
+
 def test_a_patient_key_depends_on_the_master_key_and_on_the_system() -> None:
     elsewhere = Sealer(MasterKey(bytes(32))).patient_key("ehr", "Patient/1")
     other_system = SEALER.patient_key("lab", "Patient/1")
