@@ -204,12 +204,13 @@ def _open_permitted(
     if asked is None or not decision.is_permitted:
         _stop_denied(batch, parcel, decision)
         return None
-    batch.patients[parcel.delivery.patient_key] = uow.events.patient(parcel.event) or ""
+    batch.patients[parcel.delivery.patient_key] = asked.request.patient
     report = _addressed(uow, batch, parcel, route)
-    decision = consents.about_result(asked, report)
-    if not decision.is_permitted:
-        _stop_denied(batch, parcel, decision)
-        return None
+    if asked.is_limited:
+        decision = consents.about_result(asked, report)
+        if not decision.is_permitted:
+            _stop_denied(batch, parcel, decision)
+            return None
     return replace(parcel, decision=decision, report=report)
 
 

@@ -19,7 +19,7 @@ from gateway.core.consent import READ, ConsentDecision, Question
 from gateway.core.errors import GatewayError, NotFound, TransientError
 from gateway.core.jobs import BusinessStatus, Job
 from gateway.core.routing import Route
-from gateway.store.events import Event
+from gateway.store.events import Event, KeptResource
 from gateway.store.unit_of_work import UnitOfWork
 from models.manifest import Manifest
 from workers import consents, standing
@@ -161,7 +161,7 @@ class _Opening:
             self._batch.endings.append(_without_model(job, round_))
             return None
 
-    def records(self, passing: Sequence[_Passing]) -> Mapping[str, list[Event]]:
+    def records(self, passing: Sequence[_Passing]) -> Mapping[str, list[KeptResource]]:
         """Fetch, still sealed, what was received for the patients and the models may want."""
         if not passing:
             return {}
@@ -175,11 +175,12 @@ class _Opening:
             codes=frozenset().union(*wanted),
         )
 
-    def unseal(self, passing: _Passing, records: Mapping[str, list[Event]]) -> Case | None:
+    def unseal(self, passing: _Passing, records: Mapping[str, list[KeptResource]]) -> Case | None:
         """Open the event and the record of its patient; None where she hides the event itself."""
-        event = passing.event
+        event, question = passing.event, passing.question
         content = self._content(event)
-        decision = passing.question.decide(content)
+        # What speaks of all data was decided before.
+        decision = question.decide(content) if question.is_limited else passing.decision
         if not decision.is_permitted:
             self._batch.endings.append(denied(passing.job, self._batch.round, decision))
             return None
@@ -190,12 +191,12 @@ class _Opening:
             event=event,
             route=passing.route,
             model=passing.model,
-            patient=self._uow.events.patient(event) or "",
+            patient=question.request.patient,
             decision=decision,
             content=content,
             attached=attached,
             record=tuple(record),
-            question=passing.question,
+            question=question,
         )
         return without_masked(case)
 
@@ -209,7 +210,7 @@ class _Opening:
         received = Received(self._uow, whose, system.base_url if system else None)
         return received.attached(self._content(event), self._content)
 
-    def _content(self, event: Event) -> Json:
+    def _content(self, event: Event | KeptResource) -> Json:
         """Open each resource once: several cases of a batch may be about one patient."""
         known = self._opened.get(event.id)
         if known is None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -58,6 +59,15 @@ class Event:
         return not self.payload
 
 
+@dataclass(frozen=True, slots=True)
+class KeptResource:
+    """A resource of a patient's record as it is kept: as much of its event as opening it needs."""
+
+    id: str
+    patient_key: str
+    payload: bytes
+
+
 @dataclass(frozen=True)
 class KnownEvent:
     """An event that was here before, as much of it as the answer to its repeat needs."""
@@ -111,17 +121,14 @@ _GET_CURRENT = sa.select(events.c.resource_key, *_COLUMNS).where(*_CURRENT_OF)
 _LANES = sa.select(events.c.resource_key, events.c.lane).where(
     *_CURRENT_OF, events.c.lane.is_not(None)
 )
-_RECORDS = (
-    sa.select(*_COLUMNS)
-    .where(
-        events.c.patient_key.in_(sa.bindparam("patients", expanding=True)),
-        events.c.resource_type.in_(sa.bindparam("types", expanding=True)),
-        events.c.is_current,
-        sa.or_(events.c.effective_ms >= sa.bindparam("since"), events.c.effective_ms.is_(None)),
-        # What Nadi itself wrote is no reading, whatever label the EHR has left of it.
-        ~sa.exists().where(written_results.c.resource_key == events.c.resource_key),
-    )
-    .order_by(events.c.id)
+# Not in order: a sorter would copy every payload.
+_RECORDS = sa.select(*(events.c[name] for name in ("id", "patient_key", "payload", "codes"))).where(
+    events.c.patient_key.in_(sa.bindparam("patients", expanding=True)),
+    events.c.resource_type.in_(sa.bindparam("types", expanding=True)),
+    events.c.is_current,
+    sa.or_(events.c.effective_ms >= sa.bindparam("since"), events.c.effective_ms.is_(None)),
+    # What Nadi itself wrote is no reading, whatever label the EHR has left of it.
+    ~sa.exists().where(written_results.c.resource_key == events.c.resource_key),
 )
 
 
@@ -287,7 +294,7 @@ class Events:
         *,
         since_ms: int | None = None,
         codes: Collection[str] | None = None,
-    ) -> list[Event]:
+    ) -> list[KeptResource]:
         """Give what was received for one patient, see `records`."""
         found = self.records([patient_key], resource_types, since_ms=since_ms, codes=codes)
         return found[patient_key]
@@ -299,7 +306,7 @@ class Events:
         *,
         since_ms: int | None = None,
         codes: Collection[str] | None = None,
-    ) -> dict[str, list[Event]]:
+    ) -> dict[str, list[KeptResource]]:
         """Give the current versions of what was received for patients, oldest first.
 
         Args:
@@ -308,16 +315,15 @@ class Events:
             since_ms: Leaves out what was true before; what has no time is always given.
             codes: Keeps only resources with one of these `system|code`, and those without codes.
         """
-        found: dict[str, list[Event]] = {key: [] for key in patient_keys}
+        found: dict[str, list[KeptResource]] = {key: [] for key in patient_keys}
         wanted = None if codes is None else frozenset(code_keys(self._uow.sealer, codes))
         since_ms = _THE_BEGINNING_MS if since_ms is None else since_ms
         values = {"patients": list(found), "types": list(resource_types), "since": since_ms}
-        for row in self._uow.connection.execute(_RECORDS, values):
-            event = _event(row)
-            if event.is_erased:
-                continue
-            if wanted is None or not event.codes or not wanted.isdisjoint(event.codes):
-                found[str(event.patient_key)].append(event)
+        rows = self._uow.connection.execute(_RECORDS, values).all()
+        for key, patient, payload, own in sorted(rows, key=itemgetter(0)):
+            is_wanted = wanted is None or not own or not wanted.isdisjoint(own.split("\n"))
+            if payload and is_wanted:
+                found[patient].append(KeptResource(key, patient, payload))
         return found
 
     def newest_of_patient(
@@ -332,7 +338,7 @@ class Events:
         found = self._select(*criteria, order=at.desc(), limit=limit)
         return [each for each in found if not each.is_erased]
 
-    def content(self, event: Event) -> bytes:
+    def content(self, event: Event | KeptResource) -> bytes:
         """Open the payload: the bytes as received.
 
         Raises:

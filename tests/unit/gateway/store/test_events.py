@@ -1,5 +1,6 @@
 from hashlib import sha256
 
+import orjson
 import pytest
 import sqlalchemy as sa
 from hypothesis import given
@@ -7,7 +8,7 @@ from hypothesis import strategies as st
 
 from gateway.core.clock import new_id, to_ms
 from gateway.core.errors import NotFound, StoreConflict, Unsealable
-from gateway.core.event import VersionMark
+from gateway.core.event import VersionMark, facts
 from gateway.store.events import Submission, cut_bundle
 from gateway.store.unit_of_work import Store, UnitOfWork
 from tests.arriving import add, arrival
@@ -157,7 +158,9 @@ def test_the_record_of_a_patient_holds_current_versions_of_the_types_wanted(stor
         key = str(old.patient_key)
         found = uow.events.record(key, ("Observation", "Patient"))
 
-    assert [(e.resource_type, e.version_id) for e in found] == [
+        read = [facts(orjson.loads(uow.events.content(each))) for each in found]
+
+    assert [(each.resource_type, each.version_id) for each in read] == [
         ("Observation", "1"),
         ("Patient", None),
     ]
