@@ -134,7 +134,8 @@ class LadderRecipient:
             return report.carried_as(rung)
         terms, profile = report.terms, self._abilities.profile
         report = report.as_observation() if climb.is_below_own else _own_form(rung, report)
-        report = report.reobserved(lambda made: coded_as(made, terms.codes), OWN_CODE)
+        if terms.codes:
+            report = report.reobserved(lambda made: coded_as(made, terms.codes), OWN_CODE)
         report = report.reobserved(at_one_time) if profile.only_date_time else report
         report = report.reobserved(with_ai_note) if profile.ai_note else report
         needs_words = self._abilities.needs_words("Observation") or self._is_mute(report)
@@ -219,7 +220,9 @@ def ladder_recipient(
 
 def _own_form(rung: Rung, report: StoredReport) -> StoredReport:
     """Leave a result both its forms, as far as the site allows them."""
+    if report.instead is None:
+        return report
     allowed = ladder(report.resource_type, terms=report.terms, why_not=lambda _: None).rungs
-    if report.instead is None or set(allowed) >= OWN_FORMS:
+    if set(allowed) >= OWN_FORMS:
         return report
     return report.as_observation() if rung is Rung.OBSERVATION else replace(report, instead=None)

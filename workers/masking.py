@@ -21,6 +21,7 @@ from datetime import datetime, timedelta
 
 from gateway.core.attachments import HOLDERS
 from gateway.core.consent import Question, high_water_mark
+from gateway.core.consent.resource import labels_of
 from gateway.core.event import reference_of
 from gateway.core.routing import Route
 from models.manifest import Input, Manifest
@@ -143,7 +144,10 @@ def labels_of_made(
     content: Json, known: Iterable[Json], sources: Iterable[str], route: Route
 ) -> Labels:
     """Give the high-water mark of the triggering resource and of what of `known` was read."""
-    named = frozenset(sources)
-    read = [each for each in known if reference_of(each) in named or not reference_of(each)]
+    known = tuple(known)
+    if not any(map(labels_of, (content, *known))):
+        return ()  # as mostly: then it does not matter which of them were read
+    named = frozenset((*sources, ""))
+    read = [each for each in known if reference_of(each) in named]
     is_normal = route.consent_terms.unlabelled_is_normal
     return high_water_mark([content, *read], unlabelled_is_normal=is_normal)

@@ -159,16 +159,12 @@ def write_record(
 ) -> AuditRecord:
     """Put an event together from its pattern and its parts."""
     recorded, instant = _instant(step.recorded)
+    shared = _shared(pattern, event, step.source, tuple(agents))
     content: Json = {
-        "resourceType": "AuditEvent",
+        **shared.content,
         "id": step.id,
-        "type": pattern.type,
-        "subtype": _subtypes(pattern, event),
-        "action": pattern.action,
         "recorded": instant,
         "outcome": step.outcome,
-        "agent": [_agent(pattern, agent) for agent in agents],
-        "source": _source(pattern, step.source),
         "entity": [*_context(event, step, pattern, facts or {}), *entities],
     }
     if step.reason:
@@ -188,7 +184,7 @@ def write_record(
         job_id=step.job_id,
         event_id=step.event_id,
         body=_canonical(content),
-        terms=_terms(event, step, entities, _shared_terms(pattern, step.source, tuple(agents))),
+        terms=_terms(event, step, entities, shared.terms),
     )
 
 
@@ -286,11 +282,39 @@ def _instant(moment: datetime) -> tuple[datetime, str]:
     return moment, f"{moment.isoformat(timespec='milliseconds')[:-6]}Z"
 
 
+@dataclass(frozen=True)
+class _Shared:
+    """What comes again with every event of the same kind, process and agents.
+
+    Attributes:
+        content: Elements of the event, already written.
+        terms: Those of pattern and agents.
+    """
+
+    content: Json
+    terms: tuple[str, ...]
+
+
 @lru_cache(maxsize=_CACHED)
+def _shared(
+    pattern: Pattern, event: str, source: Source, agents: tuple[AuditAgent, ...]
+) -> _Shared:
+    return _Shared(
+        content={
+            "resourceType": "AuditEvent",
+            "type": pattern.type,
+            "subtype": _subtypes(pattern, event),
+            "action": pattern.action,
+            "agent": balp.written([_agent(pattern, agent) for agent in agents]),
+            "source": _source(pattern, source),
+        },
+        terms=_shared_terms(pattern, source, agents),
+    )
+
+
 def _shared_terms(
     pattern: Pattern, source: Source, agents: tuple[AuditAgent, ...]
 ) -> tuple[str, ...]:
-    """Give the terms of pattern and agents, which come again with every event of the kind."""
     kind, *subtypes = (orjson.loads(orjson.dumps(c)) for c in (pattern.type, *pattern.subtypes))
     return gathered(
         ((agent.identifier, agent.purpose) for agent in agents),
@@ -310,13 +334,11 @@ def _terms(
     return tuple(sorted(own.union(shared))) if own else shared
 
 
-@lru_cache(maxsize=_CACHED)
 def _subtypes(pattern: Pattern, event: str) -> Written:
     named = [balp.coding(balp.EVENT_SYSTEM, event)] if pattern.is_named else []
     return balp.written([*pattern.subtypes, *named])
 
 
-@lru_cache(maxsize=_CACHED)
 def _source(pattern: Pattern, source: Source) -> Written:
     return balp.written(
         {
@@ -327,8 +349,7 @@ def _source(pattern: Pattern, source: Source) -> Written:
     )
 
 
-@lru_cache(maxsize=_CACHED)
-def _agent(pattern: Pattern, agent: AuditAgent) -> Written:
+def _agent(pattern: Pattern, agent: AuditAgent) -> Json:
     """Give one agent as this pattern allows it: BALP lets only some say more than who."""
     is_user = agent.kind == AgentKind.USER
     value: Json = {
@@ -344,7 +365,7 @@ def _agent(pattern: Pattern, agent: AuditAgent) -> Written:
         value["purposeOfUse"] = [{"coding": [balp.coding(balp.ACT_REASON, agent.purpose)]}]
     if agent.kind in (AgentKind.CLIENT, AgentKind.SERVER):
         value["network"] = _network(agent.address)
-    return balp.written(value)
+    return value
 
 
 def _who(identifier: str, name: str) -> Json:

@@ -120,19 +120,21 @@ def is_made_by_ai(content: Mapping[str, Any]) -> bool:
     """
     meta = content.get("meta") or {}
     labels = (*(meta.get("security") or ()), *(meta.get("tag") or ()))
-    if any(label.get("code") == "AIAST" for label in labels) or _says_so(content):
+    if "AIAST" in [label.get("code") for label in labels] or _says_so(content):
         return True
     identifiers = content.get("identifier")
     if not isinstance(identifiers, list):
         return False
-    return any(each.get("system") == RESULT_SYSTEM for each in identifiers)
+    return RESULT_SYSTEM in [each.get("system") for each in identifiers]
 
 
 def _says_so(content: Mapping[str, Any]) -> bool:
+    if str(content.get("valueString", "")).startswith(AI_VALUE):
+        return True
     notes = content.get("note")
-    noted = [each for each in notes if isinstance(each, dict)] if isinstance(notes, list) else []
-    is_value = str(content.get("valueString", "")).startswith(AI_VALUE)
-    return is_value or any(AI_NOTE in str(each.get("text")) for each in noted)
+    if not isinstance(notes, list):
+        return False
+    return any(AI_NOTE in str(each.get("text")) for each in notes if isinstance(each, dict))
 
 
 def is_unsettled(content: Mapping[str, Any]) -> bool:

@@ -109,13 +109,11 @@ class AuditLog:
         if not fresh:
             return None
         hashes = [digest for _, digest in fresh]
-        self._uow.connection.execute(
-            sa.insert(audit_leaves),
-            [
-                {"leaf_index": frontier.size + i, "audit_seq": seq, "leaf_hash": digest}
-                for i, (seq, digest) in enumerate(fresh)
-            ],
-        )
+        leaves = [
+            {"leaf_index": frontier.size + i, "audit_seq": seq, "leaf_hash": digest}
+            for i, (seq, digest) in enumerate(fresh)
+        ]
+        insert_all(self._uow.connection, audit_leaves, leaves)
         grown, nodes = grow(frontier, hashes)
         insert_all(self._uow.connection, audit_nodes, [vars(node) for node in nodes])
         checkpoint = Checkpoint(origin, grown.size, root(grown))

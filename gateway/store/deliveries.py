@@ -16,6 +16,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from gateway.core.delivery import Circuit, Delivery, DeliveryState, NewDelivery, Passage
 from gateway.core.jobs import BusinessStatus, Job, JobId
 from gateway.core.lanes import Lane
+from gateway.store.engine import execute_all
 from gateway.store.lines import Queue
 from gateway.store.sealing import Place
 from gateway.store.tables import circuit_breakers, deliveries
@@ -189,7 +190,7 @@ class Deliveries:
             return
         self._uow.patient_keys.load((each.patient_key for each in new), create=True)
         rows = [self._new_row(each) for each in new]
-        self._uow.connection.execute(_ADD[self._uow.connection.dialect.name], rows)
+        execute_all(self._uow.connection, _ADD[self._uow.connection.dialect.name], rows)
 
     def lines(self) -> list[tuple[Lane, str]]:
         """Give lane and name, see `NewDelivery.line`, of every line in which something waits."""
@@ -251,7 +252,7 @@ class Deliveries:
         self._uow.patient_keys.load(each.delivery.patient_key for each in changes)
         rows = [self._settled_row(change) for change in changes]
         self._uow.written.add((c.delivery.system, c.location) for c in changes if c.location)
-        return self._uow.connection.execute(_SETTLE, rows).rowcount
+        return execute_all(self._uow.connection, _SETTLE, rows)
 
     def lost(self) -> int:
         """Count what a dead worker still holds."""

@@ -13,7 +13,7 @@ from contextlib import suppress
 from functools import lru_cache
 from operator import itemgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 import sqlalchemy as sa
@@ -135,32 +135,68 @@ def _begin_postgresql(connection: sa.Connection) -> None:
 def insert_all(
     connection: sa.Connection, table: sa.Table, rows: Sequence[Mapping[str, object]]
 ) -> None:
-    """Insert many rows of plain values: text, bytes, whole numbers, booleans and None.
-
-    The driver takes these as they are, so that nothing has to be converted value by value.
+    """Insert many rows of plain values, see `execute_all`.
 
     Args:
         connection: In a transaction.
         table: Where to.
         rows: All with the same columns.
     """
+    execute_all(connection, _insert_into(table), rows)
+
+
+def execute_all(
+    connection: sa.Connection,
+    statement: sa.Insert | sa.Update,
+    rows: Sequence[Mapping[str, object]],
+) -> int:
+    """Execute a statement for many rows of plain values; give how many rows it changed.
+
+    Plain are text, bytes, whole numbers, booleans and None. The driver takes these as they are, so
+    that nothing has to be converted value by value.
+
+    Args:
+        connection: In a transaction.
+        statement: One that stays, since it is compiled once.
+        rows: Its parameters; all with the same names.
+    """
     if not rows:
-        return
-    sql, order = _insert(table, connection.dialect, tuple(rows[0]))
-    if order is None:
-        connection.exec_driver_sql(sql, [dict(row) for row in rows])
-        return
-    in_order = itemgetter(*order)
-    connection.exec_driver_sql(sql, [in_order(row) for row in rows])
+        return 0
+    compiled = _compiled(statement, connection.dialect, tuple(rows[0]))
+    whole = [{**compiled.constants, **row} for row in rows]
+    if compiled.order is None:
+        return connection.exec_driver_sql(compiled.sql, whole).rowcount
+    in_order = itemgetter(*compiled.order)
+    return connection.exec_driver_sql(compiled.sql, [in_order(row) for row in whole]).rowcount
+
+
+class _Compiled(NamedTuple):
+    """A statement in a database's own words.
+
+    Attributes:
+        order: Of its parameters, where they have no names.
+        constants: The parameters that are the same for every row.
+    """
+
+    sql: str
+    order: list[str] | None
+    constants: Mapping[str, object]
 
 
 @lru_cache(maxsize=64)
-def _insert(
-    table: sa.Table, dialect: sa.Dialect, columns: tuple[str, ...]
-) -> tuple[str, list[str] | None]:
-    """Give the statement, and the order of its parameters where they have no names."""
-    compiled = sa.insert(table).compile(dialect=dialect, column_keys=list(columns))
-    return compiled.string, compiled.positiontup
+def _insert_into(table: sa.Table) -> sa.Insert:
+    return sa.insert(table)
+
+
+@lru_cache(maxsize=64)
+def _compiled(
+    statement: sa.Insert | sa.Update, dialect: sa.Dialect, names: tuple[str, ...]
+) -> _Compiled:
+    # An INSERT says nowhere which columns it fills; what an UPDATE sets stands in it.
+    columns = list(names) if isinstance(statement, sa.Insert) else None
+    compiled = statement.compile(dialect=dialect, column_keys=columns)
+    constants = {name: value for name, value in compiled.params.items() if name not in names}
+    return _Compiled(compiled.string, compiled.positiontup, constants)
 
 
 def migrate(url: str) -> None:

@@ -31,6 +31,7 @@ from gateway.core.jobs import (
     check_advance,
 )
 from gateway.core.lanes import Lane
+from gateway.store.engine import execute_all
 from gateway.store.lines import Queue
 from gateway.store.tables import jobs
 
@@ -203,9 +204,9 @@ class Jobs:
 
     def add(self, new: Sequence[NewJob]) -> None:
         """Add jobs; one whose event, route and model digest are there already is ignored."""
-        if new:
-            rows = [_new_row(job, self._uow.now_ms) for job in new]
-            self._uow.connection.execute(_INSERT[self._uow.connection.dialect.name], rows)
+        rows = [_new_row(job, self._uow.now_ms) for job in new]
+        connection = self._uow.connection
+        execute_all(connection, _INSERT[connection.dialect.name], rows)
 
     def get(self, job_id: str) -> Job | None:
         """Give one job, None when there is no such job."""
@@ -288,10 +289,8 @@ class Jobs:
         Raises:
             InvalidTransition: The state machine has no such arrow.
         """
-        if not changes:
-            return 0
         rows = [_advance_row(change, self._uow.now_ms) for change in changes]
-        return self._uow.connection.execute(_ADVANCE, rows).rowcount
+        return execute_all(self._uow.connection, _ADVANCE, rows)
 
     def expired(self) -> list[Job]:
         """Give the jobs whose lease has run out: their worker died or hangs."""

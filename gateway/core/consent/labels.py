@@ -33,14 +33,17 @@ def high_water_mark(
         contents: Valid resources as decoded JSON.
         unlabelled_is_normal: Whether what has no label is normal, see `resource_facts`.
     """
+    labels = [labels_of(content) for content in contents]
+    if not any(labels):
+        return ()
     levels: list[int | None] = []
     sensitivities: set[str] = set()
-    for content in contents:
-        level, sensitive, _ = weigh(labels_of(content))
+    for own in labels:
+        level, sensitive, _ = weigh(own)
         is_normal = level is None and unlabelled_is_normal
         levels.append(NORMAL if is_normal else level)
         sensitivities |= sensitive
-    if not sensitivities and not any(_is_labelled(each) for each in contents):
+    if not sensitivities and not any(map(_names_level, labels)):
         return ()
     highest = max((each for each in levels if each is not None), default=None)
     is_told = None not in levels or (highest is not None and highest >= RESTRICTED)
@@ -51,5 +54,5 @@ def high_water_mark(
     return tuple({"system": system, "code": code} for system, code in codes)
 
 
-def _is_labelled(content: Json) -> bool:
-    return any(each.rpartition("|")[0] == CONFIDENTIALITY for each in labels_of(content))
+def _names_level(labels: frozenset[str]) -> bool:
+    return any(each.rpartition("|")[0] == CONFIDENTIALITY for each in labels)

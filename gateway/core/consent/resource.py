@@ -82,7 +82,7 @@ def _labels(content: Json, unlabelled_is_normal: bool) -> frozenset[str]:
 def labels_of(content: Json) -> frozenset[str]:
     """Give the security labels of a resource, as `system|code`."""
     security = (content.get("meta") or {}).get("security") or ()
-    return frozenset(label(*pair) for each in security if (pair := coding(each)))
+    return frozenset([label(*pair) for each in security if (pair := coding(each))])
 
 
 def _is_unlabelled(content: Json, labels: frozenset[str]) -> bool:
