@@ -11,7 +11,6 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import lru_cache
-from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -164,10 +163,11 @@ def execute_all(
         return 0
     compiled = _compiled(statement, connection.dialect, tuple(rows[0]))
     whole = [{**compiled.constants, **row} for row in rows]
-    if compiled.order is None:
+    order = compiled.order
+    if order is None:
         return connection.exec_driver_sql(compiled.sql, whole).rowcount
-    in_order = itemgetter(*compiled.order)
-    return connection.exec_driver_sql(compiled.sql, [in_order(row) for row in whole]).rowcount
+    in_order = [tuple([row[name] for name in order]) for row in whole]
+    return connection.exec_driver_sql(compiled.sql, in_order).rowcount
 
 
 class _Compiled(NamedTuple):

@@ -10,7 +10,14 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
 from gateway.core.errors import StoreUnavailable
-from gateway.store.engine import WRITES, insert_all, is_at_head, migrate, open_engine
+from gateway.store.engine import (
+    WRITES,
+    execute_all,
+    insert_all,
+    is_at_head,
+    migrate,
+    open_engine,
+)
 from gateway.store.tables import metadata
 from gateway.store.unit_of_work import Store
 
@@ -211,6 +218,25 @@ def test_rows_of_plain_values_are_inserted_together(sqlite_url: str):
     engine.dispose()
 
     assert [dict(row) for row in found] == rows
+
+
+def test_a_statement_for_many_rows_counts_those_that_it_changed(store: Store):
+    table = metadata.tables["witness_states"]
+    named = table.c.name == sa.bindparam("which")
+    update = sa.update(table).where(named).values(size=sa.bindparam("now"), problem="away")
+
+    with store.engine.connect() as connection, connection.begin():
+        insert_all(connection, table, [{"name": "one"}, {"name": "two"}])
+        changed = execute_all(
+            connection,
+            update,
+            [{"which": "one", "now": 1}, {"which": "nobody", "now": 2}, {"which": "two", "now": 3}],
+        )
+        none = execute_all(connection, update, [])
+        kept = connection.execute(sa.select(table.c.name, table.c.size, table.c.problem)).all()
+
+    assert (changed, none) == (2, 0)
+    assert sorted(map(tuple, kept)) == [("one", 1, "away"), ("two", 3, "away")]
 
 
 @pytest.fixture
