@@ -206,11 +206,10 @@ def _open_permitted(
         return None
     batch.patients[parcel.delivery.patient_key] = asked.request.patient
     report = _addressed(uow, batch, parcel, route)
-    if asked.is_limited:
-        decision = consents.about_result(asked, report)
-        if not decision.is_permitted:
-            _stop_denied(batch, parcel, decision)
-            return None
+    decision = consents.about_result(asked, report) if asked.is_limited else decision
+    if not decision.is_permitted:
+        _stop_denied(batch, parcel, decision)
+        return None
     return replace(parcel, decision=decision, report=report)
 
 
