@@ -15,7 +15,6 @@ from benchmarks import (
     audit_questions,
     audit_size,
     backfill,
-    cds_hooks,
     models,
     page,
     recovery,
@@ -32,7 +31,7 @@ app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
 err = Console(stderr=True)
 
 #: How long the rounds of a benchmark may take where all are measured, in seconds.
-WITHIN_S = {"intake": 100, "end-to-end": 340, "growth": 110}
+WITHIN_S = {"intake": 100, "end-to-end": 340, "growth": 110, "cds-hooks": 100}
 _USUAL_S = 60
 
 Quick = Annotated[
@@ -188,22 +187,6 @@ def fill_in(
 ) -> None:
     """Export an EHR, kill the backfill in its midst, and go on (docs/backfill.md)."""
     raise typer.Exit(0 if backfill.run(patients, Console()) else 1)
-
-
-@app.command("cds-hooks")
-def ask_for_cards(
-    *,
-    calls: Annotated[int, typer.Option(min=20, help="Calls of each measure.")] = 400,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write figures here.")] = None,
-) -> None:
-    """Ask for cards, on one core, beside HealthChain (docs/cds-hooks.md)."""
-    console = Console()
-    with err.status("…") as status:
-        asked = cds_hooks.run(calls, lambda line: status.update(f"cds-hooks: {line}"))
-    asked.show(console)
-    if json_file is not None:
-        json_file.write_bytes(orjson.dumps(asked.as_json(facts()), option=orjson.OPT_INDENT_2))
-    raise typer.Exit(1 if asked.wrong else 0)
 
 
 @app.command("recovery")

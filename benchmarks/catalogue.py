@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from benchmarks import (
     audit,
+    cds_hooks,
     consent,
     end_to_end,
     growth,
@@ -35,6 +36,7 @@ RUNS: Mapping[str, tuple[str, Callable[[Scale], Result]]] = {
     "end-to-end": ("B8", end_to_end.run),
     "memory": ("B9", memory.run),
     "growth": ("B10", growth.run),
+    "cds-hooks": ("B11", cds_hooks.run),
 }
 
 

@@ -1,4 +1,4 @@
-"""Cards of CDS Hooks: how fast they are, and how many, on one core, beside HealthChain.
+"""B11: cards of CDS Hooks: how fast they are, and how many, on one core, beside HealthChain.
 
 Each system has one core for all of its processes; the stand-in EHR and the generator share the
 others. Measured is what a clinician waits for: one call after the other, and eight at once.
@@ -14,11 +14,10 @@ Nadi's calls carry signed tokens (ES384), one for each call; HealthChain asks no
 
 import asyncio
 import os
-import statistics
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -28,22 +27,22 @@ import orjson
 import uvloop
 from joserfc import jwt
 from joserfc.jwk import ECKey
-from rich.console import Console
 
 from benchmarks.endpoint import Endpoint
-from benchmarks.figures import percentile
+from benchmarks.figures import Figures, Sample, Turn, by_turns, comparison, condensed, percentile
 from benchmarks.http import Pool, post_request
 from benchmarks.load import push_all
 from benchmarks.machine import cpu_seconds
 from benchmarks.peers import PeerMissing
-from benchmarks.result import rich_table
+from benchmarks.result import Chart, Result, Scale
 from benchmarks.systems import Nadi, Running, healthchain, sandbox_ehr
 from benchmarks.workload import post_of
 
 Json = dict[str, Any]
-_HEAD = ("what", "at once", "p50, ms", "p99, ms", "answers/s", "CPU-ms", "answers/CPU-s")
-Tell = Callable[[str], None]
 
+_ROUNDS, _CALLS = 3, 150
+_FIRST, _AGAIN, _CHAIN = "Nadi, first view", "Nadi, seen again", "HealthChain"
+_P50, _P99, _CPU_MS, _PER_CPU_S = "p50, ms", "p99, ms", "CPU-ms per answer", "answers per CPU-s"
 _BASE, _ISSUER = "http://127.0.0.1", "https://bench.example"
 _PATH = "/cds-services/ckd-risk-patient-view"
 _CHAIN_PATH = "/cds/cds-services/ckd-risk"
@@ -84,148 +83,159 @@ class Measured:
     refused: int
     cpu: Mapping[str, float] = field(default_factory=dict)
 
-    @property
-    def cpu_ms(self) -> float:
-        """CPU milliseconds of an answer."""
-        return 1000 * sum(self.cpu.values()) / len(self.answer_ms)
-
-    @property
-    def per_core(self) -> float:
-        """Answers of one core, if it had nothing else to do."""
-        return 1000 / self.cpu_ms if self.cpu_ms else 0.0
-
-    @property
-    def per_second(self) -> float:
-        """Answers a second."""
-        return len(self.answer_ms) / self.seconds
-
-
-@dataclass
-class Asked:
-    """All that was measured.
-
-    Attributes:
-        measured: By system and kind, then by how many calls at once.
-        kinds: What kinds of answers Nadi gave, by its own count.
-        wrong: What did not go as it should.
-        skipped: What was not measured, and why.
-    """
-
-    measured: dict[str, dict[int, Measured]] = field(default_factory=dict)
-    kinds: dict[str, float] = field(default_factory=dict)
-    wrong: list[str] = field(default_factory=list)
-    skipped: list[str] = field(default_factory=list)
-
-    def show(self, console: Console) -> None:
-        """Show it to people."""
-        rows: list[tuple[str, ...]] = [_HEAD]
-        for name, by_count in self.measured.items():
-            rows += [(name, str(count), *_told(each)) for count, each in by_count.items()]
-        console.print(rich_table("Cards, on one core", rows))
-        told = ", ".join(f"{kind} {count:.0f}" for kind, count in sorted(self.kinds.items()))
-        console.print(f"Answers of Nadi: {told}")
-        for line in (*self.skipped, *self.wrong):
-            console.print(line)
-
-    def as_json(self, machine: Mapping[str, str]) -> Json:
-        """Give it for a program."""
+    def sample(self) -> Sample:
+        """Give what a round tells of them, with the share of each process in the CPU time."""
+        count = len(self.answer_ms)
+        shares = {f"CPU-ms of {name}": 1000 * s / count for name, s in sorted(self.cpu.items())}
+        cpu_ms = sum(shares.values())
         return {
-            "machine": dict(machine),
-            "measured": {
-                name: {
-                    str(count): {
-                        "p50_ms": percentile(each.answer_ms, 50),
-                        "p99_ms": percentile(each.answer_ms, 99),
-                        "mean_ms": statistics.fmean(each.answer_ms),
-                        "per_s": each.per_second,
-                        "cpu_ms": each.cpu_ms,
-                        "cpu_ms_by_process": {
-                            name: 1000 * spent / len(each.answer_ms)
-                            for name, spent in each.cpu.items()
-                        },
-                    }
-                    for count, each in by_count.items()
-                }
-                for name, by_count in self.measured.items()
-            },
-            "answers_of_nadi": self.kinds,
-            "skipped": self.skipped,
-            "wrong": self.wrong,
+            _P50: percentile(self.answer_ms, 50),
+            _P99: percentile(self.answer_ms, 99),
+            "answers/s": count / self.seconds,
+            _CPU_MS: cpu_ms,
+            _PER_CPU_S: 1000 / cpu_ms if cpu_ms else 0.0,
+            **shares,
         }
 
 
-def run(calls: int, tell: Tell) -> Asked:
-    """Let both answer the same calls.
-
-    Args:
-        calls: Of each measure.
-        tell: Takes one line about what is under way.
-    """
-    asked, key = Asked(), ECKey.generate_key("P-384")
+def run(scale: Scale) -> Result:
+    """Let both answer the same calls, in turns."""
+    skipped: list[str] = []
+    failed: list[str] = []
+    rounds, calls = scale.pick(_ROUNDS, 1), scale.pick(_CALLS, 30)
     cores = sorted(os.sched_getaffinity(0))
     if len(cores) == 1:
-        asked.skipped.append("There is one core: the generator shares it with what it measures.")
-    with _on(cores[:1] if len(cores) == 1 else cores[1:]), sandbox_ehr() as ehr:
-        _ask_nadi(asked, calls, ehr, key, cores[0], tell)
+        skipped.append("There is one core: the generator shares it with what it measures.")
+    with ExitStack() as stack:
+        stack.enter_context(_on(cores[:1] if len(cores) == 1 else cores[1:]))
+        ehr = stack.enter_context(sandbox_ehr())
+        nadi = _Nadi(stack, ehr, cores[0], 2 * rounds * calls, failed)
+        turns = nadi.turns(calls)
         try:
-            _ask_chain(asked, calls, ehr, cores[0], tell)
+            scale.tell("installing HealthChain")
+            turns |= _Chain(stack, ehr, cores[0], failed).turns(calls)
         except PeerMissing as error:
-            asked.skipped.append(str(error))
-    return asked
+            skipped.append(str(error))
+        cost = condensed(by_turns(turns, rounds, scale.tell, scale.within_s))
+        kinds = _kinds(nadi.running.endpoint)
+    return _result(cost, kinds, skipped, sorted(set(failed)))
 
 
-def _ask_nadi(asked: Asked, calls: int, ehr: Endpoint, key: ECKey, core: int, tell: Tell) -> None:
-    with _on([core]):
-        running = Nadi(adapted=partial(_with_hooks, key))
-        context = running(ehr)
-        nadi = context.__enter__()
-    try:
-        tell("Nadi: consents")
-        numbers, spare = range(2 * calls), range(2 * calls, 2 * calls + _WARM_UP)
-        consents = [post_of(_consent(number)) for number in (*numbers, *spare)]
-        pushed = push_all(nadi.endpoint, consents, clients=_AT_ONCE)
+class _Nadi:
+    """Nadi with a service, and patients who permit it."""
+
+    def __init__(
+        self, stack: ExitStack, ehr: Endpoint, core: int, patients: int, failed: list[str]
+    ) -> None:
+        self._key = ECKey.generate_key("P-384")
+        self._failed = failed
+        with _on([core]):
+            self.running = stack.enter_context(Nadi(adapted=partial(_with_hooks, self._key))(ehr))
+        numbers = range(patients + _WARM_UP)
+        consents = [post_of(_consent(number)) for number in numbers]
+        pushed = push_all(self.running.endpoint, consents, clients=_AT_ONCE)
         if pushed.refused:
-            asked.wrong.append(f"{len(pushed.refused)} consents were refused.")
-        _measure(nadi, [_signed(nadi.endpoint, key, n) for n in spare], 1)
-        for kind in ("first view", "seen again"):
-            for at_once, some in ((1, numbers[:calls]), (_AT_ONCE, numbers[calls:])):
-                tell(f"Nadi: {kind}, {at_once} at once")
-                sent = [_signed(nadi.endpoint, key, number) for number in some]
-                by_count = asked.measured.setdefault(f"Nadi, {kind}", {})
-                by_count[at_once] = _measure(nadi, sent, at_once)
-        asked.kinds = _kinds(nadi.endpoint)
-    finally:
-        context.__exit__(None, None, None)
-    _judge(asked)
+            failed.append(f"{len(pushed.refused)} consents were refused.")
+        self._ask(range(patients, patients + _WARM_UP), 1)
+
+    def turns(self, calls: int) -> dict[str, Turn]:
+        """Give the turns of a round: each opens charts of its own, and then the same again."""
+
+        def turn(at_once: int, place: int) -> Turn:
+            def taken(number: int) -> Sample:
+                begin = (2 * number + place) * calls
+                return self._ask(range(begin, begin + calls), at_once)
+
+            return taken
+
+        return {
+            _named(kind, at_once): turn(at_once, place)
+            for kind in (_FIRST, _AGAIN)
+            for place, at_once in enumerate((1, _AT_ONCE))
+        }
+
+    def _ask(self, numbers: range, at_once: int) -> Sample:
+        sent = [_signed(self.running.endpoint, self._key, number) for number in numbers]
+        return _told(self.running, sent, at_once, "Nadi", self._failed)
 
 
-def _ask_chain(asked: Asked, calls: int, ehr: Endpoint, core: int, tell: Tell) -> None:
-    tell("installing HealthChain")
-    with _on([core]):
-        context = healthchain(ehr, "benchmarks.healthchain_cds:app")
-        chain = context.__enter__()
-    try:
-        first = [orjson.dumps(call_of(number)) for number in range(_WARM_UP)]
-        _measure(chain, [post_request(chain.endpoint, _CHAIN_PATH, b) for b in first], 1)
-        for at_once in (1, _AT_ONCE):
-            tell(f"HealthChain, {at_once} at once")
-            sent = [
-                post_request(chain.endpoint, _CHAIN_PATH, orjson.dumps(call_of(number)))
-                for number in range(calls)
-            ]
-            by_count = asked.measured.setdefault("HealthChain", {})
-            by_count[at_once] = _measure(chain, sent, at_once)
-    finally:
-        context.__exit__(None, None, None)
-    _judge(asked)
+class _Chain:
+    """HealthChain with the same model."""
+
+    def __init__(self, stack: ExitStack, ehr: Endpoint, core: int, failed: list[str]) -> None:
+        self._failed = failed
+        with _on([core]):
+            app = healthchain(ehr, "benchmarks.healthchain_cds:app")
+            self._running = stack.enter_context(app)
+        self._ask(range(_WARM_UP), 1)
+
+    def turns(self, calls: int) -> dict[str, Turn]:
+        """Give its turns of a round."""
+        return {
+            _named(_CHAIN, at_once): lambda _, at_once=at_once: self._ask(range(calls), at_once)  # type: ignore[misc]
+            for at_once in (1, _AT_ONCE)
+        }
+
+    def _ask(self, numbers: range, at_once: int) -> Sample:
+        endpoint = self._running.endpoint
+        sent = [post_request(endpoint, _CHAIN_PATH, orjson.dumps(call_of(n))) for n in numbers]
+        return _told(self._running, sent, at_once, _CHAIN, self._failed)
 
 
-def _judge(asked: Asked) -> None:
-    for name, by_count in asked.measured.items():
-        refused = sum(each.refused for each in by_count.values())
-        line = f"{name}: {refused} calls were not answered by 200."
-        if refused and line not in asked.wrong:
-            asked.wrong.append(line)
+def _named(kind: str, at_once: int) -> str:
+    return f"{kind}, {at_once} at once"
+
+
+def _told(
+    running: Running, sent: Sequence[bytes], at_once: int, name: str, failed: list[str]
+) -> Sample:
+    measured = _measure(running, sent, at_once)
+    if measured.refused:
+        failed.append(f"{name}: calls were not answered by 200.")
+    return measured.sample()
+
+
+def _result(
+    cost: Figures, kinds: Mapping[str, float], skipped: Sequence[str], failed: Sequence[str]
+) -> Result:
+    of_nadi = ", ".join(f"{kind} {count:.0f}" for kind, count in sorted(kinds.items()))
+    return Result(
+        number="B11",
+        name="cds-hooks",
+        title="Cards of CDS Hooks on one core, against HealthChain",
+        fairness="Each system has one core for all of its processes. HealthChain keeps nothing, "
+        "asks no consent, audits nothing, asks nobody who calls, makes no result once and writes "
+        "none into the chart. A first view of Nadi's is eleven resources received, sealed and "
+        "audited, a job, two consent decisions, the model, a third consent decision, the card, "
+        "and a result delivered to the EHR; each call carries an ES384 token. "
+        f"What Nadi answered: {of_nadi}.",
+        tables={"Cards": comparison(cost)},
+        values=_values(cost),
+        charts=[
+            Chart(
+                "Answers for a second of one core",
+                "answers",
+                bars={name: each[_PER_CPU_S].median for name, each in cost.items()},
+                is_log=True,
+            )
+        ],
+        failed=failed,
+        skipped=skipped,
+    )
+
+
+_KEYS = {_FIRST: "first", _AGAIN: "again", _CHAIN: "healthchain"}
+_MEASURES = {_P50: "p50_ms", _P99: "p99_ms", _PER_CPU_S: "per_cpu_s"}
+
+
+def _values(cost: Figures) -> dict[str, float]:
+    return {
+        f"{key}_{measure}_at_{at_once}": cost[name][shown].median
+        for kind, key in _KEYS.items()
+        for at_once in (1, _AT_ONCE)
+        if (name := _named(kind, at_once)) in cost
+        for shown, measure in _MEASURES.items()
+    }
 
 
 @contextmanager
@@ -237,12 +247,6 @@ def _on(cores: Sequence[int]) -> Iterator[None]:
         yield
     finally:
         os.sched_setaffinity(0, before)
-
-
-def _told(each: Measured) -> tuple[str, ...]:
-    p50, p99 = (percentile(each.answer_ms, percent) for percent in (50, 99))
-    times = (f"{p50:.1f}", f"{p99:.1f}", f"{each.per_second:.0f}")
-    return (*times, f"{each.cpu_ms:.1f}", f"{each.per_core:.0f}")
 
 
 def _with_hooks(key: ECKey, site: Json) -> Json:

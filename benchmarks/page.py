@@ -21,7 +21,7 @@ from benchmarks.result import Result, from_json, markdown_table
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 _JSON, _PAGE, _NOTES = "performance.json", "performance.md", "performance-notes.md"
-_ORDER = tuple(f"B{number}" for number in range(1, 11))
+_ORDER = tuple(f"B{number}" for number in range(1, 12))
 
 
 @dataclass(frozen=True)

@@ -65,7 +65,7 @@ class Result:
     """A benchmark, measured.
 
     Attributes:
-        number: B1 to B10.
+        number: B1 to B11.
         name: Its command: `python -m benchmarks NAME`.
         title: What is measured, against what.
         fairness: What is equal on both sides, durability above all, and what is not.

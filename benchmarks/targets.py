@@ -69,6 +69,20 @@ TARGETS = (
         20,
         at="most_events",
     ),
+    Target(
+        "Cards per CPU-second where the result is on record, eight at once",
+        "B11",
+        "again_per_cpu_s_at_8",
+        300,
+        is_floor=True,
+    ),
+    Target(
+        "p99 of a card where the model runs first, eight at once, ms",
+        "B11",
+        "first_p99_ms_at_8",
+        500,
+    ),
+    Target("p99 of a card that is on record, eight at once, ms", "B11", "again_p99_ms_at_8", 500),
 )
 
 

@@ -72,8 +72,8 @@ class _Gateway(FastAPI):
     canary: CanaryRunner
     room: Room
 
-    def open_front(self, pushes: dict[str, Serve]) -> None:
-        self._front = Front(super().__call__, **pushes)
+    def open_front(self, served: dict[str, Serve]) -> None:
+        self._front = Front(super().__call__, **served)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self._front(scope, receive, send)
@@ -108,7 +108,7 @@ def build(settings: Settings) -> _Gateway:
 
     pushes = _pushes(edge, receiver)
     app = _Gateway(title="Nadi", lifespan=lifespan, docs_url=None, redoc_url=None)
-    app.open_front(pushes)
+    app.open_front({**pushes, "cards": cds.cards})
     app.room = room
     app.canary = _canary(app, edge, settings)
     app.router.routes.extend(

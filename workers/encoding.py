@@ -33,6 +33,8 @@ log = telemetry.get_logger()
 
 #: How long something that is pointed at may be on its way here, for each attempt, in seconds.
 _ON_ITS_WAY_S = 10.0
+#: So long it is believed that an EHR which said what it has has nothing more, in seconds.
+_TOLD_FOR_S = 60.0
 
 Read = Features | Refusal
 Json = Mapping[str, Any]
@@ -88,7 +90,7 @@ def _first(batch: Batch, case: Case) -> Read | _Asking:
     read = record.features(case.at)
     if isinstance(read, Features) and _is_complete(case.model.manifest, read):
         return read
-    gap = _gap(case, record)
+    gap = None if _was_told(batch, case) else _gap(case, record)
     return _Asking(case, gap, read) if gap else read
 
 
@@ -103,6 +105,12 @@ def _is_complete(manifest: Manifest, read: Features) -> bool:
     """Say whether the EHR can't add anything: all is here, and only the latest values count."""
     is_latest = all(each.aggregation == "latest" for each in manifest.inputs)
     return is_latest and all(each.status == "present" for each in read.inputs)
+
+
+def _was_told(batch: Batch, case: Case) -> bool:
+    """Say whether the EHR said a moment ago all that it has of what the model reads."""
+    told_ms = case.job.told_ms
+    return told_ms is not None and batch.round.now_ms - told_ms < _TOLD_FOR_S * 1000
 
 
 def _gap(case: Case, record: Record) -> Gap | None:

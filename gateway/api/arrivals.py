@@ -35,6 +35,7 @@ class Posting:
         awaited_by: Route whose result somebody waits for.
         refusal: Why it is refused as a whole; it holds neither resource nor Bundle then.
         is_record: Whether its resources are only kept for the record.
+        is_told: Whether it brings all that the EHR has of what the awaited model reads.
     """
 
     principal: Principal
@@ -49,6 +50,7 @@ class Posting:
     refusal: tuple[Issue, ...] = ()
     awaited_by: str | None = None
     is_record: bool = False
+    is_told: bool = False
 
     @property
     def weight(self) -> int:
@@ -193,4 +195,5 @@ def _arrival(
         principal_name=posting.principal.name,
         awaited_by=posting.awaited_by,
         is_record=posting.is_record,
+        is_told=posting.is_told,
     )

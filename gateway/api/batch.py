@@ -292,7 +292,7 @@ class Batch:
             if line.route == posting.awaited_by and line.state is JobState.READY
         ]
         if waiting:
-            self._uow.jobs.hasten(waiting, Lane.STAT)
+            self._uow.jobs.hasten(waiting, Lane.STAT, is_told=posting.is_told)
             self.has_ready = True
 
     def _recall_jobs(self, arrivals: Sequence[Arrival | None]) -> None:

@@ -1,4 +1,4 @@
-"""The short way in: a push goes straight to its endpoint, everything else through the framework.
+"""The short way in: pushes and hooks go straight to their endpoint, others through the framework.
 
 Routing and the framework's layers of middleware cost a push about as much as reading it, and do
 nothing for it: an endpoint lets no exception out and checks the size of a body itself. The same
@@ -17,13 +17,21 @@ Serve = Callable[[Request], Awaitable[Response]]
 _ONE_TYPE = re.compile(r"/fhir/(?P<type>[A-Za-z]+)")
 _ONE_RESOURCE = re.compile(r"/fhir/(?P<type>[A-Za-z]+)/(?P<id>[A-Za-z0-9.-]+)")
 _BASE = re.compile(r"/fhir/?")
+_HOOK = re.compile(r"/cds-services/(?P<id>[^/]+)")
 
 
 class Front:
-    """Serves pushes itself and hands on everything else."""
+    """Serves pushes and hooks itself and hands on everything else."""
 
     def __init__(
-        self, behind: ASGIApp, *, base: Serve, create: Serve, update: Serve, delete: Serve
+        self,
+        behind: ASGIApp,
+        *,
+        base: Serve,
+        create: Serve,
+        update: Serve,
+        delete: Serve,
+        cards: Serve,
     ) -> None:
         """Take the endpoints.
 
@@ -33,10 +41,11 @@ class Front:
             create: `POST /fhir/{type}`.
             update: `PUT /fhir/{type}/{id}`.
             delete: `DELETE /fhir/{type}/{id}`.
+            cards: `POST /cds-services/{id}`.
         """
         self._behind = behind
         self._by_method: Mapping[str, tuple[tuple[re.Pattern[str], Serve], ...]] = {
-            "POST": ((_ONE_TYPE, create), (_BASE, base)),
+            "POST": ((_ONE_TYPE, create), (_BASE, base), (_HOOK, cards)),
             "PUT": ((_ONE_RESOURCE, update),),
             "DELETE": ((_ONE_RESOURCE, delete),),
         }
@@ -51,7 +60,7 @@ class Front:
         await response(scope, receive, send)
 
     def _endpoint(self, scope: Scope) -> Serve | None:
-        """Find the endpoint of a push and give the scope its path parameters."""
+        """Find the endpoint and give the scope its path parameters."""
         if scope["type"] != "http" or scope.get("root_path"):
             return None
         for pattern, serve in self._by_method.get(scope["method"], ()):

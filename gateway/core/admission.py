@@ -45,6 +45,7 @@ class Arrival:
         awaited_by: Route whose result somebody waits for; its job is stat.
         is_ours: Whether it is a result that Nadi wrote, whatever label is left of it.
         is_record: Whether it is only kept for the record, and sets nothing going.
+        is_told: Whether it came with all that the EHR has of what the awaited model reads.
     """
 
     id: EventId
@@ -66,6 +67,7 @@ class Arrival:
     awaited_by: str | None = None
     is_ours: bool = False
     is_record: bool = False
+    is_told: bool = False
 
 
 @dataclass(frozen=True)
@@ -109,9 +111,11 @@ def admit(
 def _in_lane(
     admission: Admission, arrival: Arrival, route: Route, ordered: Lane | None
 ) -> Admission:
-    awaited = Lane.STAT if arrival.awaited_by == route.name else None
+    is_awaited = arrival.awaited_by == route.name
+    awaited = Lane.STAT if is_awaited else None
     lane = most_urgent(arrival.facts.lane, ordered, route.lane, awaited)
-    return replace(admission, job=replace(admission.job, lane=lane))
+    is_told = is_awaited and arrival.is_told
+    return replace(admission, job=replace(admission.job, lane=lane, is_told=is_told))
 
 
 def _admit(

@@ -134,6 +134,8 @@ class Job:
     #: The consent decisions so far, oldest first, as JSON-ready values.
     decisions: tuple[dict[str, object], ...] = ()
     lane: Lane = Lane.ROUTINE
+    #: When the EHR last said all that it has of what the model reads; None where it did not.
+    told_ms: int | None = None
 
 
 def _new_job_id() -> JobId:
@@ -142,7 +144,11 @@ def _new_job_id() -> JobId:
 
 @dataclass(frozen=True, kw_only=True)
 class NewJob:
-    """A job as admission makes it: ready to run, or rejected with its reason."""
+    """A job as admission makes it: ready to run, or rejected with its reason.
+
+    Attributes:
+        is_told: Whether the EHR has just said all that it has of what the model reads.
+    """
 
     event_id: EventId
     route: str
@@ -154,6 +160,7 @@ class NewJob:
     reason: str = ""
     decisions: tuple[dict[str, object], ...] = ()
     lane: Lane = Lane.ROUTINE
+    is_told: bool = False
     id: JobId = field(default_factory=_new_job_id)
 
 

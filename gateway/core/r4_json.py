@@ -10,7 +10,6 @@ Source: RFC 8259, http://hl7.org/fhir/R4/json.html.
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator
 from typing import Any
 
 import orjson
@@ -93,17 +92,18 @@ def may_hold(raw: bytes, *prefixes: bytes) -> bool:
 
 
 def _is_deeper(content: object, max_depth: int) -> bool:
-    level = [content] if isinstance(content, (dict, list)) else []
+    # Every document is walked through here: no call and no generator for each of its parts.
+    level: list[Any] = [content] if isinstance(content, (dict, list)) else []
     for _ in range(max_depth):
-        level = [child for parent in level for child in _containers(parent)]
+        level = [
+            child
+            for parent in level
+            for child in (parent.values() if type(parent) is dict else parent)
+            if type(child) is dict or type(child) is list
+        ]
         if not level:
             return False
     return True
-
-
-def _containers(parent: Any) -> Iterator[Any]:  # noqa: ANN401 - a JSON object or array
-    children = parent.values() if isinstance(parent, dict) else parent
-    return (child for child in children if isinstance(child, (dict, list)))
 
 
 def _refusal(error: json.JSONDecodeError, max_depth: int) -> MalformedJson | TooLarge:

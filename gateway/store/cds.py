@@ -1,6 +1,6 @@
 """What became of cards, and the tokens of CDS clients that were used once."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,6 +17,22 @@ if TYPE_CHECKING:
     from gateway.store.unit_of_work import UnitOfWork
 
 _COLUMNS = cds_feedback.c
+# Statements are built once: putting one together costs more than to execute it.
+_OVER = sa.delete(token_uses).where(token_uses.c.until_ms < sa.bindparam("now"))
+
+
+def _adding(table: sa.Table) -> Mapping[str, sa.Insert]:
+    """Give by database what adds a row unless it is there, and then gives its id.
+
+    A count of rows is not given everywhere.
+    """
+    return {
+        "sqlite": sqlite.insert(table).on_conflict_do_nothing().returning(table.c.id),
+        "postgresql": postgresql.insert(table).on_conflict_do_nothing().returning(table.c.id),
+    }
+
+
+_USE, _ADD = _adding(token_uses), _adding(cds_feedback)
 
 
 @dataclass(frozen=True)
@@ -56,12 +72,8 @@ class Cds:
 
     def use(self, tokens: Sequence[TokenUse]) -> list[bool]:
         """Note that tokens are used; say of each whether it is for the first time."""
-        over = sa.delete(token_uses).where(token_uses.c.until_ms < self._uow.now_ms)
-        self._uow.connection.execute(over)
-        return [
-            _is_added(self._uow, token_uses, {"id": each.id, "until_ms": each.until_ms})
-            for each in tokens
-        ]
+        self._uow.connection.execute(_OVER, {"now": self._uow.now_ms})
+        return [self._is_added(_USE, {"id": each.id, "until_ms": each.until_ms}) for each in tokens]
 
     def add(self, client: str, feedback: Sequence[tuple[Feedback, Job]]) -> list[bool]:
         """Keep what became of cards; say of each whether it is new.
@@ -72,7 +84,7 @@ class Cds:
         """
         self._uow.patient_keys.load([job.patient_key for _, job in feedback], create=True)
         rows = [self._row(client, each, job) for each, job in feedback]
-        return [_is_added(self._uow, cds_feedback, row) for row in rows]
+        return [self._is_added(_ADD, row) for row in rows]
 
     def listed(self, *, route: str | None = None, limit: int = 100) -> list[KeptFeedback]:
         """Give the newest feedback, newest first."""
@@ -125,9 +137,7 @@ class Cds:
             "received_ms": self._uow.now_ms,
         }
 
-
-def _is_added(uow: "UnitOfWork", table: sa.Table, row: dict[str, object]) -> bool:
-    """Add a row unless it is there; say whether it was: a count of rows is not given everywhere."""
-    insert = sqlite.insert if uow.connection.dialect.name == "sqlite" else postgresql.insert
-    statement = insert(table).values(row).on_conflict_do_nothing().returning(table.c.id)
-    return uow.connection.execute(statement).first() is not None
+    def _is_added(self, adding: Mapping[str, sa.Insert], row: dict[str, object]) -> bool:
+        """Add a row unless it is there; say whether it was added."""
+        connection = self._uow.connection
+        return connection.execute(adding[connection.dialect.name], row).first() is not None

@@ -57,6 +57,7 @@ _COLUMNS = tuple(
         "updated_ms",
         "decisions",
         "lane",
+        "told_ms",
     )
 )
 _QUEUE = Queue(
@@ -93,6 +94,11 @@ _HASTEN = (
     )
     .values(lane=bindparam("to"))
 )
+_TELL = (
+    update(jobs)
+    .where(jobs.c.id.in_(bindparam("ids", expanding=True)), jobs.c.state == JobState.READY)
+    .values(told_ms=bindparam("now"))
+)
 # In order of id, so that two workers never wait for each other's rows.
 _HELD = (
     select(jobs.c.id, jobs.c.state, jobs.c.attempt)
@@ -119,6 +125,10 @@ _ADVANCE = (
     )
 )
 _GET_MANY = select(*_COLUMNS).where(jobs.c.id.in_(bindparam("ids", expanding=True)))
+_BEYOND = select(jobs.c.id).where(
+    jobs.c.id.in_(bindparam("ids", expanding=True)),
+    jobs.c.business_status.not_in(bindparam("statuses", expanding=True)),
+)
 _OF_EVENTS = (
     select(*_COLUMNS)
     .where(jobs.c.event_id.in_(bindparam("ids", expanding=True)))
@@ -216,6 +226,11 @@ class Jobs:
         """Give the jobs of these ids that exist."""
         return {job.id: job for job in self._jobs(_GET_MANY, ids=list(job_ids))}
 
+    def beyond(self, statuses: Collection[BusinessStatus], job_ids: Collection[str]) -> list[str]:
+        """Give those of the jobs that exist and stand in none of these business statuses."""
+        values = {"ids": list(job_ids), "statuses": list(statuses)}
+        return list(self._uow.connection.scalars(_BEYOND, values))
+
     def of_events(self, event_ids: Collection[str]) -> dict[EventId, list[Job]]:
         """Give the jobs that events caused, oldest first; an event without jobs is absent."""
         found: dict[EventId, list[Job]] = {}
@@ -267,8 +282,17 @@ class Jobs:
         now = self._uow.now_ms
         return self._jobs(_CLAIM, ids=list(job_ids), owner=owner, now=now, until=now + lease_ms)
 
-    def hasten(self, job_ids: Collection[str], lane: Lane) -> int:
-        """Move jobs that wait up into a more urgent lane; give how many."""
+    def hasten(self, job_ids: Collection[str], lane: Lane, *, is_told: bool = False) -> int:
+        """Move jobs that wait up into a more urgent lane; give how many.
+
+        Args:
+            job_ids: The jobs.
+            lane: Where to.
+            is_told: Whether the EHR has just said all that it has of what their model reads.
+        """
+        if is_told:
+            values = {"ids": list(job_ids), "now": self._uow.now_ms}
+            self._uow.connection.execute(_TELL, values)
         return self._uow.connection.execute(_HASTEN, {"ids": list(job_ids), "to": lane}).rowcount
 
     def still_held(self, held: Collection[Job]) -> list[Job]:
@@ -375,6 +399,7 @@ def _new_row(job: NewJob, now_ms: int) -> dict[str, object]:
         "decisions": _packed(job.decisions),
         "created_ms": now_ms,
         "updated_ms": now_ms,
+        "told_ms": now_ms if job.is_told else None,
     }
 
 
@@ -415,6 +440,7 @@ def _job(row: Row[Any]) -> Job:
         updated_ms=row.updated_ms,
         decisions=tuple(orjson.loads(row.decisions)),
         lane=Lane(row.lane),
+        told_ms=row.told_ms,
     )
 
 

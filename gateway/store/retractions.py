@@ -25,6 +25,7 @@ _IS_DUE = (
     retractions.c.next_attempt_ms <= sa.bindparam("now"),
 )
 _DUE = sa.select(retractions.c.delivery_id).where(*_IS_DUE).limit(sa.bindparam("most"))
+_OF = sa.select(retractions).where(retractions.c.delivery_id.in_(_IDS))
 _CLAIM = (
     sa.update(retractions)
     .where(retractions.c.delivery_id.in_(_IDS), *_IS_DUE)
@@ -194,8 +195,7 @@ class Retractions:
 
     def of(self, delivery_ids: Collection[str]) -> dict[str, Retraction]:
         """Give the retraction of each of these deliveries that has one."""
-        wanted = sa.select(retractions).where(retractions.c.delivery_id.in_(_IDS))
-        rows = self._uow.connection.execute(wanted, {"ids": list(delivery_ids)})
+        rows = self._uow.connection.execute(_OF, {"ids": list(delivery_ids)})
         return {row.delivery_id: _retraction(row) for row in rows}
 
     def counts(self) -> dict[RetractionState, int]:

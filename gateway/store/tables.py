@@ -116,6 +116,8 @@ jobs = Table(
     Column("decisions", Text, nullable=False, server_default="[]"),
     Column("created_ms", BigInteger, nullable=False),
     Column("updated_ms", BigInteger, nullable=False),
+    # when the EHR last said all that it has of what the model reads; NULL where it did not
+    Column("told_ms", BigInteger),
     UniqueConstraint("event_id", "route", "model_digest"),
     Index("ix_jobs_patient_key", "patient_key"),
     Index("ix_jobs_created_ms", "created_ms"),

@@ -9,15 +9,16 @@
 Source: CDS Hooks 2.0, "Card Attributes"; status 412.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 from adapters.site import Site
 from adapters.site_cds_hooks import CdsService
+from gateway.api.cds.asked import Asked
 from gateway.api.cds.shown import ModelsShown, shown
-from gateway.api.edge import Call, Edge
+from gateway.api.edge import Call
 from gateway.core.audit import AuditRecord, Source, Step, consent_decided, was_read
 from gateway.core.cds.card import ModelShown, refused_card, result_card, waiting_card
 from gateway.core.clock import new_id
@@ -70,44 +71,84 @@ class Answered:
     records: list[AuditRecord] = field(default_factory=list)
 
 
+class OnRecord:
+    """What there is of some jobs, read at once for all of them.
+
+    Attributes:
+        results: Those that may be shown at all, by job.
+    """
+
+    def __init__(self, uow: UnitOfWork, site: Site, jobs: Collection[Job]) -> None:
+        """Read it.
+
+        Args:
+            uow: Reads the database, and opens what is sealed in it.
+            site: In force.
+            jobs: All of them.
+        """
+        self.uow = uow
+        self.site = site
+        results = uow.deliveries.of_jobs([job.id for job in jobs])
+        withdrawn = uow.retractions.of([each.id for each in results.values()])
+        self.results: Mapping[str, Delivery] = {
+            key: each for key, each in results.items() if _is_there(each, withdrawn)
+        }
+        shown = [job for job in jobs if job.id in self.results or _is_refusal(job)]
+        self._events = uow.events.get_many({job.event_id for job in shown})
+        keys = {job.patient_key for job in shown if job.patient_key}
+        self._consents = uow.consents.of(keys, site.abdm_policy) if keys else {}
+        uow.patient_keys.load(keys)
+
+    def decided(self, job: Job) -> ConsentDecision | None:
+        """Ask the consents whether it may be shown; None where nobody can be asked."""
+        route, event = self.site.route(job.route), self._events.get(job.event_id)
+        patient = self.uow.events.patient(event) if event else None
+        if route is None or event is None or patient is None or job.patient_key is None:
+            return None
+        consents = self._consents[job.patient_key]
+        about, model = About(patient, event.id, self.uow.now), Model(job.model, job.model_digest)
+        asked = question(route.asks, about, consents, model, WRITE)
+        result = self.results.get(job.id)
+        if result is None:
+            return asked.foresee()
+        return about_result(asked, partial(self.uow.deliveries.body, result))
+
+
 class Answers:
     """Makes cards."""
 
-    def __init__(self, edge: Edge, models: ModelsShown) -> None:
-        self._edge = edge
+    def __init__(self, models: ModelsShown) -> None:
         self._models = models
 
-    def of(self, call: Call, service: CdsService, job_ids: Collection[str]) -> Answered:
-        """Answer by what there is of these jobs now.
+    def of(self, found: OnRecord, asked: Asked, jobs: Sequence[Job]) -> Answered:
+        """Answer a call by what there is of its jobs.
 
         Args:
-            call: Who asks.
-            service: The service that was called.
-            job_ids: In the order of the cards.
+            found: What there is.
+            asked: The call.
+            jobs: In the order of the cards.
 
         Raises:
             StoreUnavailable: The database is away.
         """
-        site, answered = self._edge.site(), Answered()
-        with self._edge.store.read() as uow:
-            jobs = uow.jobs.get_many(job_ids)
-            results = uow.deliveries.of_jobs(job_ids)
-            withdrawn = uow.retractions.of([each.id for each in results.values()])
-            looking = _Looking(uow, site, call, answered)
-            for job_id in job_ids:
-                job = jobs[job_id]  # type: ignore[index]  # a JobId is a str
-                result = results.get(job.id)
-                is_there = result is not None and _is_there(result, withdrawn)
-                line = self._models.by_digest(job.model_digest)
-                if line is None:
-                    continue  # no model, no job: it was rejected for that
-                model = shown(line, self.about(site, service))
-                looking.add(job, result if is_there else None, model)
+        answered = Answered()
+        looking = _Looking(found, asked.call, answered)
+        for job in jobs:
+            line = self._models.by_digest(job.model_digest)
+            if line is None:
+                continue  # no model, no job: it was rejected for that
+            looking.add(job, shown(line, about_address(found.site, asked.service)))
         return answered
 
-    def about(self, site: Site, service: CdsService) -> str:
-        """Give the address of the page about the model of a service."""
-        return f"{site.cds.base_url}/cds-services/{service.id}/about"
+
+def about_address(site: Site, service: CdsService) -> str:
+    """Give the address of the page about the model of a service."""
+    return f"{site.cds.base_url}/cds-services/{service.id}/about"
+
+
+def _is_refusal(job: Job) -> bool:
+    """Say whether a job without a result may be told of, if consent permits."""
+    return job.state in _NOT_RUN and job.business_status not in _UNSAID
 
 
 def _is_there(result: Delivery, withdrawn: Mapping[str, object]) -> bool:
@@ -119,18 +160,17 @@ def _is_there(result: Delivery, withdrawn: Mapping[str, object]) -> bool:
 class _Looking:
     """One look at the database for a call."""
 
-    uow: UnitOfWork
-    site: Site
+    found: OnRecord
     call: Call
     answered: Answered
 
-    def add(self, job: Job, result: Delivery | None, model: ModelShown) -> None:
+    def add(self, job: Job, model: ModelShown) -> None:
         """Add the card of one job."""
-        is_refusal = result is None and job.state in _NOT_RUN and job.business_status not in _UNSAID
-        if result is None and not is_refusal:
+        result = self.found.results.get(job.id)
+        if result is None and not _is_refusal(job):
             self._wait(model)
             return
-        decision = self._decided(job, result)
+        decision = self.found.decided(job)
         if decision is not None:
             self._record(
                 consent_decided(self._step(job), decision, stage="show", user=self.call.agent)
@@ -145,7 +185,7 @@ class _Looking:
             self.answered.cards.append(refused_card(job.id, model, _why(job)))
 
     def _show(self, job: Job, result: Delivery, model: ModelShown) -> None:
-        report = Report.from_json(self.uow.deliveries.body(result))
+        report = Report.from_json(self.found.uow.deliveries.body(result))
         kind = report.result["resourceType"]
         agents = [self.call.agent]
         self._record(was_read(self._step(job), agents=agents, resource_type=kind, resource=job.id))
@@ -158,25 +198,11 @@ class _Looking:
         self.answered.is_waiting = True
         self.answered.cards.append(waiting_card(model))
 
-    def _decided(self, job: Job, result: Delivery | None) -> ConsentDecision | None:
-        """Ask the consents whether it may be shown; None where nobody can be asked."""
-        route, event = self.site.route(job.route), self.uow.events.get(job.event_id)
-        patient = self.uow.events.patient(event) if event else None
-        key = job.patient_key
-        if route is None or event is None or patient is None or key is None:
-            return None
-        consents = self.uow.consents.of([key], self.site.abdm_policy)[key]
-        about, model = About(patient, event.id, self.uow.now), Model(job.model, job.model_digest)
-        asked = question(route.asks, about, consents, model, WRITE)
-        if result is None:
-            return asked.foresee()
-        return about_result(asked, partial(self.uow.deliveries.body, result))
-
     def _step(self, job: Job) -> Step:
         return Step(
             id=new_id(),
-            recorded=self.uow.now,
-            source=Source(self.site.name or "unconfigured", "api"),
+            recorded=self.found.uow.now,
+            source=Source(self.found.site.name or "unconfigured", "api"),
             patient_key=job.patient_key,
             job_id=job.id,
             event_id=job.event_id,

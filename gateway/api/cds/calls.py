@@ -1,10 +1,13 @@
 """The calls of CDS Hooks: an EHR asks while somebody looks at a chart, and gets cards.
 
 (1) the call is read; what it brings of what was asked for is received as everything else is:
-    durable, with consent, jobs and audit; what it does not bring is asked of the EHR, if the
-    patient's consents foresee that;
+    durable, with consent, jobs and audit (`bringing`); what it does not bring is asked of the EHR,
+    if the patient's consents foresee that;
 (2) its jobs are stat, and are waited for until the deadline;
-(3) what there is then is answered by cards; the rest follows in the chart.
+(3) what there is then is answered by cards (`showing`); the rest follows in the chart.
+
+A call is answered at its deadline whatever is still underway: then all that it brings is received
+all the same, and a result may follow.
 
 Discovery and services are those of the caller's own system.
 
@@ -13,90 +16,45 @@ Source: CDS Hooks 2.0.
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Awaitable, Mapping, Sequence
 from functools import partial
+from typing import TypeVar
 
 import orjson
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
-from adapters.site import Site, System
+from adapters.site import Site
 from adapters.site_cds_hooks import CdsService
-from gateway.api.arrivals import Posting, base_url_of
-from gateway.api.batch import Receipt
 from gateway.api.body import check_headers, read_body
-from gateway.api.cds.answering import Answered, Answers
+from gateway.api.cds.answering import Answered, Answers, about_address
+from gateway.api.cds.asked import Asked, DataMissing, insist_on_server, route_of
 from gateway.api.cds.awaiting import ResultWatch, is_underway
-from gateway.api.cds.charts import Charts
+from gateway.api.cds.bringing import Bringing
+from gateway.api.cds.showing import Showing
 from gateway.api.cds.shown import ModelsShown, about_page, shown
-from gateway.api.edge import Call, Edge, Endpoint
-from gateway.api.entries import with_refusals
+from gateway.api.edge import Call, Edge
 from gateway.api.outcome import refuse
 from gateway.api.receive import LARGE_BYTES, Receiver
-from gateway.core.audit import (
-    AgentKind,
-    AuditAgent,
-    AuditRecord,
-    Outcome,
-    Source,
-    Step,
-    consent_decided,
-    fetched,
-)
 from gateway.core.cds.card import waiting_card
 from gateway.core.cds.prefetch import Template, missing_of, taken_of, templates_of
-from gateway.core.cds.request import Brought, CdsRequest, bundle_of, read_request
-from gateway.core.clock import new_id, utc_now
-from gateway.core.consent import READ, About, ConsentDecision, Model, question
-from gateway.core.errors import (
-    ContentError,
-    Forbidden,
-    InvalidResource,
-    Issue,
-    NotFound,
-    ProcessingError,
-)
-from gateway.core.event import facts
-from gateway.core.fhir import ParsedBundle, ParseLimits, parse_bundle
+from gateway.core.cds.request import Brought, CdsRequest, read_request
+from gateway.core.errors import ContentError, NotFound
+from gateway.core.fhir import ParseLimits
 from gateway.core.model_register import RegisteredModel
 from gateway.core.routing import Route
-from gateway.core.task import JobLine
 from gateway.settings import Settings
-from gateway.telemetry import count_cds
+from gateway.telemetry import count_cds, get_logger
 
 #: Content-Security-Policy of the page about a model.
 _CSP = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"
+#: Before the deadline so much is left for a last look at what is there by then.
+_LAST_LOOK_S = 0.05
 
+T = TypeVar("T")
 
-class DataMissing(ProcessingError):
-    """What the model needs was neither brought along nor found in the EHR."""
-
-    issue_type = "not-found"
-
-
-@dataclass(frozen=True)
-class _Asked:
-    """One call of a service.
-
-    Attributes:
-        until_s: When it has to be answered, by `time.monotonic`.
-        line: Of the register, the model that answers.
-    """
-
-    call: Call
-    site: Site
-    service: CdsService
-    route: Route
-    line: RegisteredModel
-    request: CdsRequest
-    until_s: float
-
-    @property
-    def patient(self) -> str:
-        """The patient as the EHR names her."""
-        return f"Patient/{self.request.patient}"
+log = get_logger()
 
 
 class CdsCalls:
@@ -109,14 +67,19 @@ class CdsCalls:
         self._edge = edge
         self._receiver = receiver
         self._models = models
-        self._answers = Answers(edge, models)
-        self._watch = ResultWatch(edge.store)
-        self._charts = Charts()
         self._limits = ParseLimits(settings.max_depth, settings.max_entries)
+        self._bringing = Bringing(edge, receiver, self._limits)
+        self._showing = Showing(edge, Answers(models))
+        self._watch = ResultWatch(edge.store)
+        #: By version of the site, route and digest of the model.
+        self._made: dict[tuple[int, str, str], tuple[Template, ...]] = {}
+        #: Calls that were answered before all they bring was received.
+        self._late: set[asyncio.Task[Answered]] = set()
 
     def close(self) -> None:
-        """Close the connections to EHRs."""
-        self._charts.close()
+        """Answer those that wait, and close the connections to EHRs."""
+        self._showing.close()
+        self._bringing.close()
 
     # -- discovery ---------------------------------------------------------------------------
 
@@ -129,7 +92,7 @@ class CdsCalls:
         return [
             self._described(site, service, route)
             for service in site.cds.services.values()
-            if (route := _route_of(site, service, call)) is not None
+            if (route := route_of(site, service, call)) is not None
         ]
 
     def _described(self, site: Site, service: CdsService, route: Route) -> dict[str, object]:
@@ -153,11 +116,16 @@ class CdsCalls:
         self, site: Site, route: Route, line: RegisteredModel | None
     ) -> tuple[Template, ...]:
         manifest = self._models.manifest(line) if line else None
-        if manifest is None:
+        if line is None or manifest is None:
             return ()
-        return templates_of(
-            manifest, trigger_type=route.resource_type, local_codes=site.local_codes
-        )
+        key = (site.version, route.name, line.card.digest)
+        if key not in self._made:
+            # Of another version of the site nothing is asked any more.
+            self._made = {known: made for known, made in self._made.items() if known[0] == key[0]}
+            self._made[key] = templates_of(
+                manifest, trigger_type=route.resource_type, local_codes=site.local_codes
+            )
+        return self._made[key]
 
     async def about(self, request: Request) -> Response:
         """`GET /cds-services/{id}/about`: what the model is, for whoever reads a card.
@@ -183,22 +151,26 @@ class CdsCalls:
 
     async def invoke(self, call: Call) -> Response:
         """`POST /cds-services/{id}`."""
-        started = time.monotonic()
         try:
-            return await self._on_record(call, lambda call: self._invoke(call, started))
+            asked = await self._on_record(call, self._asked(call))
+            answered = await self._in_time(asked) if asked else Answered()
         except DataMissing as error:
             return refuse(error, status=412)
+        kind = "follows" if answered.is_waiting else "cards" if answered.cards else "none"
+        count_cds(call.request.path_params["id"], kind)
+        return _json({"cards": answered.cards})
 
-    async def _on_record(self, call: Call, handler: Endpoint) -> Response:
+    async def _on_record(self, call: Call, work: Awaitable[T]) -> T:
         try:
-            return await handler(call)
+            return await work
         except ContentError as error:
             await self._edge.record_refusal(call, error.issues[0].code)
             raise
 
-    async def _invoke(self, call: Call, started: float) -> Response:
+    async def _asked(self, call: Call) -> Asked | None:
+        """Read a call; None where there is nobody to be shown anything, or no model to be asked."""
         service, site = self._service(call.request), self._edge.site()
-        route = _route_of(site, service, call)
+        route = route_of(site, service, call)
         if route is None:
             raise NotFound("There is no such CDS service.")
         check_headers(call.request)
@@ -209,200 +181,85 @@ class CdsCalls:
         )
         call.keep(body)
         request = await self._read(body, service)
-        line = await run_in_threadpool(self._models.line, route.model)
+        line = self._models.remembered(route.model)
+        line = line or await run_in_threadpool(self._models.line, route.model)
         if line is None or not request.is_of_staff:
-            return self._told(service, Answered())
-        until_s = started + site.cds.within_ms / 1000
-        asked = _Asked(call, site, service, route, line, request, until_s)
-        _insist_on_server(asked)
-        return await self._answer(asked)
+            return None
+        key = self._edge.store.sealer.patient_key(route.source, f"Patient/{request.patient}")
+        until_s = call.request.state.began_s + site.cds.within_ms / 1000
+        asked = Asked(call, site, service, route, line, request, key, until_s)
+        insist_on_server(asked)
+        return asked
 
     async def _read(self, body: bytes, service: CdsService) -> CdsRequest:
         read = partial(read_request, body, hook=service.hook, max_depth=self._limits.max_depth)
         return await run_in_threadpool(read) if len(body) > LARGE_BYTES else read()
 
-    async def _answer(self, asked: _Asked) -> Response:
+    async def _in_time(self, asked: Asked) -> Answered:
+        """Answer in time; what is not there then goes on alone.
+
+        What is withheld is answered when what is slow is: sooner, it would say that it is withheld.
+        """
+        work = asyncio.create_task(self._on_record(asked.call, self._answer(asked)))
+        await asyncio.wait({work}, timeout=_rest_s(asked))
+        if not work.done():
+            self._late.add(work)
+            work.add_done_callback(self._over)
+            return _waiting(asked)
+        answered = work.result()
+        if answered.is_waiting:
+            await asyncio.sleep(_rest_s(asked))
+        return answered
+
+    def _over(self, work: asyncio.Task[Answered]) -> None:
+        self._late.discard(work)
+        error = None if work.cancelled() else work.exception()
+        if error is not None:
+            log.warning("cds-late-failed", error=type(error).__name__)
+
+    async def _answer(self, asked: Asked) -> Answered:
         templates = self._templates(asked.site, asked.route, asked.line)
         prefetch: Mapping[str, Sequence[Brought]] = asked.request.prefetch
         missing = missing_of(asked.request, templates)
         failed: tuple[str, ...] = ()
         if missing:
-            got = await self._fetched(asked, missing)
+            got = await self._bringing.fetched(asked, missing)
             if got is None:
-                return await self._withheld(asked)
-            prefetch, failed = {**prefetch, **got[0]}, got[1]
+                return _waiting(asked)
+            prefetch, failed = {**prefetch, **got.prefetch}, got.failed
         brought = [*asked.request.orders, *taken_of(prefetch, templates)]
-        lines = await self._received(asked, brought) if brought else []
-        if not lines and failed:
-            raise DataMissing
-        await self._watch.wait([e.id for e in lines if is_underway(e)], asked.until_s)
-        answered = await self._cards(asked, [each.id for each in lines])
+        shown_before = None if failed else await self._showing.again(asked, brought)
+        is_told = bool(templates) and not failed
+        answered = shown_before or await self._received(asked, brought, is_told=is_told)
         if answered.missing and not answered.cards:
             raise DataMissing(" ".join(answered.missing))
-        return self._told(asked.service, answered)
-
-    async def _cards(self, asked: _Asked, jobs: Sequence[str]) -> Answered:
-        answered = await run_in_threadpool(self._answers.of, asked.call, asked.service, jobs)
-        rest_s = asked.until_s - time.monotonic()
-        if answered.is_waiting and rest_s > 0:
-            # A refusal that came sooner than what is slow would say that it is one.
-            await asyncio.sleep(rest_s)
-            answered = await run_in_threadpool(self._answers.of, asked.call, asked.service, jobs)
-        await self._edge.record(*answered.records)
+        if failed and not answered.cards:
+            raise DataMissing
         return answered
 
-    async def _withheld(self, asked: _Asked) -> Response:
-        """Answer where nothing may be fetched, as if it were not there in time."""
-        await asyncio.sleep(max(0.0, asked.until_s - time.monotonic()))
-        model = shown(asked.line, self._answers.about(asked.site, asked.service))
-        card = waiting_card(model)
-        return self._told(asked.service, Answered([card], is_waiting=True))
-
-    def _told(self, service: CdsService, answered: Answered) -> Response:
-        kind = "follows" if answered.is_waiting else "cards" if answered.cards else "none"
-        count_cds(service.id, kind)
-        return _json({"cards": answered.cards})
-
-    # -- (1) ---------------------------------------------------------------------------------
-
-    async def _received(self, asked: _Asked, brought: Sequence[Brought]) -> list[JobLine]:
-        """Receive what the call brings; give the jobs whose results are shown."""
-        bundle = await run_in_threadpool(self._parsed, asked, brought)
-        posting = Posting(
-            principal=asked.call.principal,
-            system=asked.route.source,
-            request_id=asked.call.request_id,
-            address=asked.call.address,
-            bundle=bundle,
-            awaited_by=asked.route.name,
-        )
-        receipts = await self._receiver.receive(posting)
-        return _shown_jobs(asked, bundle, receipts)
-
-    def _parsed(self, asked: _Asked, brought: Sequence[Brought]) -> ParsedBundle:
-        bundle = with_refusals(parse_bundle(bundle_of(brought), limits=self._limits))
-        base_url = base_url_of(asked.site, asked.route.source)
-        for entry in bundle.entries:
-            if entry.resource is None:
-                continue
-            patient = facts(entry.resource.content, base_url=base_url).patient
-            if patient is not None and patient != asked.patient:
-                words = "Something is brought along that is not the patient's of the context."
-                raise InvalidResource((Issue("business-rule", words, "prefetch"),))
-        return bundle
-
-    async def _fetched(
-        self, asked: _Asked, missing: Sequence[Template]
-    ) -> tuple[Mapping[str, Sequence[Brought]], tuple[str, ...]] | None:
-        """Ask the EHR for what is missing; None where the patient's consents forbid it."""
-        system = asked.site.system(asked.route.source)
-        if system is None or system.address is None:
-            return {}, tuple(each.key for each in missing)
-        decision = await run_in_threadpool(self._foreseen, asked)
-        step, user = self._step(asked), _model_agent(asked)
-        await self._edge.record(consent_decided(step, decision, stage="fetch", user=user))
-        if not decision.is_permitted:
-            return None
-        got = await run_in_threadpool(
-            self._charts.fetch,
-            system,
-            missing,
-            asked.request.patient,
-            token=asked.request.access_token,
-            until_s=asked.until_s,
-        )
-        await self._edge.record(*self._asked_for(asked, system, missing, got.failed))
-        return got.prefetch, got.failed
-
-    def _foreseen(self, asked: _Asked) -> ConsentDecision:
-        """Ask the consents before anything is known of what would be fetched."""
-        key = self._edge.store.sealer.patient_key(asked.route.source, asked.patient)
-        card = asked.line.card
-        with self._edge.store.read() as uow:
-            consents = uow.consents.of([key], asked.site.abdm_policy)[key]
-            about, model = (
-                About(asked.patient, None, uow.now),
-                Model(asked.route.model, card.digest),
-            )
-            return question(asked.route.asks, about, consents, model, READ).foresee()
-
-    def _asked_for(
-        self, asked: _Asked, system: System, missing: Sequence[Template], failed: Sequence[str]
-    ) -> list[AuditRecord]:
-        ehr = AuditAgent(system.name, system.name, AgentKind.SERVER)
-        step = self._step(asked)
-        return [
-            fetched(
-                replace(step, id=new_id(), outcome=outcome, reason=reason),
-                ehr=ehr,
-                query=f"{each.resource_type}?cds-prefetch={each.key}&patient={step.patient_key}",
-            )
-            for each in missing
-            for outcome, reason in [_how_it_went(each.key in failed)]
-        ]
-
-    def _step(self, asked: _Asked) -> Step:
-        return Step(
-            id=new_id(),
-            recorded=utc_now(),
-            source=Source(asked.site.name or "unconfigured", "api"),
-            patient_key=self._edge.store.sealer.patient_key(asked.route.source, asked.patient),
-            request_id=asked.call.request_id,
-        )
+    async def _received(
+        self, asked: Asked, brought: Sequence[Brought], *, is_told: bool
+    ) -> Answered:
+        """Receive what a call brings, and wait for its results."""
+        if not brought:
+            return Answered()
+        lines = await self._bringing.received(asked, brought, is_told=is_told)
+        if not lines:
+            return Answered()
+        underway = [each.id for each in lines if is_underway(each)]
+        is_settled = await self._watch.wait(underway, asked.until_s - _LAST_LOOK_S)
+        if not is_settled and len(lines) == 1:
+            return _waiting(asked)
+        return await self._showing.of(asked, [each.id for each in lines])
 
 
-def _route_of(site: Site, service: CdsService, call: Call) -> Route | None:
-    """Give the route of a service; None where it is not the caller's."""
-    if call.principal.system is None:
-        raise Forbidden(
-            "This credential speaks for no system: "
-            "make one with `nadi access add NAME --role ehr --system SYSTEM`."
-        )
-    route = site.route(service.route)
-    return route if route and route.source == call.principal.system else None
+def _rest_s(asked: Asked) -> float:
+    return max(0.0, asked.until_s - time.monotonic())
 
 
-def _insist_on_server(asked: _Asked) -> None:
-    """Insist that the caller's FHIR server is the one of the site file: no other is asked."""
-    given = asked.request.fhir_server
-    if given is None:
-        return
-    if given.rstrip("/") != base_url_of(asked.site, asked.route.source):
-        words = (
-            "This is not the base_url that the site file has for your system; none else is asked."
-        )
-        raise InvalidResource((Issue("value", words, "fhirServer"),))
-
-
-def _shown_jobs(asked: _Asked, bundle: ParsedBundle, receipts: Sequence[Receipt]) -> list[JobLine]:
-    """Give the jobs to be shown: of every draft order, and of the newest of all else."""
-    found: dict[str, JobLine] = {}
-    newest: tuple[float, JobLine] | None = None
-    for index, receipt in enumerate(receipts):
-        resource = bundle.entries[index].resource
-        mine = [job for job in receipt.jobs if job.route == asked.route.name]
-        if not mine or resource is None:
-            continue
-        if index < len(asked.request.orders):
-            found |= {job.id: job for job in mine}
-            continue
-        moment = facts(resource.content).effective
-        at = moment.timestamp() if moment else 0.0
-        if newest is None or at >= newest[0]:
-            newest = at, mine[0]
-    if newest is not None:
-        found[newest[1].id] = newest[1]
-    return list(found.values())
-
-
-def _model_agent(asked: _Asked) -> AuditAgent:
-    return AuditAgent(asked.line.card.digest, asked.route.model, AgentKind.USER)
-
-
-def _how_it_went(has_failed: bool) -> tuple[Outcome, str]:
-    if has_failed:
-        return Outcome.MINOR_FAILURE, "The system did not give it in time."
-    return Outcome.SUCCESS, ""
+def _waiting(asked: Asked) -> Answered:
+    model = shown(asked.line, about_address(asked.site, asked.service))
+    return Answered([waiting_card(model)], is_waiting=True)
 
 
 def _json(content: object) -> Response:

@@ -1,5 +1,6 @@
 """The addresses of CDS Hooks."""
 
+import time
 from collections.abc import Callable, Mapping
 
 from starlette.requests import Request
@@ -7,11 +8,11 @@ from starlette.responses import Response
 from starlette.routing import Route as Path
 
 from gateway.api.cds.calls import CdsCalls
-from gateway.api.cds.cors import Cors
+from gateway.api.cds.cors import Cors, Serve
 from gateway.api.cds.feedback import FeedbackCalls
 from gateway.api.cds.shown import ModelsShown
 from gateway.api.cds.tokens import CdsTokens
-from gateway.api.edge import Edge
+from gateway.api.edge import Edge, Endpoint
 from gateway.api.outcome import refuse
 from gateway.api.receive import Receiver
 from gateway.core.errors import GatewayError
@@ -44,7 +45,10 @@ class CdsHooksApi:
         self._calls = CdsCalls(settings, edge, receiver, models)
         self._feedback = FeedbackCalls(edge)
         self._tokens = CdsTokens(edge.store, edge.site)
+        self._identify = self._tokens.identified_by(edge.principal)
         self._cors = Cors(edge.site)
+        #: Answers a hook.
+        self.cards = self._served(self._calls.invoke)
 
     def close(self) -> None:
         """Write what waits, and close the connections to EHRs."""
@@ -53,19 +57,27 @@ class CdsHooksApi:
 
     def routes(self) -> list[Path]:
         """Give the addresses."""
-        guarded = (
-            ("GET", BASE, self._calls.discover),
-            ("POST", f"{BASE}/{{id}}", self._calls.invoke),
-            ("POST", f"{BASE}/{{id}}/feedback", self._feedback.give),
+        called = (
+            ("GET", BASE, self._served(self._calls.discover)),
+            ("POST", f"{BASE}/{{id}}", self.cards),
+            ("POST", f"{BASE}/{{id}}/feedback", self._served(self._feedback.give)),
         )
-        identify = self._tokens.identified_by(self._edge.principal)
-        called = [
-            Path(path, self._cors.around(endpoint), methods=[method])
-            for method, path, handler in guarded
-            for endpoint in [self._edge.endpoint(Permission.PUSH, handler, identify=identify)]
+        return [
+            *(Path(path, serve, methods=[method]) for method, path, serve in called),
+            *(Path(path, self._cors.preflight, methods=["OPTIONS"]) for _, path, _ in called),
+            Path(f"{BASE}/{{id}}/about", self._about, methods=["GET"]),
         ]
-        asked = [Path(path, self._cors.preflight, methods=["OPTIONS"]) for _, path, _ in guarded]
-        return [*called, *asked, Path(f"{BASE}/{{id}}/about", self._about, methods=["GET"])]
+
+    def _served(self, handler: Endpoint) -> Serve:
+        """Make an endpoint of a handler; the time of a call counts from its very beginning."""
+        endpoint = self._edge.endpoint(Permission.PUSH, handler, identify=self._identify)
+        served = self._cors.around(endpoint)
+
+        async def timed(request: Request) -> Response:
+            request.state.began_s = time.monotonic()
+            return await served(request)
+
+        return timed
 
     async def _about(self, request: Request) -> Response:
         try:

@@ -5,6 +5,7 @@ the folder of models on this machine. Where it does not, a service asks for noth
 is then asked by whoever runs the model.
 """
 
+import time
 from collections.abc import Callable, Mapping
 from html import escape
 from pathlib import Path
@@ -19,6 +20,8 @@ from gateway.store.unit_of_work import Store
 from models.manifest import MANIFEST_FILE, Manifest, ManifestError, parse
 
 _BROUGHT = Path(models.__path__[0]) / "reference"
+#: So long it is believed which model a name stands for; a worker asks the register itself.
+_FRESH_S = 0.5
 
 
 class ModelsShown:
@@ -41,6 +44,12 @@ class ModelsShown:
         self._lock = Lock()
         self._lines: dict[str, RegisteredModel] = {}
         self._manifests: dict[str, Manifest | None] = {}
+        self._named: dict[str, tuple[float, RegisteredModel]] = {}
+
+    def remembered(self, name: str) -> RegisteredModel | None:
+        """Give what `line` gave a moment ago, without the database; None where it was not asked."""
+        asked_s, known = self._named.get(name, (float("-inf"), None))
+        return known if time.monotonic() - asked_s < _FRESH_S else None
 
     def line(self, name: str) -> RegisteredModel | None:
         """Give the line of the register that a route's model stands for now; None without one.
@@ -48,8 +57,12 @@ class ModelsShown:
         Raises:
             StoreUnavailable: The database is away.
         """
+        asked_s = time.monotonic()
         digest = self._in_service().get(name)
-        return self.by_digest(digest) if digest else None
+        known = self.by_digest(digest) if digest else None
+        if known is not None:
+            self._named[name] = asked_s, known
+        return known
 
     def by_digest(self, digest: str) -> RegisteredModel | None:
         """Give the line of the register of a digest.

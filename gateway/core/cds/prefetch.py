@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from urllib.parse import quote
 
-from gateway.core.cds.request import Brought, CdsRequest
+from gateway.core.cds.request import PATIENT_KEY, Brought, CdsRequest
 from gateway.core.event import facts
 from models.manifest import Input, Manifest
 
@@ -79,7 +79,7 @@ def templates_of(
         trigger_type: Resource type that starts the route, where its trigger says so.
         local_codes: The hospital's own codes and what they mean.
     """
-    found = [Template("patient", "Patient")]
+    found = [Template(PATIENT_KEY, "Patient")]
     found += [
         _of_input(each, local_codes) for each in manifest.inputs if each.source == "observation"
     ]

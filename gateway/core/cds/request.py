@@ -3,14 +3,15 @@
 * Every problem is named by its place, and no value is repeated.
 * A resource stays as the bytes that were received; of the prefetch only what was asked for is
   taken.
-* A key of the prefetch that is absent, null or an OperationOutcome was not got by the EHR: it is
-  missing. A Bundle without entries is an answer.
+* A key of the prefetch that is absent or an OperationOutcome was not got by the EHR: it is missing.
+  Null, or a Bundle without entries, is an answer: the EHR has nothing of it. Only that there is no
+  patient is not believed, since she stands in the context.
 
 Source: CDS Hooks 2.0, "HTTP Request" and the hooks' own pages.
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
@@ -46,9 +47,10 @@ _ORDERS = frozenset(
 )
 _NEEDS_ENCOUNTER = frozenset({"encounter-start", "encounter-discharge"})
 
+#: Key of the prefetch under which the patient comes.
+PATIENT_KEY = "patient"
 _ID = re.compile(r"[A-Za-z0-9.-]{1,64}")
 _MOST_TEXT = 2048
-_NOTHING = (b"", b"null")
 _HEAD, _FOOT = b'{"resourceType":"Bundle","type":"collection","entry":[', b"]}"
 
 
@@ -58,7 +60,6 @@ class _Entry(msgspec.Struct):
 
 
 class _Bundle(msgspec.Struct):
-    resourceType: str = ""  # noqa: N815 - FHIR's name
     entry: list[_Entry] | None = None
 
 
@@ -99,7 +100,7 @@ class CdsRequest:
         user: Who looks: `Practitioner/<id>` and the like.
         patient: Id of the patient in the context.
         orders: The draft orders.
-        prefetch: By key what the EHR got; a key that it did not get is absent.
+        prefetch: By key what the EHR has; a key that it did not get is absent.
         fhir_server: Base URL of the caller's FHIR server.
         access_token: For that server.
     """
@@ -153,41 +154,48 @@ def _read(raw: bytes, content: Mapping[str, Any]) -> CdsRequest:
     try:
         slices = _slices.decode(raw)
         given = slices.prefetch or {}
-        prefetch = {key: _got(bytes(value)) for key, value in given.items()}
-        orders = _orders(bytes(slices.context.draftOrders)) if _brings(content) else ()
+        decoded, context = content.get("prefetch") or {}, content["context"]
+        prefetch = {key: _got(bytes(value), decoded[key]) for key, value in given.items()}
+        orders: Iterable[Brought] = ()
+        if _brings(content):
+            orders = _orders(bytes(slices.context.draftOrders), context["draftOrders"])
     except (msgspec.MsgspecError, RecursionError) as error:
         raise MalformedJson from error
-    context, authorization = content["context"], content.get("fhirAuthorization") or {}
+    authorization = content.get("fhirAuthorization") or {}
     return CdsRequest(
         hook=content["hook"],
         instance=content["hookInstance"],
         user=context["userId"],
         patient=context["patientId"],
         orders=tuple(orders),
-        prefetch={key: part for key, part in prefetch.items() if part is not None},
+        prefetch={
+            key: part
+            for key, part in prefetch.items()
+            if part is not None and (part or key != PATIENT_KEY)
+        },
         fhir_server=content.get("fhirServer"),
         access_token=authorization.get("access_token"),
     )
 
 
-def _orders(raw: bytes) -> Iterator[Brought]:
-    return (each for each in _entries(raw) if each.content.get("resourceType") in _ORDERS)
+def _orders(raw: bytes, content: Mapping[str, Any]) -> Iterator[Brought]:
+    entries = _entries(raw, content)
+    return (each for each in entries if each.content.get("resourceType") in _ORDERS)
 
 
 def _brings(content: Mapping[str, Any]) -> bool:
     return HOOKS[content["hook"]][1]
 
 
-def _got(raw: bytes) -> tuple[Brought, ...] | None:
+def _got(raw: bytes, content: Mapping[str, Any] | None) -> tuple[Brought, ...] | None:
     """Give the resources of one prefetch; None where the EHR did not get it."""
-    if raw in _NOTHING:
+    if content is None:
+        return ()
+    if content["resourceType"] == "OperationOutcome":
         return None
-    kind = _bundle.decode(raw).resourceType
-    if kind == "OperationOutcome":
-        return None
-    if kind == "Bundle":
-        return tuple(_entries(raw))
-    return (Brought(raw, msgspec.json.decode(raw)),)
+    if content["resourceType"] == "Bundle":
+        return tuple(_entries(raw, content))
+    return (Brought(raw, content),)
 
 
 def entries_of(raw: bytes) -> Iterator[Brought]:
@@ -200,7 +208,7 @@ def entries_of(raw: bytes) -> Iterator[Brought]:
         MalformedJson: It can't be read as one.
     """
     try:
-        yield from _entries(raw)
+        yield from _entries(raw, msgspec.json.decode(raw))
     except (msgspec.MsgspecError, RecursionError) as error:
         raise MalformedJson from error
 
@@ -216,13 +224,14 @@ def bundle_of(brought: Sequence[Brought]) -> bytes:
     return _HEAD + b",".join(entries) + _FOOT
 
 
-def _entries(raw: bytes) -> Iterator[Brought]:
-    for entry in _bundle.decode(raw).entry or ():
-        part = bytes(entry.resource)
-        content = msgspec.json.decode(part) if part not in _NOTHING else None
+def _entries(raw: bytes, bundle: Mapping[str, Any]) -> Iterator[Brought]:
+    """Give the resources of a Bundle, of its bytes and of what was decoded from them."""
+    entries, decoded = _bundle.decode(raw).entry or (), bundle.get("entry") or ()
+    for entry, known in zip(entries, decoded, strict=True):
+        content = known.get("resource")
         # A searchset may say in an entry what went wrong with the search.
         if isinstance(content, dict) and content.get("resourceType") != "OperationOutcome":
-            yield Brought(part, content, entry.fullUrl)
+            yield Brought(bytes(entry.resource), content, entry.fullUrl)
 
 
 # -- what may be wrong -----------------------------------------------------------------------

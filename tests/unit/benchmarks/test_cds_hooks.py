@@ -2,7 +2,7 @@
 
 import orjson
 
-from benchmarks.cds_hooks import Asked, Measured, call_of
+from benchmarks.cds_hooks import Measured, call_of
 from gateway.core.cds.prefetch import missing_of, templates_of
 from gateway.core.cds.request import read_request
 from models.registry import load_installed
@@ -24,17 +24,15 @@ def test_calls_are_of_different_patients_and_values():
     assert one["prefetch"]["creatinine"] != two["prefetch"]["creatinine"]
 
 
-def test_figures_are_told_as_json():
-    measured = Measured([1.0, 2.0, 3.0], seconds=2.0, refused=0, cpu={"api": 0.006})
-    asked = Asked({"Nadi, first view": {1: measured}}, {"cards": 3.0})
+def test_a_round_tells_times_and_what_they_cost():
+    measured = Measured([1.0, 2.0, 3.0], seconds=2.0, refused=0, cpu={"api": 0.006, "relay": 0.003})
 
-    told = orjson.loads(orjson.dumps(asked.as_json({"CPU": "some"})))
-
-    assert told["measured"]["Nadi, first view"]["1"] == {
-        "p50_ms": 2.0,
-        "p99_ms": 3.0,
-        "mean_ms": 2.0,
-        "per_s": 1.5,
-        "cpu_ms": 2.0,
-        "cpu_ms_by_process": {"api": 2.0},
+    assert measured.sample() == {
+        "p50, ms": 2.0,
+        "p99, ms": 3.0,
+        "answers/s": 1.5,
+        "CPU-ms per answer": 3.0,
+        "answers per CPU-s": 1000 / 3,
+        "CPU-ms of api": 2.0,
+        "CPU-ms of relay": 1.0,
     }

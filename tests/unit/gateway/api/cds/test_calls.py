@@ -1,5 +1,6 @@
 """An EHR asks while a chart is open, and gets what there is in time; else it follows."""
 
+import threading
 import time
 import uuid
 from collections.abc import Iterator
@@ -8,6 +9,7 @@ from pathlib import Path
 import orjson
 import pytest
 
+from gateway.store.cds import TokenUse
 from tests.cds import SERVICE, Ehr, cds_site, ports_of, request, working
 from tests.conftest import Api
 from tests.factories import bundle, creatinine, raw
@@ -79,6 +81,67 @@ def test_what_a_hook_brings_is_received_once_and_as_everything_else_is(ehr: Ehr)
     assert (told["read"], told["infer"]) == (2, 1)
     received = rows(ehr.api, "select body from audit_events where event = 'receive'")
     assert any(b"ehr/cds-hooks" in body for (body,) in received)
+
+
+@quick
+@worked
+def test_a_chart_that_is_opened_again_is_answered_by_what_is_here(ehr: Ehr):
+    ehr.permit()
+    first = ehr.card(request())
+    again = request()
+    again["prefetch"]["sodium"] = bundle(kind="searchset")
+    before = rows(ehr.api, "select count(*) from submissions")
+
+    second = ehr.card(again)
+
+    assert second == first
+    assert rows(ehr.api, "select count(*) from submissions") == before
+    decided = rows(ehr.api, "select body from audit_events where event = 'consent'")
+    assert sum(b'"show"' in body for (body,) in decided) == 2
+
+
+@quick
+@worked
+def test_a_chart_that_is_opened_again_with_something_new_is_answered_by_that(ehr: Ehr):
+    ehr.permit()
+    first = ehr.card(request())
+    later = request()
+    later["prefetch"]["creatinine"] = bundle(
+        creatinine("later", effectiveDateTime="2026-11-21T08:00:00+05:30"), kind="searchset"
+    )
+
+    second = ehr.card(later)
+
+    assert second["uuid"] != first["uuid"]
+    assert "(2026-11-21)" in second["detail"]
+
+
+@quick
+@worked
+def test_what_is_another_patients_refuses_a_chart_that_is_opened_again_too(ehr: Ehr):
+    ehr.permit()
+    ehr.card(request())
+    asked = request()
+    asked["prefetch"]["creatinine"] = creatinine(7, "Patient/p7")
+
+    answer = ehr.ask(asked)
+
+    assert (answer.status_code, answer.json()["issue"][0]["expression"]) == (422, ["prefetch"])
+    assert rows(ehr.api, "select count(*) from audit_events where event = 'read'") == [(1,)]
+
+
+@quick
+@worked
+def test_what_the_ehr_says_it_does_not_have_is_not_asked_for_again(ehr: Ehr):
+    ehr.permit()
+    asked = request()
+    asked["prefetch"]["sodium"] = bundle(kind="searchset")
+    asked["prefetch"]["glucose"] = None
+
+    card = ehr.card(asked)
+
+    assert "from 9 of 11 inputs" in card["summary"]
+    assert rows(ehr.api, "select count(*) from audit_events where event = 'fetch'") == [(0,)]
 
 
 @quick
@@ -174,6 +237,37 @@ def test_a_result_that_is_not_there_in_time_follows(ehr: Ehr, api: Api, tmp_path
         until = time.monotonic() + 10
         while "may follow" in ehr.card(request())["summary"]:
             assert time.monotonic() < until
+
+
+@late
+def test_a_call_is_answered_in_time_while_what_it_brings_is_still_being_received(
+    ehr: Ehr, api: Api
+):
+    ehr.permit()
+    held, over = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with api.store.write() as uow:
+            uow.cds.use([TokenUse("held", 1)])
+            held.set()
+            over.wait(10)
+
+    holding = threading.Thread(target=hold)
+    holding.start()
+    held.wait(10)
+    started = time.monotonic()
+    answer = ehr.ask(request(), Authorization=f"Bearer {api.tokens['ehr']}")
+    took_s = time.monotonic() - started
+    over.set()
+    holding.join()
+
+    (card,) = answer.json()["cards"]
+    assert SLOW_S <= took_s < SLOW_S + 1
+    assert card["summary"].endswith("(AI): a result may follow")
+    until = time.monotonic() + 10
+    while rows(api, "select count(*) from jobs") != [(1,)]:
+        assert time.monotonic() < until
+        time.sleep(0.01)
 
 
 @late

@@ -81,14 +81,22 @@ def test_of_draft_orders_only_orders_are_taken():
     assert [each.content["resourceType"] for each in read.orders] == ["ServiceRequest"]
 
 
-def test_what_the_ehr_did_not_get_is_missing_and_an_empty_answer_is_one():
+def test_what_the_ehr_did_not_get_is_missing_and_that_it_has_nothing_is_an_answer():
     outcome = {"resourceType": "OperationOutcome", "issue": []}
     found = bundle(creatinine(), {"resourceType": "OperationOutcome", "issue": []})
     given = {"none": None, "failed": outcome, "empty": bundle(), "found": found}
 
     read = read_request(orjson.dumps(changed(VIEW, prefetch=given)))
 
-    assert {key: len(part) for key, part in read.prefetch.items()} == {"empty": 0, "found": 1}
+    parts = {key: len(part) for key, part in read.prefetch.items()}
+    assert parts == {"none": 0, "empty": 0, "found": 1}
+
+
+@pytest.mark.parametrize("given", [None, bundle()])
+def test_that_there_is_no_patient_is_not_believed(given: object):
+    read = read_request(orjson.dumps(changed(VIEW, prefetch={"patient": given})))
+
+    assert read.prefetch == {}
 
 
 def test_bytes_stay_as_they_were_received():
