@@ -201,10 +201,13 @@ class CdsCalls:
         What is withheld is answered when what is slow is: sooner, it would say that it is withheld.
         """
         work = asyncio.create_task(self._on_record(asked.call, self._answer(asked)))
-        await asyncio.wait({work}, timeout=_rest_s(asked))
+        try:
+            await asyncio.wait({work}, timeout=_rest_s(asked))
+        finally:  # also where the caller has gone away
+            if not work.done():
+                self._late.add(work)
+                work.add_done_callback(self._over)
         if not work.done():
-            self._late.add(work)
-            work.add_done_callback(self._over)
             return _waiting(asked)
         answered = work.result()
         if answered.is_waiting:
