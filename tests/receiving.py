@@ -11,13 +11,14 @@ from adapters.hl7v2.framing import Framing, framed
 from adapters.hl7v2.message import Message, parsed
 
 #: How a receiver may answer; any other word stands in MSA-1, with what follows as further segments.
-CLOSES, HANGS, DRIPS, RESETS, NONSENSE, OF_ANOTHER = (
+CLOSES, HANGS, DRIPS, RESETS, NONSENSE, OF_ANOTHER, OF_NONE = (
     "closes",
     "hangs",
     "drips",
     "resets",
     "nonsense",
     "of another",
+    "of none",
 )
 
 
@@ -65,8 +66,8 @@ class Receiver:
             return False
         if how == HANGS:
             return self.stop.wait(20) and False
-        of = "SOMETHING" if how == OF_ANOTHER else message.control_id
-        said = framed(_acknowledgement("AA" if how in (OF_ANOTHER, DRIPS) else how, of))
+        of = {OF_ANOTHER: "SOMETHING", OF_NONE: ""}.get(how, message.control_id)
+        said = framed(_acknowledgement("AA" if how in (OF_ANOTHER, OF_NONE, DRIPS) else how, of))
         if how == DRIPS:
             for byte in said:
                 connection.sendall(bytes([byte]))

@@ -159,7 +159,8 @@ class OruSender:
         said = acknowledgement(answer)
         if not said.code:
             raise NoAnswer("What came is no acknowledgement.")
-        if said.of != made.control_id:
+        # Nothing else was sent on this connection: an empty MSA-2 can mean only this message.
+        if said.of and said.of != made.control_id:
             raise NoAnswer("What came answers another message.")
         if said.is_for_later:
             raise ForLater(str(said))

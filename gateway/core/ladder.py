@@ -55,7 +55,7 @@ LOSES: Mapping[Rung, str] = {
     Rung.DOCUMENT_REFERENCE: "the value as a number, its interpretation as a code",
     Rung.COMMUNICATION: "the value as a number, its interpretation as a code, the clinical time",
     Rung.TASK: "the value as a number, its interpretation as a code, the clinical time",
-    Rung.HL7V2_ORU: "the AI label as a security label, the model as a Device, what it was made of",
+    Rung.HL7V2_ORU: "the AI label as a security label, the model as a Device, Provenance and maps",
     Rung.CDS_CARD: "the place in the chart: it is seen by whoever opens it",
     Rung.WORKLIST: "the place in the chart: people read it in Nadi",
 }

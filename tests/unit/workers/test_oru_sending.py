@@ -19,7 +19,17 @@ from gateway.core.write_back import StoredReport
 from tests.certificates import Authority
 from tests.hospital import FakeEhr
 from tests.listening import free_port
-from tests.receiving import CLOSES, DRIPS, HANGS, NONSENSE, OF_ANOTHER, RESETS, Receiver, receiving
+from tests.receiving import (
+    CLOSES,
+    DRIPS,
+    HANGS,
+    NONSENSE,
+    OF_ANOTHER,
+    OF_NONE,
+    RESETS,
+    Receiver,
+    receiving,
+)
 from tests.result_models import RISK, made
 from tests.unit.adapters.hl7v2.test_oru import PATIENT, TO
 from workers.climb import Unfit, WithoutFhir
@@ -120,6 +130,11 @@ def test_an_answer_that_takes_too_long_is_none_however_it_drips(how: str):
         fate = sender(receiver, timeout_s=0.3).send(REPORT, yes)
 
     assert fate == NotReached("NoAnswer", is_of_system=False)
+
+
+def test_an_acknowledgement_that_names_no_message_is_of_the_only_one_that_was_sent():
+    with receiving(OF_NONE) as receiver:
+        assert sender(receiver).send(REPORT, yes) == Written(None, 0, answer="AA")
 
 
 def test_a_receiver_that_is_away_is_the_whole_system_where_it_has_no_fhir_api():
