@@ -12,7 +12,7 @@ from tests.chaos.run import Order, Report, run
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(900)]
 
 SEED, POSTGRESQL_SEED = 23, 121
-SQLITE_S, POSTGRESQL_S = 40.0, 15.0
+SQLITE_S, POSTGRESQL_S = 29.0, 15.0
 
 
 def test_what_is_promised_holds_while_everything_fails_at_random(tmp_path: Path) -> None:
