@@ -68,12 +68,16 @@ def test_a_knock_wakes_the_waiting_relay_at_once(bell):
     assert time.monotonic() - started < 4, "it did not wait until its time was over"
 
 
-def test_everything_that_lies_there_is_taken_at_once_in_order(bell):
+def test_everything_that_lies_there_is_taken_in_order(bell):
     bell.knock()
     bell.done("batch-1", "infer@a")
     bell.knock()
 
-    assert bell.wait(1) == ["knock", "done:batch-1 infer@a", "knock"]
+    # What AMQP sends has no answer, so the last may arrive a moment later than the first is taken.
+    heard = bell.wait(1)
+    while len(heard) < 3:
+        heard += bell.wait(1)
+    assert heard == ["knock", "done:batch-1 infer@a", "knock"]
     assert bell.wait(0.05) == []
 
 
