@@ -16,9 +16,10 @@ from tests.chaos.arena import Arena
 from tests.chaos.evidence import TABLES, Evidence, Row
 from tests.chaos.faults import broker_of, log_files
 from tests.chaos.load import Record
-from tests.running import shown
+from tests.running import is_ready, shown, wait_until
 
 _MOST_ITEMS = 1000
+_READY_WITHIN_S = 180.0
 
 
 @dataclass
@@ -65,8 +66,12 @@ class Arrivals:
 
 
 def worklist_of(arena: Arena) -> Sequence[Row]:
-    """Read what stays with Nadi, as a clinician does, all pages."""
+    """Read what stays with Nadi where the EHR takes no result, as a clinician does, all pages."""
     found: list[Row] = []
+    if arena.simulator.kept_as:
+        return found
+    # What was struck last may be starting still.
+    wait_until(lambda: is_ready(arena.nadi), within_s=_READY_WITHIN_S, what="it is ready")
     with arena.nadi.client("clinician") as client:
         url: str | None = "/fhir/Observation?worklist=true&_count=100"
         while url:
