@@ -19,7 +19,7 @@ from tests.chaos.load import Record
 from tests.running import is_ready, shown, wait_until
 
 _MOST_ITEMS = 1000
-_READY_WITHIN_S = 180.0
+_READY_WITHIN_S = 600.0
 
 
 @dataclass
