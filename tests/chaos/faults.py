@@ -40,9 +40,9 @@ EHR_FAULTS: Mapping[str, Mapping[str, object]] = {
 _CLOCK_WITHIN_S = (-120.0, 7200.0)
 _HEALED_WITHIN_S = 60.0
 _STARTED_WITHIN_S = 10.0
-#: The patience of the supervisor, and a while for its own turn and for the start: on a machine
-#: that is busy with other things a start may take long.
-_REPLACED_WITHIN_S = 18.0 + 60.0
+#: The patience of the supervisor with one that was frozen before its first sign of life (on a busy
+#: machine a start takes longer than `_STARTED_WITHIN_S`), and a while for its own turn.
+_REPLACED_WITHIN_S = 300.0 + 60.0
 
 
 class Missed(Exception):
