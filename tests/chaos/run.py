@@ -209,6 +209,7 @@ def _keep(arena: Arena, folder: Path) -> None:
     sockets = shutil.ignore_patterns("*.sock")
     shutil.copytree(arena.data, folder, ignore=sockets, dirs_exist_ok=True)
     shutil.copy(arena.journal, folder)
+    shutil.copy(arena.folder / "up.log", folder)
 
 
 def _strike(arena: Arena, order: Order, report: Report) -> None:
