@@ -4,6 +4,7 @@ A feed is one listener of one system. It has a name of its own, `system/kind`, u
 identifies itself to the API, remembers, is counted and stands in the audit log.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,7 @@ from pydantic import BaseModel
 
 from adapters.site_patients import PatientsEntry
 from adapters.site_receive import PUSH, kind_of
+from adapters.site_trigger import resource_types
 from adapters.site_yaml import Document, Problem, suggestion
 
 _FOLLOWING = frozenset({"poll", "subscription", "atom"})
@@ -19,6 +21,8 @@ _FOLLOWING = frozenset({"poll", "subscription", "atom"})
 _NUMBERING = frozenset({"dicom", "mllp"})
 #: Kinds of systems without a FHIR API.
 _WITHOUT_API = frozenset({"hl7v2", "dicom", "folder"})
+#: How what is followed begins: a resource type.
+_TYPE = re.compile(r"[A-Z][A-Za-z]{1,63}")
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,7 @@ def feed_problems(document: Document) -> Iterator[Problem]:
         entry = _mapping(written)
         yield from _owner_problems(document, systems, name)
         yield from _receive_problems(document, name, entry)
+        yield from _type_problems(document, name, entry)
     yield from _port_problems(document, systems)
     yield from _route_problems(document, systems)
 
@@ -102,6 +107,22 @@ def _receive_problems(document: Document, name: str, entry: Mapping[str, Any]) -
         if kind in _NUMBERING and "patients" not in entry:
             words = "needs `patients`: whose they are, and the URI of their number"
             yield document.problem(("systems", name, "patients"), words)
+
+
+def _type_problems(document: Document, name: str, entry: Mapping[str, Any]) -> Iterator[Problem]:
+    """Name what is followed and is no resource type: an EHR would refuse it, or say nothing."""
+    receive = entry.get("receive")
+    for index, item in enumerate(receive if isinstance(receive, list) else ()):
+        kind = str(kind_of(item)) if kind_of(item) in _FOLLOWING else ""
+        settings = _mapping(_mapping(item).get(kind))
+        for key in ("types", "include"):
+            written = settings.get(key)
+            for place, text in enumerate(written if isinstance(written, list) else ()):
+                known = _TYPE.match(str(text))
+                if known and known[0] not in resource_types():
+                    words = f"unknown resource type '{known[0]}'"
+                    at = ("systems", name, "receive", index, kind, key, place)
+                    yield document.problem(at, words + suggestion(known[0], resource_types()))
 
 
 def _port_problems(document: Document, systems: Mapping[str, Any]) -> Iterator[Problem]:

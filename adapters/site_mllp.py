@@ -5,9 +5,17 @@ from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, Field
 
+from adapters.hl7v2.charsets import CODECS
 from adapters.site_hours import check_zone
 from adapters.site_ports import Network, TlsEntry
 from adapters.site_words import Part, Uri
+
+
+def _check_charset(name: str) -> str:
+    if name.upper() not in CODECS:
+        known = ", ".join(CODECS)
+        raise ValueError(f"unknown character set; write it as HL7 table 0211 does: {known}")
+    return name
 
 
 class MllpEntry(Part):
@@ -24,7 +32,7 @@ class MllpEntry(Part):
     timezone: Annotated[str, AfterValidator(check_zone)] = Field(
         description="IANA name of the time zone of times without one, such as Asia/Kolkata."
     )
-    charset: str = Field(
+    charset: Annotated[str, AfterValidator(_check_charset)] = Field(
         "UNICODE UTF-8",
         min_length=1,
         description="Character set of messages that name none in MSH-18, by its name in HL7 "

@@ -94,7 +94,12 @@ def _worded(document: Document, issue: ErrorDetails) -> Problem:
         return document.problem(path, f"{says}; known: {_kinds(path)}")
     if kind == "literal_error":
         return document.problem(path, f"must be {issue.get('ctx', {}).get('expected', '')}")
-    return document.problem(path, _WORDS.get(kind, issue["msg"].lower()))
+    return document.problem(path, _WORDS.get(kind, _begun_small(issue["msg"])))
+
+
+def _begun_small(message: str) -> str:
+    """Let a message go on a line; names in it, such as Asia/Kolkata, stay as they are."""
+    return message[:1].lower() + message[1:]
 
 
 def _pattern(path: Path) -> str:

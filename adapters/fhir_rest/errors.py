@@ -20,7 +20,7 @@ class EhrTimeout(TransientError):
 
 
 class EhrOverloaded(TransientError):
-    """The EHR asks for patience (429 or 503); `retry_after_s` tells how much, if it said so."""
+    """The EHR is too busy, or under maintenance (429 or 503); it is asked again later."""
 
     issue_type = "throttled"
 

@@ -142,7 +142,8 @@ def _version(text: str) -> tuple[int, ...]:
     return tuple(map(int, found.groups())) if found else _ERR_BY_FIELDS
 
 
-def batched(answers: Sequence[bytes], now: datetime) -> bytes:
-    """Put the acknowledgements of a batch into a batch."""
+def batched(answers: Sequence[bytes], now: datetime, comment: str = "") -> bytes:
+    """Put the acknowledgements of a batch into a batch; `comment` (BTS-2) is about the whole."""
     head = f"BHS|^~\\&|||||{now:%Y%m%d%H%M%S%z}\r".encode()
-    return head + b"".join(answers) + f"BTS|{len(answers)}\r".encode()
+    said = f"|{comment}" if comment else ""
+    return head + b"".join(answers) + f"BTS|{len(answers)}{said}\r".encode()

@@ -35,6 +35,9 @@ _EVENTS = "http://terminology.hl7.org/CodeSystem/v2-0003"
 _READERS = {**patients.READERS, **results.READERS, **events.READERS}
 _CLOCKS_DIFFER_BY = timedelta(minutes=10)
 _AHEAD = "It lies ahead of the clock here: what is sent later with a right clock counts as older."
+_UNDATED = "It names no moment, so it can't tell which of two messages is the newer one."
+_WITHOUT_RESULT = "It holds no OBR, so no result was read: was it cut short?"
+_RESULTS = frozenset({"ORU", "OUL"})
 _SWITCHES = "It switches to a character set that can't be read; the text was kept as it stands."
 _RAW = "x-application/hl7-v2+er7"
 
@@ -72,8 +75,9 @@ def convert(
     notes = Notes()
     event = insist_on_kind(message)
     told = _told(message, dialect)
-    if told is not None and _is_ahead(told, now):
-        notes.add(Code.DATA_TYPE, message.header.at(7), _AHEAD)
+    _note_moment(message, told, now, notes)
+    if message.kind in _RESULTS and message.first("OBR") is None:
+        notes.add(Code.SEGMENT_SEQUENCE, Place("OBR"), _WITHOUT_RESULT)
     sent = told or now.isoformat(timespec="milliseconds")
     _note_switches(message, notes)
     work = Work(message, content, origin, dialect, notes, event, sent, is_dated=told is not None)
@@ -82,6 +86,14 @@ def convert(
         if read is not None:
             read(work, segment)
     return _bundle(work)
+
+
+def _note_moment(message: Message, told: str | None, now: datetime, notes: Notes) -> None:
+    """Say where the moment of a message is none, or can't be right: versions go by it."""
+    if told is None and message.header.text(7):
+        notes.add(Code.DATA_TYPE, message.header.at(7), _UNDATED)
+    if told is not None and _is_ahead(told, now):
+        notes.add(Code.DATA_TYPE, message.header.at(7), _AHEAD)
 
 
 def _note_switches(message: Message, notes: Notes) -> None:

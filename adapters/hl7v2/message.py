@@ -23,6 +23,8 @@ _NAME = re.compile(r"[A-Z][A-Z0-9]{2}$")
 _MARKS = frozenset(string.punctuation)
 #: What says that there is no value (any more).
 NULL = '""'
+#: Digits of a number of messages, and more than any batch has.
+_LONGEST_COUNT = 10
 _ENVELOPE = ("FHS", "BHS", "BTS", "FTS")
 #: Field separator and at least the three first characters of MSH-2.
 _SHORTEST_HEADER = 7
@@ -143,6 +145,30 @@ def split_batch(content: bytes) -> list[bytes]:
         elif messages and name not in _ENVELOPE:
             messages[-1].append(line)
     return [b"\r".join(each) + b"\r" for each in messages]
+
+
+def batch_complaint(content: bytes, found: int) -> str:
+    """Say that a batch is not whole, by its trailers; empty where nothing speaks against it.
+
+    Args:
+        content: A batch, or a file of batches.
+        found: How many messages are in it.
+    """
+    lines = [line for line in re.split(rb"\r\n|\r|\n", content) if line.strip()]
+    counts = [_batch_count(line) for line in lines if line.startswith(b"BTS")]
+    begun = sum(line.startswith(b"BHS") for line in lines)
+    if len(counts) < begun:
+        return f"The batch has no end (BTS); {found} were found: was it cut short?"
+    told = sum(count for count in counts if count is not None)
+    if None not in counts and counts and told != found:
+        return f"BTS says {told} messages; {found} were found: was it cut short?"
+    return ""
+
+
+def _batch_count(trailer: bytes) -> int | None:
+    """Give what BTS-1 counts; None where it says nothing that is a number."""
+    written = trailer[4:].split(trailer[3:4] or b"|")[0].strip()
+    return int(written) if written.isdigit() and len(written) < _LONGEST_COUNT else None
 
 
 def parsed(content: bytes, *, charset: str = "UNICODE UTF-8") -> Message:

@@ -31,6 +31,7 @@ from gateway.cli.context import (
 )
 from gateway.cli.models_installed import installed
 from gateway.cli.patients import record_search
+from gateway.core.event import is_made_by_ai
 from models.manifest import Manifest
 
 _PART = 500
@@ -99,6 +100,8 @@ def _unmapped(nadi: Opened, site: Site, most: int) -> Iterator[Unmapped]:
         record_search(uow, nadi.source(), None, "Observation?_elements=code")
     for system in site.of_patients:
         for content in _observations(nadi, system, most):
+            if is_made_by_ai(content):
+                continue  # its code is ours, or one that the site gave it
             for element in (content, *content.get("component", ())):
                 _note(seen, element, site)
     for (system, code), each in sorted(seen.items(), key=lambda item: -item[1].count):

@@ -76,9 +76,11 @@ def show(item_id: _Id, data_dir: DataDir = None, as_json: AsJson = False) -> Non
         print_json(item_task(item))
         return
     job, signed = item.job, item.signed
-    out.print(f"{job.id}  {job.business_status}, since {moment(item.since_ms)}")
+    where = "" if item.is_open or signed else "; not on the worklist"
+    out.print(f"{job.id}  {job.business_status}, since {moment(item.since_ms)}{where}")
     out.print(f"  route {escape(job.route)}, model {escape(job.model)}, version {item.version}")
-    out.print(f"  {escape(job.reason)}", soft_wrap=True)
+    if job.reason:
+        out.print(f"  {escape(job.reason)}", soft_wrap=True)
     if signed:
         why = f": {signed.reason}" if signed.reason else ""
         out.print(f"  signed off by {escape(signed.name)}, {moment(signed.at_ms)}{why}")
@@ -129,6 +131,9 @@ def retry(
         site = nadi.site()
         with nadi.store.read() as uow:
             wanted = ids or worklist.listed_jobs(uow, system)
+        if not wanted and system not in site.systems:
+            known = ", ".join(site.systems)
+            fail(f"There is no system '{system}' in the site file; known: {known}.")
 
         def again(uow: UnitOfWork, item_id: str, source: audit.Source) -> None:
             actor = Actor(source, operator(), operator().identifier)
@@ -136,6 +141,8 @@ def retry(
 
         why = changed(nadi, wanted, again)
     report(why, "is tried again", as_json=as_json)
+    if not wanted and not as_json:
+        out.print("Nothing that was meant for it is on the worklist.")
 
 
 def _json(item: Item) -> dict[str, object]:

@@ -155,7 +155,13 @@ def _at(place: str, issue: Issue) -> Issue:
 
 
 def _summary(taken: int) -> str:
-    return f"{taken} resource{'' if taken == 1 else 's'} taken; they are durable."
+    if taken == 0:
+        return "Nothing of it was taken."
+    return "1 resource taken; it is durable." if taken == 1 else _several(taken)
+
+
+def _several(taken: int) -> str:
+    return f"{taken} resources taken; all are durable."
 
 
 def _sha256(path: Path) -> str:

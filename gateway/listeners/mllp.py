@@ -22,7 +22,7 @@ from adapters.hl7v2.conversion import Converted, convert
 from adapters.hl7v2.dialect import Dialect, Note
 from adapters.hl7v2.framing import Block
 from adapters.hl7v2.identity import FindPatient, Origin, plain_id
-from adapters.hl7v2.message import Message, header_alone, parsed, split_batch
+from adapters.hl7v2.message import Message, batch_complaint, header_alone, parsed, split_batch
 from adapters.hl7v2.problems import Code, Hl7Problem, Place
 from adapters.hl7v2.server import Limits, MllpServer
 from adapters.site import Site
@@ -128,7 +128,10 @@ class Mllp:
         except Interrupted:
             return None
         if is_batch:
-            return [batched([ack for each in answers for ack in each], self._now())]
+            said = batch_complaint(block.content, len(messages))
+            if said:
+                self._desk.count("batch-not-whole")
+            return [batched([ack for each in answers for ack in each], self._now(), said)]
         return answers[0]
 
     def _answer_one(self, content: bytes, peer: str, *, is_whole: bool) -> list[bytes]:

@@ -133,3 +133,24 @@ def test_a_system_without_a_kind_is_told_which_kinds_there_are():
         load_site("site: a\nsystems: {lab: {kind: fax}}\n")
 
     assert found.value.problems[0].message == "unknown kind; known: fhir-rest, hl7v2, dicom, folder"
+
+
+def test_a_misspelt_resource_type_that_would_be_followed_is_named():
+    assert problems(more=", {poll: {types: [Observaton], include: ['Observaton:subject']}}") == [
+        f"systems.ehr.receive[1].poll.{key}[0]: unknown resource type 'Observaton'; "
+        "did you mean 'Observation'?"
+        for key in ("types", "include")
+    ]
+
+
+def test_an_unknown_character_set_is_told_with_those_that_are_known():
+    (problem,) = problems(settings=", charset: latin1")
+
+    assert problem.startswith(
+        "systems.lab.receive[0].mllp.charset: unknown character set; write it"
+    )
+    assert site(settings=", charset: utf-8").feeds["lab/mllp"].entry.charset == "utf-8"
+
+
+def test_names_in_a_remedy_keep_their_capitals():
+    assert "timezone: Asia/Kolkata" in problems(more=", fax")[0]

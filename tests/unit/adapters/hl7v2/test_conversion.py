@@ -160,7 +160,7 @@ def test_without_an_order_number_a_result_is_known_by_patient_code_and_time():
 
 
 def test_what_stands_before_its_patient_is_left_out_and_told():
-    content = b"MSH|^~\\&|a|b|||2026||ADT^A01|1|P|2.5\rAL1|1|DA|PEN\rPID|1||7\r"
+    content = b"MSH|^~\\&|a|b|||20261126||ADT^A01|1|P|2.5\rAL1|1|DA|PEN\rPID|1||7\r"
 
     made = converted(content)
 
@@ -235,6 +235,25 @@ def test_an_order_that_says_nothing_of_a_specimen_or_has_one_beside_it_makes_non
     (made,) = specimens(b"|20250126083000|BLD", spm)
     assert made["type"]["coding"][0]["code"] == "119297000"
     assert made["parent"][0]["identifier"]["value"] == "76"
+
+
+@pytest.mark.parametrize(
+    ("header", "rest", "told"),
+    [
+        ("notatime||ADT^A01", "", [(Place("MSH", 1, 7), 102)]),
+        ("||ADT^A01", "", []),
+        ("20261126123000||ORU^R01", "", [(Place("OBR"), 100)]),
+        ("20261126123000||ORU^R01", "OBR|1|P|F|GLU^Glucose^L|||20261126||||||||||||||||||F\r", []),
+    ],
+)
+def test_what_a_message_lacks_for_its_order_or_its_results_is_told(
+    header: str, rest: str, told: list[tuple[Place, int]]
+):
+    content = f"MSH|^~\\&|a|b|||{header}|1|P|2.5\rPID|1||7^^^HOSP^MR\r{rest}".encode()
+
+    notes = converted(content).notes
+
+    assert [(each.place, int(each.code)) for each in notes] == told
 
 
 if __name__ == "__main__":

@@ -93,3 +93,10 @@ def test_the_likeliest_code_is_that_of_the_name_and_of_a_unit_that_converts(
     found = candidates(Unmapped("", code, name, units, 1), MODELS)
 
     assert (found[0].loinc if found else None) == likeliest
+
+
+def test_a_result_of_an_ai_that_came_back_under_the_ehrs_own_code_is_no_laboratory_code(nadi, run):
+    note = [{"text": "Risk (AI): result of an AI. Preliminary: not yet reviewed."}]
+    nadi.receive(local(1, "5089a0b1", "AI: chronic kidney disease risk", note=note))
+
+    assert "Every code that arrived is understood" in run().stdout

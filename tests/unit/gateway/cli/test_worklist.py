@@ -56,6 +56,12 @@ def test_items_are_listed_and_shown_without_their_results(run: Run):
     assert (shown["id"], shown["status"]) == (first, "requested")
 
 
+def test_a_misspelt_system_is_told_and_one_without_items_too(run: Run):
+    unknown = run("retry", "--system", "ehrr", code=1)
+
+    assert "There is no system 'ehrr' in the site file; known: ehr." in unknown.output
+
+
 def test_a_clinician_signs_off_and_nobody_else(nadi: Installation, run: Run):
     first, second = items(run)
     folder = nadi.folder / "credentials"

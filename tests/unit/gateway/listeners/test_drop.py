@@ -113,7 +113,7 @@ def test_a_document_is_taken_entry_by_entry_and_moved_to_done(dropping: Dropping
     end, outcome = dropping.take("a.json", document(creatinine()))
 
     assert end == "done"
-    assert outcome["issue"][0]["diagnostics"] == "2 resources taken; they are durable."
+    assert outcome["issue"][0]["diagnostics"] == "2 resources taken; all are durable."
     assert dropping.events() == [("Composition", "scans"), ("Observation", "scans")]
 
 
@@ -144,7 +144,7 @@ def test_each_line_of_ndjson_stands_for_itself(dropping: Dropping):
     said = [each["diagnostics"] for each in outcome["issue"]]
     assert said[0] == "line 2: This is not JSON in UTF-8."
     assert any(each.startswith("line 4: ") for each in said)
-    assert said[-1] == "3 resources taken; they are durable."
+    assert said[-1] == "3 resources taken; all are durable."
     assert len(dropping.events()) == 3
 
 

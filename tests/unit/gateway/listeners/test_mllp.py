@@ -186,6 +186,20 @@ def test_a_batch_is_answered_by_a_batch_and_one_bad_message_spoils_no_other(api:
 
 
 @fed
+def test_a_batch_that_was_cut_short_is_taken_as_far_as_it_came_and_its_sender_is_told(api: Api):
+    begun = b"BHS|^~\\&|LIS\r" + ORU
+    with listening(api) as feed:
+        (fewer,) = feed.send(begun + b"BTS|5\r")
+        (endless,) = feed.send(begun)
+
+    assert segments(fewer, "MSA") == segments(endless, "MSA") == ["MSA|AA|M-1"]
+    assert segments(fewer, "BTS") == ["BTS|1|BTS says 5 messages; 1 were found: was it cut short?"]
+    assert segments(endless, "BTS") == [
+        "BTS|1|The batch has no end (BTS); 1 were found: was it cut short?"
+    ]
+
+
+@fed
 def test_messages_arrive_in_any_pieces_with_anything_between_them(api: Api):
     second = changed("M-2")
     stream = b"hello\x0b" + ORU + b"\x1c\r\x00\r\n\x0b" + second + b"\x1c\r"
