@@ -27,6 +27,7 @@ from gateway.store.sealing import Sealer
 from gateway.store.unit_of_work import Store
 from tests.conftest import credentials, settings_for
 from tests.factories import SITE
+from tests.running import TLS
 from tests.sandbox import TOKEN, SandboxEhr
 
 SOON = Patience(grace_ms=0, heartbeat_ms=None, retry_ms=0)
@@ -89,7 +90,9 @@ class Feeding:
         self.seconds = 0.0
         self.is_api_away = False
         self.base = f"{sandbox.origin}/fhir"
-        self._http = httpx.Client(headers={"Authorization": f"Bearer {TOKEN}"}, timeout=20)
+        self._http = httpx.Client(
+            headers={"Authorization": f"Bearer {TOKEN}"}, timeout=20, verify=TLS
+        )
         self.ehr = FhirClient(
             self.base,
             auth_header=lambda: f"Bearer {TOKEN}",

@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import orjson
 
-from tests.running import free_ports
+from tests.running import TLS, free_ports
 
 PROGRAM = shutil.which("Orthanc")
 PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
@@ -42,7 +42,7 @@ class Orthanc:
 
     def ask(self, method: str, path: str, **more: Any) -> Any:
         """Ask its REST API; give the JSON that it answers."""
-        answer = httpx.request(method, f"{self.base}{path}", timeout=60, **more)
+        answer = httpx.request(method, f"{self.base}{path}", timeout=60, verify=TLS, **more)
         answer.raise_for_status()
         return answer.json() if answer.content else None
 

@@ -36,6 +36,7 @@ from tests.conftest import Api, credentials, settings_for
 from tests.factories import raw
 from tests.people import Person, person, versioned
 from tests.registered import register_brought
+from tests.running import TLS
 from tests.sandbox import TOKEN, SandboxEhr
 from tests.waiting import due, ready
 from workers.delivery import deliver
@@ -216,7 +217,7 @@ class Ward:
         for each in resources:
             url = f"{self.ehr.origin}/fhir/{each['resourceType']}/{each['id']}"
             headers = {"Authorization": f"Bearer {TOKEN}"}
-            httpx.put(url, json=each, headers=headers).raise_for_status()
+            httpx.put(url, json=each, headers=headers, verify=TLS).raise_for_status()
 
     @property
     def denial(self) -> dict[str, Any]:

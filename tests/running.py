@@ -12,6 +12,7 @@ import random
 import signal
 import socket
 import sqlite3
+import ssl
 import subprocess
 import sys
 import time
@@ -48,6 +49,8 @@ ROLES = {
     "mllp": "nadi-mllp",
 }
 READY_WITHIN_S = 120.0
+#: Made once: a client that makes its own reads the certificates of the whole web, every time.
+TLS = ssl.create_default_context()
 HEALTHY_EHR: Mapping[str, object] = {
     "down": "no",
     "slow_ms": 0,
@@ -101,7 +104,7 @@ class RunningNadi:
     def client(self, role: str = "ehr") -> httpx.Client:
         """Give a client of the API that speaks with the credential of a role."""
         headers = {"Authorization": f"Bearer {self.token(role)}"}
-        return httpx.Client(base_url=self.base, headers=headers, timeout=30)
+        return httpx.Client(base_url=self.base, headers=headers, timeout=30, verify=TLS)
 
     def nadi(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run a `nadi` command on this installation, in this process: a start takes seconds."""
@@ -213,7 +216,7 @@ class RunningNadi:
 
     def faults(self, **knobs: object) -> None:
         """Set the fault knobs of the stand-in EHR."""
-        httpx.post(f"{self.ehr_base}/sandbox/faults", json=knobs).raise_for_status()
+        httpx.post(f"{self.ehr_base}/sandbox/faults", json=knobs, verify=TLS).raise_for_status()
 
     @contextmanager
     def faulty_ehr(self, **knobs: object) -> Iterator[None]:
@@ -228,11 +231,13 @@ class RunningNadi:
         """Put resources into the stand-in EHR, as somebody at the ward does."""
         for each in resources:
             url = f"{self.ehr_base}/fhir/{each['resourceType']}/{each['id']}"
-            httpx.put(url, json=each, timeout=30).raise_for_status()
+            httpx.put(url, json=each, timeout=30, verify=TLS).raise_for_status()
 
     def stats(self) -> dict[str, Any]:
         """Ask the stand-in EHR what it holds."""
-        answer: dict[str, Any] = httpx.get(f"{self.ehr_base}/sandbox/stats", timeout=30).json()
+        answer: dict[str, Any] = httpx.get(
+            f"{self.ehr_base}/sandbox/stats", timeout=30, verify=TLS
+        ).json()
         return answer
 
     def duplicates(self, *resource_types: str) -> int:
@@ -249,7 +254,7 @@ class RunningNadi:
         found: list[dict[str, Any]] = []
         url: str | None = f"{self.ehr_base}/fhir/{query}"
         while url:
-            answer = httpx.get(url, timeout=60)
+            answer = httpx.get(url, timeout=60, verify=TLS)
             answer.raise_for_status()
             bundle = answer.json()
             found += [entry["resource"] for entry in bundle.get("entry", ())]
@@ -335,9 +340,10 @@ def is_ready(nadi: RunningNadi) -> bool:
     """Ask `/health/ready` of the API, and whether the stand-in EHR answers."""
     assert nadi.process.poll() is None, "nadi up ended before it was ready"
     try:
-        ready = httpx.get(f"{nadi.base}/health/ready", timeout=2).status_code == 200
-        # Not its /fhir/metadata: some EHRs have none.
-        return ready and httpx.get(f"{nadi.ehr_base}/sandbox/faults", timeout=2).is_success
+        with httpx.Client(timeout=2, verify=TLS) as client:
+            ready = client.get(f"{nadi.base}/health/ready").status_code == 200
+            # Not its /fhir/metadata: some EHRs have none.
+            return ready and client.get(f"{nadi.ehr_base}/sandbox/faults").is_success
     except httpx.HTTPError:
         return False
 

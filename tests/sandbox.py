@@ -10,6 +10,7 @@ import httpx
 import uvicorn
 
 from adapters.sandbox.server import SandboxOptions, create_app
+from tests.running import TLS
 
 TOKEN = "sandbox-token"  # noqa: S105
 
@@ -45,5 +46,5 @@ class SandboxEhr:
 
     def _call(self, method: str, path: str, body: Any = None) -> Any:
         headers = {"Authorization": f"Bearer {TOKEN}"}
-        answer = httpx.request(method, self.origin + path, json=body, headers=headers)
+        answer = httpx.request(method, self.origin + path, json=body, headers=headers, verify=TLS)
         return answer.raise_for_status().json()

@@ -8,6 +8,7 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from ssl import SSLContext
 
 import httpx
@@ -42,6 +43,12 @@ class Answer:
         return httpx.codes.is_success(self.status)
 
 
+@cache
+def _public_authorities() -> SSLContext:
+    """Read the authorities of the web once for every EHR: it takes as long as many requests."""
+    return httpx.create_ssl_context(trust_env=False)
+
+
 class Transport:
     """Pooled connections to one EHR; safe to share among threads."""
 
@@ -61,7 +68,7 @@ class Transport:
         self._http = httpx.Client(
             timeout=timeout_s,
             limits=_LIMITS,
-            verify=verify,
+            verify=_public_authorities() if verify is True else verify,
             trust_env=False,
             follow_redirects=False,
         )

@@ -16,7 +16,7 @@ from tests.chaos.arena import Arena
 from tests.chaos.evidence import TABLES, Evidence, Row
 from tests.chaos.faults import broker_of, log_files
 from tests.chaos.load import Record
-from tests.running import is_ready, shown, wait_until
+from tests.running import TLS, is_ready, shown, wait_until
 
 _MOST_ITEMS = 1000
 _READY_WITHIN_S = 600.0
@@ -36,7 +36,7 @@ class Overheard:
             for content in _contents(self.arena):
                 self.broker += content + b"\n"
         with suppress(httpx.HTTPError):
-            said = httpx.get(f"{self.arena.nadi.base}/metrics", timeout=3)
+            said = httpx.get(f"{self.arena.nadi.base}/metrics", timeout=3, verify=TLS)
             # The newest says all that those before it said.
             self.metrics[:] = said.content if said.is_success else b""
 

@@ -16,7 +16,7 @@ import httpx
 
 from tests.chaos.expected import MARK, Acknowledged
 from tests.chaos.stories import Push, Story, Teller
-from tests.running import RunningNadi
+from tests.running import TLS, RunningNadi
 
 _STREAMS = 6
 _REPEATED_SHARE = 0.08
@@ -80,7 +80,7 @@ class Load:
             each.join()
 
     def _stream(self, dice: Random) -> None:
-        with self._nadi.client() as client, httpx.Client(timeout=5) as ehr:
+        with self._nadi.client() as client, httpx.Client(timeout=5, verify=TLS) as ehr:
             teller = _Stream(self, client, ehr, dice)
             while not self._stopped.is_set():
                 with self._lock:

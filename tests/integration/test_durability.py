@@ -29,7 +29,7 @@ from tests.asgi import AsgiClient
 from tests.chaos.disk import Disk
 from tests.conftest import Api, credentials, settings_for
 from tests.factories import SITE, consent, creatinine, meta, raw
-from tests.running import wait_until
+from tests.running import TLS, wait_until
 
 pytestmark = pytest.mark.integration
 
@@ -84,7 +84,7 @@ def process(folder: Path, url: str, **chosen: str) -> Iterator[tuple[subprocess.
 def _await_ready(base: str) -> None:
     for _ in range(300):
         try:
-            if httpx.get(f"{base}/health/ready", timeout=5).status_code == 200:
+            if httpx.get(f"{base}/health/ready", timeout=5, verify=TLS).status_code == 200:
                 return
         except httpx.TransportError:
             pass
@@ -96,7 +96,10 @@ def test_what_was_answered_2xx_survives_a_kill(database_url: str, tmp_path: Path
     store, tokens = prepared(tmp_path, database_url)
     headers = {**FHIR, "Authorization": f"Bearer {tokens['ehr']}"}
     sent = {}
-    with process(tmp_path, database_url) as (running, base), httpx.Client(timeout=30) as client:
+    with (
+        process(tmp_path, database_url) as (running, base),
+        httpx.Client(timeout=30, verify=TLS) as client,
+    ):
         for number in range(5):
             body = raw(creatinine(number))
             response = client.post(f"{base}/fhir/Observation", content=body, headers=headers)
@@ -138,7 +141,7 @@ class Clients:
             each.join()
 
     def _push(self) -> None:
-        with httpx.Client(timeout=60) as client:
+        with httpx.Client(timeout=60, verify=TLS) as client:
             while not self._is_over.wait(0.005):
                 body = raw(creatinine(next(self._numbers)))
                 url = f"{self._base}/fhir/Observation"
@@ -197,7 +200,9 @@ def test_two_processes_that_receive_the_same_store_it_once(database_url: str, tm
 
     def post(base: str, body: bytes) -> httpx.Response:
         for _ in range(10):
-            response = httpx.post(f"{base}/fhir", content=body, headers=headers, timeout=30)
+            response = httpx.post(
+                f"{base}/fhir", content=body, headers=headers, timeout=30, verify=TLS
+            )
             if response.status_code != 503:
                 return response
             time.sleep(0.1)

@@ -14,7 +14,7 @@ from sqlalchemy.exc import DBAPIError
 
 from tests.conftest import create_database
 from tests.people import Person, person, versioned
-from tests.running import RunningNadi, free_ports, push, push_chart, running_nadi, wait_until
+from tests.running import TLS, RunningNadi, free_ports, push, push_chart, running_nadi, wait_until
 
 pytestmark = pytest.mark.integration
 
@@ -120,7 +120,7 @@ def test_a_changed_row_is_named(nadi: RunningNadi) -> None:
 
 def push_to(base: str, token: str, someone: Person) -> str:
     headers = {"Authorization": f"Bearer {token}"}
-    with httpx.Client(base_url=base, headers=headers, timeout=30) as client:
+    with httpx.Client(base_url=base, headers=headers, timeout=30, verify=TLS) as client:
         return push(client, someone.creatinine())
 
 
@@ -162,6 +162,6 @@ def another_process(nadi: RunningNadi, module: str, **settings: str) -> Iterator
 
 def _is_up(base: str) -> bool:
     try:
-        return httpx.get(f"{base}/health/ready", timeout=2).status_code == 200
+        return httpx.get(f"{base}/health/ready", timeout=2, verify=TLS).status_code == 200
     except httpx.HTTPError:
         return False
