@@ -114,6 +114,10 @@ class DropFolder:
         with suppress(FileNotFoundError):
             path.rename(target)
 
+    def failed(self) -> int:
+        """Count the files in `failed/`: they stay until a person has looked at them."""
+        return sum(not each.name.endswith(OUTCOME) for each in _files(self._path / "failed"))
+
     def sweep(self, keep_days: float) -> int:
         """Delete what was done longer ago; give how many files."""
         before_s = time.time() - keep_days * _DAY_S

@@ -30,7 +30,7 @@ from gateway.core.consent import (
     read_consent,
 )
 from gateway.core.errors import ConfigurationError
-from gateway.core.event import effective_element, encounter_of
+from gateway.core.event import effective_element, encounter_of, reference_of
 from gateway.core.findings import ResultContext, report, result_identifier
 from gateway.core.routing import Route
 from gateway.store.identity import dedupe_key
@@ -262,7 +262,7 @@ class Explainer:
             effective=effective_element(content)
             or {"effectiveDateTime": _time_of(each).isoformat()},
             issued=utc_now(),
-            trigger=each.versioned,
+            trigger=reference_of(content) or None,
             with_provenance=self._route.with_provenance,
             labels=labels_of_made(content, made.known, read.sources, self._route),
         )

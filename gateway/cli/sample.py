@@ -40,14 +40,6 @@ class Sampled:
         """How it is named here."""
         return f"{self.resource.type}/{self.facts.resource_id or '(no id)'}"
 
-    @property
-    def versioned(self) -> str | None:
-        """Its versioned reference; None when it has no id."""
-        if not self.facts.resource_id:
-            return None
-        version = self.facts.version_id
-        return f"{self.name}/_history/{version}" if version else self.name
-
 
 @dataclass(frozen=True)
 class Sample:

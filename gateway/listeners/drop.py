@@ -36,6 +36,7 @@ class DropListener:
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
         self._sweep_at_s = float("-inf")
+        self._told = ""
 
     def run(self, stop: threading.Event) -> None:
         """Empty the folder until told to stop; a file that is not through by then stays claimed.
@@ -50,6 +51,8 @@ class DropListener:
             raise ConfigurationError(f"{self._desk.feed.name} has no settings of a drop folder.")
         folder = DropFolder(Path(entry.folder), settle_s=entry.settle_s)
         folder.prepare()
+        if folder.exposed_to():
+            log.warning("drop-folder-exposed", route=self._desk.feed.name)
         self._tell(folder, entry)
         files = folder.left()
         while True:
@@ -63,11 +66,14 @@ class DropListener:
             files = folder.claim()
 
     def _tell(self, folder: DropFolder, entry: DropEntry) -> None:
-        exposed = folder.exposed_to()
-        if exposed:
-            log.warning("drop-folder-exposed", route=self._desk.feed.name)
-        says = f"takes files out of {entry.folder}"
-        self._desk.standing.up(f"{says}; {exposed}" if exposed else says)
+        """Say what it does, and what a person has to look at."""
+        failed = folder.failed()
+        waiting = f"{failed} in failed/ to look at" if failed else ""
+        says = (f"takes files out of {entry.folder}", waiting, folder.exposed_to())
+        told = "; ".join(filter(None, says))
+        if told != self._told:
+            self._desk.standing.up(told)
+            self._told = told
 
     def _take(
         self, folder: DropFolder, entry: DropEntry, path: Path, stop: threading.Event
@@ -82,6 +88,8 @@ class DropListener:
             told.append(Issue("incomplete", f"{len(issues) - _MOST_ISSUES} more were refused."))
         folder.finish(path, "done" if is_taken else "failed", outcome_of(told))
         self._desk.count("taken" if is_taken else "refused")
+        if not is_taken:
+            self._tell(folder, entry)
 
     def _handed_in(self, path: Path, entry: DropEntry, stop: threading.Event) -> list[Issue]:
         """Hand in a file; say what was refused of it, or that all was taken."""
@@ -137,6 +145,7 @@ class DropListener:
     def _sweep(self, folder: DropFolder, entry: DropEntry) -> None:
         if time.monotonic() >= self._sweep_at_s:
             folder.sweep(entry.keep_done_days)
+            self._tell(folder, entry)
             self._sweep_at_s = time.monotonic() + _SWEEP_EVERY_S
 
 

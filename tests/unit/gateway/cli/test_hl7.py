@@ -128,3 +128,20 @@ def test_the_feed_has_to_be_one_of_the_site(message: Path):
         "There is no HL7 v2 feed 'ward/mllp'; of the feeds about the patients of 'ehr': lab/mllp"
         in told
     )
+
+
+def test_what_would_be_written_names_the_feeds_results_as_it_is_delivered(message: Path):
+    more = ("22664-7|47|mg/dL", "2951-2|139|mmol/L", "2823-3|4.4|mmol/L", "718-7|11.2|g/dL")
+    results = "".join(
+        "OBX|{}|NM|{}^x^LN||{}|{}^^UCUM|||||F\n".format(number, *each.split("|"))
+        for number, each in enumerate((*more, "2345-7|102|mg/dL"), start=3)
+    )
+    message.write_bytes(ORU + results.encode())
+
+    found, _ = explain(SITE + CODES, message)
+
+    (matching,) = [each for each in found["resources"] if each["matches"]]
+    sources = matching["result"]["derivedFrom"]
+    assert {each["identifier"]["system"].rpartition("/fhir/")[2] for each in sources} == {
+        "feed/lab/mllp"
+    }

@@ -11,6 +11,7 @@ from adapters.drop.folder import DropFolder
 from adapters.site import load_site
 from gateway.core.audit import Source
 from gateway.core.clock import utc_now
+from gateway.feed_standing import standings
 from gateway.listeners.desk import Desk, Telling
 from gateway.listeners.door import Door, Interrupted
 from gateway.listeners.drop import DropListener
@@ -193,3 +194,23 @@ def test_a_file_is_not_finished_while_the_gateway_is_away(dropping: Dropping):
     assert (dropping.folder / "taking" / "a.json").exists()
     dropping.turn()
     assert (dropping.folder / "done" / "a.json").exists()
+
+
+@dropped
+def test_what_waits_for_a_person_is_told_until_the_person_has_looked(dropping: Dropping):
+    dropping.take("bad.json", b"no")
+    waits = _says(dropping)
+    for each in (dropping.folder / "failed").iterdir():
+        each.unlink()
+    dropping.turn()
+
+    assert waits == f"takes files out of {dropping.folder}; 1 in failed/ to look at"
+    assert _says(dropping) == f"takes files out of {dropping.folder}"
+
+
+def _says(dropping: Dropping) -> str:
+    with dropping.api.store.read() as uow:
+        (standing,) = (
+            each for each in standings(uow, dropping.desk.site()) if each.feed == "scans/drop"
+        )
+    return standing.says.partition("; every user")[0]
