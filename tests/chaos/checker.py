@@ -117,11 +117,15 @@ def _one_result(case: Case) -> Iterator[str]:
 def _accounted(case: Case) -> Iterator[str]:
     """What is in the EHR was written by a delivery, each once, and what was delivered is there.
 
-    One that was cancelled may be there when it had been tried: its answer was lost then.
+    One that was cancelled may be there when it had been tried: its answer was lost then. Or it was
+    on the worklist, and was taken off it.
     """
     for moment in {*case.deliveries_at, *case.results_at}:
         rows = case.deliveries_at.get(moment, [])
-        least = sum(row["state"] == "delivered" for row in rows)
+        least = sum(
+            row["state"] == "delivered" and case.state_of_job.get(row["job_id"]) != "cancelled"
+            for row in rows
+        )
         most = sum(row["state"] == "delivered" or row["attempt"] > 0 for row in rows)
         found = len(case.results_at.get(moment, ()))
         if not least <= found <= most:
@@ -200,7 +204,7 @@ def _audited(case: Case) -> Iterator[str]:
     told = grouped(case.rows("audit_events"), "job_id")
     for job in case.rows("jobs"):
         trail = [row for row in told.get(job["id"], []) if row["event"] in _JOB_EVENTS]
-        yield from _story_of(job, [_state_of(row) for row in trail])
+        yield from _story_of(case, job, [_state_of(row) for row in trail])
     written = Counter(
         row["job_id"]
         for row in case.rows("audit_events")
@@ -213,9 +217,12 @@ def _audited(case: Case) -> Iterator[str]:
             yield f"delivery {row['id']} is {row['state']}, and {count} AuditEvents say delivered"
 
 
-def _story_of(job: Row, states: Sequence[str]) -> Iterator[str]:
+def _story_of(case: Case, job: Row, states: Sequence[str]) -> Iterator[str]:
+    # A withdrawal takes off the worklist what is on it, and nothing out of an EHR.
+    is_kept_here = not case.evidence.simulator.kept_as
+    next_of = {**_NEXT, "completed": frozenset({"cancelled"})} if is_kept_here else _NEXT
     for before, after in zip(["", *states], states, strict=False):
-        if after not in _NEXT.get(before, ()):
+        if after not in next_of.get(before, ()):
             yield f"job {job['id']} went from '{before}' to '{after}'"
     if not states or states[-1] != job["state"]:
         yield f"job {job['id']} is {job['state']}, and its AuditEvents say {states[-1:]}"

@@ -361,6 +361,34 @@ def test_what_a_cancelled_delivery_may_have_written_is_no_violation() -> None:
     assert check(changed(ehr=[written, *evidence.ehr])(evidence)) == []
 
 
+def test_what_a_withdrawal_took_off_the_worklist_is_no_violation() -> None:
+    lawful = where_no_result_is_taken()
+    taken_off = [
+        *(row for row in lawful.tables["audit_events"] if row["job_id"] != "job-maybe"),
+        *(
+            {**_audit(event, job="maybe", state=state), "seq": seq}
+            for event, state, seq in (
+                ("admit", "ready", 12),
+                ("complete", "completed", 13),
+                ("cancel", "cancelled", 14),
+            )
+        ),
+    ]
+    deliveries = [{**_delivery(name, "delivered"), "rung": "worklist"} for name in ("one", "maybe")]
+    tables = {**lawful.tables, "audit_events": taken_off, "deliveries": deliveries}
+    places = [{"leaf_index": n, "audit_seq": row["seq"]} for n, row in enumerate(taken_off)]
+
+    assert check(changed(tables={**tables, "audit_leaves": places})(lawful)) == []
+    assert AUDITED in {
+        each.invariant
+        for each in check(
+            changed(tables={**tables, "audit_leaves": places}, simulator=SIMULATORS["generic"])(
+                lawful
+            )
+        )
+    }
+
+
 def test_results_on_the_worklist_count_where_the_ehr_takes_none() -> None:
     lawful = where_no_result_is_taken()
 
