@@ -45,6 +45,7 @@ UNWITNESSED = frozenset(
         "jobs.lane",
         "jobs.lease_owner",
         "jobs.lease_until_ms",
+        "jobs.told_ms",
         "jobs.updated_ms",
         "patient_keys.created_ms",
         "submissions.received_ms",

@@ -20,7 +20,7 @@ async def behind(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 def answer(method: str, path: str, *, root_path: str = "") -> str:
-    named = {name: says(name) for name in ("base", "create", "update", "delete")}
+    named = {name: says(name) for name in ("base", "create", "update", "delete", "cards")}
     front = Front(behind, **named)
     sent: list[Message] = []
 
@@ -51,6 +51,7 @@ def answer(method: str, path: str, *, root_path: str = "") -> str:
         ("POST", "/fhir/Nonsense", "create [('type', 'Nonsense')]"),
         ("PUT", "/fhir/Consent/a-1.b", "update [('id', 'a-1.b'), ('type', 'Consent')]"),
         ("DELETE", "/fhir/Consent/c1", "delete [('id', 'c1'), ('type', 'Consent')]"),
+        ("POST", "/cds-services/ckd-risk", "cards [('id', 'ckd-risk')]"),
     ],
 )
 def test_a_push_goes_straight_to_its_endpoint(method: str, path: str, expected: str):
@@ -67,6 +68,8 @@ def test_a_push_goes_straight_to_its_endpoint(method: str, path: str, expected: 
         ("PUT", "/fhir/Observation/a b"),
         ("POST", "/fhir/Observation\n"),
         ("POST", "/metrics"),
+        ("GET", "/cds-services"),
+        ("POST", "/cds-services/ckd-risk/feedback"),
     ],
 )
 def test_everything_else_goes_through_the_framework(method: str, path: str):
