@@ -39,12 +39,18 @@ class Framing:
         self._buffer = bytearray()
         self._is_inside = False
         self._is_whole = True
+        self._has_begun = False
         self.dropped = 0
 
     @property
     def is_inside(self) -> bool:
         """Whether a block has begun and not ended."""
         return self._is_inside
+
+    @property
+    def is_foreign(self) -> bool:
+        """Whether what came so far is not MLLP: there was something, and no block has begun yet."""
+        return self.dropped > 0 and not self._has_begun
 
     def feed(self, piece: bytes) -> list[Block]:
         """Take what arrived; give the blocks that are complete now."""
@@ -73,7 +79,8 @@ class Framing:
     def _begin(self) -> bool:
         start = self._buffer.find(START)
         gone = len(self._buffer) if start < 0 else start
-        self.dropped += gone
+        self.dropped += len(self._buffer[:gone].strip())
+        self._has_begun |= start >= 0
         del self._buffer[: gone + 1 if start >= 0 else gone]
         self._is_inside, self._is_whole = start >= 0, True
         return self._is_inside

@@ -3,6 +3,7 @@
 * A message is answered before the next one of its connection is looked at, so they stay in order.
 * There are limits to connections, to the size of a message, to how long one may take to arrive and
   how long a connection may be idle, and to how long an answer may stay unread.
+* What begins with no start block is not MLLP: it is hung up on, or its sender would wait for long.
 * While no answer can be given, the connection waits: nothing is acknowledged that is not stored.
 """
 
@@ -160,6 +161,9 @@ class MllpServer:
         while piece := await asyncio.wait_for(reader.read(_PIECE_BYTES), until - loop.time()):
             was_inside = framing.is_inside
             blocks = framing.feed(piece)
+            if framing.is_foreign:
+                self._count("not-mllp")
+                return
             for block in blocks:
                 answers = await self._answered(block, peer)
                 if answers is None:

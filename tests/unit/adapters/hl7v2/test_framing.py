@@ -63,3 +63,14 @@ def test_the_memory_of_an_endless_block_is_bounded():
 
     assert len(framing._buffer) <= 20_001
     assert framing.is_inside
+
+
+def test_what_begins_with_no_block_is_foreign_and_line_ends_are_not():
+    blank, plain, framed_later = Framing(100), Framing(100), Framing(100)
+
+    blank.feed(b"\r\n")
+    plain.feed(b"MSH|")
+    framed_later.feed(b"noise" + framed(b"MSH"))
+    framed_later.feed(b"more noise")
+
+    assert (blank.is_foreign, plain.is_foreign, framed_later.is_foreign) == (False, True, False)

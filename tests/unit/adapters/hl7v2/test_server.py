@@ -30,9 +30,10 @@ def served(
     limits: Limits = LIMITS,
     *,
     tls: ssl.SSLContext | None = None,
+    count: Callable[[str], None] = lambda _outcome: None,
 ) -> Iterator[int]:
     stop, listens, ports = threading.Event(), threading.Event(), []
-    server = MllpServer(answer, limits, tls=tls)
+    server = MllpServer(answer, limits, tls=tls, count=count)
 
     def ready(port: int) -> None:
         ports.append(port)
@@ -82,6 +83,20 @@ def test_a_message_without_an_answer_closes_its_connection():
         pytest.raises(NoAnswer, match="closed without an answer"),
     ):
         sender.send(MESSAGE)
+
+
+@pytest.mark.parametrize("said", [MESSAGE, b"GET / HTTP/1.1\r\n\r\n"], ids=["no frame", "HTTP"])
+def test_what_is_not_mllp_is_hung_up_on_at_once_and_counted(said: bytes):
+    counted: list[str] = []
+
+    with (
+        served(count=counted.append) as port,
+        socket.create_connection(("127.0.0.1", port), timeout=10) as sender,
+    ):
+        sender.sendall(said)
+        assert sender.recv(100) == b""
+
+    assert counted == ["not-mllp"]
 
 
 def test_an_idle_connection_is_closed():
