@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from gateway.core.ladder import LOSES, Ladder, Left, Rung, ladder
+from gateway.core.ladder import LOSES, Ladder, Left, Rung, ladder, said
 from gateway.core.write_back import StoredReport
 from workers.fates import (
     Fate,
@@ -163,5 +163,5 @@ def _at_the_bottom(climb: Climb) -> Fate:
         return OnCard(climb.above)
     if climb.rung is Rung.WORKLIST:
         return OnWorklist(climb.above)
-    told = " ".join(map(str, climb.above))
+    told = said(climb.above)
     return NotTaken(0, f"The site allows no way that the EHR takes. {told}")

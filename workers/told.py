@@ -7,7 +7,7 @@ besides, why no better form was used.
 from dataclasses import dataclass, field
 
 from gateway.core.audit import DeliveredResult
-from gateway.core.ladder import TYPES, Left, Rung
+from gateway.core.ladder import TYPES, Left, Rung, said
 from gateway.core.write_back import AS_OBSERVATION, StoredReport
 from workers.fates import OnCard, OnWorklist, Written
 
@@ -40,7 +40,7 @@ class Way:
             ", ".join(self.changed),
             rung=self.rung or "",
             lost=", ".join(self.lost),
-            left=" ".join(map(str, self.left)),
+            left=said(self.left),
         )
 
 
@@ -55,7 +55,7 @@ def way_of(fate: Written | OnWorklist | OnCard) -> Way:
 
 def reason_of(fate: OnWorklist | OnCard) -> str:
     """Say why a result stays with Nadi."""
-    told = " ".join(map(str, fate.left))
+    told = said(fate.left)
     where = (
         "It stays on the worklist"
         if isinstance(fate, OnWorklist)

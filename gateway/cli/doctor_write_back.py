@@ -18,7 +18,7 @@ from gateway.core.audit import AgentKind, AuditAgent, Source, Step
 from gateway.core.clock import new_id, utc_now
 from gateway.core.errors import GatewayError
 from gateway.core.label_probe import label_probe
-from gateway.core.ladder import Rung, Terms
+from gateway.core.ladder import Rung, Terms, said
 from gateway.core.read_back import VALUE
 from gateway.core.retraction import ENTERED_IN_ERROR
 from gateway.core.write_back import StoredReport
@@ -121,7 +121,7 @@ def _told(fate: Fate) -> tuple[str, bool | None]:
     if isinstance(fate, Written):
         return _told_written(fate)
     if isinstance(fate, OnWorklist):
-        first = f": {fate.left[0]}" if fate.left else ""
+        first = f": {said(fate.left[:1])}" if fate.left else ""
         return f"no form of a result is taken; they stay on the worklist{first}", None
     if isinstance(fate, NotTaken):
         return fate.why or f"the EHR refused the probe: HTTP {fate.status}", True

@@ -13,7 +13,7 @@ and last Nadi's own worklist, where clinicians read what no EHR takes. The rules
 Source: FHIR R4 CapabilityStatement.rest.resource; docs/write-back.md.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -103,9 +103,13 @@ class Left:
     rung: Rung
     why: str
 
-    def __str__(self) -> str:
-        """Say it in a line."""
-        return f"{self.rung}: {self.why}"
+
+def said(left: Iterable[Left]) -> str:
+    """Say it in a line, each reason once."""
+    rungs: dict[str, list[Rung]] = {}
+    for each in left:
+        rungs.setdefault(each.why, []).append(each.rung)
+    return " ".join(f"{', '.join(which)}: {why}" for why, which in rungs.items())
 
 
 @dataclass(frozen=True)

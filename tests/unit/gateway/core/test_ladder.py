@@ -3,7 +3,7 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.core.ladder import TYPES, IfLabelLost, Rung, Terms, ladder
+from gateway.core.ladder import TYPES, IfLabelLost, Left, Rung, Terms, ladder, said
 
 FHIR = tuple(TYPES)
 
@@ -35,20 +35,30 @@ def test_what_the_ehr_can_t_keep_is_left_with_its_reason() -> None:
     found = ladder("Observation", terms=Terms(), why_not=only("DocumentReference"))
 
     assert found.rungs == (Rung.DOCUMENT_REFERENCE, Rung.WORKLIST)
-    told = [str(each) for each in found.above(Rung.DOCUMENT_REFERENCE)]
-    assert told[0] == "observation: No Observation there."
-    assert [each.split(":")[0] for each in told] == [
-        "observation",
-        "risk-assessment",
-        "diagnostic-report",
+    left = found.above(Rung.DOCUMENT_REFERENCE)
+    assert left[0] == Left(Rung.OBSERVATION, "No Observation there.")
+    assert [each.rung for each in left] == [
+        Rung.OBSERVATION,
+        Rung.RISK_ASSESSMENT,
+        Rung.DIAGNOSTIC_REPORT,
     ]
+
+
+def test_a_reason_of_several_rungs_is_said_once() -> None:
+    left = [
+        Left(Rung.OBSERVATION, "No."),
+        Left(Rung.TASK, "Never."),
+        Left(Rung.COMMUNICATION, "No."),
+    ]
+
+    assert said(left) == "observation, communication: No. task: Never."
 
 
 def test_an_observation_in_place_of_a_risk_says_why_it_is_none() -> None:
     found = ladder("RiskAssessment", terms=Terms(), why_not=only("Observation"))
 
     (left,) = found.above(Rung.OBSERVATION)
-    assert str(left) == "risk-assessment: No RiskAssessment there."
+    assert said([left]) == "risk-assessment: No RiskAssessment there."
 
 
 def test_a_site_may_fix_rungs_and_forbid_them() -> None:
