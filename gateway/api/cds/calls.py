@@ -51,6 +51,8 @@ from gateway.telemetry import count_cds, get_logger
 _CSP = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"
 #: Before the deadline so much is left for a last look at what is there by then.
 _LAST_LOOK_S = 0.05
+#: So many keys of a prefetch are named when the EHR gave none of them.
+_KEYS_TOLD = 3
 
 T = TypeVar("T")
 
@@ -237,7 +239,7 @@ class CdsCalls:
         if answered.missing and not answered.cards:
             raise DataMissing(" ".join(answered.missing))
         if failed and not answered.cards:
-            raise DataMissing
+            raise DataMissing(_not_given(failed))
         return answered
 
     async def _received(
@@ -254,6 +256,14 @@ class CdsCalls:
         if not is_settled and len(lines) == 1:
             return _waiting(asked)
         return await self._showing.of(asked, [each.id for each in lines])
+
+
+def _not_given(keys: Sequence[str]) -> str:
+    more = f" and {len(keys) - _KEYS_TOLD} more" if len(keys) > _KEYS_TOLD else ""
+    return (
+        f"The EHR did not give {', '.join(keys[:_KEYS_TOLD])}{more}, or not in time: "
+        "bring it along as prefetch, or call again when the EHR answers."
+    )
 
 
 def _rest_s(asked: Asked) -> float:

@@ -91,7 +91,10 @@ def test_an_ehr_that_refuses_the_token_gives_412(ehr: Ehr, sandbox: SandboxEhr):
     answer = ehr.ask(asked(sandbox, fhirAuthorization=wrong))
 
     assert answer.status_code == 412
-    assert answer.json()["issue"][0]["code"] == "not-found"
+    (issue,) = answer.json()["issue"]
+    assert issue["code"] == "not-found"
+    assert issue["diagnostics"].startswith("The EHR did not give patient, ")
+    assert " and 8 more, or not in time: " in issue["diagnostics"]
     assert outcomes(ehr, "fetch") == ["4"] * 11
 
 
