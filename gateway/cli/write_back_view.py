@@ -13,7 +13,7 @@ from adapters.ehr_profile import Profile
 from adapters.site import Site
 from gateway.cli.context import age, out
 from gateway.core.errors import ConfigurationError
-from gateway.core.ladder import LOSES, TYPES, IfLabelLost, Ladder, Rung, Terms, ladder
+from gateway.core.ladder import LOSES, TYPES, IfLabelLost, Ladder, Rung, Terms, ladder, said
 from gateway.core.routing import Route
 from gateway.store import worklist
 from gateway.store.unit_of_work import Store
@@ -92,7 +92,7 @@ def show_way(way: Way) -> None:
     out.print(f"  Into {escape(way.system)} ({escape(kind)}) it goes as {rungs}")
     for each in way.ladder.left:
         if each.rung not in _UNTOLD:
-            out.print(f"    [dim]not as {escape(str(each))}[/]", soft_wrap=True)
+            out.print(f"    [dim]not as {escape(said([each]))}[/]", soft_wrap=True)
     if way.profile is None:
         return
     out.print("    [dim]The EHR was not asked whether it takes these: nadi doctor does.[/]")
