@@ -13,8 +13,7 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from gateway.core import audit
-from gateway.core.audit import Outcome, Step
+from gateway.core.audit import Step
 from gateway.core.audit_entry import read_entry
 from gateway.core.audit_rights import changed
 from gateway.core.clock import new_id
@@ -25,7 +24,7 @@ from gateway.core.retraction import CORRECTED
 from gateway.store.audit_search import AuditFilter
 from gateway.store.deliveries import Settlement
 from gateway.store.identity import named_key
-from gateway.store.registering import Actor
+from gateway.store.registering import Actor, stopped
 from gateway.store.tables import events
 from gateway.store.unit_of_work import UnitOfWork
 
@@ -189,26 +188,5 @@ def _stop(uow: UnitOfWork, waiting: Sequence[Job], actor: Actor) -> int:
             if job.id in results
         ]
     )
-    for change in changes:
-        job = change.job
-        step = Step(
-            id=new_id(),
-            recorded=uow.now,
-            source=actor.source,
-            patient_key=job.patient_key,
-            job_id=job.id,
-            event_id=job.event_id,
-            outcome=Outcome.MINOR_FAILURE,
-            reason=change.reason,
-        )
-        uow.audit(
-            audit.job_changed(
-                step,
-                "cancel",
-                state=change.state,
-                business_status=change.business_status,
-                details={"route": job.route, "model": job.model},
-                by=actor.by,
-            )
-        )
+    uow.audit(*(stopped(uow, change, actor) for change in changes))
     return len(changes)
