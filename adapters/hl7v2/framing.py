@@ -11,6 +11,7 @@ from dataclasses import dataclass
 START, END = b"\x0b", b"\x1c\r"
 #: So much is kept of a block that is too large: its header is in it.
 _HEAD_BYTES = 4096
+_LINE_ENDS = (b"\r", b"\n")
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ class Framing:
         self._is_inside = False
         self._is_whole = True
         self._has_begun = False
+        self._before = b""
         self.dropped = 0
 
     @property
@@ -49,8 +51,9 @@ class Framing:
 
     @property
     def is_foreign(self) -> bool:
-        """Whether what came so far is not MLLP: there was something, and no block has begun yet."""
-        return self.dropped > 0 and not self._has_begun
+        """Whether this is not MLLP: a whole line, or very much, came before the first block."""
+        is_line = any(end in self._before for end in _LINE_ENDS)
+        return is_line or len(self._before) > _HEAD_BYTES
 
     def feed(self, piece: bytes) -> list[Block]:
         """Take what arrived; give the blocks that are complete now."""
@@ -80,6 +83,8 @@ class Framing:
         start = self._buffer.find(START)
         gone = len(self._buffer) if start < 0 else start
         self.dropped += len(self._buffer[:gone].strip())
+        if not self._has_begun and not self.is_foreign:
+            self._before = (self._before + self._buffer[:gone]).lstrip()
         self._has_begun |= start >= 0
         del self._buffer[: gone + 1 if start >= 0 else gone]
         self._is_inside, self._is_whole = start >= 0, True

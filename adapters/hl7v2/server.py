@@ -3,7 +3,8 @@
 * A message is answered before the next one of its connection is looked at, so they stay in order.
 * There are limits to connections, to the size of a message, to how long one may take to arrive and
   how long a connection may be idle, and to how long an answer may stay unread.
-* What begins with no start block is not MLLP: it is hung up on, or its sender would wait for long.
+* A line with no start block before it is not MLLP: its sender, who would wait for long, is hung up
+  on. A few stray bytes before the first block are dropped as those between blocks.
 * While no answer can be given, the connection waits: nothing is acknowledged that is not stored.
 """
 

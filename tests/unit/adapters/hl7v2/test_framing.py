@@ -1,5 +1,6 @@
 """Whatever the pieces: every block is found, and nothing is kept for long."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -65,12 +66,26 @@ def test_the_memory_of_an_endless_block_is_bounded():
     assert framing.is_inside
 
 
-def test_what_begins_with_no_block_is_foreign_and_line_ends_are_not():
-    blank, plain, framed_later = Framing(100), Framing(100), Framing(100)
+@pytest.mark.parametrize("size", [1, 2, 7, 1000])
+@pytest.mark.parametrize(
+    ("stream", "is_foreign"),
+    [
+        (b"\r\n" + framed(b"MSH"), False),
+        (b"noise" + framed(b"MSH") + b"more\r\nnoise\r\n", False),
+        (b"MSH|^~\\&", False),
+        (b"MSH|^~\\&|LAB\rPID|1\r", True),
+        (b"GET / HTTP/1.1\r\n\r\n", True),
+        (b"noise\r" + framed(b"MSH"), True),
+        (b"n" * 5000, True),
+    ],
+)
+def test_a_line_before_the_first_block_is_foreign_whatever_the_pieces(
+    stream: bytes, is_foreign: bool, size: int
+):
+    framing = Framing(100)
 
-    blank.feed(b"\r\n")
-    plain.feed(b"MSH|")
-    framed_later.feed(b"noise" + framed(b"MSH"))
-    framed_later.feed(b"more noise")
+    for at in range(0, len(stream), size):
+        framing.feed(stream[at : at + size])
 
-    assert (blank.is_foreign, plain.is_foreign, framed_later.is_foreign) == (False, True, False)
+    assert framing.is_foreign == is_foreign
+    assert len(framing._before) < 5100
