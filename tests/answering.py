@@ -1,5 +1,6 @@
 """A server on a real socket that answers what a test tells it to, and remembers what was asked."""
 
+import ssl
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -47,8 +48,8 @@ class Answering:
 
 
 @contextmanager
-def answering() -> Iterator[Answering]:
-    """Run such a server for a while."""
+def answering(tls: ssl.SSLContext | None = None) -> Iterator[Answering]:
+    """Run such a server for a while, by TLS where it is given one."""
     told = Answering()
 
     class Handler(BaseHTTPRequestHandler):
@@ -59,8 +60,10 @@ def answering() -> Iterator[Answering]:
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    told.base = f"http://127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    told.base = f"{'https' if tls else 'http'}://127.0.0.1:{server.server_port}"
+    if tls:
+        server.socket = tls.wrap_socket(server.socket, server_side=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     try:
         yield told

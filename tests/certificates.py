@@ -21,25 +21,40 @@ class Authority:
         self.file = folder / f"{name}.pem"
         self.file.write_bytes(self._certificate.public_bytes(serialization.Encoding.PEM))
 
-    def issue(self, name: str) -> Path:
-        """Make a certificate for 127.0.0.1 and its key; give the file with both."""
+    @classmethod
+    def of_itself(cls, folder: Path, name: str = "own") -> Path:
+        """Make a certificate that signed itself, and its key; give the file with both."""
+        made = cls(folder, name)
+        made.file.write_bytes(made.file.read_bytes() + _pem(made._key))
+        return made.file
+
+    def issue(self, name: str, *, host: str = "127.0.0.1", days: float = 1) -> Path:
+        """Make a certificate and its key; give the file with both.
+
+        Args:
+            name: Of its owner and of the file.
+            host: The address that it is for.
+            days: How long it is valid from now; below 0 it has run out.
+        """
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-        made = self._sign(key, subject)
+        made = self._sign(key, subject, host=host, days=days)
         file = self._folder / f"{name}.pem"
-        private = key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
-        file.write_bytes(made.public_bytes(serialization.Encoding.PEM) + private)
+        file.write_bytes(made.public_bytes(serialization.Encoding.PEM) + _pem(key))
         return file
 
     def _sign(
-        self, key: ec.EllipticCurvePrivateKey, subject: x509.Name, *, is_authority: bool = False
+        self,
+        key: ec.EllipticCurvePrivateKey,
+        subject: x509.Name,
+        *,
+        host: str = "127.0.0.1",
+        days: float = 1,
+        is_authority: bool = False,
     ) -> x509.Certificate:
-        now = datetime.now(UTC)
-        names = x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))])
+        until = datetime.now(UTC) + timedelta(days=days)
+        begin = min(datetime.now(UTC), until) - timedelta(hours=1)
+        names = x509.SubjectAlternativeName([x509.IPAddress(ip_address(host))])
         basic = x509.BasicConstraints(ca=is_authority, path_length=None)
         return (
             x509.CertificateBuilder()
@@ -47,9 +62,17 @@ class Authority:
             .issuer_name(self._name)
             .public_key(key.public_key())
             .serial_number(x509.random_serial_number())
-            .not_valid_before(now - timedelta(hours=1))
-            .not_valid_after(now + timedelta(days=1))
+            .not_valid_before(begin)
+            .not_valid_after(until)
             .add_extension(basic, critical=True)
             .add_extension(names, critical=False)
             .sign(self._key, hashes.SHA256())
         )
+
+
+def _pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+    return key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )

@@ -2,9 +2,16 @@
 
 from collections.abc import Collection, Mapping
 
+from gateway import telemetry
 from gateway.core.delivery import Circuit
 from gateway.store.unit_of_work import UnitOfWork
+from workers.fates import NotReached
 from workers.ports import Ports, Round
+
+log = telemetry.get_logger()
+
+#: A longer value is dropped from a line of the log as a whole.
+_LONGEST_VALUE = 200
 
 
 def keep(
@@ -13,7 +20,7 @@ def keep(
     round_: Round,
     *,
     answered: Collection[str],
-    away: Mapping[str, float | None],
+    away: Mapping[str, NotReached],
 ) -> None:
     """Close the circuits of systems that answered, count the failures of those that did not.
 
@@ -22,16 +29,22 @@ def keep(
         ports: Give the back-off.
         round_: The circuits as the batch found them; one that was never touched costs nothing.
         answered: Systems that answered at all: these are not away.
-        away: Systems that did not, each with what it asked for by Retry-After, in seconds.
+        away: Systems that did not, each with why; it may have said when to ask again.
     """
     for system in set(answered) & round_.circuits.keys():
         uow.deliveries.circuit_succeeded(system)
     for system in away.keys() - set(answered):
-        failures = round_.circuits[system].failures if system in round_.circuits else 0
+        fate, known = away[system], round_.circuits.get(system, Circuit())
         delay_s = ports.backoff.delay_s(
-            failures + 1, retry_after_s=away[system], random=ports.random, is_of_system=True
+            known.failures + 1,
+            retry_after_s=fate.retry_after_s,
+            random=ports.random,
+            is_of_system=True,
         )
-        uow.deliveries.circuit_failed(system, delay_s=delay_s, is_asked=away[system] is not None)
+        is_asked = fate.retry_after_s is not None
+        uow.deliveries.circuit_failed(system, delay_s=delay_s, is_asked=is_asked)
+        said = fate.said[:_LONGEST_VALUE]
+        log.warning("ehr-away", system=system, error=said, retry_in_s=round(delay_s, 1))
 
 
 def give_back(uow: UnitOfWork, round_: Round, systems: Collection[str]) -> None:

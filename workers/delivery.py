@@ -30,7 +30,7 @@ from gateway.withdrawal import retract_written
 from workers import circuits, consents, standing
 from workers.alike import told_apart
 from workers.cases import consent_record, step_of
-from workers.fates import NotReached, NotTaken, OnCard, OnWorklist, Withheld, Written
+from workers.fates import NotReached, NotTaken, OnCard, OnWorklist, Withheld, Written, failed
 from workers.last_look import Denial, Held, LastLook, lease_ms
 from workers.oru_sending import received_patient
 from workers.persistence import until_written
@@ -270,9 +270,7 @@ def _send(batch: _Batch, system: str, parcels: Sequence[_Parcel]) -> None:
         fates = recipient.write(reports, repeated=repeated, gate=look)
     except Exception as error:  # whatever it is, the results wait for another try
         log.exception("write-back-error", system=system)
-        # No such system, no credential: the integrator's turn. Anything else is not the system's.
-        failure = NotReached(type(error).__name__, is_of_system=isinstance(error, GatewayError))
-        fates = dict.fromkeys((report.identifier for report in reports), failure)
+        fates = dict.fromkeys((report.identifier for report in reports), failed(error))
     fates = told_apart(fates, [parcel.delivery for parcel in parcels], batch.ports.store)
     batch.round = replace(batch.round, now=batch.ports.clock())
     for parcel in parcels:
@@ -360,7 +358,7 @@ def _unreached(batch: _Batch, parcel: _Parcel, fate: NotReached) -> _Outcome:
     # A person who retries a job gives its result the whole budget anew.
     since_ms = max(delivery.created_ms, parcel.job.updated_ms)
     if backoff.is_spent((batch.round.now_ms - since_ms) / 1000):
-        reason = f"Given up after {delivery.attempt} attempts; the last: {fate.error}."
+        reason = f"Given up after {delivery.attempt} attempts; the last: {fate.said}"
         return _given_up(batch, parcel, fate.error, reason)
     delay_s = backoff.delay_s(
         delivery.attempt,
@@ -375,7 +373,7 @@ def _unreached(batch: _Batch, parcel: _Parcel, fate: NotReached) -> _Outcome:
         next_attempt_ms=batch.round.now_ms + int(delay_s * 1000),
     )
     telemetry.count_delivery_attempt(delivery.system, "retry")
-    reason = f"The EHR did not take it: {fate.error}."
+    reason = f"The EHR did not take it: {fate.said}"
     end = _End("fail", BusinessStatus.DELIVERY_PENDING, reason)
     records = (_consent(batch, parcel), _sent(batch, parcel, end))
     return _Outcome(settlement, None, tuple(r for r in records if r is not None))
@@ -469,10 +467,9 @@ def _settle(batch: _Batch) -> list[Advance]:
         if retracts:
             retract_written(uow, batch.round.site, batch.patients)
         uow.audit(*(record for each in outcomes for record in each.records))
-        away = {system: fate.retry_after_s for system, fate in batch.away.items()}
-        circuits.keep(uow, ports, batch.round, answered=batch.answered, away=away)
+        circuits.keep(uow, ports, batch.round, answered=batch.answered, away=batch.away)
         claimed = {_delivery(outcome).system for outcome in batch.outcomes}
-        circuits.give_back(uow, batch.round, claimed - batch.answered - away.keys())
+        circuits.give_back(uow, batch.round, claimed - batch.answered - batch.away.keys())
     return moved
 
 

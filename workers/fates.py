@@ -1,9 +1,9 @@
 """(6.3) What can become of one result that was to be written into an EHR."""
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from gateway.core.errors import TransientError
+from gateway.core.errors import GatewayError, TransientError
 from gateway.core.ladder import Left, Rung
 from gateway.core.write_back import StoredReport
 
@@ -91,12 +91,19 @@ class NotReached:
         retry_after_s: When the EHR wants to be asked again, if it said so.
         is_of_system: The EHR as a whole is away; otherwise only this result had bad luck.
         refused_with: HTTP status, where the EHR answered that it has no such service.
+        says: What it means and how to mend it, in a sentence; empty where the name says it all.
     """
 
     error: str
     retry_after_s: float | None = None
     is_of_system: bool = True
     refused_with: int | None = field(default=None, compare=False)
+    says: str = field(default="", compare=False)
+
+    @property
+    def said(self) -> str:
+        """What happened, by its name and in words."""
+        return f"{self.error}: {self.says}" if self.says else f"{self.error}."
 
 
 @dataclass(frozen=True)
@@ -119,4 +126,14 @@ def not_reached(error: TransientError) -> NotReached:
     """Say what it means that the EHR could not do it now."""
     # A conflict is about this one result; anything else is about the whole EHR.
     is_conflict = error.issue_type == "lock-error"
-    return NotReached(type(error).__name__, error.retry_after_s, is_of_system=not is_conflict)
+    return replace(failed(error), retry_after_s=error.retry_after_s, is_of_system=not is_conflict)
+
+
+def failed(error: Exception) -> NotReached:
+    """Say what an error stops: all of the EHR where it is one of ours, else this one result.
+
+    No such system, no credential: the integrator's turn. Anything else is not the system's.
+    """
+    is_ours = isinstance(error, GatewayError)
+    says = error.message if isinstance(error, GatewayError) else ""
+    return NotReached(type(error).__name__, is_of_system=is_ours, says=says)

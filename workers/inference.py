@@ -39,6 +39,7 @@ from workers.cases import (
 from workers.documents import DocumentKind, kind_of
 from workers.encoding import encode
 from workers.explaining import Answered, answer_and_explain_all
+from workers.fates import not_reached
 from workers.features import Features, Refusal
 from workers.masking import labels_for
 from workers.opening import Batch, open_cases
@@ -284,6 +285,6 @@ def _finish(batch: Batch) -> list[Advance]:
         uow.deliveries.add([e.delivery for e in endings if e.delivery is not None])
         uow.jobs.advance([ending.change for ending in endings])
         uow.audit(*(record for ending in endings for record in ending.records))
-        away = {system: error.retry_after_s for system, error in batch.away.items()}
+        away = {system: not_reached(error) for system, error in batch.away.items()}
         circuits.keep(uow, batch.ports, batch.round, answered=batch.answered, away=away)
     return [ending.change for ending in endings]

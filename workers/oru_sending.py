@@ -18,7 +18,13 @@ from typing import Any
 import orjson
 
 from adapters.hl7v2.oru import NotSendable, Oru, result_message, retraction_message
-from adapters.hl7v2.sender import Acknowledgement, NoAnswer, acknowledgement, connected
+from adapters.hl7v2.sender import (
+    Acknowledgement,
+    NoAnswer,
+    NoConnection,
+    acknowledgement,
+    connected,
+)
 from adapters.site import Site
 from adapters.site_oru import OruDestination
 from adapters.tls import sender_context
@@ -88,7 +94,8 @@ class OruSender:
         try:
             said = self._exchanged(made)
         except (TransientError, ConfigurationError) as error:
-            return NotReached(_named(error), is_of_system=self._read_patient is None)
+            is_of_system = self._read_patient is None
+            return NotReached(_named(error), is_of_system=is_of_system, says=_said(error))
         if not said.is_taken:
             why = f"The receiver refused the message: {said}."
             return NotTaken(0, why, answer=str(said))
@@ -176,7 +183,14 @@ class OruSender:
 def _named(error: GatewayError) -> str:
     """Name what happened, with the codes that were answered."""
     name = type(error).__name__
+    if isinstance(error, NoConnection) and error.obstacle:
+        return f"{name} {error.obstacle}"
     return f"{name} {error.message}" if isinstance(error, ForLater) else name
+
+
+def _said(error: GatewayError) -> str:
+    """Say what happened in words, where its name does not."""
+    return "" if isinstance(error, ForLater) else error.message
 
 
 def received_patient(uow: UnitOfWork, site: Site, system: str, event: Event) -> bytes | None:

@@ -4,13 +4,53 @@ No message holds anything that the EHR wrote or was sent: an EHR's `diagnostics`
 patient's values. Only the status and the FHIR issue codes are kept.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+from adapters.obstacles import Obstacle
 from gateway.core.errors import ProcessingError, TransientError
 
 
 class EhrUnreachable(TransientError):
     """The EHR can't be reached, or closed the connection without an answer."""
+
+
+class EhrNameUnknown(EhrUnreachable):
+    """Its host name is not known here."""
+
+
+class EhrConnectionRefused(EhrUnreachable):
+    """Nothing listens on its port."""
+
+
+class EhrNoRoute(EhrUnreachable):
+    """Its network can't be reached from here."""
+
+
+class EhrNoConnection(EhrUnreachable):
+    """No connection was made in time, so nothing was sent."""
+
+
+class EhrNotTrusted(EhrUnreachable):
+    """Its certificate can't be relied on: of whom, for when, or for which name it is."""
+
+
+class EhrTlsFailed(EhrUnreachable):
+    """It speaks no TLS there, or breaks it off."""
+
+
+_KINDS: Mapping[Obstacle, type[EhrUnreachable]] = {
+    Obstacle.NAME_UNKNOWN: EhrNameUnknown,
+    Obstacle.REFUSED: EhrConnectionRefused,
+    Obstacle.NO_ROUTE: EhrNoRoute,
+    Obstacle.NO_CONNECTION: EhrNoConnection,
+    Obstacle.NO_TLS: EhrTlsFailed,
+    Obstacle.TLS_BROKEN_OFF: EhrTlsFailed,
+}
+
+
+def unreachable(obstacle: Obstacle) -> EhrUnreachable:
+    """Give the error of an obstacle; what is not named here is about a certificate."""
+    return _KINDS.get(obstacle, EhrNotTrusted)(f"The EHR {obstacle.says}")
 
 
 class EhrTimeout(TransientError):

@@ -18,7 +18,9 @@ from adapters.fhir_rest.errors import (
     EhrAnswerUnreadable,
     EhrTimeout,
     EhrUnreachable,
+    unreachable,
 )
+from adapters.obstacles import Obstacle, obstacle_of
 
 FHIR_JSON = "application/fhir+json"
 _MAX_CONNECTIONS = 16
@@ -202,7 +204,16 @@ def _named_errors() -> Iterator[None]:
     """
     try:
         yield
+    except httpx.ConnectTimeout:
+        raise unreachable(Obstacle.NO_CONNECTION) from None
     except httpx.TimeoutException:
         raise EhrTimeout from None
     except (httpx.TransportError, zlib.error) as error:
-        raise EhrUnreachable(f"The EHR can't be reached ({type(error).__name__}).") from None
+        # A server that misses our certificate says so only after the handshake (TLS 1.3).
+        obstacle = obstacle_of(error)
+        raise (unreachable(obstacle) if obstacle else _broken(error)) from None
+
+
+def _broken(error: Exception) -> EhrUnreachable:
+    kind = type(error).__name__
+    return EhrUnreachable(f"The EHR ended the connection before its answer was whole ({kind}).")

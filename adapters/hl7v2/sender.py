@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from adapters.hl7v2.framing import Framing, framed
 from adapters.hl7v2.message import Message, Segment, header_alone, parsed
 from adapters.hl7v2.problems import Hl7Problem
+from adapters.obstacles import Obstacle, obstacle_of
 from gateway.core.errors import TransientError
 
 _PIECE_BYTES = 64 * 1024
@@ -19,6 +20,22 @@ _LARGEST_ANSWER = 1 << 20
 
 class NoAnswer(TransientError):
     """The other side did not answer, so the message may not be stored there."""
+
+
+class NoConnection(NoAnswer):
+    """There is no connection to the other side, so nothing was sent."""
+
+    def __init__(self, place: str, error: OSError) -> None:
+        """Say why, and what to do about it.
+
+        Args:
+            place: Host and port.
+            error: Of the connection.
+        """
+        is_late = isinstance(error, TimeoutError)
+        self.obstacle = Obstacle.NO_CONNECTION if is_late else obstacle_of(error)
+        unknown = f"can't be reached ({type(error).__name__})."
+        super().__init__(f"{place} {self.obstacle.says if self.obstacle else unknown}")
 
 
 class Sender:
@@ -50,7 +67,10 @@ class Sender:
         except TimeoutError as error:
             raise NoAnswer("No answer came in time.") from error
         except OSError as error:
-            raise NoAnswer("The connection broke.") from error
+            # A server that misses our certificate says so only after the handshake (TLS 1.3).
+            obstacle = obstacle_of(error)
+            says = f"The receiver {obstacle.says}" if obstacle else "The connection broke."
+            raise NoAnswer(says) from error
 
     def _answer(self, until: float) -> Message:
         while not self._waiting:
@@ -99,14 +119,13 @@ def connected(
         tls: For MLLPS.
 
     Raises:
-        NoAnswer: There is no connection.
+        NoConnection: There is none.
     """
     try:
         plain = socket.create_connection((host, port), timeout=timeout_s)
         connection = tls.wrap_socket(plain, server_hostname=host) if tls else plain
     except (OSError, ssl.SSLError) as error:
-        message = f"{host}:{port} can't be reached ({type(error).__name__})."
-        raise NoAnswer(message) from error
+        raise NoConnection(f"{host}:{port}", error) from error
     with connection:
         yield Sender(connection, timeout_s=timeout_s)
 

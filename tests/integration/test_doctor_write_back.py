@@ -139,5 +139,5 @@ def test_a_receiver_of_hl7_v2_is_reached_and_the_probe_of_a_poor_ehr_goes_there_
     assert reached.says.startswith(f"127.0.0.1:{receiver.port} takes a connection")
     assert (away.is_fault, away.says) == (
         True,
-        f"127.0.0.1:{receiver.port} can't be reached (ConnectionRefusedError).",
+        f"127.0.0.1:{receiver.port} refuses the connection: does it run, and is the port right?",
     )

@@ -4,7 +4,8 @@ from pathlib import Path
 import orjson
 import pytest
 
-from adapters.fhir_rest.errors import EhrOverloaded
+from adapters.fhir_rest.errors import EhrOverloaded, unreachable
+from adapters.obstacles import Obstacle
 from gateway.core.delivery import DeliveryState
 from gateway.core.findings import RESULT_SYSTEM
 from gateway.core.jobs import BusinessStatus, JobState
@@ -328,7 +329,25 @@ def test_a_result_older_than_the_budget_is_given_up(hospital: Hospital) -> None:
     hospital.deliver()
 
     assert states(hospital) == GIVEN_UP
-    assert hospital.job().reason == "Given up after 1 attempts; the last: EhrUnreachable."
+    says = "The EHR can't be reached, or closed the connection without an answer."
+    reason = f"Given up after 1 attempts; the last: EhrUnreachable: {says}"
+    assert hospital.job().reason == reason
+
+
+def test_why_an_ehr_can_t_be_reached_is_logged_and_on_record_with_what_to_do(
+    hospital: Hospital, logs: list[dict[str, object]]
+) -> None:
+    with_result(hospital)
+    hospital.ehr.away = unreachable(Obstacle.NAME_UNKNOWN)
+
+    hospital.deliver()
+
+    says = f"EhrNameUnknown: The EHR {Obstacle.NAME_UNKNOWN.says}"
+    (line,) = (each for each in logs if each["event"] == "ehr-away")
+    assert (line["system"], line["error"]) == ("ehr", says)
+    with hospital.store.read() as uow:
+        written = [each.body for each in uow.audit_log.search(AuditFilter(limit=9))]
+    assert any(f"The EHR did not take it: {says}" in str(body) for body in written)
 
 
 def test_a_system_the_site_forgot_keeps_its_results_waiting(hospital: Hospital) -> None:

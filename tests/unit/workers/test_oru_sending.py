@@ -142,8 +142,9 @@ def test_a_receiver_that_is_away_is_the_whole_system_where_it_has_no_fhir_api():
     received = replace(REPORT, patient=b'{"identifier": [{"system": "%s", "value": "7"}]}')
     received = replace(received, patient=received.patient.replace(b"%s", TO.numbers.encode()))
 
-    assert sender(nobody, None).send(received, yes) == NotReached("NoAnswer", is_of_system=True)
-    assert sender(nobody).send(REPORT, yes) == NotReached("NoAnswer", is_of_system=False)
+    refused = "NoConnection connection-refused"
+    assert sender(nobody, None).send(received, yes) == NotReached(refused, is_of_system=True)
+    assert sender(nobody).send(REPORT, yes) == NotReached(refused, is_of_system=False)
 
 
 def test_nothing_leaves_where_it_may_not_any_more_and_the_patient_was_asked_for_before():
@@ -190,7 +191,9 @@ def test_it_goes_by_tls_to_whom_the_authority_signed_and_to_nobody_else(tmp_path
         clear = sender(receiver, timeout_s=0.3).send(REPORT, yes)
 
     assert taken == Written(None, 0, answer="AA")
-    assert bare == stranger == clear == NotReached("NoAnswer", is_of_system=False)
+    assert stranger == NotReached("NoConnection certificate-untrusted", is_of_system=False)
+    assert bare == clear == NotReached("NoAnswer", is_of_system=False)
+    assert "does it want a certificate of ours" in bare.says
     assert len(receiver.got) == 1
     assert context.minimum_version >= ssl.TLSVersion.TLSv1_2
 
@@ -211,7 +214,7 @@ def test_reaching_opens_a_connection_and_sends_nothing():
         sender(receiver).reach()
 
     assert receiver.got == []
-    with pytest.raises(NoAnswer, match="can't be reached"):
+    with pytest.raises(NoAnswer, match="refuses the connection: does it run"):
         sender(free_port()).reach()
 
 

@@ -73,7 +73,7 @@ def test_a_port_where_nobody_listens_is_said(message: Path):
     done = CliRunner().invoke(app, ["hl7", "send", str(message), "--port", "9"])
 
     assert done.exit_code == 1
-    assert "127.0.0.1:9 can't be reached (ConnectionRefusedError)" in done.output
+    assert "127.0.0.1:9 refuses the connection: does it run" in done.output
 
 
 def test_a_file_that_is_no_message_is_refused(tmp_path: Path):
