@@ -4,6 +4,7 @@
 * Enhanced mode: an accept acknowledgement (CA, CE, CR) where MSH-15 asks for it, and after it an
   application acknowledgement where MSH-16 does, both on the connection the message came by.
 * AE and CE: the content has to be mended. AR and CR: mending it does not help.
+* MSA-2 is MSH-10 to the letter: a sender may compare the whole field.
 * An ERR segment says what is wrong and where; in a message that was taken, with severity W, what of
   it was left out.
 
@@ -18,8 +19,8 @@ from datetime import datetime
 
 from adapters.hl7v2.dialect import Note
 from adapters.hl7v2.escapes import Separators
-from adapters.hl7v2.message import Message, Segment, Value
-from adapters.hl7v2.problems import TEXTS, Hl7Problem, Place
+from adapters.hl7v2.message import Message
+from adapters.hl7v2.problems import TEXTS, Hl7Problem
 
 _TAKEN, _ERROR, _REJECTED = "A", "E", "R"
 #: First version whose ERR says what is wrong in fields of their own.
@@ -90,23 +91,26 @@ def _written(message: Message | None, kind: str, outcome: Outcome, now: datetime
 
 
 def _header(message: Message | None, separators: Separators, now: datetime) -> str:
-    header = message.header if message else Segment("MSH", Place(), ())
-    event = header.text(9, 2)
-    ours = (_raw(header, at, separators) for at in (5, 6, 3, 4))
+    """Write MSH; what is repeated of the sender's stands there as it was sent."""
+
+    def sent(field: int, otherwise: str = "") -> str:
+        says = message is not None and bool(message.header.value(field))
+        return message.as_sent(field) if message and says else otherwise
+
+    event = separators.escaped(message.event) if message else ""
     kind = separators.component.join(["ACK", event, "ACK"]) if event else "ACK"
     moment = now.strftime("%Y%m%d%H%M%S%z")
     fields = [
-        *("MSH", separators.encoding, *ours, moment, "", kind, secrets.token_hex(10)),
-        _raw(header, 11, separators) or "P",
-        _raw(header, 12, separators) or "2.5.1",
+        *("MSH", separators.encoding, *map(sent, (5, 6, 3, 4)), moment, "", kind),
+        *(secrets.token_hex(10), sent(11, "P"), sent(12, "2.5.1")),
     ]
-    if not "".join(fields).isascii():
+    if not "".join([*fields, sent(10)]).isascii():
         fields += ["", "", "", "", "", _UTF_8]
     return separators.field.join(fields)
 
 
 def _answer(message: Message | None, kind: str, outcome: Outcome, separators: Separators) -> str:
-    control_id = separators.escaped(message.control_id) if message else ""
+    control_id = message.control_id if message else ""
     return separators.field.join(["MSA", f"{kind}{outcome.code}", control_id])
 
 
@@ -122,19 +126,6 @@ def _err(note: Note, outcome: Outcome, separators: Separators, *, by_fields: boo
     severity = "W" if outcome.is_taken else "E"
     fields = ["ERR", "", separators.component.join(where), code, severity, "", "", "", said]
     return separators.field.join(fields)
-
-
-def _raw(segment: Segment, field: int, separators: Separators) -> str:
-    return separators.repetition.join(
-        _composite(value, separators) for value in segment.values(field)
-    )
-
-
-def _composite(value: Value, separators: Separators) -> str:
-    components = (
-        separators.subcomponent.join(map(separators.escaped, parts)) for parts in value.components
-    )
-    return separators.component.join(components)
 
 
 def _version(text: str) -> tuple[int, ...]:

@@ -21,6 +21,8 @@ from adapters.hl7v2.problems import Code, Hl7Problem, Place
 _LINE_END = re.compile(r"\r\n|\r|\n")
 _NAME = re.compile(r"[A-Z][A-Z0-9]{2}$")
 _MARKS = frozenset(string.punctuation)
+# An answer that repeats them could end too early.
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 #: What says that there is no value (any more).
 NULL = '""'
 #: Digits of a number of messages, and more than any batch has.
@@ -98,10 +100,12 @@ class Message:
     Attributes:
         segments: In order; the first is MSH.
         separators: What divides it.
+        head: Its MSH as it was sent, decoded.
     """
 
     segments: tuple[Segment, ...]
     separators: Separators
+    head: str
 
     @cached_property
     def header(self) -> Segment:
@@ -120,8 +124,16 @@ class Message:
 
     @property
     def control_id(self) -> str:
-        """MSH-10."""
-        return self.header.text(10)
+        """MSH-10, the whole of it, as it was sent: the sender compares it with what it wrote."""
+        return self.as_sent(10)
+
+    def as_sent(self, field: int) -> str:
+        """Give a field of MSH (2 or higher) as it was sent, escapes and all.
+
+        Only control characters are left out.
+        """
+        fields = self.head.split(self.separators.field)
+        return _CONTROL.sub("", fields[field - 1]) if field <= len(fields) else ""
 
     def of(self, name: str) -> Iterator[Segment]:
         """Give the segments of a name."""
@@ -192,7 +204,7 @@ def parsed(content: bytes, *, charset: str = "UNICODE UTF-8") -> Message:
     except (hl7.HL7Exception, AssertionError, IndexError, ValueError) as error:
         says = "MSH-1 and MSH-2 do not say how the message is divided."
         raise Hl7Problem(Code.DATA_TYPE, Place("MSH", 1, 2), says) from error
-    return Message(tuple(_segments(divided, separators)), separators)
+    return Message(tuple(_segments(divided, separators)), separators, lines[0])
 
 
 def _separators(header: str, codec: str) -> Separators:

@@ -154,7 +154,7 @@ class Mllp:
 
     def _insist_on_header(self, message: Message) -> None:
         header = message.header
-        if not message.control_id:
+        if not header.value(10):
             says = "MSH-10 is empty: without a control id no answer finds its message."
             raise Hl7Problem(Code.REQUIRED_MISSING, header.at(10), says)
         # Senders that leave it empty mean production.
@@ -213,8 +213,7 @@ class Mllp:
                     raise Interrupted from None
 
     def _key(self, message: Message) -> str:
-        header = message.header
-        parts = (header.text(3), header.text(4), message.control_id)
+        parts = map(message.as_sent, (3, 4, 10))
         hashed = self._desk.store.sealer.keyed_hash("hl7v2-message", self._desk.feed.name, *parts)
         return f"{_SEEN}{hashed}"
 

@@ -97,6 +97,24 @@ def test_a_control_id_that_comes_again_with_other_content_is_another_message(api
 
 
 @fed
+def test_control_ids_that_differ_in_any_part_are_two_and_come_back_whole(api: Api):
+    one, other = changed("M-1^A"), changed("M-1^B")
+
+    with listening(api) as feed:
+        answers = feed.send(one, other, one)
+        with api.store.read() as uow:
+            asked = "select count(*) from listener_state where key like 'seen/%'"
+            kept = uow.connection.exec_driver_sql(asked).scalar_one()
+
+    assert [segments(each, "MSA") for each in answers] == [
+        ["MSA|AA|M-1^A"],
+        ["MSA|AA|M-1^B"],
+        ["MSA|AA|M-1^A"],
+    ]
+    assert kept == 2
+
+
+@fed
 def test_a_correction_is_the_next_version_of_what_it_corrects_and_starts_the_route(api: Api):
     later = (b"20250126093000", b"20250126101500")
     correction = changed("M-2", later, (b"|1.50|", b"|1.10|"), (b"H|||F", b"N|||C"))
