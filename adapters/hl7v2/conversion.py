@@ -12,11 +12,11 @@ Source: HL7 v2-to-FHIR, message and segment maps.
 
 import base64
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
 import orjson
 
-from adapters.hl7v2 import events, patients, results, times
+from adapters.hl7v2 import events, patients, results
 from adapters.hl7v2.datatypes import Json
 from adapters.hl7v2.dialect import Dialect, Note, Notes
 from adapters.hl7v2.finishing import finished
@@ -27,15 +27,12 @@ from adapters.hl7v2.identity import (
 )
 from adapters.hl7v2.message import Message
 from adapters.hl7v2.problems import Code, Hl7Problem, Place
+from adapters.hl7v2.sent import sent_at
 from adapters.hl7v2.tables import message_codes
 from adapters.hl7v2.work import Work
-from gateway.core import clinical_time
 
 _EVENTS = "http://terminology.hl7.org/CodeSystem/v2-0003"
 _READERS = {**patients.READERS, **results.READERS, **events.READERS}
-_CLOCKS_DIFFER_BY = timedelta(minutes=10)
-_AHEAD = "It lies ahead of the clock here: what is sent later with a right clock counts as older."
-_UNDATED = "It names no moment, so it can't tell which of two messages is the newer one."
 _WITHOUT_RESULT = "It holds no OBR, so no result was read: was it cut short?"
 _RESULTS = frozenset({"ORU", "OUL"})
 _SWITCHES = "It switches to a character set that can't be read; the text was kept as it stands."
@@ -50,15 +47,17 @@ class Converted:
         bundle: The message Bundle, JSON.
         notes: What was left out.
         places: Where in the message each entry comes from.
+        is_ahead: Whether its versions go by its reception, as its sender's clock is ahead.
     """
 
     bundle: bytes
     notes: tuple[Note, ...]
     places: tuple[Place, ...]
+    is_ahead: bool = False
 
 
 def convert(
-    message: Message, content: bytes, origin: Origin, dialect: Dialect, now: datetime
+    message: Message, content: bytes, origin: Origin, dialect: Dialect, received: datetime
 ) -> Converted:
     """Convert a message.
 
@@ -67,33 +66,23 @@ def convert(
         content: Its bytes as they came.
         origin: Where it comes from.
         dialect: How that feed writes.
-        now: The present: when it says no time itself.
+        received: When it came first; the same message has to be the same versions then.
 
     Raises:
         Hl7Problem: It is of a kind that is not taken, or its header lacks what everything needs.
     """
     notes = Notes()
     event = insist_on_kind(message)
-    told = _told(message, dialect)
-    _note_moment(message, told, now, notes)
+    sent = sent_at(message, dialect.zone, received, notes)
     if message.kind in _RESULTS and message.first("OBR") is None:
         notes.add(Code.SEGMENT_SEQUENCE, Place("OBR"), _WITHOUT_RESULT)
-    sent = told or now.isoformat(timespec="milliseconds")
     _note_switches(message, notes)
-    work = Work(message, content, origin, dialect, notes, event, sent, is_dated=told is not None)
+    work = Work(message, content, origin, dialect, notes, event, sent)
     for segment in message.segments[1:]:
         read = _READERS.get(segment.name)
         if read is not None:
             read(work, segment)
     return _bundle(work)
-
-
-def _note_moment(message: Message, told: str | None, now: datetime, notes: Notes) -> None:
-    """Say where the moment of a message is none, or can't be right: versions go by it."""
-    if told is None and message.header.text(7):
-        notes.add(Code.DATA_TYPE, message.header.at(7), _UNDATED)
-    if told is not None and _is_ahead(told, now):
-        notes.add(Code.DATA_TYPE, message.header.at(7), _AHEAD)
 
 
 def _note_switches(message: Message, notes: Notes) -> None:
@@ -127,23 +116,10 @@ def insist_on_kind(message: Message) -> str:
     return event
 
 
-def _told(message: Message, dialect: Dialect) -> str | None:
-    """Give when a message says that it was sent; None where it does not say so."""
-    try:
-        return times.instant(message.header.text(7), dialect.zone)
-    except times.NoTime:
-        return None
-
-
-def _is_ahead(told: str, now: datetime) -> bool:
-    span = clinical_time.parse(told)
-    return span is not None and span.first > now + _CLOCKS_DIFFER_BY
-
-
 def _bundle(work: Work) -> Converted:
     kept: list[tuple[Json, Place]] = []
     for made in work.made:
-        content = finished(made.content, work.sent, work.subject)
+        content = finished(made.content, work.sent.at, work.subject)
         if content is None:
             says = "What FHIR insists on is missing; the segment was left out."
             work.notes.add(Code.REQUIRED_MISSING, made.place, says)
@@ -153,7 +129,7 @@ def _bundle(work: Work) -> Converted:
     evidence = [(each, Place("MSH")) for each in _evidence(work, [each for each, _ in kept])]
     listed = [header, *kept, *evidence]
     # Without a time of its own a message that is sent again has to be the same version still.
-    moment = {"lastUpdated": work.sent} if work.is_dated else {}
+    moment = {"lastUpdated": work.sent.at} if work.sent.is_dated else {}
     meta = {**moment, "versionId": version_of(work.raw), "source": work.origin.address}
     entries = [
         {
@@ -162,9 +138,10 @@ def _bundle(work: Work) -> Converted:
         }
         for content, _ in listed
     ]
-    bundle = {"resourceType": "Bundle", "type": "message", "timestamp": work.sent}
+    bundle = {"resourceType": "Bundle", "type": "message", "timestamp": work.sent.at}
     raw = orjson.dumps({**bundle, "entry": entries})
-    return Converted(raw, tuple(work.notes.found), tuple(place for _, place in listed))
+    places = tuple(place for _, place in listed)
+    return Converted(raw, tuple(work.notes.found), places, work.sent.is_ahead)
 
 
 def _header(work: Work) -> Json:
@@ -197,7 +174,7 @@ def _evidence(work: Work, contents: list[Json]) -> list[Json]:
         "resourceType": "Provenance",
         "id": resource_id(work.origin, "Provenance", version_of(work.raw)),
         "target": [{"reference": f"{each['resourceType']}/{each['id']}"} for each in contents],
-        "recorded": work.sent,
+        "recorded": work.sent.at,
         "agent": [{"who": {"type": "Device", "display": sender or work.origin.feed}}],
         "entity": [{"role": "source", "what": {"reference": f"Binary/{name}"}}],
     }

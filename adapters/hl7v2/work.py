@@ -8,6 +8,7 @@ from adapters.hl7v2.identity import Origin, resource_id, version_of
 from adapters.hl7v2.mapping import fill
 from adapters.hl7v2.message import Message, Segment
 from adapters.hl7v2.problems import Place
+from adapters.hl7v2.sent import Sent
 
 
 @dataclass
@@ -29,8 +30,7 @@ class Work:
 
     Attributes:
         event: Its trigger event.
-        sent: When it was sent, a FHIR instant; the present where it does not say so.
-        is_dated: Whether it says so.
+        sent: When it was sent.
         made: The resources so far.
         seen: How often a key was met, to tell apart what has the same one.
         subject: Reference of the patient.
@@ -43,8 +43,7 @@ class Work:
     dialect: Dialect
     notes: Notes
     event: str
-    sent: str
-    is_dated: bool = True
+    sent: Sent
     made: list[Made] = field(default_factory=list)
     seen: dict[tuple[str, ...], int] = field(default_factory=dict)
     subject: Json | None = None

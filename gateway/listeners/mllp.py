@@ -167,28 +167,41 @@ class Mllp:
     def _taken(self, message: Message, content: bytes, peer: str) -> Outcome:
         # (2) a repeat
         key, digest = self._key(message), sha256(content).hexdigest()
-        seen = self._waiting(lambda: self._desk.remembered(key)).get(key)
-        if seen is not None and seen["sha256"] == digest:
+        seen = self._waiting(lambda: self._desk.remembered(key)).get(key) or {}
+        known = seen if seen.get("sha256") == digest else {}
+        if "notes" in known:
             self._desk.count("repeat")
-            return Outcome(notes=tuple(_note(each) for each in seen["notes"]))
+            return Outcome(notes=tuple(_note(each) for each in known["notes"]))
         # (3) convert
-        converted = self._converted(message, content)
+        begun = known.get("received")
+        received = datetime.fromisoformat(begun) if begun else utc_now()
+        converted = self._converted(message, content, received)
+        if converted.is_ahead:
+            self._keep_reception(key, digest, received)
         # (4) it is durable when this is done
         self._hand_over(converted, peer)
         self._remember(key, digest, converted.notes)
         self._desk.count("taken")
         return Outcome(notes=converted.notes)
 
-    def _converted(self, message: Message, content: bytes) -> Converted:
+    def _converted(self, message: Message, content: bytes, received: datetime) -> Converted:
         dialect = dialect_of(self._desk.feed, self._desk.site())
         try:
-            return self._waiting(
-                lambda: convert(message, content, self._origin, dialect, utc_now())
-            )
+            return self._waiting(lambda: convert(message, content, self._origin, dialect, received))
         except (ProcessingError, ConfigurationError) as error:
             log.exception("patients-not-found", route=self._desk.feed.name)
             says = "The EHR refuses the search for patients; `nadi doctor` says more."
             raise Hl7Problem(Code.INTERNAL, Place("PID", 1, 3), says) from error
+
+    def _keep_reception(self, key: str, digest: str, received: datetime) -> None:
+        """Keep when a message came whose versions go by that.
+
+        It is durable before any of them is, so that the same message, sent again after a crash, is
+        the same versions.
+        """
+        self._desk.count("clock-ahead")
+        kept = {"sha256": digest, "received": received.isoformat()}
+        self._waiting(lambda: self._desk.remember({key: kept}))
 
     def _hand_over(self, converted: Converted, peer: str) -> None:
         try:

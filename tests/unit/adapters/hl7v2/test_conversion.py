@@ -180,16 +180,45 @@ def test_a_message_that_does_not_say_when_is_the_same_version_whenever_it_comes(
     assert "lastUpdated" not in now[0]["meta"]
 
 
-def test_a_sender_whose_clock_is_ahead_is_told():
-    ahead, fine = (
-        converted(f"MSH|^~\\&|a|b|||{moment}||ADT^A01|1|P|2.5\rPID|1||7\r".encode()).notes
-        for moment in ("20261126133000", "20261126130500")
-    )
+def dated(moment: str) -> Converted:
+    return converted(f"MSH|^~\\&|a|b|||{moment}||ADT^A01|1|P|2.5\rPID|1||7\r".encode())
 
-    assert [(each.place, each.says[:16]) for each in ahead] == [
-        (Place("MSH", 1, 7), "It lies ahead of")
-    ]
-    assert fine == ()
+
+@pytest.mark.parametrize(
+    ("moment", "by"),
+    [
+        ("20261126131100", "11 minutes"),
+        ("20261126160001", "3 hours"),
+        ("20301126130000", "1461 days"),
+        ("99991231", "2912"),
+    ],
+)
+def test_a_sender_whose_clock_is_ahead_is_told_by_how_much_and_its_message_is_as_old_as_its_coming(
+    moment: str, by: str
+):
+    made = dated(moment)
+
+    (note,) = made.notes
+    assert (note.place, int(note.code)) == (Place("MSH", 1, 7), 102)
+    assert note.says.startswith(f"The clock of the sender is ahead of the clock here by {by}")
+    assert made.is_ahead
+    assert {each["meta"]["lastUpdated"] for each in resources(made)} == {
+        "2026-11-26T07:30:00.000+00:00"
+    }
+
+
+def test_clocks_may_differ_by_ten_minutes():
+    made = dated("20261126131000")
+
+    assert (made.notes, made.is_ahead) == ((), False)
+    assert resources(made)[0]["meta"]["lastUpdated"] == "2026-11-26T13:10:00+05:30"
+
+
+def test_a_moment_after_the_end_of_time_is_none():
+    made = dated("99991231235959-1200")
+
+    assert [each.says[:19] for each in made.notes] == ["It names no moment,"]
+    assert "lastUpdated" not in resources(made)[0]["meta"]
 
 
 @pytest.mark.parametrize("kind", ["", "RDE^O11", "ORU"])

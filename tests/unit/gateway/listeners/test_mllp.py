@@ -2,8 +2,11 @@
 
 import base64
 import time
+from datetime import datetime
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
+import orjson
 import pytest
 
 from tests.conftest import Api
@@ -131,6 +134,61 @@ def test_a_correction_is_the_next_version_of_what_it_corrects_and_starts_the_rou
     assert [each["status"] for each in found] == ["final", "corrected", "entered-in-error"]
     assert [route for route, _ in jobs if "canary" not in route] == ["ckd-risk"] * 3
     assert jobs[-1][1] == "not-final"
+
+
+def at_present() -> bytes:
+    return datetime.now(ZoneInfo("Asia/Kolkata")).strftime("%Y%m%d%H%M%S").encode()
+
+
+def current(api: Api, kind: str) -> list[dict]:
+    with api.store.read() as uow:
+        asked = f"select id from events where resource_type = '{kind}' and is_current"  # noqa: S608
+        found = uow.events.get_many(list(uow.connection.exec_driver_sql(asked).scalars()))
+        return [orjson.loads(uow.events.content(each)) for each in found.values()]
+
+
+@fed
+def test_a_message_from_the_future_hides_nothing_that_comes_after_it(api: Api):
+    ahead = changed("M-2", (b"20250126093000", b"20300126093000"), (b"|1.50|", b"|9.90|"))
+    older = changed("M-4", (b"|1.50|", b"|3.30|"))
+
+    with listening(api) as feed:
+        feed.send(ORU)
+        (warned,) = feed.send(ahead)
+        (between,) = current(api, "Observation")
+        right = changed("M-3", (b"20250126093000", at_present()), (b"|1.50|", b"|1.10|"))
+        (fine,) = feed.send(right)
+        feed.send(older)
+        (after,) = current(api, "Observation")
+
+    assert code(warned) == code(fine) == "AA"
+    (told,) = segments(warned, "ERR")
+    assert told.split("|")[2:5] == ["MSH^1^7", "102^Data type error^HL70357", "W"]
+    assert "ahead of the clock here by" in told
+    assert segments(fine, "ERR") == []
+    values = [each["valueQuantity"]["value"] for each in (between, after)]
+    assert values == [9.9, 1.1]
+
+
+@fed
+def test_a_message_from_the_future_that_comes_again_after_a_crash_is_the_same_versions(api: Api):
+    ahead = changed("M-2", (b"20250126093000", b"20300126093000"))
+
+    with listening(api) as feed:
+        (first,) = feed.send(ahead)
+        events = feed.events()
+        # A crash before its end was on disk leaves what was kept before it was handed over.
+        with api.store.write() as uow:
+            kept = uow.listener_state.with_prefix(feed.desk.feed.name, "seen/")
+            ((key, value),) = kept.items()
+            moment = events[0]["meta"]["lastUpdated"]
+            begun = {"sha256": value["sha256"], "received": moment}
+            uow.listener_state.put(feed.desk.feed.name, {key: begun})
+        time.sleep(1.1)  # its versions go by the second
+        (again,) = feed.send(ahead)
+        assert feed.events() == events
+
+    assert [segments(each, "ERR") for each in (again,)] == [segments(first, "ERR")]
 
 
 @fed
