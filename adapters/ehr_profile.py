@@ -54,8 +54,8 @@ class Profile(Part):
     )
     lets_only: list[str] = Field([], description="It lets nothing else be created than these.")
     transactions: bool | None = Field(None, description="Whether it takes transaction Bundles.")
-    reads_back: Literal["never", "sometimes", "always"] = Field(
-        "sometimes", description="Whether what was written is read again; never: it keeps all."
+    reads_back: Literal["sometimes", "always"] = Field(
+        "sometimes", description="Whether each result is read again, or one in a while."
     )
     finds_by: Literal["identifier", "patient-code-time"] = Field(
         "identifier", description="How a result that may be there already is looked for."

@@ -50,6 +50,8 @@ def _openmrs(*keeps: str) -> dict[str, Any]:
         "refused_statuses": ["entered-in-error", "registered", "cancelled", "unknown"],
         "drop_elements": [f"Observation.{name}" for name in dropped],
         "page_size": 10,
+        "max_page_size": 100,
+        "unknown_id_status": 404,
     }
 
 
@@ -62,15 +64,17 @@ class Simulator:
         site: The example in `adapters/sites` that is for it.
         faults: What makes the sandbox EHR behave so.
         statuses: With which it fails.
+        fails_after: It may fail so although it has done what was asked.
         rung: Where a plain result ends.
         kept_as: The type under which it is there; empty: nowhere.
-        lost: Labels that have to be reported, at least.
+        lost: Labels that have to be reported, and no other.
         has_number: Whether the value is still a number there.
     """
 
     profile: str
     faults: dict[str, Any] = field(default_factory=dict)
     statuses: tuple[int, ...] = (500, 503)
+    fails_after: bool = False
     rung: str = "observation"
     kept_as: str = "Observation"
     lost: tuple[str, ...] = ()
@@ -104,7 +108,26 @@ SIMULATORS = {
         },
         lost=("meta.security", "identifier", "device"),
     ),
-    "hapi": Simulator("", {"software": "HAPI FHIR Server"}, statuses=(409, 500, 503), site="hapi"),
+    # In a race on one condition it answers 409 or 412 to who came second; both mean that the
+    # result is there. A 500 may come after the commit as well.
+    "hapi": Simulator(
+        "",
+        {"software": "HAPI FHIR Server"},
+        statuses=(409, 412, 500, 503),
+        fails_after=True,
+        site="hapi",
+    ),
+    # Built on that library, as its name and its transactions say; keeps less.
+    "hapi-that-drops-labels": Simulator(
+        "",
+        {
+            "software": "HAPI FHIR Server",
+            "drop_elements": ["meta.security", "Observation.identifier"],
+        },
+        fails_after=True,
+        lost=("meta.security", "identifier"),
+        site="sandbox",
+    ),
     "medplum": Simulator(
         "",
         {"software": "medplum", "no_update_create": True},
@@ -149,12 +172,18 @@ SIMULATORS = {
         },
         rung="document-reference",
         kept_as="DocumentReference",
-        lost=(),
+        lost=("meta.security", "identifier"),
         site="openemr",
     ),
     "care": Simulator(
         "care",
-        {"no_metadata": True, "no_transaction": True, "no_batch": True, "writable_types": ["None"]},
+        {
+            "no_metadata": True,
+            "no_reads": True,
+            "no_transaction": True,
+            "no_batch": True,
+            "writable_types": ["None"],
+        },
         rung="worklist",
         kept_as="",
         site="care",

@@ -2,14 +2,15 @@
 
 Three sources, the later ones believed more: its profile (`adapters.ehr_profile`), named by the site
 or recognised; its CapabilityStatement, asked once in a while; and what it refused or dropped. What
-none of them says is taken at its best until the EHR refuses; batches have to be named.
+none of them says is taken at its best until the EHR refuses; batches have to be named. That it
+keeps what is written is taken on nobody's word: a result that was read back shows it.
 
 Source: FHIR R4 CapabilityStatement.rest.resource; docs/write-back.md.
 """
 
 import time
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from adapters import ehr_profile
 from adapters.ehr_profile import Profile
@@ -24,6 +25,7 @@ AGAIN_S = 30.0
 #: Stands for batch Bundles among the types that an EHR refused.
 BATCH = "batch"
 _NEVER = float("-inf")
+_Learnt = TypeVar("_Learnt")
 
 
 class Asked(Protocol):
@@ -57,7 +59,9 @@ class EhrAbilities:
         self._ask_at = _NEVER
         self._said: EhrCapabilities | None = None
         self._refused: dict[str, float] = {}
-        self._kept: dict[str, float] = {}
+        self._kept: dict[tuple[str, str], float] = {}
+        self._identified: dict[str, float] = {}
+        self._strips: set[str] = set()
         self._in_words: dict[str, float] = {}
         self._unlabelled: dict[str, float] = {}
         self._forgets: dict[str, float] = {}
@@ -135,15 +139,29 @@ class EhrAbilities:
 
     def finds_by_identifier(self, resource_type: str) -> bool:
         """Say whether a result can be found again by its identifier, as far as is known."""
-        is_known = self.profile.finds_by == "identifier"
+        is_known = self.profile.finds_by == "identifier" and not self.strips(resource_type)
         return is_known and not self._is_fresh(self._forgets, resource_type)
 
-    def keeps_all(self, resource_type: str) -> bool:
-        """Say whether it is known to keep everything of such a resource."""
-        reads_back = self.profile.reads_back
-        if reads_back == "never":
-            return True
-        return reads_back == "sometimes" and self._is_fresh(self._kept, resource_type)
+    def strips(self, resource_type: str) -> bool:
+        """Say whether the last of such resources that was read back had lost its identifier.
+
+        No search for it and no condition on it finds such a resource.
+        """
+        return resource_type in self._strips
+
+    def keeps_identifiers(self, resource_type: str) -> bool:
+        """Say whether such a resource was read back lately and had its identifier."""
+        return self._is_fresh(self._identified, resource_type)
+
+    def keeps_all(self, resource_type: str, digest: str) -> bool:
+        """Say whether a resource of this type by this model was read back lately and was whole.
+
+        Args:
+            resource_type: Of what was written.
+            digest: Of the model: another one fills other elements.
+        """
+        is_enough = self.profile.reads_back == "sometimes"
+        return is_enough and self._is_fresh(self._kept, (resource_type, digest))
 
     def needs_words(self, resource_type: str) -> bool:
         """Say whether only a text as the value shows there that an AI made it."""
@@ -168,9 +186,23 @@ class EhrAbilities:
         """Remember that the EHR turned out not to have a type, or not to take a `BATCH`."""
         self._refused[resource_type] = self._monotonic()
 
-    def kept(self, resource_type: str) -> None:
-        """Remember that it kept everything of such a resource."""
-        self._kept[resource_type] = self._monotonic()
+    def kept(self, resource_type: str, digest: str) -> None:
+        """Remember that it kept everything of such a resource by this model."""
+        self._kept[resource_type, digest] = self._monotonic()
+
+    def dropped(self, resource_type: str, digest: str) -> None:
+        """Remember that it did not: what it kept before tells nothing any more."""
+        self._kept.pop((resource_type, digest), None)
+
+    def kept_identifier(self, resource_type: str) -> None:
+        """Remember that such a resource had its identifier when it was read back."""
+        self._identified[resource_type] = self._monotonic()
+        self._strips.discard(resource_type)
+
+    def stripped(self, resource_type: str) -> None:
+        """Remember that it loses the identifier, until a resource is read back that has it."""
+        self._identified.pop(resource_type, None)
+        self._strips.add(resource_type)
 
     def showed_words(self, resource_type: str) -> None:
         """Remember that the label survives in a text as the value, and nowhere else."""
@@ -181,11 +213,11 @@ class EhrAbilities:
         self._unlabelled[resource_type] = self._monotonic()
 
     def forgot_identifier(self, resource_type: str) -> None:
-        """Remember that it does not keep identifiers, or can't be searched by them."""
+        """Remember that it can't be searched by identifiers."""
         self._forgets[resource_type] = self._monotonic()
 
-    def _is_fresh(self, learnt: dict[str, float], resource_type: str) -> bool:
-        return self._monotonic() - learnt.get(resource_type, _NEVER) < REMEMBER_S
+    def _is_fresh(self, learnt: dict[_Learnt, float], what: _Learnt) -> bool:
+        return self._monotonic() - learnt.get(what, _NEVER) < REMEMBER_S
 
     def _ask(self) -> EhrCapabilities | None:
         if self._monotonic() < self._ask_at:

@@ -22,6 +22,7 @@ class Written:
         left: The better forms, and why none of them was used.
         answer: What was answered by another protocol than HTTP; codes, never its text.
         is_by_looks: It was found there by what it is about, since it has no identifier there.
+        is_read: It was read back; elsewhere another one of its kind speaks for it.
     """
 
     location: str | None
@@ -33,6 +34,7 @@ class Written:
     left: tuple[Left, ...] = ()
     answer: str = ""
     is_by_looks: bool = False
+    is_read: bool = field(default=False, compare=False)
 
     @property
     def said(self) -> str:

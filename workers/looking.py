@@ -1,9 +1,10 @@
 """(6.3) Look for results that may be in an EHR already, whatever it can be searched by.
 
-First by identifier. An EHR that is not known to keep and to search identifiers is asked for what it
-has of the same patient, code and time; what it gives is compared, since one that ignores what was
-asked gives everything. A place that is known to be another result's is never taken for this one.
-Where an answer can't be relied on, nor a condition, nobody knows: nothing is written.
+First by identifier. An EHR in which no result of this type was lately read back with its identifier
+is asked for what it has of the same patient, code and time; what it gives is compared, since one
+that ignores what was asked gives everything. A place that is known to be another result's is never
+taken for this one. Where an answer can't be relied on, nor a condition, nobody knows: nothing is
+written. A condition can't be relied on where identifiers are lost.
 
 Source: docs/write-back.md.
 """
@@ -104,16 +105,21 @@ class Looking:
         """Look for a result by what it is about, in the forms that have no identifier there."""
         for name, forms in _forms(report).items():
             is_believed = self._abilities.finds_by_identifier(name)
-            if is_believed and self._abilities.keeps_all(name):
+            if is_believed and self._abilities.keeps_identifiers(name):
                 continue
             matches, doubt = self._alike(forms, report)
             free = [each for each in matches if f"{name}/{each.get('id')}" not in claimed]
             if free:
                 claimed.add(f"{name}/{free[0].get('id')}")
                 return free[:1]
-            if doubt and not is_believed and self._abilities.ignores_conditions(name):
+            if doubt and not is_believed and not self._heeds_conditions(name):
                 return Unsure(doubt)
         return []
+
+    def _heeds_conditions(self, resource_type: str) -> bool:
+        """Say whether a conditional create may find what is there."""
+        is_lost = self._abilities.strips(resource_type)
+        return not is_lost and not self._abilities.ignores_conditions(resource_type)
 
     def _alike(self, forms: Sequence[Json], report: StoredReport) -> tuple[list[Json], str]:
         """Give what may be the result, and why the answer can't be relied on, if so."""

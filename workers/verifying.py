@@ -60,7 +60,9 @@ class Verifier:
     def verify(
         self, report: StoredReport, written: Written, policy: IfLabelLost
     ) -> Written | NotReached | Unlabelled:
-        """Compare what is in the EHR with what was sent, unless it is known to keep everything.
+        """Compare what is in the EHR with what was sent, unless it lately kept another one whole.
+
+        One that was found by its looks has no identifier there: no other speaks for it.
 
         Args:
             report: As it was sent.
@@ -68,24 +70,26 @@ class Verifier:
             policy: What is done where the AI label is not there.
         """
         sent = _sent(report, written)
-        if written.location is None or self._abilities.keeps_all(sent["resourceType"]):
+        is_known = self._abilities.keeps_all(sent["resourceType"], report.digest)
+        if is_known and not written.is_by_looks:
             return written
         try:
-            kept = self._chart.read(written.location)
+            kept = self._chart.read(written.location) if written.location else None
         except TransientError as error:
             return not_reached(error)  # it is found again, and then read
         except ProcessingError:
             kept = None
         if kept is None:
             return replace(written, lost=(UNREAD,))
-        return self._judged(_closest(sent, report, kept), kept, written, policy)
+        sent = _closest(sent, report, kept)
+        lost = lost_of(sent, kept)
+        self._learn(sent["resourceType"], report.digest, lost)
+        return self._judged(sent, kept, replace(written, lost=lost, is_read=True), policy)
 
     def _judged(
         self, sent: Json, kept: Json, written: Written, policy: IfLabelLost
     ) -> Written | NotReached | Unlabelled:
-        lost, resource_type = lost_of(sent, kept), str(sent["resourceType"])
-        self._learn(resource_type, lost)
-        written = replace(written, lost=lost)
+        lost, resource_type = written.lost, str(sent["resourceType"])
         if AI_LABEL not in lost:
             return written
         if policy is IfLabelLost.WORDS and label_of(kept) is Label.WORDS:
@@ -99,11 +103,15 @@ class Verifier:
         except TransientError as error:
             return not_reached(error)
 
-    def _learn(self, resource_type: str, lost: tuple[str, ...]) -> None:
-        if not lost:
-            self._abilities.kept(resource_type)
+    def _learn(self, resource_type: str, digest: str, lost: tuple[str, ...]) -> None:
+        if lost:
+            self._abilities.dropped(resource_type, digest)
+        else:
+            self._abilities.kept(resource_type, digest)
         if IDENTIFIER in lost:
-            self._abilities.forgot_identifier(resource_type)
+            self._abilities.stripped(resource_type)
+        else:
+            self._abilities.kept_identifier(resource_type)
         if VALUE in lost:
             log.error("result-value-changed", resource_type=resource_type)
 

@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from adapters.sandbox.keys import Resource
 from adapters.sandbox.refusal import FHIR_JSON, Refusal, outcome
+from adapters.sandbox.search import MAX_COUNT
 
 Rate = float
 _SERVICE_UNAVAILABLE = 503
@@ -31,6 +32,8 @@ class Faults(BaseModel):
         error_rate: Share of requests answered with one of `error_statuses`, nothing done.
         retry_after_s: Retry-After of an injected 429 or 503.
         drop_after_commit_rate: Share of writes that are done, then closed without an answer.
+        fail_after_commit_rate: Share of writes that are done, then answered with one of
+            `error_statuses` all the same.
         duplicate_rate: Share of Subscription pushes that are sent `push_copies` times.
         push_copies: How often in all; HAPI was seen to send 19.
         reorder_rate: Share of Subscription pushes that are sent after the one that follows.
@@ -44,7 +47,9 @@ class Faults(BaseModel):
         no_conditional_create: If-None-Exist is ignored.
         no_transaction: Transaction Bundles are refused (501).
         no_batch: Batch Bundles are refused (501).
-        no_update_create: PUT to an unknown id is refused (405).
+        no_update_create: PUT to an unknown id is refused.
+        unknown_id_status: With what it is refused then.
+        no_reads: There is no FHIR read or search (404), only writes on their conditions.
         unsupported_types: Types that this EHR does not have (404).
         export_wait_s: How long an export takes to be made.
         export_errors: An export names a resource that could not be exported.
@@ -57,6 +62,7 @@ class Faults(BaseModel):
         no_metadata: There is no CapabilityStatement (404).
         software: What the CapabilityStatement names; empty: this EHR itself.
         page_size: Matches on a page where a search does not say.
+        max_page_size: Matches on a page, whatever a search says.
         seed: Restarts the dice.
     """
 
@@ -68,6 +74,7 @@ class Faults(BaseModel):
     error_statuses: tuple[int, ...] = Field(default=(500, 503, 429), min_length=1)
     retry_after_s: int = Field(default=1, ge=0)
     drop_after_commit_rate: Rate = Field(default=0.0, ge=0, le=1)
+    fail_after_commit_rate: Rate = Field(default=0.0, ge=0, le=1)
     duplicate_rate: Rate = Field(default=0.0, ge=0, le=1)
     reorder_rate: Rate = Field(default=0.0, ge=0, le=1)
     push_copies: int = Field(default=2, ge=2, le=100)
@@ -81,6 +88,8 @@ class Faults(BaseModel):
     no_transaction: bool = False
     no_batch: bool = False
     no_update_create: bool = False
+    unknown_id_status: int = Field(default=405, ge=400, le=599)
+    no_reads: bool = False
     unsupported_types: tuple[str, ...] = ()
     export_wait_s: float = Field(default=0.0, ge=0, le=600)
     export_errors: bool = False
@@ -91,7 +100,8 @@ class Faults(BaseModel):
     refused_statuses: tuple[str, ...] = ()
     no_metadata: bool = False
     software: str = ""
-    page_size: int = Field(default=50, ge=1, le=1000)
+    page_size: int = Field(default=50, ge=1, le=MAX_COUNT)
+    max_page_size: int = Field(default=MAX_COUNT, ge=1, le=MAX_COUNT)
     seed: int = 0
 
 
@@ -182,16 +192,30 @@ class FaultGate:
         if self._knobs.strikes(faults.error_rate):
             return _error(self._knobs.pick_status(), faults.retry_after_s)
         is_write = scope["method"] in _WRITES and not scope["path"].endswith("/_search")
-        if is_write and self._knobs.strikes(faults.drop_after_commit_rate):
+        return self._failure_after_commit(faults) if is_write else None
+
+    def _failure_after_commit(
+        self, faults: Faults
+    ) -> Callable[[Scope, Receive, Send], Awaitable[None]] | None:
+        """Choose how a write fails that is done all the same; None when it does not."""
+        if self._knobs.strikes(faults.drop_after_commit_rate):
             return self._commit_and_hang_up
+        if self._knobs.strikes(faults.fail_after_commit_rate):
+            return self._commit_and_fail
         return None
 
     async def _commit_and_hang_up(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def swallow(_: Message) -> None:
-            """Keep the answer from the client."""
-
-        await self._app(scope, receive, swallow)
+        await self._app(scope, receive, _swallow)
         await _hang_up(scope, receive, send)
+
+    async def _commit_and_fail(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._app(scope, receive, _swallow)
+        error = _error(self._knobs.pick_status(), self._knobs.current.retry_after_s)
+        await error(scope, receive, send)
+
+
+async def _swallow(_: Message) -> None:
+    """Keep the answer from the client."""
 
 
 def _error(status: int, retry_after_s: int) -> Response:

@@ -77,7 +77,7 @@ class Interactions:
         Raises:
             Refusal: Several match (412), or the query names nothing to match by (400).
         """
-        query = self.query(resource_type, parse_pairs(condition.rpartition("?")[2]))
+        query = self._query(resource_type, parse_pairs(condition.rpartition("?")[2]))
         if not query.matches and query.ids is None:
             raise Refusal(400, "required", "A condition has to name a search parameter.")
         found = run(self.store, query)
@@ -99,7 +99,8 @@ class Interactions:
         before = self._living(resource["resourceType"], resource_id)
         self._check_version(before, if_match)
         if before is None and self.knobs.current.no_update_create:
-            raise Refusal(405, "not-supported", "This EHR chooses ids itself.")
+            status = self.knobs.current.unknown_id_status
+            raise Refusal(status, "not-supported", "This EHR chooses ids itself.")
         return Answer(200 if before else 201, self._put(resource, resource_id))
 
     def update_where(self, resource: Resource, condition: str) -> Answer:
@@ -125,6 +126,7 @@ class Interactions:
         Raises:
             Refusal: It is not there (404) or was deleted (410).
         """
+        self._check_readable()
         self.check_type(resource_type)
         record = (
             self.store.version(resource_type, resource_id, version)
@@ -143,6 +145,14 @@ class Interactions:
         Raises:
             Refusal: A parameter is unknown or can't be read (400).
         """
+        self._check_readable()
+        return self._query(resource_type, pairs)
+
+    def _check_readable(self) -> None:
+        if self.knobs.current.no_reads:
+            raise Refusal(404, "not-found", "There is no such address here.")
+
+    def _query(self, resource_type: str, pairs: Pairs) -> Query:
         self.check_type(resource_type)
         faults = self.knobs.current
         return parse_query(
@@ -151,6 +161,7 @@ class Interactions:
             ignore_unknown=faults.ignore_unknown_params,
             ignored=faults.ignored_params,
             count=faults.page_size,
+            max_count=faults.max_page_size,
         )
 
     def check_type(self, resource_type: str) -> None:

@@ -65,6 +65,7 @@ def parse_query(
     ignore_unknown: bool = False,
     ignored: Collection[str] = (),
     count: int = DEFAULT_COUNT,
+    max_count: int = MAX_COUNT,
 ) -> Query:
     """Parse the parameters of a search.
 
@@ -74,11 +75,13 @@ def parse_query(
         ignore_unknown: Let pass what this EHR does not know, which then matches everything.
         ignored: Known parameters to pass over all the same.
         count: Matches on a page where the search does not say.
+        max_count: Matches on a page, whatever the search says.
 
     Raises:
         Refusal: A parameter is unknown or its value can't be read (400).
     """
-    builder = _Builder(resource_type, ignore_unknown=ignore_unknown, count=count)
+    counts = (min(count, max_count), max_count)
+    builder = _Builder(resource_type, ignore_unknown=ignore_unknown, counts=counts)
     for name, value in pairs:
         if name not in ignored:
             builder.add(name, value)
@@ -100,7 +103,10 @@ def run(store: Store, query: Query) -> list[Record]:
 class _Builder:
     """Collects a query while its parameters are read one by one."""
 
-    def __init__(self, resource_type: str, *, ignore_unknown: bool, count: int) -> None:
+    def __init__(
+        self, resource_type: str, *, ignore_unknown: bool, counts: tuple[int, int]
+    ) -> None:
+        """Begin a query; `counts` are the matches on a page, and the most that may be asked for."""
         self._type = resource_type
         self._table = parameters_of(resource_type)
         self._ignore_unknown = ignore_unknown
@@ -109,7 +115,7 @@ class _Builder:
         self._ids: tuple[str, ...] | None = None
         self._since_us: int | None = None
         self._sort: tuple[str, ...] = ()
-        self._count = count
+        self._count, self._max_count = counts
         self._is_summary = False
         self._includes: list[str] = []
 
@@ -157,7 +163,7 @@ class _Builder:
     def _add_count(self, value: str) -> None:
         if not value.isdecimal():
             raise Refusal(400, "value", "_count is not a number.")
-        self._count = min(int(value), MAX_COUNT)
+        self._count = min(int(value), self._max_count)
         self._is_summary = self._is_summary or self._count == 0
 
     def _add_sort(self, value: str) -> None:

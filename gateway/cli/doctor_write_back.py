@@ -98,7 +98,7 @@ def _is_taken_back(connection: Connection, report: StoredReport, written: Writte
     client = connection.client
     kept = client.read(written.location)
     if kept is None:
-        return True
+        return written.is_read  # gone since then; else nobody knows
     try:
         client.update(written.location, orjson.dumps({**kept, "status": ENTERED_IN_ERROR}))
     except GatewayError:
@@ -110,6 +110,9 @@ def _is_taken_back(connection: Connection, report: StoredReport, written: Writte
 def _told_written(fate: Written) -> tuple[str, bool | None]:
     if fate.rung is Rung.HL7V2_ORU:
         return f"a probe went as {fate.rung} and was answered {fate.answer}", False
+    if not fate.is_read:
+        unread = f"a probe went as {fate.rung} and could not be read back"
+        return f"{unread}: nobody knows what is kept of a result", None
     if not fate.lost:
         return f"a probe went as {fate.rung}; what was looked at is there", False
     lost = f"a probe went as {fate.rung}; not kept: {', '.join(fate.lost)}"

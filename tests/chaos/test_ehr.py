@@ -27,6 +27,7 @@ def test_a_simulator_has_a_site_file_of_its_own_that_is_valid(name: str) -> None
 PROFILES = {
     "generic": "",
     "generic-that-drops-labels": "",
+    "hapi-that-drops-labels": "",
     "openmrs": "openmrs-fhir2",
     "openemr-that-takes-documents": "openemr",
 }

@@ -15,6 +15,7 @@ from gateway.store.audit_log import AuditFilter
 from tests.hospital import SITE, Hospital
 from tests.receiving import receiving
 from tests.sandbox import TOKEN, SandboxEhr
+from tests.simulators import SIMULATORS
 from tests.unit.adapters.hl7v2.test_oru import PATIENT, TO
 
 pytestmark = pytest.mark.integration
@@ -80,6 +81,32 @@ def test_what_the_ehr_drops_is_told_before_the_first_real_result(
 
     assert finding.says == "a probe went as observation; not kept: meta.security, device"
     assert finding.is_fault is None
+
+
+def test_what_an_ehr_that_calls_itself_hapi_drops_is_told_too(
+    sandbox: SandboxEhr, hospital: Hospital, tmp_path: Path
+) -> None:
+    sandbox.faults(**SIMULATORS["hapi-that-drops-labels"].faults)
+
+    (finding,) = found(hospital, site_of(sandbox, tmp_path))
+
+    assert finding.says == "a probe went as observation; not kept: meta.security, identifier"
+    assert finding.is_fault is None
+
+
+def test_a_probe_that_nobody_can_look_at_is_not_called_kept(
+    sandbox: SandboxEhr, hospital: Hospital, tmp_path: Path
+) -> None:
+    sandbox.faults(no_reads=True)
+
+    (finding,) = found(hospital, site_of(sandbox, tmp_path))
+
+    assert finding == FeedFinding(
+        "writing ehr",
+        "a probe went as observation and could not be read back: nobody knows what is kept of a "
+        "result; it could not be marked as entered in error: remove it by hand",
+        is_fault=None,
+    )
 
 
 def test_an_ehr_that_takes_no_form_is_told(

@@ -18,9 +18,9 @@ import pytest
 from adapters.ehr_profile import profiles
 from adapters.fhir_rest.client import FhirClient
 from gateway.core.jobs import BusinessStatus, JobState
-from gateway.core.ladder import Terms
+from gateway.core.ladder import LOSES, Rung, Terms
 from gateway.store.audit_log import AuditFilter
-from tests.hospital import FakeConnections, Hospital, observation
+from tests.hospital import FakeConnections, Hospital, consent_of, observation
 from tests.sandbox import TOKEN, SandboxEhr
 from tests.simulators import CONCEPT, SIMULATORS, Simulator
 from workers.climbing import ladder_recipient
@@ -42,16 +42,30 @@ def sandbox() -> Iterator[SandboxEhr]:
     running.stop()
 
 
+class Watched(FhirClient):
+    """Remembers what was read, which says whether anybody looked."""
+
+    def __init__(self, base_url: str) -> None:
+        super().__init__(
+            base_url, auth_header=lambda: f"Bearer {TOKEN}", timeout_s=5, max_response_bytes=10**6
+        )
+        self.reads: list[str] = []
+
+    def read(self, reference: str) -> dict[str, Any] | None:
+        self.reads.append(reference)
+        return super().read(reference)
+
+
 @contextmanager
-def hospital_with(folder: Path, sandbox: SandboxEhr, chosen: Simulator) -> Iterator[Hospital]:
+def hospital_with(
+    folder: Path, sandbox: SandboxEhr, chosen: Simulator
+) -> Iterator[tuple[Hospital, Watched]]:
     """Give a hospital whose EHR is this simulator, with a result for each of its patients."""
     made = Hospital(folder)
     (route,) = made.site.routes
     made.site = replace(made.site, routes=(replace(route, terms=OWN_CODES),))
     base_url = f"{sandbox.origin}/fhir"
-    with FhirClient(
-        base_url, auth_header=lambda: f"Bearer {TOKEN}", timeout_s=5, max_response_bytes=10**6
-    ) as client:
+    with Watched(base_url) as client:
         abilities = EhrAbilities(
             client,
             base_url=base_url,
@@ -59,15 +73,15 @@ def hospital_with(folder: Path, sandbox: SandboxEhr, chosen: Simulator) -> Itera
             monotonic=lambda: seconds(made),
         )
         recipient = ladder_recipient(client, abilities, connections=2)
+        api = FhirApi(client, None, abilities, base_url)
+        made.ehrs = FakeConnections(Connection("ehr", recipient, api))  # type: ignore[arg-type]
+        made.ports = replace(made.ports, ehrs=made.ehrs)
         for number in range(PATIENTS):
             name = f"{prefix_of(made)}-{number}"
             made.admit_patient(name)
             made.push(observation(name=name, of=name))
         made.infer()
-        api = FhirApi(client, None, abilities, base_url)
-        made.ehrs = FakeConnections(Connection("ehr", recipient, api))  # type: ignore[arg-type]
-        made.ports = replace(made.ports, ehrs=made.ehrs)
-        yield made
+        yield made, client
     made.close()
 
 
@@ -90,7 +104,8 @@ def deliver_all(hospital: Hospital) -> None:
 
 
 def kept(sandbox: SandboxEhr, hospital: Hospital, kind: str) -> list[dict[str, Any]]:
-    """Give what the EHR holds of the patients of this hospital."""
+    """Give what the EHR holds of the patients of this hospital, whatever it lets others read."""
+    sandbox.faults(no_reads=False, max_page_size=1000)
     prefix = f"Patient/{prefix_of(hospital)}-"
     answer = httpx.get(
         f"{sandbox.origin}/fhir/{kind}?_count=1000", headers={"Authorization": f"Bearer {TOKEN}"}
@@ -99,10 +114,12 @@ def kept(sandbox: SandboxEhr, hospital: Hospital, kind: str) -> list[dict[str, A
     return [each for each in found if prefix in each.get("subject", {}).get("reference", "")]
 
 
-def lost_of(hospital: Hospital) -> list[str]:
+def lost_of(hospital: Hospital) -> list[set[str]]:
+    """Give of each delivery which elements the EHR lost, without what its form can't hold."""
     with hospital.store.read() as uow:
         known = uow.deliveries.of_jobs([job.id for job in hospital.jobs()])
-    return [each.lost for each in known.values()]
+    told = (each.lost.removesuffix(LOSES.get(Rung(each.rung), "")) for each in known.values())
+    return [{name for name in each.split(", ") if name} for each in told]
 
 
 def faults_of(chosen: Simulator) -> dict[str, Any]:
@@ -112,6 +129,9 @@ def faults_of(chosen: Simulator) -> dict[str, Any]:
         "no_batch": False,
         "no_conditional_create": False,
         "no_update_create": False,
+        "unknown_id_status": 405,
+        "no_reads": False,
+        "max_page_size": 1000,
         "no_metadata": False,
         "ignored_params": [],
         "writable_types": [],
@@ -123,6 +143,7 @@ def faults_of(chosen: Simulator) -> dict[str, Any]:
         "page_size": 50,
         "error_rate": 0,
         "drop_after_commit_rate": 0,
+        "fail_after_commit_rate": 0,
     }
     return {**healthy, **chosen.faults}
 
@@ -133,9 +154,10 @@ def test_every_result_is_where_it_belongs_once_and_what_was_dropped_is_reported(
 ) -> None:
     chosen = SIMULATORS[name]
     sandbox.faults(**faults_of(chosen))
-    with hospital_with(tmp_path, sandbox, chosen) as hospital:
+    with hospital_with(tmp_path, sandbox, chosen) as (hospital, client):
         sandbox.faults(
             drop_after_commit_rate=0.4,
+            fail_after_commit_rate=0.3 if chosen.fails_after else 0,
             error_rate=0.25,
             error_statuses=chosen.statuses,
             retry_after_s=1,
@@ -144,7 +166,7 @@ def test_every_result_is_where_it_belongs_once_and_what_was_dropped_is_reported(
         for _ in range(6):
             hospital.deliver()
             hospital.pass_time(90)
-        sandbox.faults(drop_after_commit_rate=0, error_rate=0)
+        sandbox.faults(drop_after_commit_rate=0, fail_after_commit_rate=0, error_rate=0)
         deliver_all(hospital)
 
         jobs = hospital.jobs()
@@ -154,8 +176,9 @@ def test_every_result_is_where_it_belongs_once_and_what_was_dropped_is_reported(
         with hospital.store.read() as uow:
             known = uow.deliveries.of_jobs([job.id for job in jobs])
         assert {each.rung for each in known.values()} == {chosen.rung}
-        for each in known.values():
-            assert set(chosen.lost) <= set(each.lost.split(", "))
+        assert lost_of(hospital) == [set(chosen.lost)] * PATIENTS
+        looked_at = {each.partition("/")[0] for each in client.reads}
+        assert looked_at == ({chosen.kept_as} if chosen.kept_as else set())
         told = [outcome for event, outcome in hospital.audited() if event == "deliver"]
         assert told.count("0") == (PATIENTS if chosen.kept_as else 0), "one that says delivered"
         assert len(told) >= PATIENTS
@@ -175,7 +198,7 @@ def test_where_the_label_is_dropped_people_read_it_beside_the_value(
 ) -> None:
     chosen = SIMULATORS[name]
     sandbox.faults(**faults_of(chosen))
-    with hospital_with(tmp_path, sandbox, chosen) as hospital:
+    with hospital_with(tmp_path, sandbox, chosen) as (hospital, _):
         deliver_all(hospital)
 
         found = kept(sandbox, hospital, "Observation")
@@ -192,20 +215,57 @@ def test_what_a_profile_says_is_dropped_is_what_its_simulator_drops(
 ) -> None:
     chosen = SIMULATORS["openmrs"]
     sandbox.faults(**faults_of(chosen))
-    with hospital_with(tmp_path, sandbox, chosen) as hospital:
+    with hospital_with(tmp_path, sandbox, chosen) as (hospital, _):
         deliver_all(hospital)
 
         said = set(profiles()["openmrs-fhir2"].drops["Observation"])
         for lost in lost_of(hospital):
-            labels = {each for each in lost.split(", ") if " " not in each}
-            assert labels <= said
-            assert {"meta.security", "identifier", "device"} <= labels
+            assert lost - {"the value as a number"} <= said
+
+
+def test_a_server_that_calls_itself_hapi_and_drops_labels_is_seen_through(
+    tmp_path: Path, sandbox: SandboxEhr
+) -> None:
+    chosen = SIMULATORS["hapi-that-drops-labels"]
+    sandbox.faults(**faults_of(chosen))
+    with hospital_with(tmp_path, sandbox, chosen) as (hospital, _):
+        sandbox.faults(drop_after_commit_rate=1)
+        hospital.deliver()
+        hospital.pass_time(90)
+        sandbox.faults(drop_after_commit_rate=0)
+        deliver_all(hospital)
+
+        assert hospital.ehrs.known.abilities.profile.profile == "hapi"  # type: ignore[union-attr]
+        found = kept(sandbox, hospital, "Observation")
+        assert sorted(each["subject"]["reference"] for each in found) == [
+            f"Patient/{prefix_of(hospital)}-{number}" for number in range(PATIENTS)
+        ]
+        assert lost_of(hospital) == [{"meta.security", "identifier"}] * PATIENTS
+
+
+def test_care_gives_nothing_and_a_model_has_to_do_with_what_was_pushed(
+    tmp_path: Path, sandbox: SandboxEhr
+) -> None:
+    chosen = SIMULATORS["care"]
+    sandbox.faults(**faults_of(chosen))
+    with hospital_with(tmp_path, sandbox, chosen) as (hospital, _):
+        unknown = f"{prefix_of(hospital)}-unknown"
+        hospital.push(consent_of(unknown))
+        hospital.push(observation(name=unknown, of=unknown))
+        hospital.infer()
+        deliver_all(hospital)
+
+        ends = Counter((job.state, job.business_status) for job in hospital.jobs())
+        assert ends == {
+            (JobState.COMPLETED, BusinessStatus.ON_WORKLIST): PATIENTS,
+            (JobState.REJECTED, BusinessStatus.REFUSED): 1,
+        }
 
 
 def test_the_audit_tells_the_way_of_each_result(tmp_path: Path, sandbox: SandboxEhr) -> None:
     chosen = SIMULATORS["openemr-that-takes-documents"]
     sandbox.faults(**faults_of(chosen))
-    with hospital_with(tmp_path, sandbox, chosen) as hospital:
+    with hospital_with(tmp_path, sandbox, chosen) as (hospital, _):
         deliver_all(hospital)
 
         with hospital.store.read() as uow:

@@ -12,7 +12,7 @@ from tests.hospital import FakeEhr
 from tests.result_models import RISK, RISK_ASSESSMENT, made
 from workers.climb import Sender
 from workers.climbing import AS_TEXT, OWN_CODE, LadderRecipient, ladder_recipient
-from workers.ehr_abilities import EhrAbilities
+from workers.ehr_abilities import REMEMBER_S, EhrAbilities
 from workers.fates import Fate, NotReached, NotTaken, OnWorklist, Withheld, Written
 from workers.verifying import LEFT_THERE, UNREAD
 
@@ -58,6 +58,56 @@ def test_a_result_that_is_kept_whole_says_so_and_is_looked_at_once_in_a_while() 
         "Observation/observation-1", 201, rung=Rung.OBSERVATION
     )
     assert ehr.calls.count("read Observation/observation-1") == 1
+
+
+@pytest.mark.parametrize("profile", ["hapi", "medplum", "generic"])
+def test_no_profile_is_believed_before_a_result_of_its_type_and_model_was_looked_at(
+    profile: str,
+) -> None:
+    ehr = FakeEhr()
+    writer = recipient(ehr, profile)
+    same, other = (replace(REPORT, identifier=each) for each in ("same", "other"))
+    stranger = StoredReport.read(made(RISK, 0.2).to_json())
+    stranger = replace(stranger, identifier="stranger", digest="e" * 64)
+
+    for report in (REPORT, same, AS_RISK, other, stranger):
+        writer.write([report], repeated=frozenset())
+
+    kinds = [call for call in ehr.calls if call.startswith("read ")]
+    assert [call.partition("/")[0] for call in kinds] == [
+        "read Observation",
+        "read RiskAssessment",
+        "read Observation",
+    ]
+
+
+def test_one_that_loses_a_label_later_is_not_believed_for_what_it_kept_before() -> None:
+    ehr, now = FakeEhr(), [0.0]
+    abilities = EhrAbilities(ehr, profile="hapi", monotonic=lambda: now[0])
+    writer = ladder_recipient(ehr, abilities)
+    reports = [replace(REPORT, identifier=str(number)) for number in range(4)]
+    writer.write(reports[:1], repeated=frozenset())
+    ehr.drops["Observation"] = ("meta", "identifier")
+    unnoticed = writer.write(reports[1:2], repeated=frozenset())["1"]
+    now[0] = REMEMBER_S
+
+    fates = [writer.write([each], repeated=frozenset())[each.identifier] for each in reports[2:]]
+
+    assert isinstance(unnoticed, Written)
+    assert (unnoticed.lost, unnoticed.is_read) == ((), False)
+    for fate in fates:
+        assert isinstance(fate, Written)
+        assert (fate.lost, fate.is_read) == (("meta.security", "identifier"), True)
+
+
+def test_an_ehr_that_does_not_say_where_a_result_is_can_t_be_looked_at_and_it_is_told() -> None:
+    ehr = FakeEhr()
+    ehr.tells_no_place = True
+
+    fate = write(ehr, profile="hapi")
+
+    assert isinstance(fate, Written)
+    assert (fate.lost, fate.is_read) == ((UNREAD,), False)
 
 
 @pytest.mark.parametrize(
@@ -364,6 +414,37 @@ def test_a_place_that_is_known_to_be_another_result_s_is_not_taken_for_this_one(
 
     assert isinstance(fate, Written)
     assert (fate.location, fate.status) == ("Observation/observation-2", 201)
+
+
+@pytest.mark.parametrize("profile", ["hapi", "medplum", None])
+def test_conditions_that_find_no_identifier_don_t_count_once_a_result_was_seen_without_it(
+    profile: str | None,
+) -> None:
+    ehr = FakeEhr()
+    ehr.drops["Observation"] = ("identifier",)
+    writer = recipient(ehr, profile)
+    writer.write([REPORT], repeated=frozenset())
+    ehr.refused["search Observation"] = 400
+    other = replace(REPORT, identifier="other")
+
+    fate = writer.write([other], repeated=frozenset({"other"}))["other"]
+
+    assert fate == NotReached("EhrRefused", is_of_system=False)
+    assert len(ehr.of("Observation")) == 1
+
+
+def test_the_search_by_looks_is_spared_once_a_result_was_read_back_with_its_identifier() -> None:
+    ehr = FakeEhr()
+    writer = recipient(ehr, "hapi")
+    reports = [replace(REPORT, identifier=str(number)) for number in range(3)]
+
+    counts = []
+    for each in reports:
+        before = ehr.calls.count("search Observation True")
+        writer.write([each], repeated=frozenset({each.identifier}))
+        counts.append(ehr.calls.count("search Observation True") - before)
+
+    assert counts == [2, 1, 1]
 
 
 def test_two_results_that_look_alike_are_not_found_as_the_same_one() -> None:

@@ -64,6 +64,51 @@ def test_errors_come_at_their_rate_and_do_nothing(ehr) -> None:
     assert stats["resources"]["Observation"] == statuses.count(201)
 
 
+def test_a_write_may_be_done_and_answered_with_an_error(ehr) -> None:
+    set_faults(ehr, fail_after_commit_rate=1, error_statuses=[500])
+    failed = ehr.ask("POST", "/fhir/Observation", json=OBSERVATION)
+    set_faults(ehr, fail_after_commit_rate=0)
+
+    stats = ehr.ask("GET", "/sandbox/stats").json()
+
+    assert failed.status_code == 500
+    assert stats["resources"]["Observation"] == 1
+
+
+def test_an_ehr_may_let_nothing_be_read_or_searched_and_take_what_is_written(ehr) -> None:
+    set_faults(ehr, no_reads=True)
+    condition = {"If-None-Exist": "identifier=s|1"}
+
+    written = ehr.ask("POST", "/fhir/Observation", json=OBSERVATION, headers=condition)
+
+    place = written.headers["location"].partition("/_history/")[0].rpartition("/fhir")[2]
+    asked = [
+        ehr.ask("GET", f"/fhir{place}"),
+        ehr.ask("GET", "/fhir/Observation"),
+        ehr.ask("POST", "/fhir/Observation/_search"),
+    ]
+    assert written.status_code == 201
+    assert [each.status_code for each in asked] == [404, 404, 404]
+
+
+def test_a_page_holds_no_more_than_its_most_whatever_is_asked(ehr) -> None:
+    for _ in range(3):
+        ehr.ask("POST", "/fhir/Observation", json=OBSERVATION)
+    set_faults(ehr, max_page_size=2)
+
+    pages = [ehr.ask("GET", f"/fhir/Observation{asked}").json() for asked in ("", "?_count=100")]
+
+    assert [len(page["entry"]) for page in pages] == [2, 2]
+
+
+def test_a_put_to_an_unknown_id_is_refused_as_the_ehr_does_it(ehr) -> None:
+    set_faults(ehr, no_update_create=True, unknown_id_status=404)
+
+    answer = ehr.ask("PUT", "/fhir/Observation/mine", json={**OBSERVATION, "id": "mine"})
+
+    assert answer.status_code == 404
+
+
 def test_the_same_seed_gives_the_same_dice() -> None:
     def throws() -> list[bool]:
         knobs = FaultKnobs()
