@@ -137,14 +137,14 @@ SIMULATORS = {
     "openmrs": Simulator(
         "openmrs-fhir2",
         _openmrs(),
-        lost=("meta.security", "identifier", "device", "note", "method"),
+        lost=("meta.security", "identifier", "device", "note", "method", "text", "derivedFrom"),
         has_number=False,
         site="openmrs",
     ),
     "bahmni": Simulator(
         "bahmni",
         _openmrs("note"),
-        lost=("meta.security", "identifier", "device", "method"),
+        lost=("meta.security", "identifier", "device", "method", "text", "derivedFrom"),
         site="bahmni",
     ),
     "openemr": Simulator(

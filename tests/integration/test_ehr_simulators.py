@@ -258,7 +258,7 @@ def test_care_gives_nothing_and_a_model_has_to_do_with_what_was_pushed(
         ends = Counter((job.state, job.business_status) for job in hospital.jobs())
         assert ends == {
             (JobState.COMPLETED, BusinessStatus.ON_WORKLIST): PATIENTS,
-            (JobState.REJECTED, BusinessStatus.REFUSED): 1,
+            (JobState.REJECTED, BusinessStatus.PATIENT_UNKNOWN): 1,
         }
 
 
