@@ -93,6 +93,7 @@ class System:
         terms: In which forms results may go into it.
         test_patient: A made-up patient about whom may be written; None where there is none.
         oru: Where its results go as HL7 v2 messages; None where they don't.
+        tls: Files of authorities and of our own certificate; None trusts those of the web.
     """
 
     name: str
@@ -110,6 +111,7 @@ class System:
     terms: Terms = field(default_factory=Terms)
     test_patient: str | None = None
     oru: OruDestination | None = None
+    tls: tuple[str, str | None] | None = None
 
     @property
     def dicomweb_login(self) -> tuple[Secret | None, str]:
@@ -125,7 +127,7 @@ class System:
         """
         if self.address is None:
             raise ConfigurationError(f"System '{self.name}' has no FHIR API.")
-        return self._completed(self.address)
+        return completed(self.address, f"System '{self.name}'")
 
     @property
     def dicomweb_url(self) -> str | None:
@@ -134,10 +136,8 @@ class System:
         Raises:
             ConfigurationError: A variable without default is not set.
         """
-        return self._completed(self.dicomweb_address) if self.dicomweb_address else None
-
-    def _completed(self, address: str) -> str:
-        return completed(address, f"System '{self.name}'")
+        address = self.dicomweb_address
+        return completed(address, f"System '{self.name}'") if address else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -420,6 +420,7 @@ def _system(name: str, entry: SystemEntry, site: str) -> System:
         timeout_s=entry.timeout_s,
         per_second=entry.rate.per_second if entry.rate else None,
         profile=entry.profile,
+        tls=entry.tls.files if entry.tls else None,
         test_patient=entry.test_patient,
     )
 

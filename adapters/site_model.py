@@ -17,6 +17,7 @@ from adapters.site_consent_terms import ConsentEntry
 from adapters.site_hours import HoursEntry
 from adapters.site_oru import OruEntry
 from adapters.site_patients import PatientsEntry
+from adapters.site_ports import PeerTlsEntry
 from adapters.site_privacy import PrivacyEntry
 from adapters.site_receive import Receive
 from adapters.site_retention import RetentionEntry
@@ -98,6 +99,11 @@ class FhirRestEntry(_SystemPart):
     ] = Field(None, description="How Nadi identifies itself to those; absent: as to its FHIR API.")
     auth: Annotated[NoAuth | BearerAuth | BasicAuth, Field(discriminator="kind")] = Field(
         NoAuth(kind="none"), description="How Nadi identifies itself to it."
+    )
+    tls: PeerTlsEntry | None = Field(
+        None,
+        description="The certificates of connections to it and its DICOMweb services; absent: "
+        "the authorities of the web are trusted.",
     )
     receive: list[Receive] = Field(
         ["push"],

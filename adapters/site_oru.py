@@ -12,21 +12,13 @@ from pydantic import Field, StringConstraints
 
 from adapters.hl7v2.addressed import Addressed
 from adapters.site_patients import PatientsEntry
+from adapters.site_ports import PeerTlsEntry
 from adapters.site_words import Part
 from adapters.site_yaml import Document, Problem
 
 Charset = Literal["UNICODE UTF-8", "ASCII", "8859/1", "8859/2", "8859/5", "8859/6", "8859/15"]
 Host = Annotated[str, StringConstraints(pattern=r"^[^\s/:]+$|^[0-9A-Fa-f:.]+$", max_length=253)]
 Hd = Annotated[str, StringConstraints(pattern=r"^[!-~]([ -~]{0,178}[!-~])?$")]
-
-
-class OruTlsEntry(Part):
-    """The TLS of a receiver (MLLPS)."""
-
-    authority: str = Field(min_length=1, description="File with the authorities to trust, PEM.")
-    certificate: str | None = Field(
-        None, min_length=1, description="File with our own certificate and its key, PEM."
-    )
 
 
 class OruEntry(Part):
@@ -49,7 +41,7 @@ class OruEntry(Part):
         "P", description="Production, training or debugging (MSH-11)."
     )
     charset: Charset = Field("UNICODE UTF-8", description="The character set (MSH-18).")
-    tls: OruTlsEntry | None = Field(None, description="MLLPS; absent: in clear.")
+    tls: PeerTlsEntry | None = Field(None, description="MLLPS; absent: in clear.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +86,7 @@ def oru_of(
     return OruDestination(
         host=entry.host,
         port=entry.port,
-        tls=(entry.tls.authority, entry.tls.certificate) if entry.tls else None,
+        tls=entry.tls.files if entry.tls else None,
         addressed=addressed,
         patients_of=patients.of or system,
     )

@@ -1,4 +1,4 @@
-"""What the ports of a site file share: who may connect, and their certificates."""
+"""What the connections of a site file share: who may connect, and the certificates."""
 
 from ipaddress import ip_network
 from typing import Annotated
@@ -33,3 +33,17 @@ class TlsEntry(Part):
         description="File with the authorities whose client certificates are asked for, PEM; "
         "absent: a client needs none.",
     )
+
+
+class PeerTlsEntry(Part):
+    """The certificates of a connection to a system."""
+
+    authority: str = Field(min_length=1, description="File with the authorities to trust, PEM.")
+    certificate: str | None = Field(
+        None, min_length=1, description="File with our own certificate and its key, PEM."
+    )
+
+    @property
+    def files(self) -> tuple[str, str | None]:
+        """Both files, as connections are made from."""
+        return self.authority, self.certificate

@@ -15,7 +15,7 @@ from adapters.site_cds_hooks import cds_hooks_problems
 from adapters.site_consent_terms import contradictions
 from adapters.site_feeds import feed_problems
 from adapters.site_model import SiteFile
-from adapters.site_oru import OruEntry, OruTlsEntry, oru_problems
+from adapters.site_oru import OruEntry, oru_problems
 from adapters.site_trigger import check
 from adapters.site_yaml import Document, Path, Problem, suggestion
 from gateway.core.consent.vocabulary import PURPOSES
@@ -174,7 +174,8 @@ def _models_by_place() -> dict[Path, type[BaseModel]]:
         ("systems", "*"): model.FhirRestEntry,
         ("systems", "*", "patients"): patients.PatientsEntry,
         ("systems", "*", "oru"): OruEntry,
-        ("systems", "*", "oru", "tls"): OruTlsEntry,
+        ("systems", "*", "oru", "tls"): ports.PeerTlsEntry,
+        ("systems", "*", "tls"): ports.PeerTlsEntry,
         ("systems", "*", "receive", "*", "drop"): drop.DropEntry,
         ("systems", "*", "receive", "*", "mllp"): mllp.MllpEntry,
         ("systems", "*", "receive", "*", "mllp", "tls"): ports.TlsEntry,

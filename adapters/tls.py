@@ -51,6 +51,21 @@ def sender_context(authority: Path | None, certificate: Path | None) -> ssl.SSLC
     return context
 
 
+def peer_verify(files: tuple[str, str | None] | None) -> ssl.SSLContext | bool:
+    """Say how the certificate of a system is checked, as HTTP clients want it.
+
+    Args:
+        files: With whom to trust, and with our own certificate; None trusts those of the web.
+
+    Raises:
+        ConfigurationError: A file is missing or no such thing.
+    """
+    if files is None:
+        return True
+    authority, certificate = files
+    return sender_context(Path(authority), Path(certificate) if certificate else None) or True
+
+
 def _unusable(error: Exception, *files: str | Path | None) -> ConfigurationError:
     names = ", ".join(Path(each).name for each in files if each)
     return ConfigurationError(f"The TLS files can't be used ({type(error).__name__}): {names}.")

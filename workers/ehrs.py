@@ -15,6 +15,7 @@ from adapters.fhir_rest.client import FhirClient
 from adapters.fhir_rest.pace import Pace
 from adapters.site import Secret, Site, System
 from adapters.site_oru import OruDestination
+from adapters.tls import peer_verify
 from gateway.core.errors import ConfigurationError
 from gateway.core.ladder import Rung
 from workers.climb import Sender, WithoutFhir
@@ -128,6 +129,7 @@ class _Key:
     per_second: float | None
     profile: str | None
     oru: OruDestination | None
+    tls: tuple[str, str | None] | None
 
 
 class Ehrs:
@@ -159,6 +161,7 @@ class Ehrs:
             per_second=found.per_second,
             profile=found.profile,
             oru=found.oru,
+            tls=found.tls,
         )
         with self._lock:
             known = self._connections.get(system)
@@ -204,11 +207,13 @@ def _api(system: System, key: _Key, pace: Callable[[], None]) -> FhirApi:
     def auth_header() -> str | None:
         return authorization(system.token, system.user)
 
+    verify = peer_verify(key.tls)
     client = FhirClient(
         key.base_url,
         auth_header=auth_header,
         timeout_s=key.timeout_s,
         max_response_bytes=_MAX_RESPONSE_BYTES,
+        verify=verify,
         pace=pace,
     )
     archive = key.dicomweb_url and DicomWebClient(
@@ -216,6 +221,7 @@ def _api(system: System, key: _Key, pace: Callable[[], None]) -> FhirApi:
         auth_header=lambda: authorization(*key.archive_login),
         timeout_s=key.timeout_s,
         max_response_bytes=_MAX_RESPONSE_BYTES,
+        verify=verify,
     )
     abilities = EhrAbilities(client, base_url=key.base_url, profile=key.profile)
     return FhirApi(client, archive or None, abilities, key.base_url)

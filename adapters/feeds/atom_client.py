@@ -8,6 +8,7 @@ Source: OpenMRS webservices.rest, `POST /ws/rest/v1/patient/{uuid}`; ict4h openm
 """
 
 from collections.abc import Callable
+from ssl import SSLContext
 from urllib.parse import quote
 
 from adapters.authorization import authorization
@@ -16,6 +17,7 @@ from adapters.fhir_rest.answers import error_of
 from adapters.fhir_rest.base_url import BaseUrl
 from adapters.fhir_rest.transport import Transport
 from adapters.site import System
+from adapters.tls import peer_verify
 from gateway.core.clock import utc_now
 
 _ACCEPT = {"Accept": "application/atom+xml, application/xml;q=0.9"}
@@ -29,7 +31,12 @@ class AtomClient:
     """The feeds of one system."""
 
     def __init__(
-        self, base_url: str, *, auth_header: Callable[[], str | None], timeout_s: float
+        self,
+        base_url: str,
+        *,
+        auth_header: Callable[[], str | None],
+        timeout_s: float,
+        verify: SSLContext | bool = True,
     ) -> None:
         """Prepare the client; nothing is sent yet.
 
@@ -37,6 +44,7 @@ class AtomClient:
             base_url: Where the feeds are, such as `https://emr.local/openmrs/ws/atomfeed`.
             auth_header: Gives the Authorization header of the moment, None for none.
             timeout_s: For every step of a request and for the whole of it.
+            verify: How the system's certificate is checked.
 
         Raises:
             ConfigurationError: The base URL can't be used.
@@ -44,7 +52,10 @@ class AtomClient:
         self._base = BaseUrl.parse(base_url)
         self._rest = BaseUrl.parse(f"{self._base.text.rpartition('/')[0]}/{_REST}")
         self._transport = Transport(
-            auth_header=auth_header, timeout_s=timeout_s, max_response_bytes=_MAX_PAGE_BYTES
+            auth_header=auth_header,
+            timeout_s=timeout_s,
+            max_response_bytes=_MAX_PAGE_BYTES,
+            verify=verify,
         )
 
     def close(self) -> None:
@@ -88,10 +99,11 @@ def atom_client(base_url: str, system: System, timeout_s: float) -> AtomClient:
         timeout_s: Where the system has none of its own.
 
     Raises:
-        ConfigurationError: The base URL can't be used.
+        ConfigurationError: The base URL or a TLS file can't be used.
     """
     return AtomClient(
         base_url,
         auth_header=lambda: authorization(system.token, system.user),
         timeout_s=system.timeout_s or timeout_s,
+        verify=peer_verify(system.tls),
     )

@@ -12,6 +12,7 @@ Source: FHIR Bulk Data Access 2.0 (http://hl7.org/fhir/uv/bulkdata/export.html),
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from ssl import SSLContext
 from typing import Any, Self
 from urllib.parse import urlencode, urljoin, urlsplit
 
@@ -106,7 +107,12 @@ class BulkClient:
     """The export of one EHR."""
 
     def __init__(
-        self, base_url: str, *, auth_header: Callable[[], str | None], timeout_s: float
+        self,
+        base_url: str,
+        *,
+        auth_header: Callable[[], str | None],
+        timeout_s: float,
+        verify: SSLContext | bool = True,
     ) -> None:
         """Prepare the client; nothing is sent yet.
 
@@ -114,6 +120,7 @@ class BulkClient:
             base_url: Service base URL.
             auth_header: Gives the Authorization header of the moment, None for none.
             timeout_s: Longest silence.
+            verify: How the EHR's certificate is checked.
 
         Raises:
             ConfigurationError: The base URL can't be used.
@@ -123,6 +130,7 @@ class BulkClient:
             auth_header=auth_header,
             timeout_s=timeout_s,
             max_response_bytes=_MAX_MANIFEST_BYTES,
+            verify=verify,
         )
 
     def close(self) -> None:

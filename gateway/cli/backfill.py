@@ -17,6 +17,7 @@ from rich.progress import Progress as Bar
 from adapters.authorization import authorization
 from adapters.feeds.bulk import BulkClient, ExportFile
 from adapters.site import System
+from adapters.tls import peer_verify
 from gateway.cli.access import record_change
 from gateway.cli.context import (
     AsJson,
@@ -147,6 +148,7 @@ def _backfill(nadi: Opened, name: str, *, is_quiet: bool) -> Iterator[Backfill]:
         system.base_url,
         auth_header=lambda: authorization(system.token, system.user),
         timeout_s=_SILENCE_S,
+        verify=peer_verify(system.tls),
     )
     feed = f"{name}/backfill"
     with (

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from adapters.authorization import authorization
 from adapters.fhir_rest.client import FhirClient
 from adapters.site import System
+from adapters.tls import peer_verify
 from gateway.core.cds.prefetch import Template
 from gateway.core.cds.request import Brought, entries_of
 from gateway.core.errors import GatewayError, MalformedJson
@@ -24,6 +25,9 @@ _AT_ONCE = 16
 _MOST_BYTES = 4 * 2**20
 #: The answers have to be stored and used within the same call.
 _SHARE_OF_TIME = 0.6
+
+#: Base URL, TLS files, seconds.
+_Key = tuple[str, tuple[str, str | None] | None, float]
 
 log = get_logger()
 
@@ -47,7 +51,7 @@ class Charts:
     def __init__(self) -> None:
         self._pool = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="cds-chart")
         self._lock = threading.Lock()
-        self._clients: dict[tuple[str, float], FhirClient] = {}
+        self._clients: dict[_Key, FhirClient] = {}
         self._now = threading.local()
 
     def fetch(
@@ -73,7 +77,7 @@ class Charts:
         """
         header = f"Bearer {token}" if token else authorization(system.token, system.user)
         within_s = max(0.0, _SHARE_OF_TIME * (until_s - time.monotonic()))
-        client = self._client(system.base_url, max(within_s, 0.05))
+        client = self._client(system, max(within_s, 0.05))
         asked = {
             self._pool.submit(self._ask, client, header, each, patient): each.key
             for each in templates
@@ -101,14 +105,15 @@ class Charts:
             log.warning("cds-fetch-failed", error=type(error).__name__)
             return None
 
-    def _client(self, base_url: str, within_s: float) -> FhirClient:
-        key = (base_url, round(within_s, 1))
+    def _client(self, system: System, within_s: float) -> FhirClient:
+        key = (system.base_url, system.tls, round(within_s, 1))
         with self._lock:
             if key not in self._clients:
                 self._clients[key] = FhirClient(
-                    base_url,
+                    system.base_url,
                     auth_header=lambda: getattr(self._now, "header", None),
-                    timeout_s=max(key[1], 0.1),
+                    timeout_s=max(key[-1], 0.1),
                     max_response_bytes=_MOST_BYTES,
+                    verify=peer_verify(system.tls),
                 )
             return self._clients[key]

@@ -1,12 +1,16 @@
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from adapters.authorization import authorization
+from adapters.fhir_rest.errors import EhrNotTrusted
 from adapters.site import Secret, Site, System, load_site
+from adapters.tls import tls_context
 from gateway.core.errors import ConfigurationError
 from tests.answering import answering
+from tests.certificates import Authority
 from workers.ehrs import Ehrs
 
 
@@ -132,3 +136,30 @@ def test_a_user_logs_in_with_the_password_of_the_moment(monkeypatch: pytest.Monk
     assert authorization(Secret("env:NADI_TEST_TOKEN"), "Aladdin") == (
         "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ=="  # the example of RFC 7617
     )
+
+
+def test_a_hospital_s_own_authority_is_trusted_where_the_site_names_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NADI_TEST_TOKEN", "secret")
+    authority = Authority(tmp_path)
+    certificate = str(authority.issue("ehr"))
+    context = tls_context(certificate, certificate, str(authority.file))
+    files = f"\n    tls: {{authority: {authority.file}, certificate: {authority.issue('nadi')}}}"
+    with answering(context) as ehr:
+        ehr.answer(b'{"resourceType": "CapabilityStatement"}')
+        plain = load_site(SITE.replace("BASE", ehr.base))
+        trusting = load_site(SITE.replace("BASE", ehr.base).rstrip() + files)
+        sites = [trusting, plain]
+        made = Ehrs(lambda: sites[-1], timeout_s=5)
+        with pytest.raises(EhrNotTrusted):
+            made.connection("ehr").client.capabilities()
+        sites.pop()
+        connection = made.connection("ehr")
+        connection.client.capabilities()
+        ehr.answer(b"[]")
+        assert connection.archive is not None
+        connection.archive.instances("1.2")
+        made.close()
+
+    assert len(ehr.requests) == 2
