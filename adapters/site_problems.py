@@ -156,6 +156,10 @@ def _is_free(steps: list[str | int], index: int) -> bool:
     return is_named or isinstance(steps[index], int)
 
 
+#: Where the certificates of a connection to a system stand.
+_PEERS: tuple[Path, ...] = (("systems", "*", "tls"), ("systems", "*", "oru", "tls"))
+
+
 def _models_by_place() -> dict[Path, type[BaseModel]]:
     from adapters import site_cds_hooks as cds  # noqa: PLC0415 - only errors need all of them
     from adapters import site_consent as consent  # noqa: PLC0415 - only errors need all of them
@@ -174,8 +178,7 @@ def _models_by_place() -> dict[Path, type[BaseModel]]:
         ("systems", "*"): model.FhirRestEntry,
         ("systems", "*", "patients"): patients.PatientsEntry,
         ("systems", "*", "oru"): OruEntry,
-        ("systems", "*", "oru", "tls"): ports.PeerTlsEntry,
-        ("systems", "*", "tls"): ports.PeerTlsEntry,
+        **dict.fromkeys(_PEERS, ports.PeerTlsEntry),
         ("systems", "*", "receive", "*", "drop"): drop.DropEntry,
         ("systems", "*", "receive", "*", "mllp"): mllp.MllpEntry,
         ("systems", "*", "receive", "*", "mllp", "tls"): ports.TlsEntry,

@@ -148,8 +148,9 @@ def test_a_hospital_s_own_authority_is_trusted_where_the_site_names_it(
     files = f"\n    tls: {{authority: {authority.file}, certificate: {authority.issue('nadi')}}}"
     with answering(context) as ehr:
         ehr.answer(b'{"resourceType": "CapabilityStatement"}')
-        plain = load_site(SITE.replace("BASE", ehr.base))
-        trusting = load_site(SITE.replace("BASE", ehr.base).rstrip() + files)
+        of_one_host = SITE.replace("BASE", ehr.base).replace("http://ehr.test", ehr.base)
+        plain = load_site(of_one_host)
+        trusting = load_site(of_one_host.rstrip() + files)
         sites = [trusting, plain]
         made = Ehrs(lambda: sites[-1], timeout_s=5)
         with pytest.raises(EhrNotTrusted):
