@@ -47,5 +47,5 @@ class RateEntry(_Part):
         ge=0.5,
         le=10_000,
         strict=False,
-        description="Most requests a second, evenly spaced, of each process that talks to it.",
+        description="Most requests a second, evenly spaced, of all processes and hosts together.",
     )

@@ -2,6 +2,7 @@
 
 import ssl
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -11,10 +12,11 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Asked:
-    """One request, its header names in lower case."""
+    """One request, its header names in lower case; when it came, by the monotonic clock."""
 
     path: str
     headers: Mapping[str, str]
+    at_s: float
 
 
 @dataclass
@@ -38,7 +40,7 @@ class Answering:
     def reply(self, handler: BaseHTTPRequestHandler) -> None:
         """Answer one request."""
         headers = {name.lower(): value for name, value in handler.headers.items()}
-        self.requests.append(Asked(handler.path, headers))
+        self.requests.append(Asked(handler.path, headers, time.monotonic()))
         handler.send_response(self._status)
         for name, value in self._headers.items():
             handler.send_header(name, value)

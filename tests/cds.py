@@ -157,7 +157,7 @@ def ports_of(store: Store, imported: Path) -> Ports:
         store=store,
         site=watch.current,
         models=OpenModels(Library(REFERENCE_MODELS, imported)),
-        ehrs=Ehrs(watch.current, timeout_s=0.2),
+        ehrs=Ehrs(watch.current, store=store, timeout_s=0.2),
         owner="worker@test",
         lease_ms=60_000,
         backoff=Backoff(base_s=1, max_s=5, budget_s=60),

@@ -57,7 +57,7 @@ def ports() -> Ports:
         store=store,
         site=watch.current,
         models=_models(settings, store) if INFER_QUEUE in _queues() else _NoModels(),
-        ehrs=Ehrs(watch.current, timeout_s=settings.ehr_timeout_s),
+        ehrs=Ehrs(watch.current, store=store, timeout_s=settings.ehr_timeout_s),
         owner=settings.worker_name or f"{'+'.join(sorted(_queues()))}@{settings.host_name}",
         lease_ms=int(1000 * max(settings.lease_s, WAITS_PER_LEASE * settings.ehr_timeout_s)),
         backoff=Backoff(

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 
-from gateway.core.errors import GatewayError, TransientError
+from gateway.core.errors import GatewayError, RateTaken, TransientError
 from gateway.core.ladder import Left, Rung
 from gateway.core.write_back import StoredReport
 
@@ -126,9 +126,10 @@ def open_gate(reports: Sequence[StoredReport]) -> Collection[str]:
 
 def not_reached(error: TransientError) -> NotReached:
     """Say what it means that the EHR could not do it now."""
-    # A conflict is about this one result; anything else is about the whole EHR.
-    is_conflict = error.issue_type == "lock-error"
-    return replace(failed(error), retry_after_s=error.retry_after_s, is_of_system=not is_conflict)
+    # A conflict is about this one result, and a full line is our own; anything else is about the
+    # whole EHR.
+    is_there = isinstance(error, RateTaken) or error.issue_type == "lock-error"
+    return replace(failed(error), retry_after_s=error.retry_after_s, is_of_system=not is_there)
 
 
 def failed(error: Exception) -> NotReached:

@@ -11,7 +11,7 @@ from adapters.fhir_rest.answers import Content
 from gateway.core import audit
 from gateway.core.attachments import Instance, Listed
 from gateway.core.audit import AgentKind, AuditRecord
-from gateway.core.errors import ConfigurationError, ProcessingError, TransientError
+from gateway.core.errors import ConfigurationError, ProcessingError, RateTaken, TransientError
 from workers.cases import Case, step_of
 from workers.masking import may_read
 from workers.opening import Batch
@@ -139,6 +139,8 @@ class Fetcher:
             raise CircuitOpen(circuit)
         try:
             found = do()
+        except RateTaken:
+            raise  # nobody was asked: the line before the system is too long
         except TransientError as error:
             self._batch.away[circuit] = error
             self._note(name, f"The system did not answer: {type(error).__name__}.")

@@ -28,7 +28,13 @@ from adapters.hl7v2.sender import (
 from adapters.site import Site
 from adapters.site_oru import OruDestination
 from adapters.tls import sender_context
-from gateway.core.errors import ConfigurationError, GatewayError, ProcessingError, TransientError
+from gateway.core.errors import (
+    ConfigurationError,
+    GatewayError,
+    ProcessingError,
+    RateTaken,
+    TransientError,
+)
 from gateway.core.findings import Json
 from gateway.core.read_back import subject_of
 from gateway.core.write_back import StoredReport
@@ -93,6 +99,8 @@ class OruSender:
             return Withheld()
         try:
             said = self._exchanged(made)
+        except RateTaken as error:
+            return not_reached(error)
         except (TransientError, ConfigurationError) as error:
             is_of_system = self._read_patient is None
             return NotReached(_named(error), is_of_system=is_of_system, says=_said(error))

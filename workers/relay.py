@@ -267,7 +267,7 @@ def _retractor(settings: Settings, opened: Installation) -> Retractor:
     return Retractor(
         opened.store,
         site,
-        Ehrs(site, timeout_s=settings.ehr_timeout_s),
+        Ehrs(site, store=opened.store, timeout_s=settings.ehr_timeout_s),
         process=settings.worker_name or PROCESS,
         backoff=Backoff(
             base_s=settings.retry_base_s,

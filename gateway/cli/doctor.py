@@ -398,7 +398,7 @@ def _site(store: Store, data_dir: Path) -> Iterator[Finding]:
     routes = ", ".join(route.name for route in site.routes)
     yield Finding("site", Verdict.OK, f"'{site.name}' version {row.version}; routes: {routes}")
     yield from _stopped(site, store)
-    yield from _systems(site)
+    yield from _systems(site, store)
     yield from _listeners(site, store)
     yield from _feeds(site, store)
     yield from _witnesses(site, store)
@@ -453,8 +453,8 @@ def _witnesses(site: Site, store: Store) -> Iterator[Finding]:
         yield Finding(f"witness {each.name}", verdict, f"{each.place}: {each.says}")
 
 
-def _systems(site: Site) -> Iterator[Finding]:
-    ehrs = Ehrs(lambda: site, timeout_s=_EHR_WITHIN_S)
+def _systems(site: Site, store: Store) -> Iterator[Finding]:
+    ehrs = Ehrs(lambda: site, store=store, timeout_s=_EHR_WITHIN_S)
     for each in (system for system in site.systems.values() if system.address):
         find = functools.partial(_system, ehrs, each.name, each.terms)
         yield _guarded(f"system {each.name}", find)

@@ -52,7 +52,7 @@ class FeedFinding:
 
 def feed_findings(site: Site, store: Store, source: Source) -> Iterator[FeedFinding]:
     """Look at every feed that follows an EHR, and ask every port of DICOM."""
-    ehrs = Ehrs(lambda: site, timeout_s=_ASK_WITHIN_S)
+    ehrs = Ehrs(lambda: site, store=store, timeout_s=_ASK_WITHIN_S)
     for feed in site.feeds.values():
         system = site.system(feed.system)
         if feed.kind in _FOLLOWING and system is not None:

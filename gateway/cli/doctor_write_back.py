@@ -35,7 +35,7 @@ _GRAVE = frozenset({VALUE, WORDS})
 
 def write_findings(site: Site, store: Store, source: Source) -> Iterator[FeedFinding]:
     """Write a probe into every system that gets results and has a made-up patient."""
-    ehrs = Ehrs(lambda: site, timeout_s=_WITHIN_S)
+    ehrs = Ehrs(lambda: site, store=store, timeout_s=_WITHIN_S)
     for name, terms in {route.sink: route.terms for route in site.routes}.items():
         system = site.system(name)
         if system is not None and system.address and system.test_patient:

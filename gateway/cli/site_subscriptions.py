@@ -26,7 +26,7 @@ def keep_subscriptions(nadi: Opened, before: Site | None, now: Site) -> list[str
 
 
 def _done(nadi: Opened, site: Site, feeds: Mapping[str, Feed], *, is_ended: bool) -> Iterator[str]:
-    ehrs = Ehrs(lambda: site, timeout_s=_WITHIN_S)
+    ehrs = Ehrs(lambda: site, store=nadi.store, timeout_s=_WITHIN_S)
     for name, feed in feeds.items():
         try:
             client = ehrs.connection(feed.system).client

@@ -172,6 +172,12 @@ class Busy(TransientError):
     issue_type = "throttled"
 
 
+class RateTaken(TransientError):
+    """The line before a system whose rate is capped is too long; nothing was sent."""
+
+    issue_type = "throttled"
+
+
 class StoreConflict(TransientError):
     """Somebody else changed the same thing at the same moment; nothing was written, try again."""
 

@@ -30,7 +30,7 @@ def connected(desk: Desk) -> tuple[FhirClient, Ehrs]:
     Raises:
         ConfigurationError: The site can't say where it is.
     """
-    ehrs = Ehrs(desk.site, timeout_s=get_settings().ehr_timeout_s)
+    ehrs = Ehrs(desk.site, store=desk.store, timeout_s=get_settings().ehr_timeout_s)
     return ehrs.connection(desk.feed.system).client, ehrs
 
 

@@ -48,7 +48,7 @@ def finding(
     if entry is None or entry.find == "id" or not (entry.find == "search" or has_fhir):
         yield plain_id
         return
-    ehrs = Ehrs(site, timeout_s=timeout_s)
+    ehrs = Ehrs(site, store=store, timeout_s=timeout_s)
     try:
         yield Search(feed.speaks_for, entry.identifier, store, source, ehrs)
     finally:

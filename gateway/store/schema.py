@@ -5,12 +5,21 @@ from gateway.store import (
     consent_tables,
     listener_tables,
     notice_tables,
+    pacing_tables,
     rights_tables,
     written_tables,
 )
 from gateway.store.tables import metadata
 
 #: The modules that describe tables beside `gateway.store.tables`.
-PARTS = (cds_tables, consent_tables, listener_tables, notice_tables, rights_tables, written_tables)
+PARTS = (
+    cds_tables,
+    consent_tables,
+    listener_tables,
+    notice_tables,
+    pacing_tables,
+    rights_tables,
+    written_tables,
+)
 
 __all__ = ["PARTS", "metadata"]

@@ -36,6 +36,7 @@ from gateway.store.key_check import KeyCheck
 from gateway.store.listener_state import ListenerState
 from gateway.store.models import Models
 from gateway.store.notices import Notices
+from gateway.store.pacing import Pacing
 from gateway.store.patient_keys import PatientKeys
 from gateway.store.retractions import Retractions
 from gateway.store.rights_requests import RightsRequests
@@ -253,6 +254,11 @@ class UnitOfWork:
     def notices(self) -> Notices:
         """What EHRs said about changes."""
         return Notices(self)
+
+    @cached_property
+    def pacing(self) -> Pacing:
+        """The lines of requests before systems with a rate cap."""
+        return Pacing(self)
 
     @cached_property
     def patient_keys(self) -> PatientKeys:

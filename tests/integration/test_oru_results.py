@@ -107,7 +107,7 @@ def without_fhir(hospital: Hospital, receiver: Receiver) -> Ehrs:
     """Put a site in force whose one system speaks HL7 v2 alone; give its real connections."""
     text = WITHOUT_FHIR.replace("PORT", str(receiver.port))
     hospital.site = load_site(text, version=1)
-    ehrs = Ehrs(lambda: hospital.site, timeout_s=1)
+    ehrs = Ehrs(lambda: hospital.site, store=hospital.store, timeout_s=1)
     hospital.ports = replace(hospital.ports, ehrs=ehrs)
     return ehrs
 

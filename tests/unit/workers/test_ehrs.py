@@ -8,10 +8,14 @@ from adapters.authorization import authorization
 from adapters.fhir_rest.errors import EhrNotTrusted
 from adapters.site import Secret, Site, System, load_site
 from adapters.tls import tls_context
-from gateway.core.errors import ConfigurationError
+from gateway.core.errors import ConfigurationError, RateTaken
+from gateway.store.sealing import Sealer
+from gateway.store.unit_of_work import Store
 from tests.answering import answering
 from tests.certificates import Authority
+from tests.conftest import MASTER
 from workers.ehrs import Ehrs
+from workers.fates import not_reached
 
 
 class Sites:
@@ -35,8 +39,8 @@ def sites() -> Sites:
 
 
 @pytest.fixture
-def ehrs(sites: Sites) -> Iterator[Ehrs]:
-    made = Ehrs(sites, timeout_s=1)
+def ehrs(sites: Sites, sqlite_url: str) -> Iterator[Ehrs]:
+    made = Ehrs(sites, store=Store(sqlite_url, Sealer(MASTER)), timeout_s=1)
     yield made
     made.close()
 
@@ -99,13 +103,13 @@ systems:
     ids=["as-the-ehr", "none", "basic"],
 )
 def test_an_archive_gets_the_credential_that_is_its_own(
-    monkeypatch: pytest.MonkeyPatch, said: str, sent: str | None
+    monkeypatch: pytest.MonkeyPatch, sqlite_url: str, said: str, sent: str | None
 ) -> None:
     monkeypatch.setenv("NADI_TEST_TOKEN", "secret")
     with answering() as pacs:
         pacs.answer(b"[]")
         site = load_site(SITE.replace("BASE", pacs.base).rstrip() + said)
-        made = Ehrs(lambda: site, timeout_s=5)
+        made = Ehrs(lambda: site, store=Store(sqlite_url, Sealer(MASTER)), timeout_s=5)
         archive = made.connection("ehr").archive
         assert archive is not None
         archive.instances("1.2")
@@ -118,6 +122,24 @@ def test_an_archive_gets_the_credential_that_is_its_own(
 def test_a_system_that_the_site_does_not_have_is_a_matter_of_configuration(ehrs: Ehrs) -> None:
     with pytest.raises(ConfigurationError, match="no system 'lab'"):
         ehrs.connection("lab")
+
+
+def test_a_request_that_finds_the_line_too_long_is_not_sent(
+    ehrs: Ehrs, sites: Sites, sqlite_url: str
+) -> None:
+    with Store(sqlite_url, Sealer(MASTER)).write() as uow:
+        uow.pacing.take("ehr", count=50, per_second=10, within_s=0)
+
+    with answering() as ehr:
+        sites.change(address=f"{ehr.base}/fhir", per_second=10)
+        with pytest.raises(RateTaken) as taken:
+            ehrs.connection("ehr").client.read("Patient/p1")
+
+    assert ehr.requests == []
+    # The EHR is not to blame: its circuit stays closed.
+    fate = not_reached(taken.value)
+    assert fate.is_of_system is False
+    assert fate.retry_after_s == pytest.approx(5, abs=1)
 
 
 def test_the_token_is_read_when_it_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -139,7 +161,7 @@ def test_a_user_logs_in_with_the_password_of_the_moment(monkeypatch: pytest.Monk
 
 
 def test_a_hospital_s_own_authority_is_trusted_where_the_site_names_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, sqlite_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("NADI_TEST_TOKEN", "secret")
     authority = Authority(tmp_path)
@@ -152,7 +174,7 @@ def test_a_hospital_s_own_authority_is_trusted_where_the_site_names_it(
         plain = load_site(of_one_host)
         trusting = load_site(of_one_host.rstrip() + files)
         sites = [trusting, plain]
-        made = Ehrs(lambda: sites[-1], timeout_s=5)
+        made = Ehrs(lambda: sites[-1], store=Store(sqlite_url, Sealer(MASTER)), timeout_s=5)
         with pytest.raises(EhrNotTrusted):
             made.connection("ehr").client.capabilities()
         sites.pop()
