@@ -1,8 +1,8 @@
 """What a careless or hostile caller sends, and what comes back: the table of docs/bad-input.md.
 
 Each case says what it is, how it is sent, and the status and issue code expected. `table()` writes
-the table; `tests/integration/test_bad_input.py` sends every case and insists that the page is up
-to date.
+the table; `tests/integration/test_bad_input.py` sends every case. Those of the other doors are in
+modules of their own, and `tests.bad_tables` writes all tables into their pages.
 """
 
 import gzip
@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from tests.factories import bundle, creatinine, patient, raw
+from tests.notifications import notification
 
 MARK = "ZZCANARY"
 GOOD = raw(creatinine(1))
@@ -73,6 +74,7 @@ def cases() -> Iterator[BadInput]:
     yield from _encodings()
     yield from _resources()
     yield from _bundles()
+    yield from _notifications()
     yield from _headers()
     yield from _identities()
     yield from _addresses()
@@ -254,6 +256,26 @@ def _bundles() -> Iterator[BadInput]:
         status=400,
         code="required",
     )
+
+
+def _notifications() -> Iterator[BadInput]:
+    def told(kind: str = "event-notification", **said: object) -> bytes:
+        return raw(notification(kind, **said))
+
+    no_number = {"path": "/fhir", "status": 400, "code": "value"}
+    of = "notification of a Subscription"
+    for what, number in (("none of 64 bits", str(2**63)), ("no number", MARK), ("negative", "-1")):
+        events = [(number, None)]
+        yield BadInput(
+            what=f"{of} whose event number is {what}", body=told(events=events), **no_number
+        )
+    yield BadInput(
+        what=f"{of} whose count of events is no number", body=told(total=MARK), **no_number
+    )
+    missing = {"path": "/fhir", "status": 400, "code": "required"}
+    yield BadInput(what=f"{of} of an unknown type", body=told(MARK), **missing)
+    yield BadInput(what=f"{of} without a type", body=told(""), **missing)
+    yield BadInput(what=f"{of} that names no Subscription", body=told(subscription=""), **missing)
 
 
 def _headers() -> Iterator[BadInput]:

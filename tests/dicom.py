@@ -81,13 +81,14 @@ def associate(
     caller: str = "SCANNER",
     called: str = "NADI",
     syntaxes: Sequence[str] = (uid.ExplicitVRLittleEndian,),
+    classes: Sequence[str] = (CT_CLASS, DX_CLASS),
     tls: Any = None,
 ) -> Association:
-    """Ask for an association, as a scanner that has films and slices."""
+    """Ask for an association, as a scanner that has images of these classes."""
     entity = AE(caller)
     entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = 20
     entity.add_requested_context(ECHO_CLASS)
-    for sop_class in (CT_CLASS, DX_CLASS):
+    for sop_class in classes:
         entity.add_requested_context(sop_class, list(syntaxes))
     handlers = [(evt.EVT_CONN_OPEN, close_in_the_end)]
     return entity.associate("127.0.0.1", port, ae_title=called, tls_args=tls, evt_handlers=handlers)

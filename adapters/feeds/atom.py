@@ -26,6 +26,7 @@ from adapters.fhir_rest.errors import EhrAnswerUnreadable
 _ATOM = "{http://www.w3.org/2005/Atom}"
 _UUID = re.compile(r"/([0-9a-fA-F]{8}-[0-9a-fA-F-]{27}|[A-Za-z0-9-]{36,64})(?:[/?]|$)")
 _PAGE = re.compile(r"/([0-9]{1,12})/?$")
+_NO_FEED = "This is no Atom feed, or one with a DTD; a login page may have answered."
 
 #: What is fetched for an entry of each feed: `Type/{id}`, or a search.
 FETCHED: Mapping[str, tuple[str, ...]] = {
@@ -93,9 +94,9 @@ def read_page(body: bytes) -> Page:
     try:
         feed = fromstring(body)
     except (ParseError, DefusedXmlException, ValueError):
-        raise EhrAnswerUnreadable from None
+        raise EhrAnswerUnreadable(_NO_FEED) from None
     if feed.tag != f"{_ATOM}feed":
-        raise EhrAnswerUnreadable
+        raise EhrAnswerUnreadable(_NO_FEED)
     links = {link.get("rel", ""): link.get("href", "") for link in feed.findall(f"{_ATOM}link")}
     found = _PAGE.search(links.get("via") or links.get("self") or "")
     return Page(

@@ -22,14 +22,13 @@ from gateway.store.sealing import Sealer
 from gateway.store.unit_of_work import Store
 from gateway.telemetry import configure
 from tests.asgi import AsgiClient
-from tests.bad_input import LIMITS, MARK, BadInput, cases, table
+from tests.bad_input import LIMITS, MARK, BadInput, cases
 from tests.conftest import Api, credentials, settings_for, shared_data
 from tests.factories import SITE, Json, bundle, consent, creatinine, patient, raw
 from tests.registered import register_brought
 
 pytestmark = pytest.mark.integration
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "bad-input.md"
 CASES = list(cases())
 
 
@@ -114,10 +113,6 @@ def test_bad_input_is_explained_without_a_value(log: io.StringIO, small: Api, ca
 def stored(api: Api) -> int:
     with api.store.read() as uow:
         return uow.connection.scalar(sa.text("select count(*) from events"))
-
-
-def test_the_page_about_bad_input_shows_what_is_tested():
-    assert table() in PAGE.read_text(), "write tests.bad_input.table() into docs/bad-input.md"
 
 
 def test_every_case_has_a_name_of_its_own():

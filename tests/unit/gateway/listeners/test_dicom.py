@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 from pydicom import uid
 
-from adapters.dicom.server import _MAX_PDU
 from adapters.dicom.spool import Handed, Spool
 from adapters.hl7v2.identity import plain_id
 from gateway.listeners.desk import Desk
@@ -19,7 +18,7 @@ from gateway.settings import Settings
 from gateway.store.audit_log import AuditFilter
 from tests.certificates import Authority
 from tests.conftest import Api
-from tests.dicom import ECHO_CLASS, PATIENT, associate, ct_slice, film, send, stored, study_uid
+from tests.dicom import PATIENT, associate, ct_slice, film, send, stored
 from tests.factories import SITE
 from tests.listening import Feed, desk_of, listening
 
@@ -126,54 +125,6 @@ def test_the_same_study_uid_of_two_patients_makes_two_studies(pacs: Feed):
     }
 
 
-REFUSED = [
-    (film(PatientID=""), 0xC002, "PatientID (0010,0020) is empty: whose is it?"),
-    (film(StudyInstanceUID=""), 0xC003, "A UID of study, series or instance is none."),
-    (film(SeriesInstanceUID="1..2"), 0xC003, "A UID of study, series or instance is none."),
-    (ct_slice(size=(300, 300)), 0xC004, "It has more than 100000 bytes."),
-    (film(NumberOfFrames="100"), 0xC005, "It has more than 100000 pixels."),
-    (film(Rows=128), 0xC001, "The image is cut off."),
-    (film(PixelData=None), 0xC001, "It is cut off, or holds no image."),
-    (film(Rows=None), 0xC001, "The data set is damaged."),
-]
-
-
-def test_an_image_that_is_not_taken_is_answered_why_and_the_next_one_is_taken(pacs: Feed):
-    *answers, then = send(pacs.port, *(image for image, _, _ in REFUSED), film("good"))
-
-    told = [(answer.Status, answer.ErrorComment) for answer in answers]
-    assert told == [(status, comment) for _, status, comment in REFUSED]
-    assert then.Status == STORED
-
-
-def test_an_image_of_another_class_than_said_is_refused(pacs: Feed):
-    association = associate(pacs.port)
-    image = film()
-    image.ensure_file_meta()
-    image.file_meta.TransferSyntaxUID = uid.ExplicitVRLittleEndian
-
-    said = association.dimse.send_msg
-
-    def other(primitive, context_id):
-        primitive.AffectedSOPInstanceUID = study_uid("other")
-        said(primitive, context_id)
-
-    association.dimse.send_msg = other
-    answer = association.send_c_store(image)
-    association.release()
-
-    assert answer.Status == 0xA900
-
-
-def test_who_is_not_known_or_calls_another_is_rejected(pacs: Feed):
-    stranger, misled = associate(pacs.port, caller="STRANGER"), associate(pacs.port, called="PACS")
-
-    assert stranger.is_rejected
-    assert misled.is_rejected
-    reasons = [each.acceptor.primitive.diagnostic for each in (stranger, misled)]
-    assert reasons == [3, 7]
-
-
 def test_what_is_refused_is_on_record_without_anything_of_the_patient_or_a_stranger(
     api: Api, tmp_path: Path
 ):
@@ -193,34 +144,11 @@ def test_what_is_refused_is_on_record_without_anything_of_the_patient_or_a_stran
     assert b"CANARY" not in bodies
 
 
-def test_a_transfer_syntax_that_can_not_be_read_is_not_agreed_on_but_an_echo_is_answered(
-    pacs: Feed,
-):
+def test_an_echo_is_answered(pacs: Feed):
     association = associate(pacs.port, syntaxes=[uid.JPEGLSLossless])
 
-    (accepted,) = association.accepted_contexts
-    assert accepted.abstract_syntax == ECHO_CLASS
     assert association.send_c_echo().Status == STORED
     association.release()
-
-
-def test_no_room_is_told_so_that_the_sender_comes_again(api: Api, tmp_path: Path):
-    def make(desk: Desk) -> DicomListener:
-        spool = Spool(tmp_path / "spool", SpoolSeals(desk.store.sealer, desk.feed.name))
-        return DicomListener(desk, plain_id, spool, Settings(min_disk_free_bytes=2**60))
-
-    with listening(api, site(), "pacs/dicom", make=make) as feed:
-        (answer,) = send(feed.port, film())
-
-    assert (answer.Status, answer.ErrorComment) == (0xA700, "There is too little room on the disk.")
-
-
-def test_a_pdu_that_is_too_long_ends_the_connection_and_no_other(pacs: Feed):
-    with socket.create_connection(("127.0.0.1", pacs.port), timeout=10) as hostile:
-        hostile.sendall(b"\x01\0" + (4 * _MAX_PDU).to_bytes(4) + b"\0" * 64)
-        assert hostile.recv(1024)[:1] in (b"", b"\x07")
-
-    assert statuses(send(pacs.port, film())) == [STORED]
 
 
 def test_nothing_of_a_patient_lies_on_the_disk_in_the_clear(pacs: Feed, tmp_path: Path):

@@ -16,6 +16,7 @@ from gateway.listeners.desk import Desk, Telling
 from gateway.listeners.door import Door, Interrupted
 from gateway.listeners.drop import DropListener
 from gateway.store.listener_credentials import ListenerCredentials
+from tests.bad_files import MOST, BadFile, cases, document
 from tests.conftest import Api
 from tests.factories import SITE, creatinine
 from tests.listening import IntoApi
@@ -26,7 +27,7 @@ DROP_SITE = SITE.replace(
   scans:
     kind: folder
     receive: [{drop: {folder: /nowhere, settle_s: 0, max_bytes: 4096}}]
-routes:""",
+routes:""".replace("4096", str(MOST)),
 )
 dropped = pytest.mark.parametrize("api", [DROP_SITE], indirect=True)
 
@@ -87,28 +88,6 @@ def dropping(api: Api, tmp_path: Path) -> Dropping:
     return Dropping(api, folder)
 
 
-def document(*resources: dict) -> bytes:
-    composition = {
-        "resourceType": "Composition",
-        "id": "c1",
-        "status": "final",
-        "type": {"text": "Discharge summary"},
-        "subject": {"reference": "Patient/p1"},
-        "date": "2026-11-01T10:00:00Z",
-        "author": [{"display": "Dr. Rao"}],
-        "title": "Discharge summary",
-    }
-    return orjson.dumps(
-        {
-            "resourceType": "Bundle",
-            "type": "document",
-            "identifier": {"system": "urn:ietf:rfc:3986", "value": "urn:uuid:1"},
-            "timestamp": "2026-11-01T10:00:00Z",
-            "entry": [{"resource": each} for each in (composition, *resources)],
-        }
-    )
-
-
 @dropped
 def test_a_document_is_taken_entry_by_entry_and_moved_to_done(dropping: Dropping):
     end, outcome = dropping.take("a.json", document(creatinine()))
@@ -116,17 +95,6 @@ def test_a_document_is_taken_entry_by_entry_and_moved_to_done(dropping: Dropping
     assert end == "done"
     assert outcome["issue"][0]["diagnostics"] == "2 resources taken; all are durable."
     assert dropping.events() == [("Composition", "scans"), ("Observation", "scans")]
-
-
-@dropped
-def test_a_document_with_one_bad_entry_fails_whole_and_says_where(dropping: Dropping):
-    bad = {**creatinine(), "status": "odd"}
-
-    end, outcome = dropping.take("a.json", document(bad))
-
-    assert end == "failed"
-    assert outcome["issue"][0]["expression"] == ["Bundle.entry[1].resource.status"]
-    assert dropping.events() == []
 
 
 @dropped
@@ -150,23 +118,18 @@ def test_each_line_of_ndjson_stands_for_itself(dropping: Dropping):
 
 
 @dropped
-@pytest.mark.parametrize(
-    ("content", "says"),
-    [
-        (b"", "This is not JSON in UTF-8."),
-        (b"[1]", "A FHIR resource is a JSON object with a resourceType."),
-        (b'{"resourceType": "Bundle", "type": "collection"}', "The file holds no resource."),
-        (b"x" * 5000, "The file has more than 4096 bytes: split it, or raise max_bytes."),
-    ],
-    ids=["empty", "array", "no entry", "too large"],
-)
-def test_what_can_not_be_taken_is_explained_and_on_record(
-    dropping: Dropping, content: bytes, says: str
+@pytest.mark.parametrize("case", list(cases()), ids=lambda case: case.what)
+def test_what_can_not_be_taken_is_told_as_the_page_says_and_is_on_record(
+    dropping: Dropping, case: BadFile
 ):
-    end, outcome = dropping.take("a.json", content)
+    end, outcome = dropping.take(case.name, case.content)
 
-    assert (end, outcome["issue"][0]["diagnostics"]) == ("failed", says)
+    issue = outcome["issue"][0]
+    assert (end, issue["code"], issue["diagnostics"]) == ("failed", case.code, case.says)
+    assert issue.get("expression", [""]) == [case.place]
+    assert len(dropping.events()) == case.taken
     assert dropping.refusals() == 1
+    assert b"ZZCANARY" not in orjson.dumps(outcome)
 
 
 @dropped
