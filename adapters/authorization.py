@@ -3,8 +3,9 @@
 from base64 import b64encode
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
-from adapters.site_codes import read_text_file
+from adapters.text_file import read_text_file
 from gateway.core.errors import ConfigurationError
 from gateway.settings import environment
 
@@ -28,18 +29,53 @@ class Secret:
         return found.strip()
 
 
-def authorization(token: Secret | None, user: str = "") -> str | None:
-    """Give the Authorization header of the moment; the token is read each time, so it can change.
+class Login(Protocol):
+    """How Nadi identifies itself; equal where everything that is said about it is."""
 
-    Args:
-        token: The bearer token, or the user's password.
-        user: Who logs in with a password; empty for a token.
+    @property
+    def secret(self) -> Secret | None:
+        """Where its secret is; None where there is none."""
 
-    Raises:
-        ConfigurationError: The token is not where the site says.
-    """
-    if token is None:
-        return None
-    if not user:
-        return f"Bearer {token.resolve()}"
-    return f"Basic {b64encode(f'{user}:{token.resolve()}'.encode()).decode()}"
+    def header(self) -> str | None:
+        """Give the Authorization header of the moment; None for none.
+
+        Raises:
+            ConfigurationError: The secret is not where the site says, or can't be used.
+            TransientError: Who gives tokens out is away, or refuses.
+        """
+
+
+@dataclass(frozen=True)
+class NoLogin:
+    """The system asks for none."""
+
+    secret: None = None
+
+    def header(self) -> None:
+        """Give no header."""
+
+
+NO_LOGIN = NoLogin()
+
+
+@dataclass(frozen=True)
+class BearerLogin:
+    """A token that somebody made and that does not change by itself."""
+
+    secret: Secret
+
+    def header(self) -> str:
+        """Give the token as it is now: a file may have been replaced."""
+        return f"Bearer {self.secret.resolve()}"
+
+
+@dataclass(frozen=True)
+class BasicLogin:
+    """A user and a password (RFC 7617)."""
+
+    user: str
+    secret: Secret
+
+    def header(self) -> str:
+        """Give both as they are now."""
+        return f"Basic {b64encode(f'{self.user}:{self.secret.resolve()}'.encode()).decode()}"

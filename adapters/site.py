@@ -21,14 +21,14 @@ from zoneinfo import ZoneInfo
 from ruamel.yaml import YAML
 from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 
-from adapters.authorization import Secret
+from adapters.authorization import NO_LOGIN, Login, Secret
 from adapters.site_address import completed
 from adapters.site_break_glass import BreakGlassEntry
 from adapters.site_cds_hooks import CdsHooks, cds_hooks_of
 from adapters.site_codes import csv_codes
 from adapters.site_consent import AbdmEntry, languages
 from adapters.site_feeds import Feed, feeds_of
-from adapters.site_login import login_of
+from adapters.site_login import Auth, login_of
 from adapters.site_model import (
     FhirRestEntry,
     LocalCode,
@@ -82,9 +82,8 @@ class System:
     Attributes:
         address: FHIR base as written, with `${NAME:-default}`; None when it has no FHIR API.
         dicomweb_address: Base of its DICOMweb services, as written; None when it has none.
-        archive_login: Secret and user for those, where they are not those of its FHIR API.
-        token: Bearer token, or the password of `user`; None when the system asks for none.
-        user: Who logs in with a password; empty for a bearer token.
+        archive_login: How Nadi identifies itself to those, where it is not as to its FHIR API.
+        login: How Nadi identifies itself.
         timeout_s: Longest wait in seconds; None leaves it to the settings.
         title: How people call it; empty where the file does not say.
         per_second: Most requests a second; None lets it be asked as fast as it answers.
@@ -100,13 +99,12 @@ class System:
     kind: Literal["fhir-rest", "hl7v2", "dicom", "folder"]
     address: str | None
     dicomweb_address: str | None = None
-    archive_login: tuple[Secret | None, str] | None = None
-    token: Secret | None = None
+    archive_login: Login | None = None
+    login: Login = NO_LOGIN
     timeout_s: float | None = None
     title: str = ""
     per_second: float | None = None
     feeds: tuple[Feed, ...] = ()
-    user: str = ""
     profile: str | None = None
     terms: Terms = field(default_factory=Terms)
     test_patient: str | None = None
@@ -114,9 +112,9 @@ class System:
     tls: tuple[str, str | None] | None = None
 
     @property
-    def dicomweb_login(self) -> tuple[Secret | None, str]:
-        """Bearer token, or password and user, for its DICOMweb services."""
-        return self.archive_login or (self.token, self.user)
+    def dicomweb_login(self) -> Login:
+        """How Nadi identifies itself to its DICOMweb services."""
+        return self.archive_login or self.login
 
     @property
     def base_url(self) -> str:
@@ -414,15 +412,19 @@ def _system(name: str, entry: SystemEntry, site: str) -> System:
         made,
         address=entry.base_url,
         dicomweb_address=entry.dicomweb_url,
-        archive_login=login_of(entry.dicomweb_auth) if entry.dicomweb_auth else None,
-        token=login_of(entry.auth)[0],
-        user=login_of(entry.auth)[1],
+        archive_login=_login(name, entry, entry.dicomweb_auth) if entry.dicomweb_auth else None,
+        login=_login(name, entry, entry.auth),
         timeout_s=entry.timeout_s,
         per_second=entry.rate.per_second if entry.rate else None,
         profile=entry.profile,
         tls=entry.tls.files if entry.tls else None,
         test_patient=entry.test_patient,
     )
+
+
+def _login(system: str, entry: FhirRestEntry, auth: Auth) -> Login:
+    tls = entry.tls.files if entry.tls else None
+    return login_of(auth, system=system, address=entry.base_url, tls=tls)
 
 
 def _route(name: str, entry: RouteEntry, terms: ConsentTerms, zone: ZoneInfo | None) -> Route:

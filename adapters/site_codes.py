@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from adapters.site_model import LocalCode
 from adapters.site_yaml import Document, Problem
+from adapters.text_file import read_text_file
 
 
 def csv_codes(document: Document, folder: Path | None) -> tuple[list[LocalCode], list[Problem]]:
@@ -72,11 +73,3 @@ def _read_row(row: Mapping[str, str | None], *, at: tuple[str, int]) -> LocalCod
     except ValidationError as error:
         issues = error.errors(include_url=False, include_input=False, include_context=False)
         return [Problem(*at, 1, str(issue["loc"][0]), issue["msg"]) for issue in issues]
-
-
-def read_text_file(path: Path) -> str | None:
-    """Read a UTF-8 file; None when it can't be read."""
-    try:
-        return path.read_text("utf-8-sig")
-    except (OSError, UnicodeDecodeError):
-        return None

@@ -15,6 +15,7 @@ from adapters.site_cds_hooks import CdsHooksEntry, RouteHooksEntry
 from adapters.site_consent import AbdmEntry, ConsentSigners, Notices
 from adapters.site_consent_terms import ConsentEntry
 from adapters.site_hours import HoursEntry
+from adapters.site_login import Auth, NoAuth
 from adapters.site_oru import OruEntry
 from adapters.site_patients import PatientsEntry
 from adapters.site_ports import PeerTlsEntry
@@ -23,7 +24,7 @@ from adapters.site_receive import Receive
 from adapters.site_retention import RetentionEntry
 from adapters.site_revocation import RevocationEntry
 from adapters.site_run import Priority, RateEntry, RunEntry
-from adapters.site_words import Name, Part, PublicKey, Purpose, SecretReference
+from adapters.site_words import Name, Part, PublicKey, Purpose
 from adapters.site_write_back import WriteBackEntry
 from adapters.witness.entries import VerifierKey, WitnessEntry
 from gateway.core.model_register import BUILT_IN
@@ -39,33 +40,6 @@ Text = Annotated[str, StringConstraints(min_length=1, max_length=4000)]
 
 
 _PATIENT = r"^Patient/[A-Za-z0-9.-]{1,64}$"
-
-
-class NoAuth(Part):
-    """The system asks for no credential."""
-
-    kind: Literal["none"]
-
-
-class BearerAuth(Part):
-    """Every request carries `Authorization: Bearer …`."""
-
-    kind: Literal["bearer"]
-    token: SecretReference = Field(
-        description="Where the token is: env:NAME or file:PATH. Never the token itself."
-    )
-
-
-class BasicAuth(Part):
-    """Every request carries `Authorization: Basic …`, as OpenMRS wants it."""
-
-    kind: Literal["basic"]
-    user: Annotated[str, StringConstraints(pattern=r"^[^:\s]{1,128}$")] = Field(
-        description="The user's name; no colon."
-    )
-    password: SecretReference = Field(
-        description="Where the password is: env:NAME or file:PATH. Never the password itself."
-    )
 
 
 class _SystemPart(Part):
@@ -94,12 +68,10 @@ class FhirRestEntry(_SystemPart):
         description="Base of its DICOMweb services (QIDO-RS and WADO-RS), from which the images "
         "of an ImagingStudy are fetched.",
     )
-    dicomweb_auth: Annotated[
-        NoAuth | BearerAuth | BasicAuth | None, Field(discriminator="kind")
-    ] = Field(None, description="How Nadi identifies itself to those; absent: as to its FHIR API.")
-    auth: Annotated[NoAuth | BearerAuth | BasicAuth, Field(discriminator="kind")] = Field(
-        NoAuth(kind="none"), description="How Nadi identifies itself to it."
+    dicomweb_auth: Auth | None = Field(
+        None, description="How Nadi identifies itself to those; absent: as to its FHIR API."
     )
+    auth: Auth = Field(NoAuth(kind="none"), description="How Nadi identifies itself to it.")
     tls: PeerTlsEntry | None = Field(
         None,
         description="The certificates of connections to it and its DICOMweb services; absent: "

@@ -14,6 +14,8 @@ from pydantic_core import ErrorDetails
 from adapters.site_cds_hooks import cds_hooks_problems
 from adapters.site_consent_terms import contradictions
 from adapters.site_feeds import feed_problems
+from adapters.site_login import KINDS as LOGIN_KINDS
+from adapters.site_login import SmartBackendAuth
 from adapters.site_model import SiteFile
 from adapters.site_oru import OruEntry, oru_problems
 from adapters.site_trigger import check
@@ -63,10 +65,9 @@ _PATTERNS = {
     "user": "must be a name without a colon or spaces",
     "loinc": "must be a LOINC code, such as 2160-0",
 }
-_AUTHS = ("none", "bearer", "basic")
 _WITNESSES = ("file", "http", "syslog", "email", "qr")
 _SYSTEMS = ("fhir-rest", "hl7v2", "dicom", "folder")
-_KINDS = {*_AUTHS, *_WITNESSES, *_SYSTEMS}
+_KINDS = {*LOGIN_KINDS, *_WITNESSES, *_SYSTEMS}
 _NAME = "must be a name: small letters, digits and hyphens, at most 64, a letter first"
 
 
@@ -116,7 +117,7 @@ def _key_of(path: Path) -> str:
 def _kinds(path: Path) -> str:
     if path[:1] == ("witnesses",):
         return ", ".join(_WITNESSES)
-    return ", ".join(_AUTHS if path[-1:] in (("auth",), ("dicomweb_auth",)) else _SYSTEMS)
+    return ", ".join(LOGIN_KINDS if path[-1:] in (("auth",), ("dicomweb_auth",)) else _SYSTEMS)
 
 
 def _value_error(issue: ErrorDetails) -> str:
@@ -185,7 +186,7 @@ def _models_by_place() -> dict[Path, type[BaseModel]]:
         ("systems", "*", "receive", "*", "poll"): following.PollEntry,
         ("systems", "*", "receive", "*", "subscription"): following.SubscriptionEntry,
         ("systems", "*", "receive", "*", "atom"): following.AtomEntry,
-        ("systems", "*", "auth"): model.BearerAuth,
+        ("systems", "*", "auth"): SmartBackendAuth,
         ("routes", "*"): model.RouteEntry,
         ("routes", "*", "consent"): model.ConsentRule,
         ("routes", "*", "sink"): model.SinkRule,

@@ -9,11 +9,11 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from adapters.authorization import authorization
+from adapters.authorization import Login
 from adapters.dicomweb import DicomWebClient
 from adapters.fhir_rest.client import FhirClient
 from adapters.fhir_rest.pace import Pace, Places
-from adapters.site import Secret, Site, System
+from adapters.site import Site, System
 from adapters.site_oru import OruDestination
 from adapters.tls import peer_verify
 from gateway.core.errors import ConfigurationError
@@ -126,9 +126,8 @@ class Connection:
 class _Key:
     base_url: str
     dicomweb_url: str | None
-    archive_login: tuple[Secret | None, str]
-    token: Secret | None
-    user: str
+    archive_login: Login
+    login: Login
     timeout_s: float
     per_second: float | None
     profile: str | None
@@ -167,8 +166,7 @@ class Ehrs:
             base_url="" if found.address is None and found.oru else found.base_url,
             dicomweb_url=found.dicomweb_url,
             archive_login=found.dicomweb_login,
-            token=found.token,
-            user=found.user,
+            login=found.login,
             timeout_s=found.timeout_s or self._timeout_s,
             per_second=found.per_second,
             profile=found.profile,
@@ -196,7 +194,7 @@ class Ehrs:
         senders: Mapping[Rung, Sender] = {Rung.HL7V2_ORU: oru} if oru else {}
         if system.address is None:
             return Connection(system.name, WithoutFhir(senders), None, oru)
-        api = _api(system, key, pace)
+        api = _api(key, pace)
         connections = 1 if key.per_second else _CONNECTIONS
         recipient = ladder_recipient(
             api.client, api.abilities, connections=connections, senders=senders
@@ -230,14 +228,11 @@ class Ehrs:
         return OruSender(to, read, timeout_s=timeout_s, pace=pace)
 
 
-def _api(system: System, key: _Key, pace: Callable[[], None]) -> FhirApi:
-    def auth_header() -> str | None:
-        return authorization(system.token, system.user)
-
+def _api(key: _Key, pace: Callable[[], None]) -> FhirApi:
     verify = peer_verify(key.tls)
     client = FhirClient(
         key.base_url,
-        auth_header=auth_header,
+        auth_header=key.login.header,
         timeout_s=key.timeout_s,
         max_response_bytes=_MAX_RESPONSE_BYTES,
         verify=verify,
@@ -245,7 +240,7 @@ def _api(system: System, key: _Key, pace: Callable[[], None]) -> FhirApi:
     )
     archive = key.dicomweb_url and DicomWebClient(
         key.dicomweb_url,
-        auth_header=lambda: authorization(*key.archive_login),
+        auth_header=key.archive_login.header,
         timeout_s=key.timeout_s,
         max_response_bytes=_MAX_RESPONSE_BYTES,
         verify=verify,

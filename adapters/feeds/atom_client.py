@@ -11,7 +11,6 @@ from collections.abc import Callable
 from ssl import SSLContext
 from urllib.parse import quote
 
-from adapters.authorization import authorization
 from adapters.feeds.atom import Page, read_page
 from adapters.fhir_rest.answers import error_of
 from adapters.fhir_rest.base_url import BaseUrl
@@ -103,7 +102,7 @@ def atom_client(base_url: str, system: System, timeout_s: float) -> AtomClient:
     """
     return AtomClient(
         base_url,
-        auth_header=lambda: authorization(system.token, system.user),
+        auth_header=system.login.header,
         timeout_s=system.timeout_s or timeout_s,
         verify=peer_verify(system.tls),
     )

@@ -14,7 +14,6 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
-from adapters.authorization import authorization
 from adapters.feeds.bulk import BulkClient, ExportFile
 from adapters.site import System
 from adapters.tls import peer_verify
@@ -146,7 +145,7 @@ def _backfill(nadi: Opened, name: str, *, is_quiet: bool) -> Iterator[Backfill]:
         fail(f"The site file in force has no system '{name}': {', '.join(sorted(site.systems))}.")
     client = BulkClient(
         system.base_url,
-        auth_header=lambda: authorization(system.token, system.user),
+        auth_header=system.login.header,
         timeout_s=_SILENCE_S,
         verify=peer_verify(system.tls),
     )

@@ -351,7 +351,7 @@ def _next_steps(settings: Settings, done: Restored) -> list[str]:
 
 
 def _secrets(site: Site) -> list[str]:
-    found = {system.token.reference for system in site.systems.values() if system.token}
+    found = {each.reference for system in site.systems.values() if (each := system.login.secret)}
     return sorted(found)
 
 

@@ -29,6 +29,7 @@ from gateway.cli.context import (
     settings_for,
     table,
 )
+from gateway.cli.site_login_key import login_key
 from gateway.cli.site_plan import (
     missing_models,
     of_itself,
@@ -42,6 +43,7 @@ from gateway.settings import Settings
 from gateway.store.sites import SiteRow
 
 app = noun("The site file: which systems there are, and which events run which model.")
+app.command("login-key")(login_key)
 
 File = Annotated[
     Path, typer.Argument(exists=True, dir_okay=False, readable=True, help="The site file.")

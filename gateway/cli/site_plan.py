@@ -137,7 +137,7 @@ def _unresolved(site: Site) -> Iterator[str]:
     for system in site.systems.values():
         try:
             _ = system.address and system.base_url
-            for secret in (system.token, system.dicomweb_login[0]):
+            for secret in (system.login.secret, system.dicomweb_login.secret):
                 if secret:
                     secret.resolve()
         except ConfigurationError as error:

@@ -12,7 +12,6 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 
-from adapters.authorization import authorization
 from adapters.fhir_rest.client import FhirClient
 from adapters.site import System
 from adapters.tls import peer_verify
@@ -75,7 +74,7 @@ class Charts:
         Raises:
             ConfigurationError: The site can't say where the EHR is, or lacks its credential.
         """
-        header = f"Bearer {token}" if token else authorization(system.token, system.user)
+        header = f"Bearer {token}" if token else system.login.header()
         within_s = max(0.0, _SHARE_OF_TIME * (until_s - time.monotonic()))
         client = self._client(system, max(within_s, 0.05))
         asked = {

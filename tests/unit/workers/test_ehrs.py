@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from adapters.authorization import authorization
+from adapters.authorization import BasicLogin, BearerLogin, Secret
 from adapters.fhir_rest.errors import EhrNotTrusted
-from adapters.site import Secret, Site, System, load_site
+from adapters.site import Site, System, load_site
 from adapters.tls import tls_context
 from gateway.core.errors import ConfigurationError, RateTaken
 from gateway.store.sealing import Sealer
@@ -54,7 +54,7 @@ def test_a_connection_is_kept_while_the_site_says_the_same(ehrs: Ehrs) -> None:
     "change",
     [
         {"address": "http://other.test/fhir"},
-        {"token": Secret("env:NADI_TEST_TOKEN")},
+        {"login": BearerLogin(Secret("env:NADI_TEST_TOKEN"))},
         {"timeout_s": 3.0},
         {"dicomweb_address": "http://pacs.test/dicom-web"},
         {"profile": "hapi"},
@@ -143,19 +143,18 @@ def test_a_request_that_finds_the_line_too_long_is_not_sent(
 
 
 def test_the_token_is_read_when_it_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    secret = Secret("env:NADI_TEST_TOKEN")
+    login = BearerLogin(Secret("env:NADI_TEST_TOKEN"))
     monkeypatch.setenv("NADI_TEST_TOKEN", "first")
-    before = authorization(secret)
+    before = login.header()
     monkeypatch.setenv("NADI_TEST_TOKEN", "second")
 
-    assert (before, authorization(secret)) == ("Bearer first", "Bearer second")
-    assert authorization(None) is None
+    assert (before, login.header()) == ("Bearer first", "Bearer second")
 
 
 def test_a_user_logs_in_with_the_password_of_the_moment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NADI_TEST_TOKEN", "open sesame")
 
-    assert authorization(Secret("env:NADI_TEST_TOKEN"), "Aladdin") == (
+    assert BasicLogin("Aladdin", Secret("env:NADI_TEST_TOKEN")).header() == (
         "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ=="  # the example of RFC 7617
     )
 
