@@ -80,6 +80,30 @@ def obstacle_of(error: BaseException) -> Obstacle | None:
     return None
 
 
+def of_connecting(error: OSError | UnicodeError) -> Obstacle | None:
+    """Find why a connection was not made where nothing else was tried.
+
+    Args:
+        error: What came of it: a time-out is one of connecting, a UnicodeError is of a name that
+            can't be one.
+    """
+    if isinstance(error, TimeoutError):
+        return Obstacle.NO_CONNECTION
+    return Obstacle.NAME_UNKNOWN if isinstance(error, UnicodeError) else obstacle_of(error)
+
+
+def why_unreached(place: str, error: OSError | UnicodeError) -> str:
+    """Say why a port was not reached, and what to do about it.
+
+    Args:
+        place: Host and port.
+        error: What came of connecting.
+    """
+    obstacle = of_connecting(error)
+    unknown = f"can't be reached ({type(error).__name__}): look at the address and the network."
+    return f"{place} {obstacle.says if obstacle else unknown}"
+
+
 def _beneath(error: BaseException) -> BaseException | None:
     """Give what caused an error; an error that only came before it is none of its business.
 

@@ -15,6 +15,7 @@ from pynetdicom.ae import ApplicationEntity
 from pynetdicom.association import Association
 
 from adapters.dicom.sockets import close_in_the_end
+from adapters.obstacles import why_unreached
 from gateway.core.errors import ContentError, ProcessingError
 
 ECHO, _IMPLICIT = "1.2.840.10008.1.1", "1.2.840.10008.1.2"
@@ -149,9 +150,9 @@ def _insist_on_a_listener(target: Target) -> None:
     """Try whether anybody listens: the library leaves a socket open where nobody does."""
     try:
         socket.create_connection((target.host, target.port), target.timeout_s).close()
-    except OSError as error:
-        says = f"Nobody listens at {target.host}:{target.port} ({error.strerror or 'time-out'})."
-        raise NoAssociation(says) from error
+    except (OSError, UnicodeError) as error:
+        place = f"{target.host}:{target.port}"
+        raise NoAssociation(why_unreached(place, error)) from error
 
 
 def _why(association: Association, target: Target) -> str:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from adapters.hl7v2.framing import Framing, framed
 from adapters.hl7v2.message import Message, Segment, header_alone, parsed
 from adapters.hl7v2.problems import Hl7Problem
-from adapters.obstacles import Obstacle, obstacle_of
+from adapters.obstacles import obstacle_of, of_connecting, why_unreached
 from gateway.core.errors import TransientError
 
 _PIECE_BYTES = 64 * 1024
@@ -25,17 +25,15 @@ class NoAnswer(TransientError):
 class NoConnection(NoAnswer):
     """There is no connection to the other side, so nothing was sent."""
 
-    def __init__(self, place: str, error: OSError) -> None:
+    def __init__(self, place: str, error: OSError | UnicodeError) -> None:
         """Say why, and what to do about it.
 
         Args:
             place: Host and port.
             error: Of the connection.
         """
-        is_late = isinstance(error, TimeoutError)
-        self.obstacle = Obstacle.NO_CONNECTION if is_late else obstacle_of(error)
-        unknown = f"can't be reached ({type(error).__name__})."
-        super().__init__(f"{place} {self.obstacle.says if self.obstacle else unknown}")
+        self.obstacle = of_connecting(error)
+        super().__init__(why_unreached(place, error))
 
 
 class Sender:
@@ -124,7 +122,7 @@ def connected(
     try:
         plain = socket.create_connection((host, port), timeout=timeout_s)
         connection = tls.wrap_socket(plain, server_hostname=host) if tls else plain
-    except (OSError, ssl.SSLError) as error:
+    except (OSError, UnicodeError) as error:
         raise NoConnection(f"{host}:{port}", error) from error
     with connection:
         yield Sender(connection, timeout_s=timeout_s)

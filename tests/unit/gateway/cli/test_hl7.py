@@ -69,13 +69,6 @@ def test_a_connection_that_is_closed_is_said(message: Path):
     assert row["says"] == "The connection was closed without an answer."
 
 
-def test_a_port_where_nobody_listens_is_said(message: Path):
-    done = CliRunner().invoke(app, ["hl7", "send", str(message), "--port", "9"])
-
-    assert done.exit_code == 1
-    assert "127.0.0.1:9 refuses the connection: does it run" in done.output
-
-
 def test_a_file_that_is_no_message_is_refused(tmp_path: Path):
     file = tmp_path / "no.hl7"
     file.write_text("hello")
