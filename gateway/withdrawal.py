@@ -12,12 +12,11 @@ For whoever changes consent: a Consent that arrives, a person at the command lin
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
 from adapters.site import Site
-from gateway.core.audit import AgentKind, AuditAgent, Source, Step, consent_decided, job_changed
-from gateway.core.clock import new_id
+from gateway.core.audit import AgentKind, AuditAgent, Source, consent_decided, job_changed, job_step
 from gateway.core.consent import (
     READ,
     WRITE,
@@ -170,16 +169,9 @@ def _cancel(
 
 def _record(uow: UnitOfWork, source: Source, change: Advance, decision: ConsentDecision) -> None:
     job = change.job
-    step = Step(
-        id=new_id(),
-        recorded=uow.now,
-        source=source,
-        patient_key=job.patient_key,
-        job_id=job.id,
-        event_id=job.event_id,
-    )
+    step = job_step(job, uow.now, source)
     cancelled = job_changed(
-        replace(step, id=new_id(), reason=change.reason),
+        job_step(job, uow.now, source, reason=change.reason),
         "cancel",
         state=change.state,
         business_status=change.business_status,

@@ -11,8 +11,8 @@ from functools import cached_property
 from typing import Any
 
 from gateway.core import audit, clinical_time
-from gateway.core.audit import AgentKind, AuditAgent, AuditRecord, JobEvent, Outcome, Step
-from gateway.core.clock import from_ms, new_id
+from gateway.core.audit import AgentKind, AuditAgent, AuditRecord, JobEvent, Outcome, Step, job_step
+from gateway.core.clock import from_ms
 from gateway.core.consent import ConsentDecision, Question
 from gateway.core.delivery import NewDelivery
 from gateway.core.errors import ConfigurationError, ProcessingError, TransientError
@@ -116,16 +116,7 @@ def context_of(case: Case, now: datetime, labels: Labels) -> ResultContext:
 def step_of(job: Job, round_: Round, reason: str = "", outcome: Outcome | None = None) -> Step:
     """Give the frame of an audit event about a job."""
     failed = Outcome.MINOR_FAILURE if reason else Outcome.SUCCESS
-    return Step(
-        id=new_id(),
-        recorded=round_.now,
-        source=round_.source,
-        patient_key=job.patient_key,
-        job_id=job.id,
-        event_id=job.event_id,
-        outcome=outcome or failed,
-        reason=reason,
-    )
+    return job_step(job, round_.now, round_.source, outcome=outcome or failed, reason=reason)
 
 
 def consent_record(

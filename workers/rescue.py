@@ -3,8 +3,7 @@
 from collections.abc import Sequence
 
 from gateway.core import audit
-from gateway.core.audit import Source, Step
-from gateway.core.clock import new_id
+from gateway.core.audit import Source, job_step
 from gateway.core.jobs import Advance, JobState
 from gateway.store.unit_of_work import UnitOfWork
 
@@ -15,15 +14,7 @@ def put_back(uow: UnitOfWork, changes: Sequence[Advance], source: Source) -> Non
     uow.audit(
         *(
             audit.job_changed(
-                Step(
-                    id=new_id(),
-                    recorded=uow.now,
-                    source=source,
-                    patient_key=change.job.patient_key,
-                    job_id=change.job.id,
-                    event_id=change.job.event_id,
-                    reason=change.reason,
-                ),
+                job_step(change.job, uow.now, source, reason=change.reason),
                 "fail" if change.state is JobState.FAILED else "rescue",
                 state=change.state,
                 business_status=change.business_status,

@@ -24,8 +24,8 @@ from adapters.fhir_rest.errors import EhrConflict, MultipleMatches
 from adapters.site import Site
 from gateway import telemetry
 from gateway.core import audit
-from gateway.core.audit import AgentKind, AuditRecord, Outcome, Source, Step
-from gateway.core.clock import Clock, from_ms, new_id, utc_now
+from gateway.core.audit import AgentKind, AuditRecord, Source, job_step
+from gateway.core.clock import Clock, from_ms, utc_now
 from gateway.core.delivery import Backoff, Delivery, DeliveryState
 from gateway.core.errors import ConfigurationError, GatewayError, ProcessingError, TransientError
 from gateway.core.findings import RESULT_SYSTEM, Json
@@ -258,17 +258,8 @@ class Retractor:
             log.error("retraction-failed", delivery_id=held.delivery_id, error=answer)
 
     def _record(self, uow: UnitOfWork, opened: _Opened, answer: str) -> AuditRecord:
-        job = opened.job
-        step = Step(
-            id=new_id(),
-            recorded=uow.now,
-            source=Source(self._site().name or "site", self._process),
-            patient_key=job.patient_key,
-            job_id=job.id,
-            event_id=job.event_id,
-            outcome=Outcome.SUCCESS,
-            reason=opened.retraction.reason,
-        )
+        source = Source(self._site().name or "site", self._process)
+        step = job_step(opened.job, uow.now, source, reason=opened.retraction.reason)
         ehr = system_agent(opened.delivery.system, AgentKind.SERVER)
         result = audit.DeliveredResult(
             opened.report.identifier, opened.report.resource_type, answer

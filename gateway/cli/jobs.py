@@ -32,7 +32,7 @@ from gateway.cli.context import (
 from gateway.cli.patients import record_search
 from gateway.cli.site_plan import stopped_routes
 from gateway.core import audit
-from gateway.core.clock import new_id, utc_now
+from gateway.core.clock import utc_now
 from gateway.core.delivery import Delivery, DeliveryState
 from gateway.core.errors import (
     ConfigurationError,
@@ -243,16 +243,7 @@ def _settle(uow: UnitOfWork, delivery: Delivery, state: DeliveryState) -> None:
 
 
 def _audit(uow: UnitOfWork, change: Advance, event: audit.JobEvent, source: audit.Source) -> None:
-    job = change.job
-    step = audit.Step(
-        id=new_id(),
-        recorded=uow.now,
-        source=source,
-        patient_key=job.patient_key,
-        job_id=job.id,
-        event_id=job.event_id,
-        reason=change.reason,
-    )
+    step = audit.job_step(change.job, uow.now, source, reason=change.reason)
     uow.audit(
         audit.job_changed(
             step,

@@ -33,6 +33,7 @@ from gateway.core.audit_event import (
     Step,
     entity_details,
     identified,
+    job_step,
     read_record,
     write_record,
 )
@@ -60,6 +61,7 @@ __all__ = [
     "forbidden",
     "inferred",
     "job_changed",
+    "job_step",
     "model_changed",
     "noted",
     "queried",

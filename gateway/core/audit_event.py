@@ -31,7 +31,9 @@ from gateway.core.audit_terms import (
     terms_of,
 )
 from gateway.core.balp import AgentKind, Json, Pattern, Written
+from gateway.core.clock import new_id
 from gateway.core.errors import ProcessingError
+from gateway.core.jobs import Job
 
 SID = f"{balp.NADI}/sid"
 PATIENT_KEY_SYSTEM = f"{SID}/patient-key"
@@ -146,6 +148,38 @@ class Step:
     request_id: str | None = None
     outcome: Outcome = Outcome.SUCCESS
     reason: str = ""
+
+
+def job_step(
+    job: Job,
+    recorded: datetime,
+    source: Source,
+    *,
+    outcome: Outcome = Outcome.SUCCESS,
+    reason: str = "",
+    request_id: str | None = None,
+) -> Step:
+    """Give the frame of an event about a job: an id of its own, its patient and what caused it.
+
+    Args:
+        job: The job.
+        recorded: When it happened.
+        source: Who writes the event.
+        outcome: How it ended.
+        reason: Why it ended so; never a patient value.
+        request_id: X-Request-Id of the call, where there was one.
+    """
+    return Step(
+        id=new_id(),
+        recorded=recorded,
+        source=source,
+        patient_key=job.patient_key,
+        job_id=job.id,
+        event_id=job.event_id,
+        request_id=request_id,
+        outcome=outcome,
+        reason=reason,
+    )
 
 
 def write_record(

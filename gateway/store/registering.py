@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gateway.core import audit
-from gateway.core.audit import AuditAgent, AuditRecord, Source, Step
+from gateway.core.audit import AuditAgent, AuditRecord, Source, Step, job_step
 from gateway.core.clock import new_id
 from gateway.core.delivery import Delivery, DeliveryState
 from gateway.core.errors import NotFound
@@ -177,16 +177,8 @@ def _why(job: Job, reason: str, result: Delivery | None) -> str:
 def stopped(uow: UnitOfWork, change: Advance, actor: Actor) -> AuditRecord:
     """Put on record that somebody's act stopped a job: a model retired, a patient erased."""
     job = change.job
-    step = Step(
-        id=new_id(),
-        recorded=uow.now,
-        source=actor.source,
-        patient_key=job.patient_key,
-        job_id=job.id,
-        event_id=job.event_id,
-        outcome=audit.Outcome.MINOR_FAILURE,
-        reason=change.reason,
-    )
+    failed = audit.Outcome.MINOR_FAILURE
+    step = job_step(job, uow.now, actor.source, outcome=failed, reason=change.reason)
     return audit.job_changed(
         step,
         "cancel",

@@ -13,9 +13,9 @@ from dataclasses import replace
 import sqlalchemy as sa
 
 from gateway.core import audit
-from gateway.core.audit import JobEvent, Step
+from gateway.core.audit import JobEvent, job_step
 from gateway.core.audit_entry import read_entry
-from gateway.core.clock import new_id, to_ms
+from gateway.core.clock import to_ms
 from gateway.core.delivery import Delivery, DeliveryState
 from gateway.core.errors import Erased, InvalidTransition, NotFound
 from gateway.core.jobs import KEPT_HERE, Advance, BusinessStatus, Job, JobState
@@ -226,16 +226,7 @@ def _move(uow: UnitOfWork, change: Advance) -> None:
 def _record(
     uow: UnitOfWork, change: Advance, event: JobEvent, actor: Actor, details: dict[str, str]
 ) -> None:
-    job = change.job
-    step = Step(
-        id=new_id(),
-        recorded=uow.now,
-        source=actor.source,
-        patient_key=job.patient_key,
-        job_id=job.id,
-        event_id=job.event_id,
-        reason=change.reason,
-    )
+    step = job_step(change.job, uow.now, actor.source, reason=change.reason)
     state, status = change.state.value, change.business_status.value
     uow.audit(
         audit.job_changed(

@@ -19,9 +19,8 @@ from adapters.site_cds_hooks import CdsService
 from gateway.api.cds.asked import Asked
 from gateway.api.cds.shown import ModelsShown, shown
 from gateway.api.edge import Call
-from gateway.core.audit import AuditRecord, Source, Step, consent_decided, was_read
+from gateway.core.audit import AuditRecord, Source, Step, consent_decided, job_step, was_read
 from gateway.core.cds.card import ModelShown, refused_card, result_card, waiting_card
-from gateway.core.clock import new_id
 from gateway.core.consent import WRITE, About, ConsentDecision, Model, question
 from gateway.core.delivery import Delivery, DeliveryState
 from gateway.core.findings import Report
@@ -199,15 +198,8 @@ class _Looking:
         self.answered.cards.append(waiting_card(model))
 
     def _step(self, job: Job) -> Step:
-        return Step(
-            id=new_id(),
-            recorded=self.found.uow.now,
-            source=Source(self.found.site.name or "unconfigured", "api"),
-            patient_key=job.patient_key,
-            job_id=job.id,
-            event_id=job.event_id,
-            request_id=self.call.request_id,
-        )
+        source = Source(self.found.site.name or "unconfigured", "api")
+        return job_step(job, self.found.uow.now, source, request_id=self.call.request_id)
 
     def _record(self, record: AuditRecord) -> None:
         self.answered.records.append(record)

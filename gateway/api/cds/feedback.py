@@ -13,10 +13,9 @@ from starlette.responses import Response
 
 from gateway.api.body import check_headers, read_body
 from gateway.api.edge import Call, Edge
-from gateway.core.audit import AuditRecord, Source, Step
+from gateway.core.audit import AuditRecord, Source, job_step
 from gateway.core.audit_cds import feedback_given
 from gateway.core.cds.feedback import Feedback, read_feedback
-from gateway.core.clock import new_id
 from gateway.core.errors import ContentError, Erased, InvalidResource, Issue, NotFound
 from gateway.core.jobs import Job
 from gateway.store.unit_of_work import UnitOfWork
@@ -61,15 +60,8 @@ class FeedbackCalls:
             uow.audit(*[self._record(uow, call, *pair) for pair in new])
 
     def _record(self, uow: UnitOfWork, call: Call, feedback: Feedback, job: Job) -> AuditRecord:
-        step = Step(
-            id=new_id(),
-            recorded=uow.now,
-            source=Source(self._edge.site().name or "unconfigured", "api"),
-            patient_key=job.patient_key,
-            job_id=job.id,
-            event_id=job.event_id,
-            request_id=call.request_id,
-        )
+        source = Source(self._edge.site().name or "unconfigured", "api")
+        step = job_step(job, uow.now, source, request_id=call.request_id)
         said = {"outcome": feedback.outcome, "reason": feedback.reason}
         return feedback_given(step, client=call.agent, **said)
 
