@@ -16,12 +16,11 @@ from typing import Any
 
 import orjson
 
-from adapters.fhir_rest.answers import error_of
+from adapters.fhir_rest.answers import expect
 from adapters.fhir_rest.base_url import BaseUrl
 from adapters.fhir_rest.errors import EhrAnswerUnreadable, ForeignAddress
 from adapters.fhir_rest.transport import Transport
 from gateway.core.attachments import Instance, Listed
-from gateway.core.clock import utc_now
 from models.shown import Shown
 
 DICOM = "application/dicom"
@@ -99,8 +98,7 @@ class DicomWebClient:
         )
         if answer.status in _ABSENT:
             return None
-        if not answer.is_success:
-            raise error_of(answer.status, answer.headers, answer.body, utc_now())
+        expect(answer)
         return _file(answer.headers.get("content-type", ""), answer.body)
 
     def instances(self, study: str) -> list[Listed]:
@@ -121,9 +119,7 @@ class DicomWebClient:
         answer = self._transport.send("GET", address, headers={"Accept": _JSON})
         if answer.status in _ABSENT | {_NOTHING}:
             return []
-        if not answer.is_success:
-            raise error_of(answer.status, answer.headers, answer.body, utc_now())
-        return _listed(study, answer.body)
+        return _listed(study, expect(answer).body)
 
 
 def _insist_on_uids(*uids: str) -> None:

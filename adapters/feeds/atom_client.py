@@ -12,12 +12,11 @@ from ssl import SSLContext
 from urllib.parse import quote
 
 from adapters.feeds.atom import Page, read_page
-from adapters.fhir_rest.answers import error_of
+from adapters.fhir_rest.answers import expect
 from adapters.fhir_rest.base_url import BaseUrl
 from adapters.fhir_rest.transport import Transport
 from adapters.site import System
 from adapters.tls import peer_verify
-from gateway.core.clock import utc_now
 
 _ACCEPT = {"Accept": "application/atom+xml, application/xml;q=0.9"}
 _ABSENT = frozenset({404, 410})
@@ -72,9 +71,7 @@ class AtomClient:
         answer = self._transport.send("GET", url, headers=_ACCEPT)
         if answer.status in _ABSENT:
             return None
-        if not answer.is_success:
-            raise error_of(answer.status, answer.headers, answer.body, utc_now())
-        return read_page(answer.body)
+        return read_page(expect(answer).body)
 
     def save_patient(self, patient_id: str) -> None:
         """Save a patient as she is: her entry in the feed of patients says then that she changed.
@@ -85,8 +82,7 @@ class AtomClient:
         """
         url = self._rest.of(f"patient/{quote(patient_id, safe='')}")
         answer = self._transport.send("POST", url, body=b"{}", headers=_JSON)
-        if not answer.is_success:
-            raise error_of(answer.status, answer.headers, answer.body, utc_now())
+        expect(answer)
 
 
 def atom_client(base_url: str, system: System, timeout_s: float) -> AtomClient:

@@ -18,10 +18,10 @@ from urllib.parse import urlencode, urljoin, urlsplit
 
 import orjson
 
-from adapters.fhir_rest.answers import error_of, read_retry_after
+from adapters.fhir_rest.answers import error_of, expect, read_retry_after
 from adapters.fhir_rest.base_url import BaseUrl
 from adapters.fhir_rest.errors import EhrAnswerUnreadable, ForeignAddress
-from adapters.fhir_rest.transport import Answer, Streamed, Transport
+from adapters.fhir_rest.transport import Streamed, Transport
 from gateway.core.clock import utc_now
 from gateway.core.errors import ConfigurationError, ProcessingError
 
@@ -153,7 +153,7 @@ class BulkClient:
         url = f"{self._base.of(path)}?{urlencode(list(params))}"
         answer = self._transport.send("GET", url, headers=_ASYNC)
         if answer.status != _ACCEPTED:
-            raise _error(answer)
+            raise error_of(answer.status, answer.headers, answer.body, utc_now())
         location = answer.headers.get("content-location")
         if not location:
             raise EhrAnswerUnreadable
@@ -173,9 +173,7 @@ class BulkClient:
             return Waiting(retry_after_s, _percent(answer.headers.get("x-progress", "")))
         if answer.status in _GONE:
             raise ExportGone
-        if not answer.is_success:
-            raise _error(answer)
-        return _manifest(answer.body)
+        return _manifest(expect(answer).body)
 
     def delete(self, url: str) -> None:
         """Let the EHR remove an export; whether it does is its own affair.
@@ -249,10 +247,6 @@ def _insist(streamed: Streamed) -> None:
     if streamed.status not in {200, _PARTIAL}:
         body = streamed.body(_MAX_ERROR_BYTES)
         raise error_of(streamed.status, streamed.headers, body, utc_now())
-
-
-def _error(answer: Answer) -> Exception:
-    return error_of(answer.status, answer.headers, answer.body, utc_now())
 
 
 def _manifest(body: bytes) -> Manifest:

@@ -24,6 +24,8 @@ from adapters.fhir_rest.errors import (
     EhrTimeout,
     MultipleMatches,
 )
+from adapters.fhir_rest.transport import Answer
+from gateway.core.clock import utc_now
 from gateway.core.errors import GatewayError, TransientError
 
 _CREATED = 201
@@ -168,6 +170,18 @@ def read_content(content_type: str, body: bytes) -> Content:
     owner = binary.get("securityContext")
     reference = owner.get("reference") if isinstance(owner, dict) else None
     return Content(str(binary.get("contentType", "")), plain, reference)
+
+
+def expect(answer: Answer) -> Answer:
+    """Let a success pass and raise what anything else stands for.
+
+    Raises:
+        TransientError: It may pass later.
+        EhrRefused: It won't.
+    """
+    if answer.is_success:
+        return answer
+    raise error_of(answer.status, answer.headers, answer.body, utc_now())
 
 
 def error_of(status: int, headers: Mapping[str, str], body: bytes, now: datetime) -> GatewayError:

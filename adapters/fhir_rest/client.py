@@ -24,7 +24,7 @@ from adapters.fhir_rest.answers import (
     Content,
     EhrCapabilities,
     WriteOutcome,
-    error_of,
+    expect,
     issue_codes,
     read_capabilities,
     read_content,
@@ -34,7 +34,6 @@ from adapters.fhir_rest.answers import (
 from adapters.fhir_rest.base_url import BaseUrl, reference_in
 from adapters.fhir_rest.errors import EhrAnswerTooLarge, EhrAnswerUnreadable, SearchNotWhole
 from adapters.fhir_rest.transport import Answer, Transport
-from gateway.core.clock import utc_now
 
 _FORM = "application/x-www-form-urlencoded"
 _NO_POST_SEARCH = frozenset({404, 405, 415, 501})
@@ -101,7 +100,7 @@ class FhirClient:
             TransientError: The EHR is away.
             EhrRefused: It does not say.
         """
-        answer = _expect(self._transport.send("GET", self._base.of("metadata")))
+        answer = expect(self._transport.send("GET", self._base.of("metadata")))
         return read_capabilities(read_json(answer.body))
 
     def search(
@@ -136,7 +135,7 @@ class FhirClient:
             following = _next_link(page)
             if following is None:
                 break
-            page = _bundle(_expect(self._transport.send("GET", self._base.resolve(following))))
+            page = _bundle(expect(self._transport.send("GET", self._base.resolve(following))))
             found.extend(_matches(page, resource_type))
         if is_whole and _next_link(page) is not None:
             raise SearchNotWhole
@@ -165,7 +164,7 @@ class FhirClient:
             if address in seen:
                 raise EhrAnswerUnreadable
             seen.add(address)
-            answer = _expect(self._transport.send("GET", address))
+            answer = expect(self._transport.send("GET", address))
 
     def read_bytes(self, reference: str) -> bytes | None:
         """Read a resource as the EHR wrote it; None when the EHR does not have it (any more).
@@ -178,7 +177,7 @@ class FhirClient:
         answer = self._transport.send("GET", self._base.resource(reference))
         if answer.status in _ABSENT:
             return None
-        read_json(_expect(answer).body)
+        read_json(expect(answer).body)
         return answer.body
 
     def ask(self, reference: str, operation: str, params: Sequence[tuple[str, str]] = ()) -> bytes:
@@ -196,7 +195,7 @@ class FhirClient:
         """
         query = f"?{urlencode(list(params))}" if params else ""
         url = f"{self._base.resource(reference)}/{operation}{query}"
-        answer = _expect(self._transport.send("GET", url))
+        answer = expect(self._transport.send("GET", url))
         read_json(answer.body)
         return answer.body
 
@@ -209,7 +208,7 @@ class FhirClient:
             EhrRefused: It refuses.
         """
         answer = self._transport.send("GET", self._base.resource(reference))
-        return None if answer.status in _ABSENT else read_json(_expect(answer).body)
+        return None if answer.status in _ABSENT else read_json(expect(answer).body)
 
     def content(self, address: str, *, max_bytes: int) -> Content | None:
         """Fetch what an attachment points at; None when the EHR does not have it (any more).
@@ -233,7 +232,7 @@ class FhirClient:
         )
         if answer.status in _ABSENT:
             return None
-        found = read_content(answer.headers.get("content-type", ""), _expect(answer).body)
+        found = read_content(answer.headers.get("content-type", ""), expect(answer).body)
         if len(found.body) > max_bytes:
             raise EhrAnswerTooLarge
         return found
@@ -255,7 +254,7 @@ class FhirClient:
         """
         headers = {"If-None-Exist": if_none_exist} if if_none_exist else {}
         url = self._base.of(resource_type)
-        answer = _expect(self._transport.send("POST", url, body=body, headers=headers))
+        answer = expect(self._transport.send("POST", url, body=body, headers=headers))
         return _outcome(answer, answer.headers.get("location"))
 
     def update(self, reference: str, body: bytes, *, if_match: str | None = None) -> WriteOutcome:
@@ -274,7 +273,7 @@ class FhirClient:
         """
         url = self._base.resource(reference)
         headers = {"If-Match": if_match} if if_match else {}
-        return _outcome(_expect(self._transport.send("PUT", url, body=body, headers=headers)), url)
+        return _outcome(expect(self._transport.send("PUT", url, body=body, headers=headers)), url)
 
     def transaction(self, body: bytes) -> list[WriteOutcome]:
         """Send a transaction or batch Bundle; give an outcome per entry, in their order.
@@ -284,7 +283,7 @@ class FhirClient:
             MultipleMatches: A condition matches several.
             EhrRefused: It refuses the whole.
         """
-        answer = _expect(self._transport.send("POST", self._base.of(""), body=body))
+        answer = expect(self._transport.send("POST", self._base.of(""), body=body))
         entries = _bundle(answer).get("entry", [])
         if not isinstance(entries, list):
             raise EhrAnswerUnreadable
@@ -297,9 +296,9 @@ class FhirClient:
             form = {"Content-Type": _FORM}
             answer = self._transport.send("POST", url, body=query.encode(), headers=form)
             if answer.status not in _NO_POST_SEARCH:
-                return _expect(answer)
+                return expect(answer)
         url = f"{self._base.of(resource_type)}?{query}"
-        answer = _expect(self._transport.send("GET", url))
+        answer = expect(self._transport.send("GET", url))
         self._is_get_search_only = True
         return answer
 
@@ -321,13 +320,6 @@ def _entry_outcome(entry: object) -> WriteOutcome:
     outcome = response.get("outcome")
     codes = issue_codes(orjson.dumps(outcome)) if outcome else ()
     return WriteOutcome(int(status), location, reference, codes)
-
-
-def _expect(answer: Answer) -> Answer:
-    """Let a success pass and raise what anything else stands for."""
-    if answer.is_success:
-        return answer
-    raise error_of(answer.status, answer.headers, answer.body, utc_now())
 
 
 def _bundle(answer: Answer) -> dict[str, Any]:

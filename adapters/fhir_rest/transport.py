@@ -27,9 +27,6 @@ _MAX_CONNECTIONS = 16
 _GZIP_OR_ZLIB = 47  # window bits with which zlib finds out by itself
 _LIMITS = httpx.Limits(max_connections=_MAX_CONNECTIONS, max_keepalive_connections=_MAX_CONNECTIONS)
 
-#: Turns a piece of the body into at most so many bytes of plain content.
-_Decode = Callable[[bytes, int], bytes]
-
 
 @dataclass(frozen=True)
 class Answer:
@@ -141,7 +138,11 @@ class Transport:
 
 
 class Streamed:
-    """An answer that is being read."""
+    """An answer that is being read.
+
+    Attributes:
+        is_plain: Whether it is not compressed; some proxies do that although nobody asked.
+    """
 
     def __init__(self, response: httpx.Response) -> None:
         self.status = response.status_code
@@ -175,25 +176,15 @@ class Streamed:
 
 
 def _read(response: httpx.Response, deadline: float, limit: int) -> bytes:
-    """Read a body without ever holding more of it than is allowed."""
-    decode = _decoder(response.headers.get("content-encoding", "identity"))
+    """Read a body without ever holding more of it than is allowed, and a piece."""
     content = bytearray()
-    for chunk in response.iter_raw():
-        content += decode(chunk, limit - len(content) + 1)
+    for piece in Streamed(response).pieces():
+        content += piece
         if len(content) > limit:
             raise EhrAnswerTooLarge
         if time.monotonic() > deadline:
             raise EhrTimeout
     return bytes(content)
-
-
-def _decoder(encoding: str) -> _Decode:
-    """Choose how to decompress; some proxies compress although identity was asked for."""
-    if encoding in {"", "identity"}:
-        return lambda chunk, _: chunk
-    if encoding in {"gzip", "deflate"}:
-        return zlib.decompressobj(_GZIP_OR_ZLIB).decompress
-    raise EhrAnswerUnreadable
 
 
 @contextmanager
