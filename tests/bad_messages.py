@@ -102,6 +102,13 @@ def _headers() -> Iterator[BadMessage]:
 
 
 def _contents() -> Iterator[BadMessage]:
+    header, patient, *results = ORU.splitlines(keepends=True)
+    yield BadMessage(
+        "an order, a result, a document or a vaccination before its PID",
+        b"".join([header, *results, patient]),
+        "AE",
+        "100 PID^1",
+    )
     line = b"OBX|%d|NM|2160-0^Creatinine^LN|%d|1.5|mg/dL^^UCUM||||||F\r"
     many = ORU + b"".join(line % (at, at) for at in range(2, 2 * MOST_ENTRIES))
     yield BadMessage(

@@ -35,6 +35,8 @@ _EVENTS = "http://terminology.hl7.org/CodeSystem/v2-0003"
 _READERS = {**patients.READERS, **results.READERS, **events.READERS}
 _WITHOUT_RESULT = "It holds no OBR, so no result was read: was it cut short?"
 _RESULTS = frozenset({"ORU", "OUL"})
+_OF_PATIENTS = _RESULTS | {"ORM", "OMG", "OML", "MDM", "VXU"}
+_PATIENT_OR_HERS = frozenset({"PID", "ORC", "OBR", "OBX", "SPM", "TXA", "RXA"})
 _SWITCHES = "It switches to a character set that can't be read; the text was kept as it stands."
 _RAW = "x-application/hl7-v2+er7"
 
@@ -73,6 +75,7 @@ def convert(
     """
     notes = Notes()
     event = insist_on_kind(message)
+    _insist_on_patient(message, notes)
     sent = sent_at(message, dialect.zone, received, notes)
     if message.kind in _RESULTS and message.first("OBR") is None:
         notes.add(Code.SEGMENT_SEQUENCE, Place("OBR"), _WITHOUT_RESULT)
@@ -116,13 +119,34 @@ def insist_on_kind(message: Message) -> str:
     return event
 
 
+def _insist_on_patient(message: Message, notes: Notes) -> None:
+    """Insist that whose orders, results or document it tells is said before them, if at all.
+
+    Raises:
+        Hl7Problem: It is said after them, so they would be taken for nobody's.
+    """
+    if message.kind not in _OF_PATIENTS:
+        return
+    first = next((each for each in message.segments if each.name in _PATIENT_OR_HERS), None)
+    if first is None or first.name == "PID":
+        return
+    if message.first("PID") is not None:
+        says = f"{first.name} stands before PID, so nobody knows whose it is. Send PID before it."
+        raise Hl7Problem(Code.SEGMENT_SEQUENCE, Place("PID"), says)
+    says = (
+        f"There is no PID, so {first.name} is kept as nobody's, and no model runs. Send a PID "
+        "before it, with the patient's number in PID-3."
+    )
+    notes.add(Code.SEGMENT_SEQUENCE, Place("PID"), says)
+
+
 def _bundle(work: Work) -> Converted:
     kept: list[tuple[Json, Place]] = []
     for made in work.made:
         content = finished(made.content, work.sent.at, work.subject)
         if content is None:
-            says = "What FHIR insists on is missing; the segment was left out."
-            work.notes.add(Code.REQUIRED_MISSING, made.place, says)
+            says = "It stands before any PID and was left out."
+            work.notes.add(Code.SEGMENT_SEQUENCE, made.place, says)
         else:
             kept.append((content, made.place))
     header = (_header(work), Place("MSH"))

@@ -16,6 +16,11 @@ from adapters.hl7v2.problems import Code
 from adapters.hl7v2.tables import code_map
 from adapters.hl7v2.work import Made, Work
 
+_NUMBERLESS = (
+    "It holds no patient number, so what is said of the patient is kept as nobody's that is known: "
+    "no consent is found, and no model runs."
+)
+
 
 def _pid(work: Work, segment: Segment) -> None:
     number = patient_number(segment, work.origin, work.reading(segment.at(3)))
@@ -24,6 +29,8 @@ def _pid(work: Work, segment: Segment) -> None:
         if number
         else resource_id(work.origin, "Patient", version_of(work.raw), str(segment.place.sequence))
     )
+    if not number:
+        work.notes.add(Code.REQUIRED_MISSING, segment.at(3), _NUMBERLESS)
     subject: Json = {"reference": f"Patient/{name}"}
     work.turn_to(subject)
     known = _patient_made(work, name)

@@ -85,9 +85,14 @@ def code_system(name: str) -> str | None:
     plain = name.strip()
     if plain.upper().startswith(_HL7_TABLE) and plain[len(_HL7_TABLE) :].isdecimal():
         return f"{_V2_SYSTEM}{plain[len(_HL7_TABLE) :].zfill(4)}"
-    if plain.startswith(("http://", "https://", "urn:")):
+    if is_address(plain):
         return plain
     return _code_systems().get(plain.upper())
+
+
+def is_address(text: str) -> bool:
+    """Say whether a text is an address of the web or a name in the manner of one (URN)."""
+    return text.startswith(("http://", "https://", "urn:")) and len(text.split()) == 1
 
 
 def system_name(uri: str) -> str:

@@ -107,7 +107,11 @@ def _moment(found: "re.Match[str]", zone: ZoneInfo) -> str:
     local = _local(found)
     offset = local.replace(tzinfo=_named_zone(found["zone"]) or zone).strftime("%z")
     fraction = found["fraction"] or ""
-    return f"{local:%Y-%m-%dT%H:%M:%S}{fraction}{offset[:3]}:{offset[3:5]}"
+    written = f"{local:%Y-%m-%dT%H:%M:%S}{fraction}{offset[:3]}:{offset[3:5]}"
+    # At either end of the calendar a zone leads out of it.
+    if clinical_time.parse(written) is None:
+        raise NoTime
+    return written
 
 
 def _named_zone(text: str | None) -> timezone | None:

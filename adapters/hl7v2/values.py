@@ -16,7 +16,8 @@ import orjson
 from adapters.hl7v2.datatypes import CONVERSIONS, Json, Reading, concept
 from adapters.hl7v2.message import Segment, Value
 from adapters.hl7v2.problems import Code
-from adapters.hl7v2.tables import code_map, code_system, ucum_spellings
+from adapters.hl7v2.tables import code_map, code_system, is_address, ucum_spellings
+from adapters.hl7v2.times import in_order
 
 UCUM = "http://unitsofmeasure.org"
 
@@ -164,6 +165,11 @@ def _period(value: Value, _segment: Segment, reading: Reading) -> Json:
         if value.text(at)
     }
     found = {name: end for name, end in ends.items() if end}
+    period = in_order(found)
+    if period != found:
+        says = "It ends before it begins; it was kept as text."
+        reading.notes.add(Code.DATA_TYPE, reading.place, says)
+        return {"valueString": _written(value)}
     return {"valuePeriod": found} if found else {}
 
 
@@ -233,6 +239,10 @@ def _encoded(encoding: str, data: str) -> str | None:
     return base64.b64encode(data.encode()).decode() if data and encoding in {"a", ""} else None
 
 
-def _pointed_at(value: Value, _reading: Reading) -> Json | None:
+def _pointed_at(value: Value, reading: Reading) -> Json | None:
     address = value.text()
-    return {"url": address} if address.startswith(("http://", "https://", "urn:")) else None
+    if is_address(address):
+        return {"url": address}
+    says = "It is no address that begins with http:, https: or urn: and has no blanks: left out."
+    reading.notes.add(Code.DATA_TYPE, reading.place, says)
+    return None

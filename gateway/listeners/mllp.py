@@ -208,9 +208,12 @@ class Mllp:
             self._desk.hand_over(converted.bundle, self._stop, sender=peer)
         except NotTaken as error:
             issue = error.issues[0]
-            code = Code.INTERNAL if issue.code == "exception" else Code.DATA_TYPE
             place = _place(issue, converted)
-            raise Hl7Problem(code, place, f"Not taken: {issue.diagnostics}") from error
+            if issue.code == "exception":
+                raise Hl7Problem(Code.INTERNAL, place, f"Not taken: {issue.diagnostics}") from error
+            what = "The message" if place == Place() else f"What {place.segment} says"
+            says = f"{what} can't be kept: {issue.diagnostics}"
+            raise Hl7Problem(Code.DATA_TYPE, place, says) from error
 
     def _waiting(self, ask: Callable[[], T]) -> T:
         """Ask until there is an answer.

@@ -221,6 +221,82 @@ def test_a_moment_after_the_end_of_time_is_none():
     assert "lastUpdated" not in resources(made)[0]["meta"]
 
 
+OBR, OBX = "OBR|1|P|F|GLU^Glucose^L|||20261126", "OBX|1|NM|GLU^Glucose^L||5||||||F"
+PID = "PID|1||7^^^HOSP^MR"
+
+
+def told(kind: str, *segments: str) -> list[tuple[int, Place, str]]:
+    """Convert a message; give what its sender is told, and insist that the gateway takes it."""
+    head = f"MSH|^~\\&|a|b|||20261126123000||{kind}|1|P|2.5"
+    made = converted(("\r".join([head, *segments]) + "\r").encode())
+    assert [issue for each in parse_bundle(made.bundle).entries for issue in each.issues] == []
+    return [(int(each.code), each.place, each.says) for each in made.notes]
+
+
+@pytest.mark.parametrize(
+    ("kind", "segments", "first"),
+    [
+        ("ORU^R01", (OBR, OBX), "OBR"),
+        ("OUL^R22", ("SPM|1", OBR, OBX), "SPM"),
+        ("ORM^O01", ("ORC|NW|1", OBR), "ORC"),
+        ("MDM^T02", ("EVN||20261126", "TXA|1|CN|TX"), "TXA"),
+        ("VXU^V04", ("RXA|0|1|20261126||08^HepB^CVX|1",), "RXA"),
+    ],
+)
+def test_what_is_nobodys_is_told_by_the_segment_that_is_missing(
+    kind: str, segments: tuple[str, ...], first: str
+):
+    (code, place, says), *_ = told(kind, *segments)
+
+    assert (code, place) == (100, Place("PID"))
+    assert says == (
+        f"There is no PID, so {first} is kept as nobody's, and no model runs. Send a PID before "
+        "it, with the patient's number in PID-3."
+    )
+
+
+def test_a_patient_who_is_named_after_her_results_is_refused():
+    with pytest.raises(Hl7Problem, match="OBR stands before PID") as found:
+        told("ORU^R01", OBR, OBX, PID)
+
+    assert (found.value.place, found.value.is_rejected) == (Place("PID"), False)
+
+
+def test_a_patient_without_a_number_is_told_to_the_sender():
+    ((code, place, says),) = told("ORU^R01", "PID|1", OBR, OBX)
+
+    assert (code, place) == (101, Place("PID", 1, 3))
+    assert says.startswith("It holds no patient number")
+
+
+@pytest.mark.parametrize("kind", ["ADT^A20", "SIU^S12"])
+def test_what_needs_no_patient_is_taken_without_one(kind: str):
+    assert told(kind, "EVN||20261126", "SCH|A-1") == []
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("NM|GLU^Glucose^L||5", "DR|GLU^Glucose^L||20261126^20251126", "It ends before it begins"),
+        ("NM|GLU^Glucose^L||5", "RP|GLU^Glucose^L||http://a b/c", "It is no address that begins"),
+        ("||||||F", "||||||F||||||||00010101", "It is no date or time"),
+    ],
+    ids=["period", "address", "instant"],
+)
+def test_what_fhir_could_not_hold_is_left_out_and_told_in_words_of_hl7(
+    old: str, new: str, says: str
+):
+    assert old in OBX
+
+    ((code, place, said),) = told("ORU^R01", PID, OBR, OBX.replace(old, new))
+
+    assert (code, place.segment, said[: len(says)]) == (102, "OBX", says)
+
+
+def test_a_coding_system_with_blanks_is_none():
+    assert told("ORU^R01", PID, OBR, OBX.replace("^L|", "^urn:a b|")) == []
+
+
 @pytest.mark.parametrize("kind", ["", "RDE^O11", "ORU"])
 def test_a_kind_that_is_not_taken_is_refused(kind: str):
     with pytest.raises(Hl7Problem) as found:
