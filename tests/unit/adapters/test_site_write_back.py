@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from adapters.authorization import BasicLogin
 from adapters.ehr_profile import profiles
 from adapters.site import SiteInvalid, load_site
 from gateway.cli.write_back_view import way_for
@@ -43,7 +44,9 @@ def test_profile_login_and_terms_are_read() -> None:
     site = load_site(SITE)
 
     ehr = site.systems["ehr"]
-    assert (ehr.profile, ehr.user) == ("openmrs-fhir2", "nadi")
+    assert ehr.profile == "openmrs-fhir2"
+    assert isinstance(ehr.login, BasicLogin)
+    assert ehr.login.user == "nadi"
     assert ehr.terms == Terms(
         never=frozenset({Rung.TASK}),
         if_label_lost=IfLabelLost.STOP,
