@@ -1,12 +1,15 @@
 """A PostgreSQL of the benchmark's own, with the durability that a hospital's would have.
 
-The tests' clusters don't wait for the disk; this one does (`fsync` and `synchronous_commit` on), so
-that what is measured on it can stand beside SQLite with `synchronous=FULL`.
+The tests' clusters are in memory and don't wait for the disk; this one is in the temporary folder,
+as SQLite's files are, and waits (`fsync` and `synchronous_commit` on), so that what is measured on
+it can stand beside SQLite with `synchronous=FULL`.
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import psycopg
 
@@ -34,6 +37,12 @@ class Server:
         """How libpq is told the same."""
         return self.url.replace("postgresql+psycopg", "postgresql", 1)
 
+    @property
+    def pid(self) -> int:
+        """The process whose children all others of the cluster are."""
+        folder = Path(parse_qs(urlsplit(self.url).query)["host"][0])
+        return int((folder / "data" / "postmaster.pid").read_text("ascii").partition("\n")[0])
+
     def database(self, name: str) -> str:
         """Make an empty database; give its URL."""
         with psycopg.connect(self.conninfo, autocommit=True) as connection:
@@ -53,5 +62,5 @@ def postgresql() -> Iterator[Server]:
     programs = postgres.programs()
     if programs is None:
         raise PostgresMissing("PostgreSQL is not installed on this machine.")
-    with postgres.cluster(programs, settings=_SETTINGS) as url:
+    with postgres.cluster(programs, settings=_SETTINGS, on_disk=True) as url:
         yield Server(url)

@@ -35,9 +35,19 @@ def programs() -> Path | None:
 
 
 @contextmanager
-def cluster(folder_of_programs: Path, settings: Sequence[str] = _SETTINGS) -> Iterator[str]:
-    """Run a cluster; give the URL of its maintenance database."""
-    with tempfile.TemporaryDirectory(prefix="nadi-pg-", dir=quick_folder(_NEEDED_BYTES)) as name:
+def cluster(
+    folder_of_programs: Path, settings: Sequence[str] = _SETTINGS, *, on_disk: bool = False
+) -> Iterator[str]:
+    """Run a cluster; give the URL of its maintenance database.
+
+    Args:
+        folder_of_programs: With `initdb` and `postgres`.
+        settings: As `postgres -c` takes them.
+        on_disk: Whether its files are in the temporary folder, even where a folder in memory,
+            which is quicker and never waits for a disk, would have room.
+    """
+    parent = None if on_disk else quick_folder(_NEEDED_BYTES)
+    with tempfile.TemporaryDirectory(prefix="nadi-pg-", dir=parent) as name:
         folder, account = Path(name), _account()
         if account is not None:
             os.chown(folder, account.pw_uid, account.pw_gid)
