@@ -2,8 +2,9 @@
 
 import math
 import sys
+import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -21,11 +22,11 @@ from benchmarks import (
     soak,
     soak_told,
 )
-from benchmarks.catalogue import RUNS, about, measure
+from benchmarks.catalogue import BESIDE, RUNS, about, measure
 from benchmarks.machine import facts
 from benchmarks.page import Page
 from benchmarks.result import Result, Scale, rich_table
-from tests import rabbitmq
+from tests import postgres, rabbitmq
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
 err = Console(stderr=True)
@@ -33,6 +34,8 @@ err = Console(stderr=True)
 #: How long the rounds of a benchmark may take where all are measured, in seconds.
 WITHIN_S = {"intake": 100, "end-to-end": 340, "growth": 110, "cds-hooks": 100}
 _USUAL_S = 60
+#: Most stored events, unless it is said otherwise.
+_EVENTS = 100_000
 
 Quick = Annotated[
     bool, typer.Option("--quick", help="One round with few events, to try it; keeps nothing.")
@@ -57,22 +60,35 @@ class Asked:
         keeps: Whether docs/performance.* is written.
         events: Most stored events, where it is asked how cost grows.
         broker: Of Nadi, from end to end.
+        database: Of Nadi, from end to end.
     """
 
     quick: bool
     as_json: bool
     keeps: bool
-    events: int
+    events: int = _EVENTS
     broker: str = "valkey"
+    database: str = "sqlite"
+
+    @property
+    def options(self) -> str:
+        """What is other than in `make bench`, as on the command line."""
+        told = {
+            "--events": (str(self.events), str(_EVENTS)),
+            "--database": (self.database, "sqlite"),
+            "--broker": (self.broker, "valkey"),
+        }
+        return " ".join(f"{key} {wish}" for key, (wish, usual) in told.items() if wish != usual)
 
 
 @app.command("all")
-def everything(*, quick: Quick = False, as_json: AsJson = False, events: Events = 100_000) -> None:
+def everything(*, quick: Quick = False, as_json: AsJson = False) -> None:
     """Measure everything, at most 15 minutes, and write docs/performance.*."""
-    _measure(list(RUNS), Asked(quick, as_json, keeps=not quick, events=events))
+    _measure(list(RUNS), Asked(quick, as_json, keeps=not quick))
 
 
 def _measure(names: list[str], asked: Asked) -> None:
+    began = time.monotonic()
     machine, results = facts(), list[Result]()
     with err.status("…") as status:
         for name in names:
@@ -82,14 +98,15 @@ def _measure(names: list[str], asked: Asked) -> None:
                 asked.events,
                 WITHIN_S.get(name, _USUAL_S) if len(names) > 1 else math.inf,
                 asked.broker,
+                asked.database,
             )
-            results.append(measure(name, scale))
+            results.append(replace(measure(name, scale), options=asked.options))
             err.print(f"{results[-1].number} {name}: {results[-1].seconds:.0f} s")
-    made = Page(page.today(), machine, results)
+    bench_s = time.monotonic() - began if names == list(RUNS) else None
+    made = Page(page.today(), machine, results, bench_s)
     _show(made, as_json=asked.as_json)
     if asked.keeps:
-        older = page.read() if len(names) < len(RUNS) else None
-        for path in page.merged(older, made).write():
+        for path in page.merged(page.read(), made).write():
             err.print(f"Written: {path}", soft_wrap=True)
     if any(result.failed for result in results):
         err.print("[red]Something did not do what it should; see the tables.[/]")
@@ -113,16 +130,23 @@ def _command(name: str) -> Callable[..., None]:
         quick: Quick = False,
         as_json: AsJson = False,
         keep: Keep = False,
-        events: Events = 100_000,
     ) -> None:
-        _measure([name], Asked(quick, as_json, keeps=keep, events=events))
+        _measure([name], Asked(quick, as_json, keeps=keep))
 
     return command
 
 
-_END_TO_END = "end-to-end"
-for _name in [name for name in RUNS if name != _END_TO_END]:
+_END_TO_END, _GROWTH = "end-to-end", "growth"
+for _name in [name for name in (*RUNS, *BESIDE) if name not in {_END_TO_END, _GROWTH}]:
     app.command(_name, help=about(_name))(_command(_name))
+
+
+@app.command(_GROWTH, help=about(_GROWTH))
+def grow(
+    *, quick: Quick = False, as_json: AsJson = False, keep: Keep = False, events: Events = _EVENTS
+) -> None:
+    """Measure what an event costs as the store grows."""
+    _measure([_GROWTH], Asked(quick, as_json, keep, events))
 
 
 @app.command(_END_TO_END, help=about(_END_TO_END))
@@ -133,17 +157,21 @@ def end_to_end(
     keep: Keep = False,
     broker: Annotated[
         Literal["valkey", "rabbitmq"],
-        typer.Option(help="`rabbitmq`: Nadi with it beside Nadi with her own, and nobody else."),
+        typer.Option(help="`rabbitmq`: Nadi with it beside Nadi at her defaults, nobody else."),
     ] = "valkey",
+    database: Annotated[
+        Literal["sqlite", "postgresql"], typer.Option(help="`postgresql`: the same.")
+    ] = "sqlite",
 ) -> None:
     """Measure from POST to Observation."""
-    if broker == "rabbitmq":
-        if keep:
-            raise typer.BadParameter("The page tells of Nadi with her own broker.")
-        if not rabbitmq.PROGRAM.exists():
-            err.print(f"{rabbitmq.MISSING}.")
-            raise typer.Exit(1)
-    _measure([_END_TO_END], Asked(quick, as_json, keep, 0, broker))
+    missing = {
+        rabbitmq.MISSING: broker == "rabbitmq" and not rabbitmq.PROGRAM.exists(),
+        "PostgreSQL is not on this machine": database == "postgresql" and not postgres.programs(),
+    }
+    if any(missing.values()):
+        err.print(f"{next(told for told, is_so in missing.items() if is_so)}.")
+        raise typer.Exit(1)
+    _measure([_END_TO_END], Asked(quick, as_json, keep, broker=broker, database=database))
 
 
 @app.command("page")

@@ -2,7 +2,8 @@
 
 Both stand in every API process; here each is called in turn, without a socket and a server, with
 the same requests, 64 under way at once. What is compared is the CPU of all that a request takes:
-reading, validating, storing in a group commit, and the framework or not.
+reading, validating, storing in a group commit, and the framework or not. Then the same of an
+endpoint that does nothing but read the body, which leaves what the framework itself takes.
 """
 
 import asyncio
@@ -14,6 +15,9 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from fastapi import FastAPI
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
 
 from benchmarks.arrivals import singles
 from benchmarks.figures import Figures, Sample, Turn, by_turns, condensed
@@ -21,10 +25,12 @@ from benchmarks.folders import prepared
 from benchmarks.result import Scale
 from benchmarks.workload import Post
 from gateway import telemetry
+from gateway.api.front import Front
 from gateway.app import build
 from gateway.settings import Settings
 
 SHORT, FRAMEWORK, CPU = "short way in", "behind FastAPI", "CPU µs per resource"
+BARE = "CPU µs where the endpoint does nothing"
 _ROUNDS = 5
 _AT_ONCE = 64
 _ACCEPTED = 202
@@ -48,7 +54,11 @@ def ways_in(scale: Scale) -> Figures:
         with asyncio.Runner() as runner:
             lifespan = app.router.lifespan_context(app)
             runner.run(lifespan.__aenter__())
-            turns = {way: _turn(runner, call, token, (way, count)) for way, call in ways.items()}
+            bare = _bare()
+            turns = {
+                way: _turn(runner, (call, bare[way]), token, (way, count))
+                for way, call in ways.items()
+            }
             for turn in turns.values():
                 turn(-1)  # warm
             cost = condensed(by_turns(turns, scale.pick(_ROUNDS, 1), scale.tell, scale.within_s))
@@ -56,14 +66,31 @@ def ways_in(scale: Scale) -> Figures:
     return cost
 
 
-def _turn(runner: asyncio.Runner, app: App, token: str, asked: tuple[str, int]) -> Turn:
+def _bare() -> dict[str, App]:
+    """Give both ways in before an endpoint that does nothing."""
+
+    async def answer(request: Request) -> Response:
+        await request.body()
+        return Response(status_code=_ACCEPTED)
+
+    framework = FastAPI(routes=[Route("/fhir/{type}", answer, methods=["POST"])])
+    front = Front(framework, base=answer, create=answer, update=answer, delete=answer, cards=answer)
+    return {SHORT: front, FRAMEWORK: framework}
+
+
+def _turn(
+    runner: asyncio.Runner, apps: tuple[App, App], token: str, asked: tuple[str, int]
+) -> Turn:
     way, count = asked
 
     def turn(number: int) -> Sample:
         posts = singles(count, f"{way[:5]}-{number}")
-        began = time.process_time()
-        runner.run(_push(app, posts, token))
-        return {CPU: (time.process_time() - began) / count * _SECOND_US}
+        sample = {}
+        for name, app in zip((CPU, BARE), apps, strict=True):
+            began = time.process_time()
+            runner.run(_push(app, posts, token))
+            sample[name] = (time.process_time() - began) / count * _SECOND_US
+        return sample
 
     return turn
 

@@ -3,8 +3,8 @@
 Against the same program with one setting changed: `NADI_COMMIT_BATCH=1` gives every request a
 commit of its own. All Nadis run all the while, each has its turns. What is pushed are results that
 start no model, so that only the way in is measured; every 202 stands for a commit that is on disk.
-Every commit of the intake waits for one fsync, so resources per commit are resources per fsync;
-the commits are counted by Nadi itself (`nadi_step_seconds`).
+The commits are counted by Nadi itself (`nadi_step_seconds`); each waits for the disk at least once,
+so resources per commit are what an fsync of the log is shared by.
 """
 
 import re
@@ -17,7 +17,7 @@ from benchmarks.arrivals import bundles, singles
 from benchmarks.databases import PostgresMissing, postgresql
 from benchmarks.endpoint import Endpoint
 from benchmarks.figures import Figures, Sample, Turn, by_turns, comparison, condensed, percentile
-from benchmarks.http_path import CPU, FRAMEWORK, SHORT, ways_in
+from benchmarks.http_path import BARE, CPU, FRAMEWORK, SHORT, ways_in
 from benchmarks.load import push_all
 from benchmarks.machine import cpu_seconds
 from benchmarks.result import Chart, Result, Scale
@@ -91,6 +91,8 @@ def run(scale: Scale) -> Result:
         values={
             **_values(cost, loads),
             "times_framework": figures.times(ways[FRAMEWORK][CPU], ways[SHORT][CPU]),
+            "framework_overhead_us": ways[FRAMEWORK][BARE].median,
+            "short_overhead_us": ways[SHORT][BARE].median,
         },
         charts=[
             Chart(
@@ -161,7 +163,7 @@ def _pushed(
         f"resources/s, {load.told}": count / (pushed.ended - pushed.began),
         f"p50 ms, {load.told}": percentile(pushed.answer_ms, 50),
         f"p99 ms, {load.told}": percentile(pushed.answer_ms, 99),
-        f"resources per fsync, {load.told}": count / commits,
+        f"resources per commit, {load.told}": count / commits,
         f"CPU-ms per resource, {load.told}": cpu * 1000 / count,
     }
 
@@ -179,7 +181,9 @@ def _commits(endpoint: Endpoint) -> float:
 def _values(cost: Figures, loads: Sequence[_Load]) -> dict[str, float]:
     ours, theirs = cost[f"SQLite, {_GROUPED}"], cost[f"SQLite, {_ALONE}"]
     most, one = f"resources/s, {loads[2].told}", f"p50 ms, {loads[0].told}"
+    grouped, alone = (cost.get(f"PostgreSQL, {mode}", {}).get(most) for mode in _MODES)
     return {
+        **({"times_on_postgresql": figures.times(grouped, alone)} if grouped and alone else {}),
         "accepted_per_s": ours[most].median,
         "times_commit_per_request": figures.times(ours[most], theirs[most]),
         "added_ms": ours[one].median - theirs[one].median,

@@ -77,7 +77,7 @@ def cpu_seconds(roots: Iterable[int]) -> dict[str, float]:
     used: dict[str, float] = {}
     for process in processes(roots):
         try:
-            name, times = _role(process), process.cpu_times()
+            name, times = role(process), process.cpu_times()
         except psutil.NoSuchProcess:
             continue
         used[name] = used.get(name, 0.0) + sum(times[:4])
@@ -89,7 +89,7 @@ def pss_bytes(roots: Iterable[int]) -> dict[str, int]:
     used: dict[str, int] = {}
     for process in processes(roots):
         try:
-            name = _role(process)
+            name = role(process)
             rollup = Path(f"/proc/{process.pid}/smaps_rollup").read_text("ascii")
         except (psutil.NoSuchProcess, ProcessLookupError):
             continue
@@ -103,7 +103,7 @@ def descriptors(roots: Iterable[int]) -> dict[str, int]:
     held: dict[str, int] = {}
     for process in processes(roots):
         try:
-            name, count = _role(process), process.num_fds()
+            name, count = role(process), process.num_fds()
         except psutil.NoSuchProcess:
             continue
         held[name] = held.get(name, 0) + count
@@ -111,6 +111,9 @@ def descriptors(roots: Iterable[int]) -> dict[str, int]:
 
 
 _ROLES = (
+    # First, since the folder of its environment has "nadi-" in its name.
+    ("healthchain_", "healthchain"),
+    ("postgres", "database"),
     ("valkey-server", "broker"),
     ("redis-server", "broker"),
     ("rabbitmq", "broker"),
@@ -123,12 +126,12 @@ _ROLES = (
     ("nadi-api", "api"),
     ("nadi-", "other"),
     ("celery", "worker"),
-    ("healthchain_app", "healthchain"),
     ("uvicorn", "api"),
     (" up ", "supervisor"),
 )
 
 
-def _role(process: psutil.Process) -> str:
+def role(process: psutil.Process) -> str:
+    """Say what a process is, by its name and how it was started."""
     shown = " ".join((process.name(), *process.cmdline()))
     return next((role for part, role in _ROLES if part in shown), "other")

@@ -3,17 +3,21 @@
 Size, loading, memory and latency are measured here, each network in a process of its own, by turns
 (fp32, shipped, fp32, shipped …) so that a machine that slows down slows both. The metrics are those
 of the manifests: they need the data the models were trained on, and each `train.py` measures them
-anew. A fp32 network that is too large for the repository is named with `--fp32 NAME=FILE`.
+anew. A fp32 network that is too large for the repository is named with `--fp32 NAME=FILE` when
+`reference-models` measures; what that found stands here too, with its day.
 """
 
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
+import orjson
 from rich.console import Console
 from rich.progress import track
 
+from benchmarks.figures import Rows
 from benchmarks.machine import facts
 from benchmarks.result import Chart, Result, Scale, Tell, markdown_table
 from models.manifest import Manifest
@@ -24,10 +28,14 @@ from models.runtime import needs_exact_int8
 _ROUNDS = 3
 _MB = 1e6
 _DOC = Path(__file__).resolve().parents[1] / "docs" / "reference-models.md"
+#: What `reference-models` measured last: networks among them that the repository lacks.
+_RECORD = _DOC.with_suffix(".json")
 _HEAD = (
     *("model", "form", "kernels", "metric (95 %)", "size MB", "loads ms", "memory MB"),
     *("p50 of 1, ms", "p50 of 16, ms"),
 )
+
+_RATIOS = {"times_fp32": "p50 of 1, ms", "smaller": "size MB", "lighter": "memory MB"}
 
 
 @dataclass(frozen=True)
@@ -71,6 +79,7 @@ def run(scale: Scale) -> Result:
         model.name: _lines(model, None, rounds, scale.tell) for model in load_installed().values()
     }
     lines = [line for each in found.values() for line in each]
+    record = _Record.read()
     without = [name for name, each in found.items() if len({line.form for line in each}) == 1]
     return Result(
         number="B4",
@@ -79,8 +88,15 @@ def run(scale: Scale) -> Result:
         fairness="One thread, the same inputs, each network in a process of its own, by turns. The "
         "accuracy is that of the manifest, on patients the model was not trained on; all models "
         "are for demonstration only.",
-        tables={"Formats": [_HEAD, *(line.cells for line in lines)]},
-        values=_values(found),
+        tables={
+            "Formats": [_HEAD, *(line.cells for line in lines)],
+            **(
+                {f"Measured on {record.day}, docs/reference-models.md": record.rows}
+                if record
+                else {}
+            ),
+        },
+        values=(_recorded(record.rows) if record else {}) | _values(found),
         charts=[
             Chart(
                 "One case",
@@ -93,10 +109,49 @@ def run(scale: Scale) -> Result:
             )
         ],
         skipped=[
-            f"{name} against fp32: the repository has only the format that is shipped."
+            f"{name} in fp32 this time: the repository has only the format that is shipped."
             for name in without
         ],
     )
+
+
+@dataclass(frozen=True)
+class _Record:
+    """What `reference-models` measured last.
+
+    Attributes:
+        day: When, ISO.
+        rows: Its table.
+    """
+
+    day: str
+    rows: Rows
+
+    @classmethod
+    def read(cls) -> "_Record | None":
+        """Read it; None where there is none."""
+        if not _RECORD.exists():
+            return None
+        told = orjson.loads(_RECORD.read_bytes())
+        return cls(told["day"], [tuple(row) for row in told["rows"]])
+
+    def write(self) -> None:
+        """Keep it beside the page."""
+        _RECORD.write_bytes(orjson.dumps(asdict(self), option=orjson.OPT_INDENT_2) + b"\n")
+
+
+def _recorded(rows: Rows) -> dict[str, float]:
+    """Say of each recorded model with an fp32 network what `_values` says of those measured now."""
+    place = {head: column for column, head in enumerate(rows[0])}
+    values: dict[str, float] = {}
+    for row in rows[1:]:
+        name = row[0].partition("@")[0]
+        twin = next((one for one in rows[1:] if one[:2] == (row[0], "fp32")), None)
+        if twin is None or row[1] == "fp32":
+            continue
+        for key, head in _RATIOS.items():
+            values[f"{name}_{key}"] = float(twin[place[head]]) / float(row[place[head]])
+    return values
 
 
 def write_page(twins: Mapping[str, Path], console: Console) -> Path:
@@ -120,6 +175,7 @@ def write_page(twins: Mapping[str, Path], console: Console) -> Path:
     parts = (_INTRODUCTION, markdown_table(rows), *plain, "## Machine", markdown_table(about))
     text = "\n\n".join(parts)
     _DOC.write_text(text + "\n", "utf-8")
+    _Record(datetime.now(UTC).date().isoformat(), rows).write()
     console.print(markdown_table(rows), soft_wrap=True)
     return _DOC
 
@@ -163,6 +219,9 @@ def _values(found: Mapping[str, Sequence[Line]]) -> dict[str, float]:
             values[f"{name}_exact_costs"] = exact.p50_ms(1) / default.p50_ms(1)
         if fp32 and quantized:
             values[f"{name}_times_fp32"] = fp32.p50_ms(1) / quantized[-1].p50_ms(1)
+            first, last = fp32.rounds[0], quantized[-1].rounds[0]
+            values[f"{name}_smaller"] = first.size_bytes / last.size_bytes
+            values[f"{name}_lighter"] = first.model_mb / last.model_mb
     return values
 
 

@@ -24,7 +24,7 @@ from benchmarks.figures import Sample, Turn, by_turns, comparison, condensed
 from benchmarks.machine import cpu_seconds
 from benchmarks.peers import REPOSITORY, Peer, PeerMissing, environment
 from benchmarks.queue_broker import await_socket
-from benchmarks.queue_claims import claims
+from benchmarks.queue_claims import claims, published
 from benchmarks.queues.job import NOTHING, WORK, work
 from benchmarks.result import Chart, Result, Scale
 from benchmarks.systems import broker_command, started
@@ -96,7 +96,7 @@ def run(scale: Scale) -> Result:
             queue.push(NOTHING, 64)  # warm
             turns[name] = _turn(queue, scale)
         cost = condensed(by_turns(turns, scale.pick(_ROUNDS, 1), scale.tell, scale.within_s))
-    claimed = claims(scale)
+    claimed, rung = claims(scale), published(scale)
     one, many = (claimed[name]["jobs/s"].median for name in ("1 at a time", "64 at a time"))
     nothing = "CPU µs, nothing to do"
     return Result(
@@ -110,6 +110,7 @@ def run(scale: Scale) -> Result:
         tables={
             "A message (median of rounds, lowest to highest)": comparison(cost),
             "Nadi's jobs rung for and claimed in SQLite": comparison(claimed),
+            "A message with one id, published": comparison({"Nadi": rung}),
         },
         values={
             "nadi_us": cost[NADI][nothing].median,
@@ -117,6 +118,10 @@ def run(scale: Scale) -> Result:
             "tuned_us": cost[TUNED][nothing].median,
             **({"dramatiq_us": cost[OTHER][nothing].median} if OTHER in cost else {}),
             "times_claim_batched": many / one,
+            "claim_one_us": claimed["1 at a time"]["CPU µs of a job"].median,
+            "claim_many_us": claimed["64 at a time"]["CPU µs of a job"].median,
+            "ring_us": rung["µs on the clock"].median,
+            "message_bytes": rung["bytes of a message"].median,
         },
         charts=[
             Chart(

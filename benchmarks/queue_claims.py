@@ -9,13 +9,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from benchmarks.figures import Figures, Sample, Turn, by_turns, condensed
+from redis import Redis
+
+from benchmarks.figures import Figure, Figures, Sample, Turn, by_turns, condensed
 from benchmarks.filling import fill
 from benchmarks.folders import prepared
 from benchmarks.queue_broker import ringer
 from benchmarks.result import Scale
 from benchmarks.workload import make_workload
-from gateway.queue import INFER_TASK, Ringer
+from gateway.core.clock import new_id
+from gateway.queue import INFER_QUEUE, INFER_TASK, Ringer
 from gateway.settings import Settings
 from gateway.store.installation import Installation
 
@@ -23,6 +26,7 @@ _SIZES = (1, 10, 64)
 _ROUNDS = 5
 _LEASE_MS = 60_000
 _SECOND_US = 1e6
+_RUNG = 200
 _READY_AGAIN = (
     "update jobs set state = 'ready', business_status = 'queued', lease_owner = null, "
     "lease_until_ms = null where state = 'in-progress'"
@@ -43,6 +47,26 @@ def claims(scale: Scale) -> Figures:
         cost = condensed(by_turns(turns, scale.pick(_ROUNDS, 1), scale.tell, scale.within_s))
         nadi.store.close()
     return cost
+
+
+def published(scale: Scale) -> dict[str, Figure]:
+    """Measure what a request would wait for if it published its message itself, and its size."""
+    with TemporaryDirectory(prefix="bench-ring-") as name, ringer(Path(name)) as ring:
+        broker = Redis(unix_socket_path=str(Path(name) / "broker.sock"))
+
+        def turn(_: int) -> Sample:
+            began = time.perf_counter()
+            for _ in range(_RUNG):
+                ring.ring(INFER_TASK, [new_id()])
+            wall = time.perf_counter() - began
+            (message,) = broker.lrange(INFER_QUEUE, 0, 0)
+            return {
+                "µs on the clock": wall / _RUNG * _SECOND_US,
+                "bytes of a message": len(message),
+            }
+
+        turn(-1)  # connects
+        return condensed(by_turns({"": turn}, scale.pick(_ROUNDS, 1), scale.tell))[""]
 
 
 def _turn(nadi: Installation, ring: Ringer, size: int) -> Turn:

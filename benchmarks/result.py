@@ -14,6 +14,9 @@ from rich.table import Table
 
 from benchmarks.figures import Rows, short
 
+#: Number of the result that tells where the time goes; it stands before the benchmarks.
+BUDGET = "budget"
+
 Tell = Callable[[str], None]
 
 
@@ -26,7 +29,8 @@ class Scale:
         tell: Takes one line about what is under way.
         events: Most events of the benchmark that asks how cost grows.
         within_s: When there are to be fewer rounds, because they take long.
-        broker: `rabbitmq`: Nadi with that is measured beside Nadi with her own, and nobody else.
+        broker: `rabbitmq`: Nadi with that is measured beside Nadi at her defaults, nobody else.
+        database: `postgresql`: the same.
     """
 
     is_quick: bool
@@ -34,6 +38,12 @@ class Scale:
     events: int = 100_000
     within_s: float = math.inf
     broker: str = "valkey"
+    database: str = "sqlite"
+
+    @property
+    def is_as_shipped(self) -> bool:
+        """Say whether it is Nadi at her defaults that others are measured against."""
+        return (self.broker, self.database) == ("valkey", "sqlite")
 
     def pick(self, full: int, quick: int) -> int:
         """Choose between the full and the quick measure."""
@@ -75,6 +85,10 @@ class Result:
         failed: What went wrong, a sentence each; empty when everything was right.
         skipped: What was not measured and why, a sentence each.
         seconds: How long it took.
+        options: What was asked for beyond what `make bench` measures, as on the command line; such
+            a result stands beside the one without.
+        day: When it was measured, ISO; empty where it is the page's.
+        machine: What is known of the machine then; empty where it is the page's.
     """
 
     number: str
@@ -87,11 +101,19 @@ class Result:
     failed: Sequence[str] = ()
     skipped: Sequence[str] = ()
     seconds: float = 0.0
+    options: str = ""
+    day: str = ""
+    machine: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def command(self) -> str:
         """How it is measured again."""
-        return f"python -m benchmarks {self.name}"
+        return f"python -m benchmarks {self.name} {self.options}".rstrip()
+
+    @property
+    def place(self) -> tuple[str, str]:
+        """Name its place on the page, which a result that was measured again takes."""
+        return (self.number, self.options)
 
     def show(self, console: Console) -> None:
         """Print it."""

@@ -18,6 +18,7 @@ from ruamel.yaml import YAML
 
 from adapters.sandbox.ward_labs import LOCAL_CODES
 from benchmarks.cgroup import entrance
+from benchmarks.databases import postgresql
 from benchmarks.endpoint import Endpoint, await_ok, free_port
 from benchmarks.folders import put_in_order
 from benchmarks.peers import REPOSITORY, Peer, environment
@@ -212,19 +213,47 @@ def healthchain(ehr: Endpoint, app: str = "benchmarks.healthchain_app:app") -> I
             yield Running(endpoint, (pid,), time.monotonic() - began)
 
 
-@contextmanager
-def nadi_on_rabbitmq(ehr: Endpoint) -> Iterator[Running]:
-    """Run Nadi with a RabbitMQ of this block's, which is a part of it."""
-    with (
-        tempfile.TemporaryDirectory(prefix="bench-rabbit-") as name,
-        rabbitmq.node(Path(name)) as node,
-        Nadi(environment={"NADI_BROKER_URL": node.url})(ehr) as running,
-    ):
-        yield replace(running, roots=(*running.roots, node.pids[0]))
+@dataclass(frozen=True)
+class NadiOn:
+    """Runs Nadi with a database server and a broker of its own, which are parts of it.
+
+    Attributes:
+        database: `sqlite` or `postgresql`.
+        broker: `valkey` or `rabbitmq`.
+    """
+
+    database: str = "sqlite"
+    broker: str = "valkey"
+
+    @contextmanager
+    def __call__(self, ehr: Endpoint) -> Iterator[Running]:
+        """Run it for the length of the block.
+
+        Raises:
+            PostgresMissing: There is none on this machine.
+        """
+        settings, roots = dict[str, str](), list[int]()
+        with ExitStack() as stack:
+            if self.database == "postgresql":
+                server = stack.enter_context(postgresql())
+                settings["NADI_DATABASE_URL"] = server.database("nadi")
+                roots.append(server.pid)
+            if self.broker == "rabbitmq":
+                name = stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-rabbit-"))
+                node = stack.enter_context(rabbitmq.node(Path(name)))
+                settings["NADI_BROKER_URL"] = node.url
+                roots.append(node.pids[0])
+            running = stack.enter_context(Nadi(settings)(ehr))
+            yield replace(running, roots=(*running.roots, *roots))
+
+    def system(self) -> System:
+        """Give it as one that is compared."""
+        known = {"postgresql": "PostgreSQL", "rabbitmq": "RabbitMQ"}
+        names = [known[each] for each in (self.database, self.broker) if each in known]
+        return System(f"Nadi on {' and '.join(names)}", self, opens_exact=True)
 
 
 NADI = System("Nadi", Nadi(), opens_exact=True)
-NADI_ON_RABBITMQ = System("Nadi on RabbitMQ", nadi_on_rabbitmq, opens_exact=True)
 PLAIN = System("Plain build", plain)
 CHAIN = System("HealthChain", healthchain, asks_consent=False)
 

@@ -53,6 +53,10 @@ def run(scale: Scale) -> Result:
             "saved_mib": theirs[most].median - ours[most].median,
             # The least that any of the models gains: one that loses must not hide behind another.
             "times_throughput": min(figures.times(ours[name], theirs[name]) for name in speeds),
+            **{
+                f"times_{name}": figures.times(ours[speed], theirs[speed])
+                for name, speed in zip(RUNS, speeds, strict=True)
+            },
         },
         charts=[
             Chart(
