@@ -80,6 +80,17 @@ class VersionMark:
     version_id: str | None
     last_updated_ms: int | None
 
+    @property
+    def is_ordered(self) -> bool:
+        """Whether it says anything by which versions are ordered."""
+        return self.last_updated_ms is not None or self.number is not None
+
+    @property
+    def number(self) -> int | None:
+        """Its `versionId`, where that is a number."""
+        version = self.version_id
+        return int(version) if version is not None and version.isdecimal() else None
+
 
 def facts(
     content: Mapping[str, Any],
@@ -189,9 +200,8 @@ def is_older(candidate: VersionMark, known: VersionMark) -> bool:
     ours, theirs = candidate.last_updated_ms, known.last_updated_ms
     if ours is not None and theirs is not None and ours != theirs:
         return ours < theirs
-    numbers = candidate.version_id, known.version_id
-    if all(number is not None and number.isdecimal() for number in numbers):
-        return int(numbers[0] or 0) < int(numbers[1] or 0)
+    if candidate.number is not None and known.number is not None:
+        return candidate.number < known.number
     return False
 
 

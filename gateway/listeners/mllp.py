@@ -55,7 +55,8 @@ _SEEN = "seen/"
 _FORGET_EVERY_S = 3600.0
 _WAIT_S = 2.0
 _VERSION_2 = "2."
-_ENTRY = "Bundle.entry["
+_ENTRIES = "Bundle.entry"
+_ENTRY = f"{_ENTRIES}["
 
 T = TypeVar("T")
 
@@ -211,9 +212,7 @@ class Mllp:
             place = _place(issue, converted)
             if issue.code == "exception":
                 raise Hl7Problem(Code.INTERNAL, place, f"Not taken: {issue.diagnostics}") from error
-            what = "The message" if place == Place() else f"What {place.segment} says"
-            says = f"{what} can't be kept: {issue.diagnostics}"
-            raise Hl7Problem(Code.DATA_TYPE, place, says) from error
+            raise Hl7Problem(Code.DATA_TYPE, place, _refusal(issue, place)) from error
 
     def _waiting(self, ask: Callable[[], T]) -> T:
         """Ask until there is an answer.
@@ -257,6 +256,14 @@ class Mllp:
 def _note(kept: list[Any]) -> Note:
     code, segment, sequence, field, says = kept
     return Note(Code(code), Place(segment, sequence, field), says)
+
+
+def _refusal(issue: Issue, place: Place) -> str:
+    """Say in words of HL7 what the gateway refuses."""
+    if issue.expression == _ENTRIES:
+        return "It holds more than the gateway takes at once: send it as several messages."
+    what = "The message" if place == Place() else f"What {place.segment} says"
+    return f"{what} can't be kept: {issue.diagnostics}"
 
 
 def _place(issue: Issue, converted: Converted) -> Place:

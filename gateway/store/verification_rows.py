@@ -11,7 +11,7 @@ A value that opens was sealed by the master key for exactly this table, column, 
 
 import functools
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
@@ -200,7 +200,11 @@ class RowVerifier:
             self._report.found("events", row["id"], "column patient_key is another patient's")
 
     def _check_versions(self) -> None:
-        """Insist that of each resource the newest version, and no other, is the current one."""
+        """Insist that of each resource the newest version, and no other, is the current one.
+
+        What says nothing by which it is ordered is the newest when it comes; so is then what
+        comes after it, whatever moment that names.
+        """
         found = rows(self._uow.connection, _VERSIONS)
         for _, versions in itertools.groupby(found, key=lambda row: row["resource_key"]):
             marked = [
@@ -211,7 +215,7 @@ class RowVerifier:
             if len(current) != 1:
                 what = f"{len(current)} versions of its resource are current instead of one"
                 self._report.found("events", marked[-1][2]["id"], what)
-            elif any(is_older(current[0][0], mark) for mark, _, _ in marked):
+            elif any(is_older(current[0][0], mark) for mark in _comparable(marked)):
                 self._report.found("events", current[0][1], "it is current but not the newest")
 
     def _check_submission(self, row: Row) -> None:
@@ -432,3 +436,14 @@ class RowVerifier:
 
 _OPEN = ("queued", "running", "delivery-pending")
 _DELIVERY_STATES = frozenset(DeliveryState)
+
+
+def _comparable(marked: Sequence[tuple[VersionMark, object, object]]) -> list[VersionMark]:
+    """Give the versions of a resource by which the current one is judged.
+
+    Args:
+        marked: All of them, in the order they came.
+    """
+    marks = [mark for mark, _, _ in marked]
+    unordered = [at for at, mark in enumerate(marks) if not mark.is_ordered]
+    return marks[unordered[-1] :] if unordered else marks

@@ -314,6 +314,24 @@ def test_a_message_that_is_too_large_is_refused_and_the_next_one_is_taken(api: A
     assert code(answer) == "AA"
 
 
+@pytest.fixture
+def few_entries(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the API take few resources at once."""
+    monkeypatch.setenv("NADI_MAX_ENTRIES", "6")
+
+
+@pytest.mark.usefixtures("few_entries")
+@fed
+def test_a_message_of_more_results_than_are_taken_at_once_is_told_to_come_as_several(api: Api):
+    more = b"".join(b"OBX|%d|NM|1^c^L|%d|1||||||F\r" % (at, at) for at in range(2, 9))
+
+    with listening(api) as feed:
+        (refusal,) = feed.send(ORU + more)
+
+    assert code(refusal) == "AE"
+    assert "send it as several messages" in refusal
+
+
 @fed
 def test_what_is_not_hl7_is_refused_and_the_connection_goes_on(api: Api):
     with listening(api) as feed:

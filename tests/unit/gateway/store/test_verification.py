@@ -353,3 +353,25 @@ def test_the_checkpoint_file_stays_small(tmp_path):
 
     assert (tmp_path / "audit" / "checkpoints.log").stat().st_size < 2**21
     assert file.notes()[-1] == note.format(7)
+
+
+def test_what_comes_after_a_version_that_names_no_moment_is_current_whatever_it_names(tmp_path):
+    moments = ("2025-01-26T12:00:00Z", None, "2025-01-26T11:50:00Z")
+    with installation(tmp_path / "nadi") as nadi:
+        for version, moment in zip(("a1", "b1", "c1"), moments, strict=True):
+            meta = {"versionId": version, **({"lastUpdated": moment} if moment else {})}
+            nadi.receive({**creatinine("p1"), "meta": meta})
+            nadi.integrate()
+        before = findings(nadi).findings
+        nadi.receive({**creatinine("p1"), "meta": {"versionId": "d1", "lastUpdated": moments[0]}})
+        nadi.integrate()
+        change(
+            nadi,
+            "update events set is_current = 0",
+            "update events set is_current = 1 where version_id = 'c1'",
+        )
+    with reopened(tmp_path / "nadi") as nadi:
+        after = findings(nadi).findings
+
+    assert before == []
+    assert [each.what for each in after] == ["it is current but not the newest"]
