@@ -25,7 +25,9 @@ class Secret:
         kind, _, place = self.reference.partition(":")
         found = environment(place) if kind == "env" else read_text_file(Path(place))
         if not found or not found.strip():
-            raise ConfigurationError(f"The secret {self.reference} is not there or empty.")
+            raise ConfigurationError(
+                f"The secret {self.reference} is not there for Nadi's processes, or empty."
+            )
         return found.strip()
 
 

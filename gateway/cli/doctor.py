@@ -8,12 +8,7 @@ failure.
 
 import dataclasses
 import functools
-import os
-import shutil
-import stat
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 
 import typer
@@ -37,14 +32,17 @@ from gateway.cli.doctor_audit import false_tags, guards
 from gateway.cli.doctor_backup import backups
 from gateway.cli.doctor_cds import cds_problems
 from gateway.cli.doctor_feeds import feed_findings
+from gateway.cli.doctor_finding import Finding, Verdict
+from gateway.cli.doctor_machine import clock, cpu, disk_space, disk_speed, modes
 from gateway.cli.doctor_privacy import privacy_problems, same_logins
+from gateway.cli.doctor_remedies import with_remedy
+from gateway.cli.doctor_systems import of_itself
 from gateway.cli.doctor_write_back import write_findings
 from gateway.cli.healthy import is_healthy
-from gateway.cli.machine import SLOW_FSYNC_MS, ClockState, clock_state, time_fsync
 from gateway.cli.models_installed import Installed, installed, library, matched
 from gateway.cli.processes import broker_program
 from gateway.cli.site_plan import stopped_routes
-from gateway.cli.write_back_view import asked_way, told_of_results
+from gateway.cli.write_back_view import told_of_results
 from gateway.core.audit import Source
 from gateway.core.clock import utc_now
 from gateway.core.errors import GatewayError
@@ -63,42 +61,29 @@ from gateway.store.retractions import RetractionState
 from gateway.store.sealing import Sealer
 from gateway.store.unit_of_work import Store
 from models.registry import InstalledModel, ModelUnusable
-from models.runtime import Runtime, cpu_kernel_class, needs_exact_int8
+from models.runtime import Runtime
 from workers.ehrs import Ehrs
 
-_OTHERS = stat.S_IRWXG | stat.S_IRWXO
 _GIB = 2**30
-_ENOUGH_DISK_BYTES = 5 * _GIB
-_LEAST_DISK_BYTES = _GIB // 2
 _EHR_WITHIN_S = 5.0
 _CANARY_WITHIN_S = 3.0
 _REWRITABLE = (
     "this role could rewrite {}: let `nadi prepare` come as another, owning role "
     "(NADI_DATABASE_OWNER_URL, docs/audit.md)"
 )
+_IMPORT = (
+    "It does not run, and events for it are refused: `nadi models import` its package again, or a "
+    "version that fits this machine."
+)
+_ANOTHER = "Where a route needs it, `nadi models import` a version that is valid; else leave it."
+_MEND_WITNESS = {
+    Standing.WAITING: "; `nadi audit publish` sends it now",
+    Standing.BEHIND: "; see whether it can be reached, then `nadi audit publish`",
+    Standing.DISAGREES: "; somebody changed the log or what the witness keeps: keep copies of "
+    "both, `nadi audit verify --witness` tells from where on they differ",
+}
 
 app = typer.Typer(pretty_exceptions_show_locals=False)
-
-
-class Verdict(StrEnum):
-    """How a check ended."""
-
-    OK = "ok"
-    WARNING = "warning"
-    FAILED = "failed"
-
-
-@dataclass(frozen=True)
-class Finding:
-    """The result of one check.
-
-    Attributes:
-        says: What was found, and what to do about it.
-    """
-
-    check: str
-    verdict: Verdict
-    says: str
 
 
 _WITNESS_VERDICTS = {Standing.OK: Verdict.OK, Standing.DISAGREES: Verdict.FAILED}
@@ -140,57 +125,6 @@ def examine(settings: Settings) -> Iterator[Finding]:
     yield from _stored(settings)
 
 
-def modes(folder: Path) -> Finding:
-    """Check that nobody else can read the data folder, its keys and its tokens."""
-    inside = [path for name in ("keys", "credentials") for path in (folder / name).rglob("*")]
-    open_ones = [path for path in (folder, *inside) if path.stat().st_mode & _OTHERS]
-    closed = [path for path in open_ones if path.suffix != ".pub"]
-    if closed:
-        names = ", ".join(str(path) for path in closed)
-        return Finding("data folder", Verdict.FAILED, f"Open to others: {names}. Mend: chmod go=")
-    return Finding("data folder", Verdict.OK, f"{folder}, closed to others")
-
-
-def disk_space(folder: Path) -> Finding:
-    """Check that there is room for events to come."""
-    free = shutil.disk_usage(folder).free
-    says = f"{free / _GIB:.1f} GiB free"
-    if free < _LEAST_DISK_BYTES:
-        return Finding("disk space", Verdict.FAILED, f"{says}; events will soon be refused.")
-    verdict = Verdict.OK if free >= _ENOUGH_DISK_BYTES else Verdict.WARNING
-    return Finding("disk space", verdict, says)
-
-
-def disk_speed(folder: Path) -> Finding:
-    """Measure how long the disk takes to make a small write durable: the floor of every 2xx."""
-    fsync = time_fsync(folder)
-    says = (
-        f"fsync takes {fsync.median_ms:.1f} ms "
-        f"(median of {fsync.tries}, worst {fsync.worst_ms:.1f} ms)"
-    )
-    verdict = Verdict.OK if fsync.median_ms <= SLOW_FSYNC_MS else Verdict.WARNING
-    return Finding("disk speed", verdict, says)
-
-
-def clock() -> Finding:
-    """Check that the clock is set and, where the kernel knows, kept in time."""
-    state = clock_state()
-    if state is ClockState.YEARS_BEHIND:
-        return Finding("clock", Verdict.FAILED, "The clock is years behind; set it (NTP).")
-    if state is ClockState.NOT_KEPT:
-        says = "Not kept in time by NTP; consent periods and audit times depend on it."
-        return Finding("clock", Verdict.WARNING, says)
-    kept = "set and kept in time" if state is ClockState.KEPT else "set"
-    return Finding("clock", Verdict.OK, kept)
-
-
-def cpu() -> Finding:
-    """Say which int8 kernels models run on here."""
-    care = "; int8 runs with exact kernels, since the default ones may saturate"
-    says = f"kernel class {cpu_kernel_class()}, {os.cpu_count()} cores"
-    return Finding("cpu", Verdict.OK, says + (care if needs_exact_int8() else ""))
-
-
 def _models(settings: Settings) -> Iterator[Finding]:
     """Look at the register and the folders of models, or at the folders alone."""
     try:
@@ -204,16 +138,20 @@ def models_found(found: Installed) -> Iterator[Finding]:
     """Load every model that may run and try its golden cases on this machine."""
     if not found.models:
         yield Finding(
-            "models", Verdict.WARNING, "None is in service; `nadi models list` shows all."
+            "models",
+            Verdict.WARNING,
+            "None is in service, so every event is refused; `nadi "
+            "models list --all` shows what there is, `nadi models import` brings one.",
         )
     for each in found.listed:
         name = f"model {each.name}@{each.version}" if each.version else f"model {each.name}"
         if each.state in {"altered", "unusable"}:
-            yield Finding(name, Verdict.FAILED, each.reason)
+            yield Finding(name, Verdict.FAILED, f"{each.reason}. {_IMPORT}")
         elif each.model is not None and each.model in found.models:
             yield _tried(each.model)
         elif each.state != ModelStanding.RETIRED:
-            yield Finding(name, Verdict.WARNING, f"{each.state}; it does not run. {each.reason}")
+            says = f"{each.state}; it does not run. {each.reason}"
+            yield Finding(name, Verdict.WARNING, f"{says.rstrip('. ')}. {_ANOTHER}")
 
 
 def _tried(model: InstalledModel) -> Finding:
@@ -221,7 +159,7 @@ def _tried(model: InstalledModel) -> Finding:
     try:
         Runtime(model)
     except ModelUnusable as error:
-        return Finding(name, Verdict.FAILED, str(error))
+        return Finding(name, Verdict.FAILED, f"{error}. {_IMPORT}")
     return Finding(name, Verdict.OK, "golden cases give the recorded answers on this machine")
 
 
@@ -229,7 +167,10 @@ def _broker(settings: Settings) -> Finding:
     if is_broker_up(settings.resolved_broker_url):
         return Finding("broker", Verdict.OK, "answers")
     if settings.broker_url:
-        says = "does not answer; events are accepted and wait until it does"
+        says = (
+            "does not answer; events are accepted and wait until it does. Start it, or correct "
+            "NADI_BROKER_URL."
+        )
         return Finding("broker", Verdict.FAILED, says)
     says = f"not running; `nadi up` starts {broker_program()}"
     return Finding("broker", Verdict.WARNING, says)
@@ -246,7 +187,7 @@ def _guarded(check: str, find: Callable[[], Finding]) -> Finding:
     try:
         return find()
     except GatewayError as error:
-        return Finding(check, Verdict.FAILED, error.message)
+        return Finding(check, Verdict.FAILED, with_remedy(error))
 
 
 def _stored(settings: Settings) -> Iterator[Finding]:
@@ -450,7 +391,8 @@ def _witnesses(site: Site, store: Store) -> Iterator[Finding]:
         yield Finding("witness", Verdict.WARNING, NO_WITNESS)
     for each in witnessing(site, store):
         verdict = _WITNESS_VERDICTS.get(each.standing, Verdict.WARNING)
-        yield Finding(f"witness {each.name}", verdict, f"{each.place}: {each.says}")
+        mend = _MEND_WITNESS.get(each.standing, "")
+        yield Finding(f"witness {each.name}", verdict, f"{each.place}: {each.says}{mend}")
 
 
 def _systems(site: Site, store: Store) -> Iterator[Finding]:
@@ -462,18 +404,5 @@ def _systems(site: Site, store: Store) -> Iterator[Finding]:
 
 
 def _system(ehrs: Ehrs, name: str, terms: Terms) -> Finding:
-    connection = ehrs.connection(name)
-    known = connection.client.capabilities().of("Observation")
-    abilities = {
-        "create": "create" in known.interactions,
-        "conditional create": known.conditional_create,
-        "search": "search-type" in known.interactions,
-        "search by identifier": "identifier" in known.search_parameters,
-    }
-    can = ", ".join(ability for ability, able in abilities.items() if able) or "nothing with them"
-    missing = [ability for ability, able in abilities.items() if not able]
-    way = asked_way(terms, connection.abilities, connection.beyond)
-    says = f"{connection.base_url}; {way}; Observations: {can}"
-    if missing:
-        return Finding(f"system {name}", Verdict.WARNING, f"{says}; missing: {', '.join(missing)}")
-    return Finding(f"system {name}", Verdict.OK, says)
+    says, is_well = of_itself(ehrs, name, terms)
+    return Finding(f"system {name}", Verdict.OK if is_well else Verdict.WARNING, says)

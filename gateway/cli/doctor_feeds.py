@@ -17,6 +17,7 @@ from adapters.site import Site, System
 from adapters.site_address import completed
 from adapters.site_feeds import Feed
 from adapters.site_following import AtomEntry, PollEntry, SubscriptionEntry
+from gateway.cli.doctor_remedies import with_remedy
 from gateway.core.audit import Source
 from gateway.core.errors import GatewayError
 from gateway.delivery_probe import DeliveryProbe, ObservationTrace, SavedPatientTrace, Trace
@@ -38,7 +39,9 @@ _OBSERVATIONS = (
     "EHR reach this gateway?"
 )
 _ENTRIES = "does its listener run, and does the feed patient have an entry about it?"
-_NO_PATIENTS = "not proved: a probe arrives by the feed patient, which is not read"
+_NO_PATIENTS = (
+    "not proved: a probe arrives by the feed patient, which is not read; add it to `feeds`"
+)
 
 
 @dataclass(frozen=True)
@@ -86,7 +89,7 @@ def _of_feed(examined: _Examined, ehrs: Ehrs) -> Iterator[FeedFinding]:
             yield _subscriptions(examined, client)
         yield _delivery(examined, client)
     except GatewayError as error:
-        yield FeedFinding(f"delivery {name}", error.message, is_fault=True)
+        yield FeedFinding(f"delivery {name}", with_remedy(error), is_fault=True)
 
 
 def _subscriptions(examined: _Examined, client: FhirClient) -> FeedFinding:

@@ -14,6 +14,7 @@ _BACK = (
     "patients who were erased are back: the database is an earlier one. Run "
     "`nadi patient erase-restored`"
 )
+_SAY_SO = "write one (docs/site-yaml.md) and apply it"
 
 
 def privacy_problems(site: Site, store: Store, data_dir: Path) -> Iterator[tuple[str, str, bool]]:
@@ -29,9 +30,10 @@ def privacy_problems(site: Site, store: Store, data_dir: Path) -> Iterator[tuple
         yield "patients' requests", says, True
     if site.privacy is None:
         says = "the site file has no `privacy`: nobody is named who answers for the processing"
+        says = f"{says}; {_SAY_SO}"
         yield "privacy contacts", says, False
     if not site.retention.is_in_force:
-        says = "the site file has no `retention`: nothing is removed after its time"
+        says = f"the site file has no `retention`: nothing is removed after its time; {_SAY_SO}"
         yield "retention", says, False
     for says in site.retention.shortened:
         yield "retention", says, False

@@ -13,6 +13,7 @@ import orjson
 
 from adapters.site import Site, System
 from gateway.cli.doctor_feeds import FeedFinding
+from gateway.cli.doctor_remedies import of_loss, refused_with, remedy, with_remedy
 from gateway.core import audit
 from gateway.core.audit import AgentKind, AuditAgent, Source, Step
 from gateway.core.clock import new_id, utc_now
@@ -29,6 +30,10 @@ from workers.verifying import WORDS
 
 _WITHIN_S = 5.0
 _PROBE_OVER = "Entered in error: a probe of Nadi."
+_READ_THERE = (
+    "Clinicians read them there (nadi worklist list); for results in the EHR name what takes "
+    "them, such as a receiver of HL7 v2 (oru)."
+)
 #: What must not be lost.
 _GRAVE = frozenset({VALUE, WORDS})
 
@@ -55,7 +60,7 @@ def _reached(name: str, ehrs: Ehrs) -> FeedFinding:
             return FeedFinding(check, "it gets no results so (any more)", is_fault=None)
         oru.reach()
     except GatewayError as error:
-        return FeedFinding(check, error.message, is_fault=True)
+        return FeedFinding(check, with_remedy(error), is_fault=True)
     says = f"{oru.place} takes a connection; whether it takes messages, the first result tells"
     return FeedFinding(check, says, is_fault=False)
 
@@ -69,7 +74,7 @@ def _tried(system: System, ehrs: Ehrs, terms: Terms, recorded: tuple[Store, Sour
         fate = sent[report.identifier]
         left_there = isinstance(fate, Written) and not _is_taken_back(connection, report, fate)
     except GatewayError as error:
-        return FeedFinding(check, error.message, is_fault=True)
+        return FeedFinding(check, with_remedy(error), is_fault=True)
     says, is_fault = _told(fate)
     if left_there:
         says = f"{says}; it could not be marked as entered in error: remove it by hand"
@@ -115,7 +120,7 @@ def _told_written(fate: Written) -> tuple[str, bool | None]:
         return f"{unread}: nobody knows what is kept of a result", None
     if not fate.lost:
         return f"a probe went as {fate.rung}; what was looked at is there", False
-    lost = f"a probe went as {fate.rung}; not kept: {', '.join(fate.lost)}"
+    lost = f"a probe went as {fate.rung}; not kept: {', '.join(fate.lost)}. {of_loss(fate.lost)}."
     return lost, True if _GRAVE & set(fate.lost) else None
 
 
@@ -125,8 +130,9 @@ def _told(fate: Fate) -> tuple[str, bool | None]:
         return _told_written(fate)
     if isinstance(fate, OnWorklist):
         first = f": {said(fate.left[:1])}" if fate.left else ""
-        return f"no form of a result is taken; they stay on the worklist{first}", None
+        return f"no form of a result is taken; they stay on the worklist{first} {_READ_THERE}", None
     if isinstance(fate, NotTaken):
-        return fate.why or f"the EHR refused the probe: HTTP {fate.status}", True
+        refused = f"the EHR refused the probe: HTTP {fate.status}. {refused_with(fate.status)}"
+        return fate.why or refused, True
     error = fate.error if isinstance(fate, NotReached) else type(fate).__name__
-    return f"the probe could not be written: {error}", True
+    return f"the probe could not be written: {error}. {remedy(error)}".rstrip(), True

@@ -21,6 +21,10 @@ from workers.climb import NO_API
 from workers.ehr_abilities import EhrAbilities
 
 _UNTOLD = frozenset({Rung.RISK_ASSESSMENT, Rung.HL7V2_ORU, Rung.CDS_CARD})
+_GRAVE = (
+    "Let no result go there until that is mended (write_back.only: [worklist]), and mark those in "
+    "the EHR by hand; `nadi jobs show` tells of each what was not kept (docs/write-back.md)"
+)
 
 
 @dataclass(frozen=True)
@@ -147,6 +151,8 @@ def _counted(told: list[tuple[str, str, int]], waiting: dict[str, int]) -> tuple
     }
     says = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
     is_well = not counts["whose value is another in the EHR"] and not counts["without any AI label"]
+    if not is_well:
+        says = f"{says}. {_GRAVE}"
     return says or "every result that was read back is there whole", is_well
 
 

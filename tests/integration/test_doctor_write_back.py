@@ -9,6 +9,7 @@ import pytest
 
 from adapters.site import Site, load_site
 from gateway.cli.doctor_feeds import FeedFinding
+from gateway.cli.doctor_remedies import remedy
 from gateway.cli.doctor_write_back import write_findings
 from gateway.core.audit import Source
 from gateway.store.audit_log import AuditFilter
@@ -79,7 +80,8 @@ def test_what_the_ehr_drops_is_told_before_the_first_real_result(
     (finding,) = found(hospital, site_of(sandbox, tmp_path))
     sandbox.faults(drop_elements=[])
 
-    assert finding.says == "a probe went as observation; not kept: meta.security, device"
+    kept = "a probe went as observation; not kept: meta.security, device. That an AI made it can be"
+    assert finding.says.startswith(kept)
     assert finding.is_fault is None
 
 
@@ -127,8 +129,12 @@ def test_an_ehr_that_refuses_or_is_away_is_a_fault(
     (away,) = found(hospital, site_of(sandbox, tmp_path))
     sandbox.faults(down="no")
 
-    assert (refused.says, refused.is_fault) == ("the EHR refused the probe: HTTP 422", True)
-    assert (away.says, away.is_fault) == ("the probe could not be written: EhrOverloaded", True)
+    assert refused.says.startswith("the EHR refused the probe: HTTP 422. Look for the request in")
+    assert away.says.startswith(
+        "the probe could not be written: EhrOverloaded. Nothing needs to be"
+    )
+    assert refused.is_fault
+    assert away.is_fault
 
 
 def test_a_probe_that_can_t_be_taken_back_is_told(
@@ -164,7 +170,5 @@ def test_a_receiver_of_hl7_v2_is_reached_and_the_probe_of_a_poor_ehr_goes_there_
     assert [each.first("OBX").text(11) for each in receiver.messages] == ["P", "W"]
     assert reached.check == "HL7 v2 to ehr"
     assert reached.says.startswith(f"127.0.0.1:{receiver.port} takes a connection")
-    assert (away.is_fault, away.says) == (
-        True,
-        f"127.0.0.1:{receiver.port} refuses the connection: does it run, and is the port right?",
-    )
+    gone = f"127.0.0.1:{receiver.port} refuses the connection: does it run, and is the port right?"
+    assert (away.is_fault, away.says) == (True, f"{gone} {remedy('NoAnswer')}")

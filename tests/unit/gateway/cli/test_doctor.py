@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 
 from gateway.cli import doctor
 from gateway.cli.doctor import Verdict, examine
+from gateway.cli.doctor_machine import modes
 from gateway.cli.main import app
 from gateway.cli.models_installed import installed
 from gateway.cli.prepare import prepare_data
@@ -90,7 +91,7 @@ def test_a_key_that_others_can_read_is_a_failure(tmp_path):
     key.touch()
     key.chmod(0o644)
 
-    finding = doctor.modes(folder)
+    finding = modes(folder)
 
     assert finding.verdict is Verdict.FAILED
     assert str(key) in finding.says

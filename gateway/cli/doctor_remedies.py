@@ -1,0 +1,65 @@
+"""What `nadi doctor` advises: what a fault means for the hospital, and what is to be done.
+
+A fault is known by the name of its error, since what became of a result tells only that.
+"""
+
+from collections.abc import Iterable, Mapping
+
+from gateway.core.errors import GatewayError
+from gateway.core.read_back import AI_LABEL, VALUE
+from workers.verifying import WORDS
+
+_WAITS = "Results wait meanwhile and are tried again."
+_OWN_LOG = "Look for the request in the EHR's own log"
+_REMEDIES: Mapping[str, str] = {
+    "EhrUnreachable": "Does it run, is its base_url right, does a firewall let this machine "
+    f"through, and is its certificate trusted here? {_WAITS}",
+    "EhrTimeout": f"See why it is slow, or let it take longer (its timeout_s). {_WAITS}",
+    "EhrOverloaded": f"Nothing needs to be done if it passes; else lower its `rate`. {_WAITS}",
+    "EhrFailed": f"It fails in itself: see its own log. {_WAITS}",
+    "EhrConflict": f"Nothing needs to be done if it passes. {_WAITS}",
+    "EhrLoginFailed": f"Renew the credential that its `auth` in the site file names. {_WAITS}",
+    "EhrAnswerUnreadable": "Does its base_url lead to a FHIR API, or to a proxy or a login page?",
+    "ForeignAddress": "Write as its base_url what the EHR's own links say.",
+    "NoAnswer": _WAITS,
+}
+_BY_STATUS: Mapping[int, str] = {
+    403: "May Nadi's user do that there? Let the EHR's administrator allow it.",
+    404: "Does base_url lead to its FHIR API, and has it such a resource?",
+    405: "It has no such thing: let results go in another form (write_back.only).",
+}
+_DISLIKED = (
+    f"{_OWN_LOG}: it does not like what was sent. It may need codes of its own (write_back.codes), "
+    "or to be named by its kind (`profile` of the system)."
+)
+_KEPT_HERE = "Results are written so and Nadi keeps what was lost; docs/write-back.md"
+_LOSSES: Mapping[str, str] = {
+    VALUE: "A wrong value would stand in charts: let no result go there until it is mended "
+    "(write_back.only: [worklist])",
+    WORDS: "Nobody would see there that an AI made it: say so in the `display` of its own codes, "
+    "or let results go in another form (if_label_lost: next-rung)",
+    AI_LABEL: "That an AI made it can be read there in words, so nothing needs to be done; of what "
+    "else is lost, Nadi keeps a record",
+}
+
+
+def with_remedy(error: GatewayError) -> str:
+    """Give what an error says, and what to do about it."""
+    status = getattr(error, "status", None)
+    advice = refused_with(status) if isinstance(status, int) else remedy(type(error).__name__)
+    return f"{error.message} {advice}".rstrip()
+
+
+def remedy(name: str) -> str:
+    """Say what to do about an error of a name; nothing where its message says it."""
+    return _REMEDIES.get(name, "")
+
+
+def refused_with(status: int) -> str:
+    """Say what to do where an EHR refused a request for good."""
+    return _BY_STATUS.get(status, _DISLIKED)
+
+
+def of_loss(lost: Iterable[str]) -> str:
+    """Say what it means that an EHR does not keep these parts of a result."""
+    return next((says for part, says in _LOSSES.items() if part in lost), _KEPT_HERE)

@@ -1,0 +1,45 @@
+"""Every fault of an EHR that `nadi doctor` can meet is told with what is to be done."""
+
+import inspect
+
+import pytest
+
+from adapters.fhir_rest import errors
+from adapters.fhir_rest.errors import EhrLoginFailed, EhrRefused
+from gateway.cli.doctor_remedies import of_loss, remedy, with_remedy
+from gateway.core.errors import ConfigurationError, GatewayError
+
+#: Met by a write or a search of results alone, which the doctor does not make, or known by status.
+_ELSEWHERE = {"EhrRefused", "MultipleMatches", "EhrAnswerTooLarge", "SearchNotWhole"}
+_FAULTS = [
+    name
+    for name, each in inspect.getmembers(errors, inspect.isclass)
+    if each.__module__ == errors.__name__ and issubclass(each, GatewayError)
+]
+
+
+def test_every_error_of_the_client_has_a_remedy() -> None:
+    assert [name for name in _FAULTS if not remedy(name)] == sorted(_ELSEWHERE)
+
+
+def test_the_message_comes_first_and_then_what_to_do() -> None:
+    assert with_remedy(EhrLoginFailed()).startswith(
+        "The EHR does not accept Nadi's credential (401). "
+    )
+    assert "Renew the credential" in with_remedy(EhrLoginFailed())
+    assert with_remedy(ConfigurationError("Set NADI_X.")) == "Set NADI_X."
+
+
+@pytest.mark.parametrize(
+    ("status", "says"),
+    [(403, "Let the EHR's administrator allow it"), (404, "base_url"), (422, "write_back.codes")],
+)
+def test_what_an_ehr_refuses_is_told_by_its_status(status: int, says: str) -> None:
+    assert says in with_remedy(EhrRefused(status))
+
+
+def test_the_gravest_loss_is_what_somebody_has_to_act_on() -> None:
+    assert "A wrong value" in of_loss(["meta.security", "value", "words"])
+    assert "Nobody would see" in of_loss(["meta.security", "words"])
+    assert "nothing needs to be done" in of_loss(["meta.security", "device"])
+    assert "Nadi keeps what was lost" in of_loss(["device"])
