@@ -121,7 +121,7 @@ def recognised(base_url: str, said: EhrCapabilities | None) -> Profile:
 
 def _check_name(name: str) -> str:
     if name not in profiles():
-        raise ValueError(f"unknown profile '{name}'; known: {', '.join(profiles())}")
+        raise ValueError(f"unknown profile '{name}'")
     return name
 
 

@@ -1,7 +1,12 @@
-"""An HTTP address in a site file, with `${NAME}` and `${NAME:-default}` of the environment."""
+"""A host in a site file, and an HTTP address with `${NAME}` and `${NAME:-default}`.
+
+Source: RFC 1123, section 2.1 (names of hosts; underscores, as containers have them, are let pass).
+"""
 
 import re
+from ipaddress import ip_address
 from typing import Annotated
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator
 
@@ -10,6 +15,33 @@ from gateway.settings import environment
 
 _VARIABLE = re.compile(r"\$\{([A-Z_][A-Z0-9_]*)(?::-([^}]*))?\}")
 _ADDRESS = re.compile(r"^https?://[^\s/?#@$]+(/[^\s?#$]*)?$")
+
+_LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
+_LONGEST_NAME = 253
+
+
+def check_host(name: str) -> str:
+    """Insist on an address, IPv4 or IPv6, or on what may be the name of a host.
+
+    Raises:
+        ValueError: It is neither; `10.1.2.300` is no name.
+    """
+    if not _is_host(name):
+        raise ValueError("must be the name or the address of a host, without a port")
+    return name
+
+
+def _is_host(name: str) -> bool:
+    try:
+        ip_address(name)
+    except ValueError:
+        labels = name.removesuffix(".").split(".")
+        is_name = len(name) <= _LONGEST_NAME and all(map(_LABEL.fullmatch, labels))
+        return is_name and not labels[-1].isdigit()
+    return True
+
+
+Host = Annotated[str, AfterValidator(check_host)]
 
 
 def variables(address: str) -> dict[str, str | None]:
@@ -23,13 +55,24 @@ def substitute(address: str, values: dict[str, str | None]) -> str:
 
 
 def _check_address(address: str) -> str:
-    stand_ins = {name: default or "1" for name, default in variables(address).items()}
-    if not _ADDRESS.match(substitute(address, dict(stand_ins))):
+    wanted = variables(address)
+    stand_in = substitute(address, {name: default or "1" for name, default in wanted.items()})
+    # What a variable will bring is not known here, so neither is whether it makes a host.
+    if not _ADDRESS.match(stand_in) or (all(wanted.values()) and not _has_host(stand_in)):
         raise ValueError(
             "must be http:// or https://, a host and a path, without user, query or fragment; "
             "${NAME} and ${NAME:-default} stand for variables of the environment"
         )
     return address.rstrip("/")
+
+
+def _has_host(url: str) -> bool:
+    """Say whether an address names a host, and a port that there is, if any."""
+    try:
+        parts = urlsplit(url)
+        return parts.port != 0 and _is_host(parts.hostname or "")
+    except ValueError:
+        return False
 
 
 Address = Annotated[str, AfterValidator(_check_address)]
@@ -49,5 +92,7 @@ def completed(address: str, whose: str) -> str:
     values = {name: environment(name) or default for name, default in wanted.items()}
     missing = [name for name, value in values.items() if not value]
     if missing:
-        raise ConfigurationError(f"{whose} needs {', '.join(missing)} to be set.")
+        raise ConfigurationError(
+            f"{whose} needs {', '.join(missing)} to be set for Nadi's processes."
+        )
     return substitute(address, values).rstrip("/")

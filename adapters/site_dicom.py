@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
+from adapters.site_address import Host
 from adapters.site_ports import Network, TlsEntry
 from adapters.site_words import Part
 
@@ -15,9 +16,7 @@ class DicomEntry(Part):
     """A port that takes images by C-STORE, and how studies are made of them."""
 
     port: int = Field(ge=1, le=65535, description="TCP port.")
-    host: str = Field(
-        "127.0.0.1", min_length=1, description="Address to listen on; 0.0.0.0 for other machines."
-    )
+    host: Host = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 for other machines.")
     ae_title: AeTitle = Field("NADI", description="Our AE title; a caller has to call it so.")
     callers: list[AeTitle] = Field(
         min_length=1, description="AE titles that may send; others are rejected."

@@ -1,16 +1,14 @@
 """The item `drop` of a system's `receive`: a folder into which it puts FHIR files."""
 
-from typing import Annotated
+from pydantic import Field
 
-from pydantic import Field, StringConstraints
-
-from adapters.site_words import Part
+from adapters.site_words import FolderPath, Part
 
 
 class DropEntry(Part):
     """A folder that is emptied: each file is handed in and moved away."""
 
-    folder: Annotated[str, StringConstraints(pattern=r"^/.{1,1023}$")] = Field(
+    folder: FolderPath = Field(
         description="Absolute path of the folder; *.json and *.ndjson are taken out of it."
     )
     settle_s: float = Field(

@@ -11,6 +11,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from adapters.search_parameters import include_problems, search_problems
 from adapters.site_patients import PatientsEntry
 from adapters.site_receive import PUSH, kind_of
 from adapters.site_trigger import resource_types
@@ -23,6 +24,8 @@ _NUMBERING = frozenset({"dicom", "mllp"})
 _WITHOUT_API = frozenset({"hl7v2", "dicom", "folder"})
 #: How what is followed begins: a resource type.
 _TYPE = re.compile(r"[A-Z][A-Za-z]{1,63}")
+#: What says what is wrong with the searches under a key.
+_SEARCHED = {"types": search_problems, "include": include_problems}
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,7 @@ def feed_problems(document: Document) -> Iterator[Problem]:
         entry = _mapping(written)
         yield from _owner_problems(document, systems, name)
         yield from _receive_problems(document, name, entry)
-        yield from _type_problems(document, name, entry)
+        yield from _search_problems(document, name, entry)
     yield from _port_problems(document, systems)
     yield from _route_problems(document, systems)
 
@@ -92,8 +95,7 @@ def _owner_problems(document: Document, systems: Mapping[str, Any], name: str) -
 
 def _receive_problems(document: Document, name: str, entry: Mapping[str, Any]) -> Iterator[Problem]:
     at, seen = ("systems", name, "receive"), set()
-    receive = entry.get("receive")
-    for index, item in enumerate(receive if isinstance(receive, list) else ()):
+    for index, item in enumerate(_listed(entry.get("receive"))):
         kind = kind_of(item)
         if kind in seen:
             words = f"{kind} stands there twice; give the second one a system of its own"
@@ -109,27 +111,34 @@ def _receive_problems(document: Document, name: str, entry: Mapping[str, Any]) -
             yield document.problem(("systems", name, "patients"), words)
 
 
-def _type_problems(document: Document, name: str, entry: Mapping[str, Any]) -> Iterator[Problem]:
-    """Name what is followed and is no resource type: an EHR would refuse it, or say nothing."""
-    receive = entry.get("receive")
-    for index, item in enumerate(receive if isinstance(receive, list) else ()):
+def _search_problems(document: Document, name: str, entry: Mapping[str, Any]) -> Iterator[Problem]:
+    """Name what is followed and is nothing: an EHR would refuse it, or leave it out in silence."""
+    own = [each for each in _listed(entry.get("search_parameters")) if isinstance(each, str)]
+    for index, item in enumerate(_listed(entry.get("receive"))):
         kind = str(kind_of(item)) if kind_of(item) in _FOLLOWING else ""
         settings = _mapping(_mapping(item).get(kind))
-        for key in ("types", "include"):
-            written = settings.get(key)
-            for place, text in enumerate(written if isinstance(written, list) else ()):
-                known = _TYPE.match(str(text))
-                if known and known[0] not in resource_types():
-                    words = f"unknown resource type '{known[0]}'"
-                    at = ("systems", name, "receive", index, kind, key, place)
-                    yield document.problem(at, words + suggestion(known[0], resource_types()))
+        for key, look in _SEARCHED.items():
+            for place, text in enumerate(_listed(settings.get(key))):
+                at = ("systems", name, "receive", index, kind, key, place)
+                for words in _unknown_types(text) or look(str(text), own):
+                    yield document.problem(at, words)
+    for place, text in enumerate(own):
+        for words in _unknown_types(text):
+            yield document.problem(("systems", name, "search_parameters", place), words)
+
+
+def _unknown_types(text: object) -> list[str]:
+    """Say that what a search is for is no resource type."""
+    known = _TYPE.match(str(text))
+    if known is None or known[0] in resource_types():
+        return []
+    return [f"unknown resource type '{known[0]}'{suggestion(known[0], resource_types())}"]
 
 
 def _port_problems(document: Document, systems: Mapping[str, Any]) -> Iterator[Problem]:
     taken: dict[int, str] = {}
     for name, entry in systems.items():
-        receive = _mapping(entry).get("receive")
-        for index, item in enumerate(receive if isinstance(receive, list) else ()):
+        for index, item in enumerate(_listed(_mapping(entry).get("receive"))):
             kind = kind_of(item)
             settings = _mapping(item).get(kind) if kind else None
             port = _mapping(settings).get("port")
@@ -159,6 +168,10 @@ def _route_problems(document: Document, systems: Mapping[str, Any]) -> Iterator[
 def _owner(entry: Mapping[str, Any]) -> str | None:
     owner = _mapping(entry.get("patients")).get("of")
     return owner if isinstance(owner, str) else None
+
+
+def _listed(value: object) -> list[Any]:
+    return value if isinstance(value, list) else []
 
 
 def _mapping(value: object) -> dict[str, Any]:

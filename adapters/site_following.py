@@ -63,9 +63,9 @@ class FollowEntry(ProbedEntry):
         description="How far back the first question goes, in seconds; earlier: nadi backfill.",
     )
     page: int = Field(200, ge=1, le=1000, description="Resources of a page.")
-    include: list[Annotated[str, StringConstraints(pattern=r"^[A-Z][A-Za-z]+:[a-z-]+$")]] = Field(
-        [], description="What is to come with each, such as Observation:subject."
-    )
+    include: list[
+        Annotated[str, StringConstraints(pattern=r"^[A-Z][A-Za-z]+:[A-Za-z_][A-Za-z0-9_-]*$")]
+    ] = Field([], description="What is to come with each, such as Observation:subject.")
 
 
 class PollEntry(FollowEntry):

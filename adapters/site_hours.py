@@ -2,7 +2,7 @@
 
 from datetime import date, time
 from typing import Annotated, Literal
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
 from pydantic import (
     AfterValidator,
@@ -14,6 +14,7 @@ from pydantic import (
     model_validator,
 )
 
+from adapters.site_yaml import meant
 from gateway.core.working_hours import WorkingHours
 
 _DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
@@ -32,7 +33,8 @@ def check_zone(name: str) -> str:
     try:
         ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError) as error:
-        message = f"unknown time zone '{name}'; write it as the IANA list does, like Asia/Kolkata"
+        offer = meant(name, available_timezones()) or "; such as Asia/Kolkata"
+        message = f"unknown time zone '{name}', as the IANA list writes them{offer}"
         raise ValueError(message) from error
     return name
 

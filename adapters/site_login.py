@@ -82,7 +82,6 @@ Auth = Annotated[
     NoAuth | BearerAuth | BasicAuth | SmartBackendAuth | ClientCredentialsAuth,
     Field(discriminator="kind"),
 ]
-KINDS = ("none", "bearer", "basic", "smart-backend", "client-credentials")
 
 
 def login_of(auth: Auth, *, system: str, address: str, tls: tuple[str, str | None] | None) -> Login:

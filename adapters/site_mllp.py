@@ -6,6 +6,7 @@ from zoneinfo import ZoneInfo
 from pydantic import AfterValidator, Field
 
 from adapters.hl7v2.charsets import CODECS
+from adapters.site_address import Host
 from adapters.site_hours import check_zone
 from adapters.site_ports import Network, TlsEntry
 from adapters.site_words import Part, Uri
@@ -22,9 +23,7 @@ class MllpEntry(Part):
     """A port that takes HL7 v2 messages, and how they are to be understood."""
 
     port: int = Field(ge=1, le=65535, description="TCP port.")
-    host: str = Field(
-        "127.0.0.1", min_length=1, description="Address to listen on; 0.0.0.0 for other machines."
-    )
+    host: Host = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 for other machines.")
     allow: list[Network] = Field(
         [], description="Addresses and networks that may connect; empty: whoever reaches the port."
     )

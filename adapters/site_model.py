@@ -36,6 +36,9 @@ ModelReference = Annotated[
     str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,63}@[0-9]+(\.[0-9]+){0,2}$")
 ]
 Loinc = Annotated[str, StringConstraints(pattern=r"^[0-9]{1,7}-[0-9]$")]
+SearchParameterName = Annotated[
+    str, StringConstraints(pattern=r"^[A-Z][A-Za-z]{1,63}:[A-Za-z_][A-Za-z0-9_-]{0,63}$")
+]
 Text = Annotated[str, StringConstraints(min_length=1, max_length=4000)]
 
 
@@ -92,6 +95,11 @@ class FhirRestEntry(_SystemPart):
         None,
         description="Patient/<id> of a made-up patient of this system, about whom Nadi may write: "
         "probes prove that what changes there arrives here.",
+    )
+    search_parameters: list[SearchParameterName] = Field(
+        [],
+        description="Search parameters of its own, beyond those of the standard, such as "
+        "Observation:ward; any other that its listeners would search by is refused.",
     )
     rate: RateEntry | None = Field(
         None, description="How fast it may be asked and written to; absent: as fast as it answers."

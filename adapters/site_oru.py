@@ -11,13 +11,13 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, StringConstraints
 
 from adapters.hl7v2.addressed import Addressed
+from adapters.site_address import Host
 from adapters.site_patients import PatientsEntry
 from adapters.site_ports import PeerTlsEntry
 from adapters.site_words import Part
 from adapters.site_yaml import Document, Problem
 
 Charset = Literal["UNICODE UTF-8", "ASCII", "8859/1", "8859/2", "8859/5", "8859/6", "8859/15"]
-Host = Annotated[str, StringConstraints(pattern=r"^[^\s/:]+$|^[0-9A-Fa-f:.]+$", max_length=253)]
 Hd = Annotated[str, StringConstraints(pattern=r"^[!-~]([ -~]{0,178}[!-~])?$")]
 
 

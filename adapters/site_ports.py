@@ -5,7 +5,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
-from adapters.site_words import Part
+from adapters.site_words import FileName, Part
 
 
 def _check_network(written: str) -> str:
@@ -23,13 +23,12 @@ Network = Annotated[str, AfterValidator(_check_network)]
 class TlsEntry(Part):
     """The certificates of a port that speaks TLS."""
 
-    certificate: str = Field(
-        min_length=1, description="File with the certificate of this port and its chain, PEM."
+    certificate: FileName = Field(
+        description="File with the certificate of this port and its chain, PEM."
     )
-    key: str = Field(min_length=1, description="File with its private key, PEM.")
-    clients: str | None = Field(
+    key: FileName = Field(description="File with its private key, PEM.")
+    clients: FileName | None = Field(
         None,
-        min_length=1,
         description="File with the authorities whose client certificates are asked for, PEM; "
         "absent: a client needs none.",
     )
@@ -38,9 +37,9 @@ class TlsEntry(Part):
 class PeerTlsEntry(Part):
     """The certificates of a connection to a system."""
 
-    authority: str = Field(min_length=1, description="File with the authorities to trust, PEM.")
-    certificate: str | None = Field(
-        None, min_length=1, description="File with our own certificate and its key, PEM."
+    authority: FileName = Field(description="File with the authorities to trust, PEM.")
+    certificate: FileName | None = Field(
+        None, description="File with our own certificate and its key, PEM."
     )
 
     @property

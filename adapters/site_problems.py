@@ -5,22 +5,20 @@ names that lead nowhere, FHIRPath, codes mapped twice. The checks read the raw d
 one problem never hides another. No message repeats what could be a secret.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from adapters.site_cds_hooks import cds_hooks_problems
 from adapters.site_consent_terms import contradictions
 from adapters.site_feeds import feed_problems
-from adapters.site_login import KINDS as LOGIN_KINDS
-from adapters.site_login import SmartBackendAuth
 from adapters.site_model import SiteFile
-from adapters.site_oru import OruEntry, oru_problems
+from adapters.site_oru import oru_problems
+from adapters.site_shape import Place, located, word_of
 from adapters.site_trigger import check
-from adapters.site_yaml import Document, Path, Problem, suggestion
-from gateway.core.consent.vocabulary import PURPOSES
+from adapters.site_yaml import Document, Path, Problem, meant, suggestion
 
 _WORDS = {
     "missing": "is missing",
@@ -40,7 +38,6 @@ _PATTERNS = {
     "groups": "must be Group/<id> or CareTeam/<id>",
     "consent_manager": "must be an id of letters, digits and . _ -",
     "path": "must be an absolute path",
-    "host": "must be the name or the address of a host, without a port",
     **dict.fromkeys(
         ("application", "facility", "as_application", "as_facility", "authority"),
         "must be plain ASCII, without blanks at its ends",
@@ -59,15 +56,13 @@ _PATTERNS = {
     "types": "must be a resource type, perhaps with search parameters, such as "
     "Observation?category=laboratory",
     "include": "must be a type and a search parameter, such as Observation:subject",
+    "search_parameters": "must be a type and a parameter of its own, such as Observation:ward",
     "test_patient": "must be Patient/<id>",
     "topic": "must be the URL of a topic",
     "origins": "must be an origin without path, such as https://ehr.example",
     "user": "must be a name without a colon or spaces",
     "loinc": "must be a LOINC code, such as 2160-0",
 }
-_WITNESSES = ("file", "http", "syslog", "email", "qr")
-_SYSTEMS = ("fhir-rest", "hl7v2", "dicom", "folder")
-_KINDS = {*LOGIN_KINDS, *_WITNESSES, *_SYSTEMS}
 _NAME = "must be a name: small letters, digits and hyphens, at most 64, a letter first"
 
 
@@ -82,20 +77,32 @@ def validated(document: Document) -> tuple[SiteFile | None, list[Problem]]:
 
 
 def _worded(document: Document, issue: ErrorDetails) -> Problem:
-    path = _yaml_path(document, issue)
+    place = located(issue["loc"])
+    return document.problem(place.path, _words(document, issue, place))
+
+
+def _words(document: Document, issue: ErrorDetails, place: Place) -> str:
     kind = issue["type"]
     if kind == "extra_forbidden":
-        return document.problem(path, f"unknown key{suggestion(str(path[-1]), _siblings(path))}")
+        return f"unknown key{suggestion(str(place.path[-1]), place.siblings)}"
     if kind == "string_pattern_mismatch":
-        return document.problem(path, _pattern(path))
-    if kind == "value_error":
-        return document.problem(path, _value_error(issue))
+        return _pattern(place.path)
+    written = word_of(place, document.at(place.path))
     if kind in ("union_tag_not_found", "union_tag_invalid"):
         says = "needs `kind`" if kind == "union_tag_not_found" else "unknown kind"
-        return document.problem(path, f"{says}; known: {_kinds(path)}")
-    if kind == "literal_error":
-        return document.problem(path, f"must be {issue.get('ctx', {}).get('expected', '')}")
-    return document.problem(path, _WORDS.get(kind, _begun_small(issue["msg"])))
+        known = ", ".join(sorted(place.words))
+        return f"{says}; known: {known}{meant(written, place.words)}"
+    if kind in ("literal_error", "enum"):
+        return f"must be {issue.get('ctx', {}).get('expected', '')}{meant(written, place.words)}"
+    if kind == "value_error":
+        return issue["msg"].removeprefix("Value error, ") + _offered(written, place.words)
+    return _WORDS.get(kind, _begun_small(issue["msg"])) + meant(written, place.words)
+
+
+def _offered(written: str, known: Sequence[str]) -> str:
+    """Offer a word of a vocabulary; where none is near and they are many, say where they are."""
+    more = f"; {len(known)} are known: see `nadi site schema`" if known else ""
+    return suggestion(written, known) or more
 
 
 def _begun_small(message: str) -> str:
@@ -107,110 +114,6 @@ def _pattern(path: Path) -> str:
     """Say what a text has to look like, by its key or by that of the mapping it stands in."""
     keys = [step for step in path if isinstance(step, str)]
     return next((_PATTERNS[key] for key in reversed(keys[-2:]) if key in _PATTERNS), _NAME)
-
-
-def _key_of(path: Path) -> str:
-    """Give the key that a value stands under; in a list, that of the list."""
-    return next((step for step in reversed(path) if isinstance(step, str)), "")
-
-
-def _kinds(path: Path) -> str:
-    if path[:1] == ("witnesses",):
-        return ", ".join(_WITNESSES)
-    return ", ".join(LOGIN_KINDS if path[-1:] in (("auth",), ("dicomweb_auth",)) else _SYSTEMS)
-
-
-def _value_error(issue: ErrorDetails) -> str:
-    message = issue["msg"].removeprefix("Value error, ")
-    if "purpose of use" not in message:
-        return message
-    word = message.split("'")[1]
-    return message + (suggestion(word, PURPOSES) or "; use a v3-ActReason code such as TREAT")
-
-
-def _yaml_path(document: Document, issue: ErrorDetails) -> Path:
-    """Turn pydantic's location into the file's keys: drop the tags of unions and `[key]`."""
-    path: Path = ()
-    steps = [step for step in issue["loc"] if step != "[key]"]
-    for index, step in enumerate(steps):
-        is_last = index == len(steps) - 1
-        if (*path, step) in document.positions or (is_last and step not in _KINDS):
-            path = (*path, step)
-    return path
-
-
-def _siblings(path: Path) -> list[str]:
-    """List the keys that are allowed where an unknown one stands."""
-    known: type[BaseModel] = SiteFile
-    steps = list(path[:-1])
-    parts: Mapping[Path, type[BaseModel]] = _models_by_place()
-    place = tuple("*" if _is_free(steps, index) else step for index, step in enumerate(steps))
-    return list(parts.get(place, known).model_fields)
-
-
-def _is_free(steps: list[str | int], index: int) -> bool:
-    """Say whether a step is a name that the engineer chose, or a position in a list."""
-    is_named = index == 1 and steps[0] in ("systems", "routes", "witnesses", "notices")
-    is_named = is_named or (index == 2 and steps[:2] == ["cds_hooks", "clients"])  # noqa: PLR2004
-    is_named = is_named or (index == 2 and steps[:2] == ["abdm", "purposes"])  # noqa: PLR2004
-    is_named = is_named or (index == 2 and steps[:2] == ["consent", "implicit"])  # noqa: PLR2004
-    return is_named or isinstance(steps[index], int)
-
-
-#: Where the certificates of a connection to a system stand.
-_PEERS: tuple[Path, ...] = (("systems", "*", "tls"), ("systems", "*", "oru", "tls"))
-
-
-def _models_by_place() -> dict[Path, type[BaseModel]]:
-    from adapters import site_cds_hooks as cds  # noqa: PLC0415 - only errors need all of them
-    from adapters import site_consent as consent  # noqa: PLC0415 - only errors need all of them
-    from adapters import site_consent_terms as terms  # noqa: PLC0415
-    from adapters import site_drop as drop  # noqa: PLC0415
-    from adapters import site_following as following  # noqa: PLC0415
-    from adapters import site_mllp as mllp  # noqa: PLC0415
-    from adapters import site_model as model  # noqa: PLC0415
-    from adapters import site_patients as patients  # noqa: PLC0415
-    from adapters import site_ports as ports  # noqa: PLC0415
-    from adapters import site_run as run  # noqa: PLC0415
-    from adapters import site_write_back as write_back  # noqa: PLC0415
-
-    return {
-        (): model.SiteFile,
-        ("systems", "*"): model.FhirRestEntry,
-        ("systems", "*", "patients"): patients.PatientsEntry,
-        ("systems", "*", "oru"): OruEntry,
-        **dict.fromkeys(_PEERS, ports.PeerTlsEntry),
-        ("systems", "*", "receive", "*", "drop"): drop.DropEntry,
-        ("systems", "*", "receive", "*", "mllp"): mllp.MllpEntry,
-        ("systems", "*", "receive", "*", "mllp", "tls"): ports.TlsEntry,
-        ("systems", "*", "receive", "*", "poll"): following.PollEntry,
-        ("systems", "*", "receive", "*", "subscription"): following.SubscriptionEntry,
-        ("systems", "*", "receive", "*", "atom"): following.AtomEntry,
-        ("systems", "*", "auth"): SmartBackendAuth,
-        ("routes", "*"): model.RouteEntry,
-        ("routes", "*", "consent"): model.ConsentRule,
-        ("routes", "*", "sink"): model.SinkRule,
-        ("routes", "*", "run"): run.RunEntry,
-        ("systems", "*", "rate"): run.RateEntry,
-        ("systems", "*", "write_back"): write_back.WriteBackEntry,
-        ("systems", "*", "write_back", "codes", "*"): write_back.OwnCode,
-        ("routes", "*", "sink", "write_back"): write_back.WriteBackEntry,
-        ("routes", "*", "sink", "write_back", "codes", "*"): write_back.OwnCode,
-        ("routes", "*", "cds_hooks"): cds.RouteHooksEntry,
-        ("cds_hooks",): cds.CdsHooksEntry,
-        ("cds_hooks", "clients", "*"): cds.CdsClientEntry,
-        ("codes",): model.CodeMap,
-        ("codes", "map", "*"): model.LocalCode,
-        ("models",): model.ModelRules,
-        ("models", "signers", "*"): model.SignerEntry,
-        ("abdm",): consent.AbdmEntry,
-        ("abdm", "purposes", "*"): consent.PurposeEntry,
-        ("notices", "*"): consent.NoticeEntry,
-        ("consent",): terms.ConsentEntry,
-        ("consent", "actor"): terms.ActorEntry,
-        ("consent", "actor", "identifiers", "*"): terms.IdentifierEntry,
-        ("consent", "implicit", "*"): terms.ImplicitEntry,
-    }
 
 
 def _reference_problems(document: Document) -> Iterator[Problem]:

@@ -9,9 +9,23 @@ from models.signature import KeyUnusable, public_key
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,63}$")]
 Uri = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9+.-]*:[^\s]{1,254}$")]
+#: What the schema calls texts that name something of the machine, so that it can be looked for.
+FILE, FOLDER, NEW_FILE, SECRET = "file-path", "directory-path", "path", "secret-reference"
+
 SecretReference = Annotated[
-    str, StringConstraints(pattern=r"^(env:[A-Za-z_][A-Za-z0-9_]*|file:[^\s].*)$")
+    str,
+    StringConstraints(pattern=r"^(env:[A-Za-z_][A-Za-z0-9_]*|file:[^\s].*)$"),
+    Field(json_schema_extra={"format": SECRET}),
 ]
+#: A file that has to be there; where it is not absolute, a process looks where it was started.
+FileName = Annotated[
+    str, StringConstraints(min_length=1), Field(json_schema_extra={"format": FILE})
+]
+_ABSOLUTE = StringConstraints(pattern=r"^/[^\x00]{1,1023}$")
+#: A folder that has to be there.
+FolderPath = Annotated[str, _ABSOLUTE, Field(json_schema_extra={"format": FOLDER})]
+#: A file that is made; its folder has to be there.
+NewFilePath = Annotated[str, _ABSOLUTE, Field(json_schema_extra={"format": NEW_FILE})]
 
 
 class Part(BaseModel):

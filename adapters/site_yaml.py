@@ -72,6 +72,18 @@ class Document:
     positions: Mapping[Path, Position] = field(default_factory=dict)
     problems: tuple[Problem, ...] = ()
 
+    def at(self, path: Path) -> object:
+        """Give what is written at a path; None where nothing is."""
+        here: object = self.value
+        for step in path:
+            if isinstance(here, dict):
+                here = here.get(step)
+            elif isinstance(here, list) and isinstance(step, int) and step < len(here):
+                here = here[step]
+            else:
+                return None
+        return here
+
     def problem(self, path: Path, message: str) -> Problem:
         """Make a problem at a path, or at its nearest ancestor that is in the file."""
         known = path
@@ -109,12 +121,20 @@ def dotted(path: Path) -> str:
     return words.removeprefix(".")
 
 
+def meant(word: str, known: Iterable[str]) -> str:
+    """Offer the known word that was probably meant; nothing when none is near."""
+    words = sorted(known)
+    lower = {each.lower(): each for each in words}
+    close = difflib.get_close_matches(word.lower(), lower, n=1, cutoff=0.6)
+    return f"; did you mean '{lower[close[0]]}'?" if close else ""
+
+
 def suggestion(word: str, known: Iterable[str]) -> str:
     """Offer the known word that was probably meant, or all of them when they are few."""
     words = sorted(known)
-    close = difflib.get_close_matches(word, words, n=1, cutoff=0.6)
+    close = meant(word, words)
     if close:
-        return f"; did you mean '{close[0]}'?"
+        return close
     few = 8
     return f"; known: {', '.join(words)}" if 0 < len(words) <= few else ""
 

@@ -11,16 +11,29 @@ from pydantic import (
     model_validator,
 )
 
+from adapters.site_address import Host, check_host
+from adapters.site_words import FolderPath, NewFilePath
 from gateway.core.errors import GatewayError
 from gateway.core.ledger import read_verifier_key
 
 _DAY_S = 86_400
-_ABSOLUTE = r"^/[^\x00]*$"
-_HOST = r"^[^\s/@:]+$"
 
-FolderPath = Annotated[str, StringConstraints(pattern=_ABSOLUTE)]
-Host = Annotated[str, StringConstraints(pattern=_HOST)]
 Mailbox = Annotated[str, StringConstraints(pattern=r"^[^\s@<>,]+@[^\s@<>,]+$")]
+
+
+def _check_mail_server(written: str) -> str:
+    host, _, port = written.rpartition(":")
+    check_host(host)
+    if not 0 < int(port) < 2**16:
+        raise ValueError("must have a port from 1 to 65535")
+    return written
+
+
+MailServer = Annotated[
+    str,
+    StringConstraints(pattern=r"^[^\s/@:]+:[0-9]{1,5}$"),
+    AfterValidator(_check_mail_server),
+]
 
 
 class _Entry(BaseModel):
@@ -31,7 +44,7 @@ class FileEntry(_Entry):
     """Append each checkpoint to a file on another mount: a write-once share, another machine."""
 
     kind: Literal["file"]
-    path: FolderPath = Field(description="The file; its folder has to be there already.")
+    path: NewFilePath = Field(description="The file; its folder has to be there already.")
     every_s: int = Field(60, ge=1, description="Shortest time between two checkpoints.")
 
 
@@ -64,7 +77,7 @@ class EmailEntry(_Entry):
     kind: Literal["email"]
     to: Mailbox
     sender: Mailbox
-    smtp: Annotated[str, StringConstraints(pattern=r"^[^\s/@:]+:[0-9]{1,5}$")] | None = Field(
+    smtp: MailServer | None = Field(
         None, description="host:port of a mail server that takes mail without a password."
     )
     folder: FolderPath | None = Field(

@@ -5,6 +5,7 @@ A fault is known by the name of its error, since what became of a result tells o
 
 from collections.abc import Iterable, Mapping
 
+from adapters.fhir_rest.errors import EhrRefused, EhrUnreachable
 from gateway.core.errors import GatewayError
 from gateway.core.read_back import AI_LABEL, VALUE
 from workers.verifying import WORDS
@@ -12,8 +13,14 @@ from workers.verifying import WORDS
 _WAITS = "Results wait meanwhile and are tried again."
 _OWN_LOG = "Look for the request in the EHR's own log"
 _REMEDIES: Mapping[str, str] = {
-    "EhrUnreachable": "Does it run, is its base_url right, does a firewall let this machine "
-    f"through, and is its certificate trusted here? {_WAITS}",
+    "EhrUnreachable": f"Does it run, and does a firewall or a proxy cut connections? {_WAITS}",
+    "EhrNameUnknown": f"Is the name in its base_url right, and known to the DNS here? {_WAITS}",
+    "EhrConnectionRefused": f"Does it run, and is the port in its base_url right? {_WAITS}",
+    "EhrNoRoute": f"Look at routes, VPN and firewall. {_WAITS}",
+    "EhrNoConnection": f"Is its base_url right, and does a firewall let us through? {_WAITS}",
+    "EhrNotTrusted": "Has its certificate run out, is it for another name, or does "
+    f"`tls.authority` have to name who issued it? {_WAITS}",
+    "EhrTlsFailed": f"Is the port right, or is it http? {_WAITS}",
     "EhrTimeout": f"See why it is slow, or let it take longer (its timeout_s). {_WAITS}",
     "EhrOverloaded": f"Nothing needs to be done if it passes; else lower its `rate`. {_WAITS}",
     "EhrFailed": f"It fails in itself: see its own log. {_WAITS}",
@@ -45,9 +52,12 @@ _LOSSES: Mapping[str, str] = {
 
 def with_remedy(error: GatewayError) -> str:
     """Give what an error says, and what to do about it."""
-    status = getattr(error, "status", None)
-    advice = refused_with(status) if isinstance(status, int) else remedy(type(error).__name__)
-    return f"{error.message} {advice}".rstrip()
+    if isinstance(error, EhrUnreachable) and type(error) is not EhrUnreachable:
+        return f"{error.message} {_WAITS}"  # it says itself what stands between
+    if isinstance(error, EhrRefused):
+        return f"{error.message} {refused_with(error.status)}"
+    told = (remedy(kind.__name__) for kind in type(error).__mro__)
+    return f"{error.message} {next(filter(None, told), '')}".rstrip()
 
 
 def remedy(name: str) -> str:

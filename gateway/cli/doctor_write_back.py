@@ -117,7 +117,7 @@ def _told_written(fate: Written) -> tuple[str, bool | None]:
         return f"a probe went as {fate.rung} and was answered {fate.answer}", False
     if not fate.is_read:
         unread = f"a probe went as {fate.rung} and could not be read back"
-        return f"{unread}: nobody knows what is kept of a result", None
+        return f"{unread}: nobody knows what is kept of a result; let Nadi's user read there", None
     if not fate.lost:
         return f"a probe went as {fate.rung}; what was looked at is there", False
     lost = f"a probe went as {fate.rung}; not kept: {', '.join(fate.lost)}. {of_loss(fate.lost)}."

@@ -1,6 +1,7 @@
 """`nadi site`: the one YAML file of a site, checked, compared, applied and reverted."""
 
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -29,6 +30,7 @@ from gateway.cli.context import (
     settings_for,
     table,
 )
+from gateway.cli.site_files import lacking
 from gateway.cli.site_login_key import login_key
 from gateway.cli.site_plan import (
     missing_models,
@@ -59,7 +61,8 @@ def validate(file: File, as_json: AsJson = False) -> None:
     _, site = _ready(file, as_json=as_json)
     settings = settings_for(None)
     _insist_on_models(file, site, settings, as_json=as_json)
-    warned = [*without_models(site, settings), *of_itself(site)]
+    lacks = lacking(_text(file), str(file), with_variables=False)
+    warned = [*without_models(site, settings), *of_itself(site), *lacks]
     if as_json:
         print_json({"valid": True, "problems": [], "warnings": warned})
         return
@@ -81,7 +84,7 @@ def plan(
     text, site = _ready(file, as_json=as_json)
     with opened(data_dir) as nadi:
         current = _current(nadi)
-        warned = warnings(site, nadi.settings)
+        warned = [*warnings(site, nadi.settings), *_lacks(file)]
     failed = unreachable(site) if check else []
     warned += failed
     found = changes(current.yaml if current else None, text)
@@ -115,7 +118,7 @@ def apply(
             _report(current, "is in force already; nothing to change", as_json=as_json)
             return
         found = changes(current.yaml if current else None, text)
-        warned = warnings(site, nadi.settings)
+        warned = [*warnings(site, nadi.settings), *_lacks(file)]
         row = put_in_force(nadi, text, site.name)
         said = _subscribe(nadi, current, site)
     if not as_json:
@@ -230,6 +233,10 @@ def _text(file: Path) -> str:
         return file.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         fail(f"{file} can't be read as UTF-8 text ({type(error).__name__}).")
+
+
+def _lacks(file: Path) -> Iterator[str]:
+    return lacking(_text(file), str(file), with_variables=True)
 
 
 def _ready(file: Path, *, as_json: bool) -> tuple[str, Site]:

@@ -224,7 +224,18 @@ def test_an_address_takes_its_variables_from_the_environment(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "address", ["ftp://x/fhir", "http://user@x/fhir", "http://x/fhir?a=b", "x/fhir", "http://"]
+    "address",
+    [
+        "ftp://x/fhir",
+        "http://user@x/fhir",
+        "http://x/fhir?a=b",
+        "x/fhir",
+        "http://",
+        "http://10.1.2.300/fhir",
+        "http://ehr:99999/fhir",
+        "http://-/fhir",
+        "http://${A:-a..b}/x",
+    ],
 )
 def test_an_odd_address_is_refused(address):
     [found] = problems(SITE.replace("http://127.0.0.1:9/fhir", address))

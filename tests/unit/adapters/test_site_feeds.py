@@ -132,7 +132,7 @@ def test_a_system_without_a_kind_is_told_which_kinds_there_are():
     with pytest.raises(SiteInvalid) as found:
         load_site("site: a\nsystems: {lab: {kind: fax}}\n")
 
-    assert found.value.problems[0].message == "unknown kind; known: fhir-rest, hl7v2, dicom, folder"
+    assert found.value.problems[0].message == "unknown kind; known: dicom, fhir-rest, folder, hl7v2"
 
 
 def test_a_misspelt_resource_type_that_would_be_followed_is_named():
@@ -141,6 +141,43 @@ def test_a_misspelt_resource_type_that_would_be_followed_is_named():
         "did you mean 'Observation'?"
         for key in ("types", "include")
     ]
+
+
+def test_a_misspelt_search_parameter_is_refused_and_one_of_the_ehr_s_own_is_named():
+    searched = ', {{poll: {{types: ["Observation?ward=3"], include: ["Observation:{}"]}}}}'
+    own = 'search_parameters: ["Observation:ward"]'
+
+    unknown, reference = problems(more=searched.format("subjct"))
+
+    assert unknown.startswith(
+        "systems.ehr.receive[1].poll.types[0]: Observation has no search parameter 'ward'"
+    )
+    assert "named in `search_parameters`" in unknown
+    assert "poll.include[0]: Observation has no search parameter 'subjct'; did you" in reference
+    assert site(more=searched.format("subject"), ehr=own).feeds["ehr/poll"].entry.types
+    (no_type,) = problems(ehr='search_parameters: ["Observaton:ward"]')
+    assert no_type.startswith(
+        "systems.ehr.search_parameters[0]: unknown resource type 'Observaton'"
+    )
+
+
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1", "::", "localhost", "fe80::1", "nadi_listener", "lab.hospital.example."]
+)
+def test_a_port_listens_at_an_address_or_at_a_name(host):
+    assert site(settings=f", host: '{host}'").feeds["lab/mllp"].entry.host
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["10.1.2.300", "lab:2575", "[::1]", "-lab", "a..b", "", "my host", "lab/x", "x" * 64],
+)
+def test_what_is_neither_an_address_nor_a_name_is_no_host(host):
+    (said,) = problems(settings=f", host: '{host}'")
+
+    where, _, what = said.partition(": ")
+    assert where == "systems.lab.receive[0].mllp.host"
+    assert what == "must be the name or the address of a host, without a port"
 
 
 def test_an_unknown_character_set_is_told_with_those_that_are_known():

@@ -40,8 +40,8 @@ witnesses:
 @pytest.mark.parametrize(
     ("entry", "says"),
     [
-        ("{kind: fax}", "witnesses.mount: unknown kind; known: file, http, syslog, email, qr"),
-        ("{path: /x}", "witnesses.mount: needs `kind`; known: file"),
+        ("{kind: fax}", "witnesses.mount: unknown kind; known: email, file, http, qr, syslog"),
+        ("{path: /x}", "witnesses.mount: needs `kind`; known: email, file"),
         ("{kind: file, path: relative}", "must be an absolute path"),
         ("{kind: file}", "path: is missing"),
         ("{kind: http, url: ftp://x}", "url: must be http:// or https://"),

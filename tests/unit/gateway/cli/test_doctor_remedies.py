@@ -5,7 +5,8 @@ import inspect
 import pytest
 
 from adapters.fhir_rest import errors
-from adapters.fhir_rest.errors import EhrLoginFailed, EhrRefused
+from adapters.fhir_rest.errors import EhrLoginFailed, EhrRefused, unreachable
+from adapters.obstacles import Obstacle
 from gateway.cli.doctor_remedies import of_loss, remedy, with_remedy
 from gateway.core.errors import ConfigurationError, GatewayError
 
@@ -27,6 +28,10 @@ def test_the_message_comes_first_and_then_what_to_do() -> None:
         "The EHR does not accept Nadi's credential (401). "
     )
     assert "Renew the credential" in with_remedy(EhrLoginFailed())
+    away = with_remedy(unreachable(Obstacle.REFUSED))
+    assert away.startswith(
+        "The EHR refuses the connection: does it run, and is the port right? Res"
+    )
     assert with_remedy(ConfigurationError("Set NADI_X.")) == "Set NADI_X."
 
 
