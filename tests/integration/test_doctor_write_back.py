@@ -107,7 +107,8 @@ def test_a_probe_that_nobody_can_look_at_is_not_called_kept(
     assert finding == FeedFinding(
         "writing ehr",
         "a probe went as observation and could not be read back: nobody knows what is kept of a "
-        "result; let Nadi's user read there; it could not be marked as entered in error: remove it by hand",
+        "result; let Nadi's user read there; it could "
+        "not be marked as entered in error: remove it by hand",
         is_fault=None,
     )
 
