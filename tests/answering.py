@@ -28,6 +28,11 @@ class Answering:
     _status: int = 200
     _body: bytes = b""
     _headers: Mapping[str, str] = field(default_factory=dict)
+    _at: dict[str, tuple[int, bytes]] = field(default_factory=dict)
+
+    def answer_at(self, path: str, body: bytes, *, status: int = 200) -> None:
+        """Answer a request for this path, whatever its query, otherwise than all the others."""
+        self._at[path] = status, body
 
     def answer(
         self, body: bytes, *, status: int = 200, content_type: str = "", **headers: str
@@ -41,12 +46,13 @@ class Answering:
         """Answer one request."""
         headers = {name.lower(): value for name, value in handler.headers.items()}
         self.requests.append(Asked(handler.path, headers, time.monotonic()))
-        handler.send_response(self._status)
+        status, body = self._at.get(handler.path.partition("?")[0], (self._status, self._body))
+        handler.send_response(status)
         for name, value in self._headers.items():
             handler.send_header(name, value)
-        handler.send_header("Content-Length", str(len(self._body)))
+        handler.send_header("Content-Length", str(len(body)))
         handler.end_headers()
-        handler.wfile.write(self._body)
+        handler.wfile.write(body)
 
 
 @contextmanager

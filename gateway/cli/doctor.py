@@ -39,7 +39,7 @@ from gateway.cli.doctor_remedies import with_remedy
 from gateway.cli.doctor_systems import of_itself
 from gateway.cli.doctor_write_back import write_findings
 from gateway.cli.healthy import is_healthy
-from gateway.cli.models_installed import Installed, installed, library, matched
+from gateway.cli.models_installed import Find, Installed, installed, library, matched
 from gateway.cli.processes import broker_program
 from gateway.cli.site_plan import stopped_routes
 from gateway.cli.write_back_view import told_of_results
@@ -218,7 +218,7 @@ def _stored(settings: Settings) -> Iterator[Finding]:
         yield _guarded("withdrawn results", lambda: _withdrawn(store))
         yield _guarded("break-glass", lambda: _broken_glass(store))
         yield _guarded("canary", lambda: _canary(Opened(settings, keys, store)))
-        yield from _site(store, settings.data_dir)
+        yield from _site(store, settings)
     finally:
         store.close()
 
@@ -323,7 +323,7 @@ def _withdrawn(store: Store) -> Finding:
     return Finding("withdrawn results", Verdict.WARNING if failed else Verdict.OK, says)
 
 
-def _site(store: Store, data_dir: Path) -> Iterator[Finding]:
+def _site(store: Store, settings: Settings) -> Iterator[Finding]:
     try:
         with store.read() as uow:
             row = uow.sites.current()
@@ -341,9 +341,9 @@ def _site(store: Store, data_dir: Path) -> Iterator[Finding]:
     yield from _stopped(site, store)
     yield from _systems(site, store)
     yield from _listeners(site, store)
-    yield from _feeds(site, store)
+    yield from _feeds(site, store, installed(settings).find)
     yield from _witnesses(site, store)
-    yield from _privacy(site, store, data_dir)
+    yield from _privacy(site, store, settings.data_dir)
     for says, is_fault in cds_problems(site):
         yield Finding("cds-hooks", Verdict.FAILED if is_fault else Verdict.WARNING, says)
 
@@ -366,11 +366,11 @@ def _listeners(site: Site, store: Store) -> Iterator[Finding]:
         yield Finding(f"listener {each.feed}", verdict, says + taken)
 
 
-def _feeds(site: Site, store: Store) -> Iterator[Finding]:
+def _feeds(site: Site, store: Store, find: Find) -> Iterator[Finding]:
     """Check that what changes in an EHR arrives here, and that results arrive there."""
     verdicts = {True: Verdict.FAILED, False: Verdict.OK, None: Verdict.WARNING}
     source = Source(site.name, "cli")
-    for each in (*feed_findings(site, store, source), *write_findings(site, store, source)):
+    for each in (*feed_findings(site, store, source), *write_findings(site, store, source, find)):
         yield Finding(each.check, verdicts[each.is_fault], each.says)
 
 

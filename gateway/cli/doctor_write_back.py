@@ -12,8 +12,10 @@ from dataclasses import replace
 import orjson
 
 from adapters.site import Site, System
+from gateway.cli.doctor_concepts import Code, look_up, terms_of
 from gateway.cli.doctor_feeds import FeedFinding
 from gateway.cli.doctor_remedies import of_loss, refused_with, remedy, with_remedy
+from gateway.cli.models_installed import Find
 from gateway.core import audit
 from gateway.core.audit import AgentKind, AuditAgent, Source, Step
 from gateway.core.clock import new_id, utc_now
@@ -38,13 +40,26 @@ _READ_THERE = (
 _GRAVE = frozenset({VALUE, WORDS})
 
 
-def write_findings(site: Site, store: Store, source: Source) -> Iterator[FeedFinding]:
-    """Write a probe into every system that gets results and has a made-up patient."""
+def write_findings(site: Site, store: Store, source: Source, find: Find) -> Iterator[FeedFinding]:
+    """Look up what results are written under, and write a probe where there is a made-up patient.
+
+    Args:
+        site: The site.
+        store: For the record that a probe is written.
+        source: Who writes it.
+        find: Gives the model of a route.
+    """
     ehrs = Ehrs(lambda: site, store=store, timeout_s=_WITHIN_S)
-    for name, terms in {route.sink: route.terms for route in site.routes}.items():
+    for name in dict.fromkeys(route.sink for route in site.routes):
         system = site.system(name)
-        if system is not None and system.address and system.test_patient:
-            yield _tried(system, ehrs, terms, (store, source))
+        if system is not None and system.address:
+            looked_up = look_up(site, system, find)
+            yield from looked_up.findings
+            if system.test_patient:
+                terms = terms_of(site, system)
+                codes: list[Code | None] = [*looked_up.untold] or [*terms.codes][:1]
+                for code in codes or [None]:
+                    yield _tried(system, ehrs, (terms, code), (store, source))
     for system in site.systems.values():
         if system.oru is not None:
             yield _reached(system.name, ehrs)
@@ -65,11 +80,16 @@ def _reached(name: str, ehrs: Ehrs) -> FeedFinding:
     return FeedFinding(check, says, is_fault=False)
 
 
-def _tried(system: System, ehrs: Ehrs, terms: Terms, recorded: tuple[Store, Source]) -> FeedFinding:
+def _tried(
+    system: System,
+    ehrs: Ehrs,
+    under: tuple[Terms, Code | None],
+    recorded: tuple[Store, Source],
+) -> FeedFinding:
     check = f"writing {system.name}"
     try:
         connection = ehrs.connection(system.name)
-        report = _probe(system, system.terms.under(terms), recorded)
+        report = _probe(system, under, recorded)
         sent = connection.recipient.write([report], repeated=frozenset(), gate=open_gate)
         fate = sent[report.identifier]
         left_there = isinstance(fate, Written) and not _is_taken_back(connection, report, fate)
@@ -81,15 +101,16 @@ def _tried(system: System, ehrs: Ehrs, terms: Terms, recorded: tuple[Store, Sour
     return FeedFinding(check, says, is_fault=is_fault)
 
 
-def _probe(system: System, terms: Terms, recorded: tuple[Store, Source]) -> StoredReport:
+def _probe(
+    system: System, under: tuple[Terms, Code | None], recorded: tuple[Store, Source]
+) -> StoredReport:
     """Make a probe, after it is on record that one is written."""
-    store, source = recorded
+    (terms, code), (store, source) = under, recorded
     with store.write() as uow:
         now = uow.now
         step = Step(id=new_id(), recorded=now, source=source)
         ehr = AuditAgent(system.name, system.name, AgentKind.SERVER)
         uow.audit(audit.noted(step, "note", agents=[ehr], details={"what": "write-back probe"}))
-    code = next(iter(terms.codes), None)
     made = label_probe(str(system.test_patient), now, code)
     return replace(StoredReport.read(made.to_json()), terms=terms)
 

@@ -1,5 +1,6 @@
 """What is on the register of models and what lies in the folders of models, put together."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
 from functools import cached_property
@@ -14,6 +15,8 @@ from models.versions import routable, spellings
 
 IN_SERVICE = Standing.ACTIVE.value
 UNREGISTERED = "unregistered"
+#: Gives the model that a route means; None where it is not installed, or may not run.
+Find = Callable[[str], InstalledModel | None]
 
 
 @dataclass(frozen=True)

@@ -51,7 +51,7 @@ def site_of(sandbox: SandboxEhr, folder: Path, more: str = "") -> Site:
 
 
 def found(hospital: Hospital, site: Site) -> list[FeedFinding]:
-    return list(write_findings(site, hospital.store, Source("site", "cli")))
+    return list(write_findings(site, hospital.store, Source("site", "cli"), lambda _: None))
 
 
 def probes(sandbox: SandboxEhr) -> list[dict[str, Any]]:
