@@ -1,9 +1,10 @@
 """What `nadi doctor` says of writing results: a probe is written, read back, and taken back.
 
 Only into systems that get results and for which the site file names a made-up patient
-(`test_patient`). The probe goes the way of a result, down the same ladder, and is marked as entered
-in error at once. Of a receiver of HL7 v2 only the connection is tried otherwise: there is no
-message that would do no harm.
+(`test_patient`); where an EHR takes only codes of its own, under each that could not be looked up
+(`gateway.cli.doctor_concepts`). The probe goes the way of a result, down the same ladder, and is
+marked as entered in error at once. Of a receiver of HL7 v2 only the connection is tried otherwise:
+there is no message that would do no harm.
 """
 
 from collections.abc import Iterator
@@ -86,7 +87,8 @@ def _tried(
     under: tuple[Terms, Code | None],
     recorded: tuple[Store, Source],
 ) -> FeedFinding:
-    check = f"writing {system.name}"
+    code = under[1]
+    check = f"writing {system.name} as {code[1]}" if code else f"writing {system.name}"
     try:
         connection = ehrs.connection(system.name)
         report = _probe(system, under, recorded)

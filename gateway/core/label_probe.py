@@ -32,11 +32,11 @@ def label_probe(patient: str, at: datetime, code: tuple[str, str] | None = None)
 
     Args:
         patient: `Patient/id` of a made-up patient.
-        at: When it is made; this alone tells two probes apart.
+        at: When it is made; this and its code tell two probes apart.
         code: System and code of a model's answer, for an EHR that takes no other; else the probe's.
     """
     system, name = code or _CODE
-    identifier = result_identifier("probe", instant(at), patient, _DIGEST)
+    identifier = result_identifier("probe", f"{instant(at)} {name}", patient, _DIGEST)
     normal = {"system": f"{TERMINOLOGY}/v3-ObservationInterpretation", "code": "N"}
     unit = {"unit": "probability", "system": UCUM, "code": "{probability}"}
     observation: Json = {

@@ -16,7 +16,7 @@ from gateway.store.audit_log import AuditFilter
 from tests.hospital import SITE, Hospital
 from tests.receiving import receiving
 from tests.sandbox import TOKEN, SandboxEhr
-from tests.simulators import SIMULATORS
+from tests.simulators import CONCEPT, SIMULATORS
 from tests.unit.adapters.hl7v2.test_oru import PATIENT, TO
 
 pytestmark = pytest.mark.integration
@@ -120,6 +120,25 @@ def test_an_ehr_that_takes_no_form_is_told(
 
     assert finding.says.startswith("no form of a result is taken; they stay on the worklist")
     assert finding.is_fault is None
+
+
+def test_every_concept_that_can_t_be_looked_up_is_tried_by_a_probe(
+    sandbox: SandboxEhr, hospital: Hospital, tmp_path: Path
+) -> None:
+    sandbox.faults(known_codes=[CONCEPT])
+    codes = f"""    profile: openmrs-fhir2
+    write_back:
+      codes:
+        - {{of_code: known, code: {CONCEPT}, display: "AI: known"}}
+        - {{of_code: unknown, code: no-such-concept, display: "AI: unknown"}}
+"""
+
+    _, _, known, unknown = found(hospital, site_of(sandbox, tmp_path, codes))
+
+    assert (known.check, known.is_fault) == ("writing ehr as known", False)
+    assert (unknown.check, unknown.is_fault) == ("writing ehr as unknown", None)
+    assert "The EHR refused the form: HTTP 422" in unknown.says
+    assert [each["code"]["coding"][0]["code"] for each in probes(sandbox)] == [CONCEPT]
 
 
 def test_an_ehr_that_refuses_or_is_away_is_a_fault(
