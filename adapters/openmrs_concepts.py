@@ -17,7 +17,6 @@ from urllib.parse import quote
 
 import orjson
 
-from adapters.authorization import authorization
 from adapters.fhir_rest.answers import error_of
 from adapters.fhir_rest.base_url import BaseUrl
 from adapters.fhir_rest.errors import EhrAnswerUnreadable
@@ -91,7 +90,7 @@ class Concepts:
             return None
         return cls(
             f"{root}{_REST}",
-            auth_header=lambda: authorization(system.token, system.user),
+            auth_header=system.login.header,
             timeout_s=timeout_s,
             verify=peer_verify(system.tls),
         )

@@ -58,7 +58,7 @@ def write_findings(site: Site, store: Store, source: Source, find: Find) -> Iter
             yield from looked_up.findings
             if system.test_patient:
                 terms = terms_of(site, system)
-                codes: list[Code | None] = [*looked_up.untold] or [*terms.codes][:1]
+                codes: list[Code | None] = [*(looked_up.untold or [*terms.codes][:1])]
                 for code in codes or [None]:
                     yield _tried(system, ehrs, (terms, code), (store, source))
     for system in site.systems.values():
@@ -152,7 +152,8 @@ def _told(fate: Fate) -> tuple[str, bool | None]:
     if isinstance(fate, Written):
         return _told_written(fate)
     if isinstance(fate, OnWorklist):
-        first = f": {said(fate.left[:1])}" if fate.left else ""
+        plain = [each for each in fate.left if each.rung is Rung.OBSERVATION]
+        first = f": {said(plain or fate.left[:1])}" if fate.left else ""
         return f"no form of a result is taken; they stay on the worklist{first} {_READ_THERE}", None
     if isinstance(fate, NotTaken):
         refused = f"the EHR refused the probe: HTTP {fate.status}. {refused_with(fate.status)}"

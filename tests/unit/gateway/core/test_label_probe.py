@@ -26,4 +26,4 @@ def test_a_probe_takes_the_code_of_a_model_s_answer_where_it_is_given() -> None:
     probe = label_probe("Patient/test", NOW, ("urn:nadi", "ckd"))
 
     assert probe.result["code"]["coding"] == [{"system": "urn:nadi", "code": "ckd"}]
-    assert probe.identifier == label_probe("Patient/test", NOW).identifier
+    assert probe.identifier != label_probe("Patient/test", NOW).identifier
