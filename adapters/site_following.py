@@ -62,6 +62,14 @@ class FollowEntry(ProbedEntry):
         strict=False,
         description="How far back the first question goes, in seconds; earlier: nadi backfill.",
     )
+    deletions_every_s: float = Field(
+        300,
+        ge=10,
+        le=86_400,
+        strict=False,
+        description="How often it is asked what the EHR deleted, in seconds: by the history where "
+        "it has one, else by asking for every Consent that Nadi holds of it.",
+    )
     page: int = Field(200, ge=1, le=1000, description="Resources of a page.")
     include: list[
         Annotated[str, StringConstraints(pattern=r"^[A-Z][A-Za-z]+:[A-Za-z_][A-Za-z0-9_-]*$")]

@@ -134,7 +134,7 @@ class Poll:
     def _params(self, since_ms: int) -> list[tuple[str, str]]:
         return [
             *self.query.params,
-            ("_lastUpdated", f"ge{_instant(since_ms)}"),
+            ("_lastUpdated", f"ge{instant(since_ms)}"),
             *([("_sort", "_lastUpdated")] if self._sorts else []),
             ("_count", str(self.plan.count)),
             *(("_include", each) for each in self.plan.includes),
@@ -179,5 +179,6 @@ def _moved(cursor_ms: int, newest_ms: int | None, sent_ms: int | None, began_ms:
     return min(max(cursor_ms, newest_ms or 0), present_ms)
 
 
-def _instant(ms: int) -> str:
+def instant(ms: int) -> str:
+    """Write a moment as an EHR is asked for it."""
     return from_ms(ms).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from enum import StrEnum
 from typing import Any
 
 import orjson
@@ -48,6 +49,14 @@ _TRANSIENT: Mapping[int, type[TransientError]] = {
 _MAX_CODE_LENGTH = 20
 _MAX_CODES = 5
 _MAX_RETRY_AFTER_S = 86_400.0
+
+
+class Presence(StrEnum):
+    """Whether an EHR has a resource; `DELETED` is its own word for it (410), `UNKNOWN` a 404."""
+
+    THERE = "there"
+    DELETED = "deleted"
+    UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True)

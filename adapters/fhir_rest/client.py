@@ -23,6 +23,7 @@ import orjson
 from adapters.fhir_rest.answers import (
     Content,
     EhrCapabilities,
+    Presence,
     WriteOutcome,
     expect,
     issue_codes,
@@ -37,7 +38,7 @@ from adapters.fhir_rest.transport import Answer, Transport
 
 _FORM = "application/x-www-form-urlencoded"
 _NO_POST_SEARCH = frozenset({404, 405, 415, 501})
-_ABSENT = frozenset({404, 410})
+_ABSENT = {404: Presence.UNKNOWN, 410: Presence.DELETED}
 _ANY_CONTENT = {"Accept": "application/fhir+json, */*;q=0.5"}
 _AROUND_CONTENT = 64 * 1024
 
@@ -154,17 +155,28 @@ class FhirClient:
             ForeignAddress: A page link leaves the base URL.
             EhrAnswerTooLarge: A page is larger than allowed.
         """
-        answer, seen = self._first_page(resource_type, urlencode(list(params))), set[str]()
-        while True:
-            following = _next_link(_bundle(answer))
-            yield answer.body, sent_at(answer.headers.get("date", ""))
-            if following is None:
-                return
-            address = self._base.resolve(following)
-            if address in seen:
-                raise EhrAnswerUnreadable
-            seen.add(address)
-            answer = expect(self._transport.send("GET", address))
+        yield from self._walk(self._first_page(resource_type, urlencode(list(params))))
+
+    def history(
+        self, resource_type: str, params: Sequence[tuple[str, str]]
+    ) -> Iterator[tuple[bytes, datetime | None]]:
+        """Give every page of what happened to one type, deletions too; else as `pages`."""
+        url = f"{self._base.of(resource_type)}/_history?{urlencode(list(params))}"
+        yield from self._walk(expect(self._transport.send("GET", url)))
+
+    def presence(self, reference: str) -> Presence:
+        """Say whether the EHR has a resource; only 404 and 410 say that it does not.
+
+        Raises:
+            ForeignAddress: The reference is not to this EHR.
+            TransientError: The EHR is away, or fails.
+            EhrRefused: It refuses to say.
+        """
+        answer = self._transport.send("GET", self._base.resource(reference))
+        if answer.status in _ABSENT:
+            return _ABSENT[answer.status]
+        read_json(expect(answer).body)
+        return Presence.THERE
 
     def read_bytes(self, reference: str) -> bytes | None:
         """Read a resource as the EHR wrote it; None when the EHR does not have it (any more).
@@ -288,6 +300,20 @@ class FhirClient:
         if not isinstance(entries, list):
             raise EhrAnswerUnreadable
         return [_entry_outcome(entry) for entry in entries]
+
+    def _walk(self, answer: Answer) -> Iterator[tuple[bytes, datetime | None]]:
+        """Give a page and those that its links lead to."""
+        seen = set[str]()
+        while True:
+            following = _next_link(_bundle(answer))
+            yield answer.body, sent_at(answer.headers.get("date", ""))
+            if following is None:
+                return
+            address = self._base.resolve(following)
+            if address in seen:
+                raise EhrAnswerUnreadable
+            seen.add(address)
+            answer = expect(self._transport.send("GET", address))
 
     def _first_page(self, resource_type: str, query: str) -> Answer:
         """Ask by POST, or by GET where the EHR does not know the former."""

@@ -45,7 +45,7 @@ def capability_statement(faults: Faults) -> bytes:
 
 
 def _resource(resource_type: str, faults: Faults) -> dict[str, Any]:
-    codes = ["read", "vread", "search-type"]
+    codes = ["read", "vread", "search-type", *([] if faults.no_history else ["history-type"])]
     if not faults.writable_types or resource_type in faults.writable_types:
         codes += ["create", "update", "delete"]
     return {

@@ -53,6 +53,8 @@ class Faults(BaseModel):
         unsupported_types: Types that this EHR does not have (404).
         export_wait_s: How long an export takes to be made.
         export_errors: An export names a resource that could not be exported.
+        no_history: What happened to a type is not told (501), nor offered.
+        forgets_deleted: What was deleted is answered 404, as if it had never been.
         no_ranges: A file of an export can't be continued.
         writable_types: The only types that may be written (405); empty: all.
         known_codes: An Observation needs one of these codes (422); empty: any will do.
@@ -93,6 +95,8 @@ class Faults(BaseModel):
     unsupported_types: tuple[str, ...] = ()
     export_wait_s: float = Field(default=0.0, ge=0, le=600)
     export_errors: bool = False
+    no_history: bool = False
+    forgets_deleted: bool = False
     no_ranges: bool = False
     writable_types: tuple[str, ...] = ()
     known_codes: tuple[str, ...] = ()

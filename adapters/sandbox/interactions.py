@@ -135,6 +135,8 @@ class Interactions:
         )
         if record is None:
             raise Refusal(404, "not-found", "No such resource.")
+        if record.is_deleted and self.knobs.current.forgets_deleted:
+            raise Refusal(404, "not-found", "No such resource.")
         if record.is_deleted:
             raise Refusal(410, "deleted", "That resource was deleted.")
         return Answer(200, record)

@@ -13,7 +13,7 @@ import orjson
 
 from adapters.sandbox.refusal import Refusal
 from adapters.sandbox.search import Pairs, Query
-from adapters.sandbox.store import Record, Store
+from adapters.sandbox.store import Record, Store, instant
 from gateway.core.clock import new_id
 
 _SNAPSHOTS = 200
@@ -54,6 +54,28 @@ def search_bundle(
     }
     # FHIR JSON has no empty arrays.
     return orjson.dumps({key: value for key, value in bundle.items() if value != []})
+
+
+def history_bundle(records: Sequence[Record], base_url: str) -> bytes:
+    """Write what happened as a history Bundle; a deletion has no resource (FHIR R4 http.html)."""
+    bundle = {"resourceType": "Bundle", "type": "history", "total": len(records)}
+    entries = [_happened(record, base_url) for record in records]
+    return orjson.dumps(bundle | ({"entry": entries} if entries else {}))
+
+
+def _happened(record: Record, base_url: str) -> dict[str, object]:
+    entry: dict[str, object] = {
+        "fullUrl": f"{base_url}/{record.reference}",
+        "request": {
+            "method": "DELETE" if record.is_deleted else "PUT",
+            "url": f"{record.reference}/_history/{record.version}",
+        },
+        "response": {
+            "status": "204" if record.is_deleted else "200",
+            "lastModified": instant(record.updated_ms),
+        },
+    }
+    return entry if record.is_deleted else entry | {"resource": orjson.Fragment(record.body)}
 
 
 class Snapshots:

@@ -27,7 +27,7 @@ _COMMA = re.compile(r"(?<!\\),")
 _PREFIX_LENGTH = 2
 _DATE_RANGE_MS = 1000
 #: Parameters of the answer's form, accepted and without effect on what matches.
-_SILENT = frozenset({"_format", "_pretty", "_total"})
+_SILENT = frozenset({"_format", "_pretty", "_total", "_elements"})
 
 
 @dataclass(frozen=True)

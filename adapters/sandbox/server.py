@@ -26,13 +26,14 @@ from adapters.sandbox.atom import AtomFeeds
 from adapters.sandbox.binaries import binary_of, content_of, is_native, wants_content
 from adapters.sandbox.bundles import perform
 from adapters.sandbox.capability import capability_statement
+from adapters.sandbox.dates import parse_range
 from adapters.sandbox.export import Exports
 from adapters.sandbox.faults import FaultGate, FaultKnobs, Faults
 from adapters.sandbox.interactions import Answer, Interactions, Validate
 from adapters.sandbox.journal import Journal
 from adapters.sandbox.keys import Resource
 from adapters.sandbox.refusal import FHIR_JSON, Refusal, outcome
-from adapters.sandbox.results import Snapshots, search_bundle
+from adapters.sandbox.results import Snapshots, history_bundle, search_bundle
 from adapters.sandbox.search import Pairs, parse_pairs, run
 from adapters.sandbox.store import Record, Store
 from adapters.sandbox.subscriptions import Pusher
@@ -129,6 +130,7 @@ class _Endpoints:
             Route(kind, self.search, methods=["GET"]),
             Route(f"{kind}/_search", self.search, methods=["POST"]),
             Route(kind, self.update_where, methods=["PUT"]),
+            Route(f"{kind}/_history", self.history, methods=["GET"]),
             Route(item, self.read, methods=["GET"]),
             Route(item, self.update, methods=["PUT"]),
             Route(item, self.delete, methods=["DELETE"]),
@@ -209,6 +211,18 @@ class _Endpoints:
         if query.is_summary:
             return _json(search_bundle((), total=len(found), base_url=base_url))
         return _json(self._snapshots.first(found, query, base_url))
+
+    async def history(self, request: Request) -> Response:
+        """Give what happened to a type since a moment, deletions too, the newest first."""
+        kind = request.path_params["type"]
+        self._fhir.check_type(kind)
+        if self._fhir.knobs.current.no_history:
+            raise Refusal(501, "not-supported", "This EHR tells no history.")
+        since = parse_range(request.query_params.get("_since", "1970-01-01"))
+        if since is None:
+            raise Refusal(400, "value", "_since can't be read.")
+        found = self._fhir.store.history_since(kind, since[0] // 1000)
+        return _json(history_bundle(found, _base_url(request)))
 
     async def page(self, request: Request) -> Response:
         """Give a further page of a search."""

@@ -146,6 +146,18 @@ class Store:
             if record.is_deleted and record.updated_ms >= since_ms
         ]
 
+    def history_since(self, resource_type: str, since_ms: int) -> list[Record]:
+        """Give every version of a type from a moment on, the newest first."""
+        past = [
+            record
+            for (kind, _), records in self._past.items()
+            if kind == resource_type
+            for record in records
+        ]
+        every = [*past, *self._records.get(resource_type, {}).values()]
+        found = [record for record in every if record.updated_ms >= since_ms]
+        return sorted(found, key=lambda record: record.sequence, reverse=True)
+
     def having(self, resource_type: str, token: Token) -> Sequence[Record]:
         """Give the living records that have an identifier or a reference, by the index."""
         ids = self._index.get((resource_type, token), {})

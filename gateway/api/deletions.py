@@ -21,7 +21,8 @@ from gateway.store.events import Event
 from gateway.store.identity import named_key
 from gateway.store.unit_of_work import Store, UnitOfWork
 
-_ADDRESS = re.compile(r"(?:.*/)?([A-Z][A-Za-z]+)/([A-Za-z0-9\-.]{1,64})")
+#: HAPI's history names the version too.
+_ADDRESS = re.compile(r"(?:.*/)?([A-Z][A-Za-z]+)/([A-Za-z0-9\-.]{1,64})(?:/_history/[^/]+)?")
 
 
 def deleted_resource(store: Store, system: str, reference: tuple[str, str]) -> Resource:

@@ -69,8 +69,11 @@ def _issue(entry: BundleEntry) -> Issue | None:
 
 
 def _fits_address(entry: BundleEntry) -> bool:
-    """Compare the address of an update with its resource; a conditional one names no id."""
-    url = entry.url or ""
+    """Compare the address of an update with its resource; a conditional one names no id.
+
+    HAPI's history names the version in it too.
+    """
+    url = (entry.url or "").partition("/_history/")[0]
     if entry.resource is None or "?" in url:
         return True
     named = url.rstrip("/").split("/")[-2:]

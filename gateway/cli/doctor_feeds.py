@@ -1,13 +1,14 @@
 """What `nadi doctor` says of the feeds that follow an EHR, and of ports of DICOM.
 
-Are its Subscriptions there, and does what changes there arrive here?
+Are its Subscriptions there, does what changes there arrive here, and is it looked for what was
+deleted there?
 
 The second is proved: where the site file names a test patient, a probe is written into the EHR and
 waited for.
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from adapters.feeds.atom_client import atom_client
@@ -16,11 +17,12 @@ from adapters.fhir_rest.client import FhirClient
 from adapters.site import Site, System
 from adapters.site_address import completed
 from adapters.site_feeds import Feed
-from adapters.site_following import AtomEntry, PollEntry, SubscriptionEntry
+from adapters.site_following import AtomEntry, FollowEntry, PollEntry, SubscriptionEntry
 from gateway.cli.doctor_remedies import with_remedy
 from gateway.core.audit import Source
 from gateway.core.errors import GatewayError
 from gateway.delivery_probe import DeliveryProbe, ObservationTrace, SavedPatientTrace, Trace
+from gateway.listeners.deletions import CONSENT, STATE
 from gateway.listeners.keeping import references_of
 from gateway.store.unit_of_work import Store
 from workers.ehrs import Ehrs
@@ -30,6 +32,9 @@ _ASK_WITHIN_S = 5.0
 _LOOK_EVERY_S = 0.2
 #: A probe is given so long beyond the interval of a poll.
 _PATIENCE_S = 10.0
+#: A look for deletions is late after so many intervals.
+_LATE_LOOKS = 3
+_MANY_MINUTES = 120
 _UNPROVEN = (
     "not proved: name a made-up patient of this system (test_patient in the site file); a probe "
     "about it is then written and waited for"
@@ -88,8 +93,41 @@ def _of_feed(examined: _Examined, ehrs: Ehrs) -> Iterator[FeedFinding]:
         if examined.feed.kind == "subscription":
             yield _subscriptions(examined, client)
         yield _delivery(examined, client)
+        if isinstance(examined.feed.entry, FollowEntry):
+            yield deletions_of(examined.feed, examined.store)
     except GatewayError as error:
         yield FeedFinding(f"delivery {name}", with_remedy(error), is_fault=True)
+
+
+def deletions_of(feed: Feed, store: Store) -> FeedFinding:
+    """Say how the deletions of a feed's EHR are found, and when they last were.
+
+    A look that is overdue is a fault: a Consent may be gone, and permit.
+    """
+    check = f"deletions {feed.name}"
+    with store.read() as uow:
+        kept = uow.listener_state.with_prefix(feed.name, STATE)
+        now_ms = uow.now_ms
+    looks = {key.removeprefix(STATE): _look(value) for key, value in kept.items()}
+    if not looks:
+        return FeedFinding(check, "not looked for yet: does its listener run?", is_fault=None)
+    every_s = feed.entry.deletions_every_s if isinstance(feed.entry, FollowEntry) else 0
+    ages_s = {kind: (now_ms - at_ms) / 1000 for kind, (_, at_ms) in looks.items()}
+    words = [f"{kind} {how} {_ago(ages_s[kind])}" for kind, (how, _) in sorted(looks.items())]
+    is_late = ages_s.get(CONSENT, 0) > _LATE_LOOKS * every_s + _PATIENCE_S
+    return FeedFinding(check, f"looked for: {'; '.join(words)}", is_fault=is_late)
+
+
+def _look(kept: Mapping[str, int]) -> tuple[str, int]:
+    """Say how a type was last looked after, and when."""
+    asked_ms, swept_ms = kept.get("asked_ms", 0), kept.get("swept_ms", 0)
+    how = "by the EHR's history" if asked_ms >= swept_ms else "by asking for what is held"
+    return how, max(asked_ms, swept_ms)
+
+
+def _ago(age_s: float) -> str:
+    minutes = int(age_s // 60)
+    return f"{int(age_s)} s ago" if minutes < _MANY_MINUTES else f"{minutes // 60} h ago"
 
 
 def _subscriptions(examined: _Examined, client: FhirClient) -> FeedFinding:

@@ -10,6 +10,7 @@ from adapters.fhir_rest.client import FhirClient
 from adapters.site_following import FollowEntry, ProbedEntry
 from gateway.core.clock import utc_now
 from gateway.delivery_probe import DeliveryProbe, Trace
+from gateway.listeners.deletions import CONSENT, DeletionPlan
 from gateway.listeners.desk import Desk
 from gateway.listeners.handing_in import HandingIn
 from gateway.listeners.lease import Lease
@@ -50,6 +51,24 @@ def poll_plan(entry: FollowEntry) -> PollPlan:
     """Give how it is asked for."""
     return PollPlan(
         overlap_ms=int(entry.overlap_s * 1000), count=entry.page, includes=tuple(entry.include)
+    )
+
+
+def deletion_plan(desk: Desk, entry: FollowEntry, *, is_first: bool) -> DeletionPlan:
+    """Give how deletions are looked for: of what is followed, and of what decides whatever is.
+
+    Args:
+        desk: Of the feed.
+        entry: Its settings.
+        is_first: Whether no other feed of the system looks after Consents and Patients.
+    """
+    followed_types = [each.resource_type for each in queries_of(entry)]
+    decisive = [CONSENT, "Patient"] if is_first else []
+    return DeletionPlan(
+        types=tuple(dict.fromkeys([*decisive, *followed_types])),
+        every_ms=int(entry.deletions_every_s * 1000),
+        overlap_ms=int(entry.overlap_s * 1000),
+        site=desk.site,
     )
 
 

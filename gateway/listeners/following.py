@@ -6,7 +6,8 @@ One turn does what is due:
 2. what a Subscription needs: a gap is recovered by `$events`, or else by a query from the cursor;
    a silent one is asked for its status; one in error is set to `requested`; one that the EHR does
    not have any more is forgotten;
-3. queries from their cursors: at their interval, and at once when a notice says too little.
+3. queries from their cursors: at their interval, and at once when a notice says too little;
+4. deletions, which no such query shows (`gateway.listeners.deletions`).
 
 Everything is handed in through the API, which recognises repeats: whatever was done twice, after a
 crash between two steps, has one effect. A notice is removed when all it asks for was done.
@@ -22,12 +23,14 @@ import orjson
 
 from adapters.feeds.notification import read_status
 from adapters.feeds.page import Found, found_in
-from adapters.feeds.poll import Pages, Poll, PollPlan, Query
+from adapters.feeds.poll import Poll, PollPlan, Query
 from adapters.feeds.watch import Patience, Step, Watched
 from adapters.fhir_rest.errors import EhrAnswerUnreadable, EhrFailed
 from gateway import telemetry
 from gateway.core.clock import to_ms
 from gateway.core.errors import ContentError, ProcessingError, TransientError
+from gateway.listeners.deletions import Asked, DeletionPlan, Deletions
+from gateway.listeners.held import Held
 from gateway.store.notices import KeptNotice
 from gateway.store.unit_of_work import Store, UnitOfWork
 
@@ -45,7 +48,7 @@ class GivenUp(ProcessingError):
     """The EHR failed at this resource for an hour; the next walk from the cursor may find it."""
 
 
-class Ehr(Pages, Protocol):
+class Ehr(Asked, Protocol):
     """An EHR that is followed; `FhirClient` is one."""
 
     def read_bytes(self, reference: str) -> bytes | None:
@@ -90,6 +93,7 @@ class FollowPlan:
         lookback_ms: How far back the first walk goes.
         takes_notices: Whether the notices of the system are this listener's to do.
         reactivate: Sets a Subscription that ended to `requested`, by its `Type/id`.
+        deletions: How deletions are looked for; None where they are not.
     """
 
     queries: tuple[Query, ...]
@@ -99,6 +103,7 @@ class FollowPlan:
     patience: Patience
     takes_notices: bool = True
     reactivate: Callable[[str], None] = lambda _reference: None
+    deletions: DeletionPlan | None = None
 
 
 @dataclass
@@ -144,6 +149,7 @@ class Follower:
         self._store, self._ehr, self._way_in = ports
         self._now = now
         self._away = _Away()
+        self._deletions = self._looking()
         self._followed = [
             _Following(Poll(self._ehr, query, plan.poll, self._way_in.take, now), _key(query))
             for query in plan.queries
@@ -152,7 +158,15 @@ class Follower:
     @property
     def problem(self) -> str:
         """What is wrong although the EHR answers; empty when all is well."""
-        return next((each.problem for each in self._followed if each.problem), "")
+        unproved = self._deletions.problem if self._deletions else ""
+        return next((each.problem for each in self._followed if each.problem), unproved)
+
+    def _looking(self) -> Deletions | None:
+        plan = self._plan.deletions
+        if plan is None:
+            return None
+        held = Held(self._store, self._system, plan.site)
+        return Deletions(self._feed, plan, (self._store, self._ehr, self._way_in, held), self._now)
 
     def turn(self) -> bool:
         """Do what is due; say whether nobody who is needed was away."""
@@ -163,12 +177,15 @@ class Follower:
             self._do_notices()
             self._do_steps(now_ms)
             self._do_polls(now_ms)
+            if self._deletions:
+                self._deletions.turn()
         except TransientError as error:
             self._away.longer(now_ms, error.retry_after_s)
             log.warning("feed-waits", system=self._feed, error=type(error).__name__)
             return False
         if self._away.delay_ms:
             log.info("feed-goes-on", system=self._feed)
+            self._look_for_deletions(is_gap=True)
         self._away = _Away()
         return True
 
@@ -182,8 +199,9 @@ class Follower:
         if not kept:
             return
         self._fetch(kept)
-        if any(each.notice.is_blind for each in kept) or self._begin_anew(kept):
-            self._walk_all()
+        is_anew = self._begin_anew(kept)
+        if is_anew or any(each.notice.is_blind for each in kept):
+            self._walk_all(is_gap=is_anew)
         with self._store.write() as uow:
             self._count(uow, kept)
             uow.notices.remove([each.id for each in kept])
@@ -289,7 +307,7 @@ class Follower:
         if missing is None:
             return watched.settled(now_ms)
         if not self._events(watched, missing):
-            self._walk_all()
+            self._walk_all(is_gap=True)
         return watched.recovered(missing[1], now_ms)
 
     def _events(self, watched: Watched, missing: tuple[int, int]) -> bool:
@@ -315,7 +333,7 @@ class Follower:
         try:
             said = read_status(_first(self._ehr.ask(key, "$status")))
         except (ProcessingError, ContentError):
-            self._walk_all()
+            self._walk_all(is_gap=True)
             is_there = self._ehr.read_bytes(key) is not None
             return replace(watched, heard_ms=now_ms) if is_there else None
         numbers = watched.numbers.announced(said.total or 0)
@@ -329,7 +347,12 @@ class Follower:
             if now_ms >= followed.due_ms:
                 self._walk(followed)
 
-    def _walk_all(self) -> None:
+    def _look_for_deletions(self, *, is_gap: bool) -> None:
+        if self._deletions:
+            self._deletions.look_again(is_gap=is_gap)
+
+    def _walk_all(self, *, is_gap: bool = False) -> None:
+        self._look_for_deletions(is_gap=is_gap)
         for followed in self._followed:
             self._walk(followed)
 

@@ -14,6 +14,7 @@ from gateway.listeners.desk import Desk
 from gateway.listeners.followed import (
     NO_SUBSCRIPTION,
     connected,
+    deletion_plan,
     followed,
     handing_in,
     poll_plan,
@@ -69,6 +70,7 @@ def _plan(desk: Desk, entry: PollEntry) -> FollowPlan:
         lookback_ms=int(entry.lookback_s * 1000),
         patience=NO_SUBSCRIPTION,
         takes_notices=not keeps_subscriptions,
+        deletions=deletion_plan(desk, entry, is_first=not keeps_subscriptions),
     )
 
 

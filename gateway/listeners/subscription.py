@@ -19,6 +19,7 @@ from gateway.delivery_probe import ObservationTrace
 from gateway.listeners.desk import Desk
 from gateway.listeners.followed import (
     connected,
+    deletion_plan,
     followed,
     handing_in,
     poll_plan,
@@ -59,7 +60,7 @@ class SubscriptionListener:
         keeping = _Keeping(keeper_of(desk, client))
         follower = Follower(
             (desk.feed.name, desk.feed.system),
-            follow_plan(entry, keeping),
+            follow_plan(desk, entry, keeping),
             (desk.store, client, handing_in(desk, base_url, stop)),
             utc_now,
         )
@@ -112,7 +113,7 @@ def keeper_of(desk: Desk, client: FhirClient) -> Keeper:
     return Keeper(desk.store, desk.feed, client, source=desk.source, by=by)
 
 
-def follow_plan(entry: SubscriptionEntry, keeping: _Keeping) -> FollowPlan:
+def follow_plan(desk: Desk, entry: SubscriptionEntry, keeping: _Keeping) -> FollowPlan:
     """Say what is followed beside the notifications, and how patiently."""
     heartbeat_ms = entry.heartbeat_s * 1000 if entry.topic and entry.heartbeat_s else None
     return FollowPlan(
@@ -122,6 +123,7 @@ def follow_plan(entry: SubscriptionEntry, keeping: _Keeping) -> FollowPlan:
         lookback_ms=int(entry.lookback_s * 1000),
         patience=Patience(int(entry.grace_s * 1000), heartbeat_ms, _RETRY_MS),
         reactivate=keeping.renew,
+        deletions=deletion_plan(desk, entry, is_first=True),
     )
 
 

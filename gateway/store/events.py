@@ -17,7 +17,7 @@ from gateway.core.lanes import Lane
 from gateway.store.engine import insert_all
 from gateway.store.identity import code_keys
 from gateway.store.sealing import Place
-from gateway.store.tables import events, submissions
+from gateway.store.tables import CURRENT_CONSENT, events, submissions
 from gateway.store.written_tables import written_results
 
 if TYPE_CHECKING:
@@ -272,7 +272,10 @@ class Events:
             limit: How many at most.
         """
         criteria = [events.c.system == system, events.c.is_current, events.c.id > after]
-        if resource_type:
+        if resource_type == "Consent":
+            # Written out, since SQLite takes the index of them for nothing else.
+            criteria.append(sa.literal_column(CURRENT_CONSENT, sa.Boolean()))
+        elif resource_type:
             criteria.append(events.c.resource_type == resource_type)
         return self._select(*criteria, order=events.c.id.asc(), limit=limit)
 

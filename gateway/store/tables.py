@@ -49,6 +49,9 @@ submissions = Table(
 # Consents that a newer version replaced are few among all that is received.
 REPLACED_CONSENT = "events.resource_type = 'Consent' and not events.is_current"
 _REPLACED_CONSENT = REPLACED_CONSENT.replace("events.", "")
+# Those in force are looked through again and again: does their EHR still have them?
+CURRENT_CONSENT = "events.resource_type = 'Consent' and events.is_current"
+_CURRENT_CONSENT = CURRENT_CONSENT.replace("events.", "")
 
 events = Table(
     "events",
@@ -93,6 +96,13 @@ events = Table(
         "id",
         sqlite_where=text(_REPLACED_CONSENT),
         postgresql_where=text(_REPLACED_CONSENT),
+    ),
+    Index(
+        "ix_events_current_consents",
+        "system",
+        "id",
+        sqlite_where=text(_CURRENT_CONSENT),
+        postgresql_where=text(_CURRENT_CONSENT),
     ),
 )
 

@@ -46,6 +46,26 @@ def test_a_condition_that_matches_several_is_refused(ehr) -> None:
     assert answer.json()["issue"][0]["code"] == "multiple-matches"
 
 
+def test_the_history_of_a_type_tells_what_was_deleted_the_newest_first(ehr, make_ehr) -> None:
+    ehr.put(PATIENT | {"id": "a"})
+    ehr.put(PATIENT | {"id": "b"})
+    ehr.ask("DELETE", "/fhir/Patient/a")
+
+    told = ehr.ask("GET", "/fhir/Patient/_history?_since=2026-01-01T00:00:00Z").json()
+
+    happened = [(each["request"]["method"], each["request"]["url"]) for each in told["entry"]]
+    assert happened == [
+        ("DELETE", "Patient/a/_history/2"),
+        ("PUT", "Patient/b/_history/1"),
+        ("PUT", "Patient/a/_history/1"),
+    ]
+    assert "resource" not in told["entry"][0]
+    assert ehr.ask("GET", "/fhir/Patient/_history?_since=2999-01-01").json()["total"] == 0
+    assert ehr.ask("GET", "/fhir/Patient/_history?_since=never").status_code == 400
+    silent = make_ehr(SandboxOptions(faults=Faults(no_history=True)))
+    assert silent.ask("GET", "/fhir/Patient/_history").status_code == 501
+
+
 def test_an_update_keeps_the_versions_before_it(ehr) -> None:
     ehr.put(PATIENT | {"id": "a"})
     ehr.put(PATIENT | {"id": "a", "gender": "male"})

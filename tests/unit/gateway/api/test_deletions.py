@@ -85,12 +85,19 @@ def test_what_is_made_again_after_it_was_deleted_is_in_force(api: Api):
     assert [is_deleted(each) for each in now(api, "Observation")] == [False]
 
 
-@pytest.mark.parametrize("kind", ["history", "batch", "transaction"])
-def test_an_entry_that_deletes_is_done_with_the_others(api: Api, kind: str):
+@pytest.mark.parametrize(
+    ("kind", "url"),
+    [
+        ("history", "Consent/c1/_history/2"),
+        ("batch", "Consent/c1"),
+        ("transaction", "http://ehr.test/fhir/Consent/c1"),
+    ],
+)
+def test_an_entry_that_deletes_is_done_with_the_others(api: Api, kind: str, url: str):
     task(api.put(raw(consent(1)), "/fhir/Consent/c1"))
     sent = bundle(patient(1), kind=kind)
     gone: Json = {"fullUrl": "http://ehr.test/fhir/Consent/c1"}
-    gone["request"] = {"method": "DELETE", "url": "Consent/c1"}
+    gone["request"] = {"method": "DELETE", "url": url}
     if kind == "history":
         gone["response"] = {"status": "204"}
     sent["entry"].append(gone)

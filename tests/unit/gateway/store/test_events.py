@@ -272,3 +272,18 @@ def test_events_of_a_patient_without_key_row_do_not_open(store: Store):
         assert event is not None
         with pytest.raises(Unsealable):
             uow.events.content(event)
+
+
+def test_the_consents_in_force_of_a_system_are_given_a_part_at_a_time(store: Store):
+    (first,) = add(store, consent(1))
+    (second,) = add(store, consent(2, "Patient/p2"))
+    add(store, creatinine(1))
+
+    with store.read() as uow:
+        found = uow.events.current_of("ehr", "Consent", after="", limit=9)
+        rest = uow.events.current_of("ehr", "Consent", after=first.id, limit=9)
+
+    assert ([each.id for each in found], [each.id for each in rest]) == (
+        [first.id, second.id],
+        [second.id],
+    )

@@ -19,7 +19,7 @@ from gateway.store.erasing import Order, erase
 from gateway.store.erasures import LegalHold
 from gateway.store.registering import Actor
 from gateway.store.retaining import Run, due, expire
-from gateway.store.tables import REPLACED_CONSENT, events
+from gateway.store.tables import CURRENT_CONSENT, REPLACED_CONSENT, events
 from gateway.store.unit_of_work import Store
 from gateway.store.verification import verify
 from tests.arriving import add, arrival
@@ -104,17 +104,27 @@ def test_a_result_that_was_given_up_after_its_time_is_removed_then(hospital: Hos
     assert removed(hospital) == {"undelivered": 1}
 
 
-def test_replaced_consents_are_found_by_their_index(hospital: Hospital) -> None:
+@pytest.mark.parametrize(
+    ("these", "index"),
+    [
+        ([sa.text(REPLACED_CONSENT)], "ix_events_replaced_consents"),
+        ([sa.text(CURRENT_CONSENT), events.c.system == "ehr"], "ix_events_current_consents"),
+    ],
+    ids=["replaced", "current"],
+)
+def test_consents_are_found_by_their_index(
+    hospital: Hospital, these: list[sa.ColumnElement[bool]], index: str
+) -> None:
     with hospital.store.read() as uow:
         query = str(
             sa.select(events.c.id)
-            .where(sa.text(REPLACED_CONSENT), events.c.id > "")
+            .where(*these, events.c.id > "")
             .order_by(events.c.id)
             .limit(5)
             .compile(dialect=sqlite.dialect(), compile_kwargs={"literal_binds": True})
         )
         plan = uow.connection.exec_driver_sql(f"explain query plan {query}").all()
-    assert "ix_events_replaced_consents" in str(plan)
+    assert index in str(plan)
 
 
 def test_what_was_removed_says_so_and_what_comes_later_works(hospital: Hospital) -> None:
