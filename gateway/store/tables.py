@@ -4,6 +4,8 @@ Payloads and result bodies are sealed (`LargeBinary`, see sealing.py); patients 
 named by keyed hashes (`*_key`). Times are milliseconds since 1970-01-01 UTC (`*_ms`).
 """
 
+from typing import Any
+
 from sqlalchemy import (
     BigInteger,
     Boolean,
@@ -31,6 +33,13 @@ metadata = MetaData(
 
 _Serial = BigInteger().with_variant(Integer, "sqlite")
 
+
+def _only(where: str) -> dict[str, Any]:
+    """Give what makes an index one of some rows."""
+    plain = text(where.replace("events.", ""))
+    return {"sqlite_where": plain, "postgresql_where": plain}
+
+
 # A Bundle as received: its bytes with the entries' resources cut out and their events' ids in
 # their place, so that skeleton and events together give back every byte. Single resources have no
 # submission.
@@ -48,10 +57,8 @@ submissions = Table(
 
 # Consents that a newer version replaced are few among all that is received.
 REPLACED_CONSENT = "events.resource_type = 'Consent' and not events.is_current"
-_REPLACED_CONSENT = REPLACED_CONSENT.replace("events.", "")
 # Those in force are looked through again and again: does their EHR still have them?
 CURRENT_CONSENT = "events.resource_type = 'Consent' and events.is_current"
-_CURRENT_CONSENT = CURRENT_CONSENT.replace("events.", "")
 
 events = Table(
     "events",
@@ -91,19 +98,8 @@ events = Table(
         postgresql_where=text("is_current"),
     ),
     Index("ix_events_principal", "principal_id", "id"),
-    Index(
-        "ix_events_replaced_consents",
-        "id",
-        sqlite_where=text(_REPLACED_CONSENT),
-        postgresql_where=text(_REPLACED_CONSENT),
-    ),
-    Index(
-        "ix_events_current_consents",
-        "system",
-        "id",
-        sqlite_where=text(_CURRENT_CONSENT),
-        postgresql_where=text(_CURRENT_CONSENT),
-    ),
+    Index("ix_events_replaced_consents", "id", **_only(REPLACED_CONSENT)),
+    Index("ix_events_current_consents", "system", "id", **_only(CURRENT_CONSENT)),
 )
 
 jobs = Table(
@@ -139,16 +135,10 @@ jobs = Table(
         "lane",
         "route",
         "available_ms",
-        sqlite_where=text("state in ('ready', 'in-progress')"),
-        postgresql_where=text("state in ('ready', 'in-progress')"),
+        **_only("state in ('ready', 'in-progress')"),
     ),
     # What a worker holds is little: who looks for the lease that ran out reads no backlog.
-    Index(
-        "ix_jobs_leased",
-        "lease_until_ms",
-        sqlite_where=text("lease_until_ms is not null"),
-        postgresql_where=text("lease_until_ms is not null"),
-    ),
+    Index("ix_jobs_leased", "lease_until_ms", **_only("lease_until_ms is not null")),
 )
 
 _KEPT_HERE = text("rung = 'worklist'")
@@ -188,8 +178,7 @@ deliveries = Table(
         "lane",
         "line",
         "next_attempt_ms",
-        sqlite_where=text("state in ('pending', 'in-flight')"),
-        postgresql_where=text("state in ('pending', 'in-flight')"),
+        **_only("state in ('pending', 'in-flight')"),
     ),
 )
 
@@ -309,14 +298,7 @@ models = Table(
     Column("retired_by", String(64)),
     Column("reason", Text, nullable=False, server_default=""),
     # a name and version mean one content at a time
-    Index(
-        "uq_models_active",
-        "name",
-        "version",
-        unique=True,
-        sqlite_where=text("state = 'active'"),
-        postgresql_where=text("state = 'active'"),
-    ),
+    Index("uq_models_active", "name", "version", unique=True, **_only("state = 'active'")),
 )
 
 # The steps of every job and every push are nearly all of the log. What is not one of them is rare,
