@@ -35,6 +35,7 @@ _PATIENCE_S = 10.0
 #: A look for deletions is late after so many intervals.
 _LATE_LOOKS = 3
 _MANY_MINUTES = 120
+_LATE = "; a Consent that was deleted since still permits: does its listener run, and what says it?"
 _UNPROVEN = (
     "not proved: name a made-up patient of this system (test_patient in the site file); a probe "
     "about it is then written and waited for"
@@ -115,7 +116,8 @@ def deletions_of(feed: Feed, store: Store) -> FeedFinding:
     ages_s = {kind: (now_ms - at_ms) / 1000 for kind, (_, at_ms) in looks.items()}
     words = [f"{kind} {how} {_ago(ages_s[kind])}" for kind, (how, _) in sorted(looks.items())]
     is_late = ages_s.get(CONSENT, 0) > _LATE_LOOKS * every_s + _PATIENCE_S
-    return FeedFinding(check, f"looked for: {'; '.join(words)}", is_fault=is_late)
+    remedy = _LATE if is_late else ""
+    return FeedFinding(check, f"looked for: {'; '.join(words)}{remedy}", is_fault=is_late)
 
 
 def _look(kept: Mapping[str, int]) -> tuple[str, int]:

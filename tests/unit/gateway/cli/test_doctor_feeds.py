@@ -35,7 +35,8 @@ def kept(store: Store, **ages_s: dict[str, float]) -> None:
         ),
         (
             {"Consent": {"asked_ms": 90_000, "swept_ms": 7300}},
-            f"looked for: Consent {ASKING} 2 h ago",
+            f"looked for: Consent {ASKING} 2 h ago; a Consent that was deleted since still "
+            "permits: does its listener run, and what says it?",
             True,
         ),
     ],
