@@ -34,7 +34,7 @@ _LOOK_EVERY_S = 0.2
 _PATIENCE_S = 10.0
 #: A look for deletions is late after so many intervals.
 _LATE_LOOKS = 3
-_MANY_MINUTES = 120
+_FEW_MINUTES, _MANY_MINUTES = 2, 120
 _LATE = "; a Consent that was deleted since still permits: does its listener run, and what says it?"
 _UNPROVEN = (
     "not proved: name a made-up patient of this system (test_patient in the site file); a probe "
@@ -129,7 +129,9 @@ def _look(kept: Mapping[str, int]) -> tuple[str, int]:
 
 def _ago(age_s: float) -> str:
     minutes = int(age_s // 60)
-    return f"{int(age_s)} s ago" if minutes < _MANY_MINUTES else f"{minutes // 60} h ago"
+    if minutes < _FEW_MINUTES:
+        return "just now"
+    return f"{minutes} min ago" if minutes < _MANY_MINUTES else f"{minutes // 60} h ago"
 
 
 def _subscriptions(examined: _Examined, client: FhirClient) -> FeedFinding:
