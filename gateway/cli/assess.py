@@ -92,7 +92,7 @@ class Assessment:
     @property
     def parts(self) -> list[Judgement]:
         """Whether memory, disk and clock are enough."""
-        return capacity.judge_machine(self.machine, self.costs)
+        return capacity.judge_machine(self.machine, self.costs, wanted=self.wanted)
 
     @property
     def is_enough(self) -> bool:

@@ -37,6 +37,9 @@ _PEAK = 10
 _BASE_BYTES = 512 * _MIB
 _SPARE = 0.8
 _LEAST_DISK_BYTES = _GIB // 2
+#: What an event that starts a model leaves in SQLite, most of it AuditEvents (docs/soak.md).
+EVENT_BYTES = 45 * 1024
+_ENOUGH_DAYS = 90
 #: A run may take this part of the manifest's limit: the rest is for a machine that is busy.
 _OF_TIME_LIMIT = 0.5
 
@@ -176,9 +179,16 @@ def judge_model(machine: Machine, probe: Probe, cost: ModelCost, *, wanted: int)
     return Judgement(cost.name, fitness, says, found)
 
 
-def judge_machine(machine: Machine, costs: Sequence[ModelCost]) -> list[Judgement]:
-    """Say whether memory, disk and clock are enough for Nadi and all its models together."""
-    return [_memory(machine, costs), _disk(machine), _durability(machine), _clock(machine)]
+def judge_machine(machine: Machine, costs: Sequence[ModelCost], *, wanted: int) -> list[Judgement]:
+    """Say whether memory, disk and clock are enough for Nadi and all its models together.
+
+    Args:
+        machine: As it was measured.
+        costs: Of the models.
+        wanted: Events of the busiest hour.
+    """
+    disk = _disk(machine, wanted=wanted)
+    return [_memory(machine, costs), disk, _durability(machine), _clock(machine)]
 
 
 def settings(machine: Machine, costs: Sequence[ModelCost]) -> dict[str, str]:
@@ -204,10 +214,19 @@ def _memory(machine: Machine, costs: Sequence[ModelCost]) -> Judgement:
     return Judgement("memory", Fitness.TIGHT if is_tight else Fitness.ENOUGH, says)
 
 
-def _disk(machine: Machine) -> Judgement:
-    says = f"{machine.disk_free_bytes / _GIB:.1f} GiB are free in the data folder."
-    enough = machine.disk_free_bytes >= _LEAST_DISK_BYTES
-    return Judgement("disk space", Fitness.ENOUGH if enough else Fitness.NOT_ENOUGH, says)
+def _disk(machine: Machine, *, wanted: int) -> Judgement:
+    a_day = wanted * 24 / _PEAK
+    days = machine.disk_free_bytes / (a_day * EVENT_BYTES)
+    says = (
+        f"{machine.disk_free_bytes / _GIB:.1f} GiB are free in the data folder: {rounded(int(days)):,} "
+        f"days of {rounded(int(a_day)):,} events that all start a model."
+    )
+    if machine.disk_free_bytes < _LEAST_DISK_BYTES:
+        return Judgement("disk space", Fitness.NOT_ENOUGH, says)
+    if days >= _ENOUGH_DAYS:
+        return Judgement("disk space", Fitness.ENOUGH, says)
+    more = " The audit log is never shortened: plan for a larger disk (docs/scaling.md)."
+    return Judgement("disk space", Fitness.TIGHT, says + more)
 
 
 def _durability(machine: Machine) -> Judgement:

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.cli.capacity import (
+    EVENT_BYTES,
     PROBE_MS,
     Fitness,
     ModelCost,
@@ -133,6 +134,8 @@ def test_the_beds_of_a_rush_hour_come_back(count):
         ({"available_bytes": 600 * MIB}, "memory", Fitness.TIGHT),
         ({"available_bytes": 300 * MIB}, "memory", Fitness.NOT_ENOUGH),
         ({"disk_free_bytes": 100 * MIB}, "disk space", Fitness.NOT_ENOUGH),
+        ({"disk_free_bytes": 40 * GIB}, "disk space", Fitness.TIGHT),
+        ({"disk_free_bytes": 100 * GIB}, "disk space", Fitness.ENOUGH),
         ({"fsync": Fsync(80.0, 200.0, 9)}, "disk speed", Fitness.TIGHT),
         ({"clock": ClockState.NOT_KEPT}, "clock", Fitness.TIGHT),
         ({"clock": ClockState.YEARS_BEHIND}, "clock", Fitness.NOT_ENOUGH),
@@ -140,9 +143,21 @@ def test_the_beds_of_a_rush_hour_come_back(count):
     ],
 )
 def test_each_part_of_the_machine_is_judged_by_itself(changed, about, fitness):
-    found = {each.about: each for each in judge_machine(replace(OLD, **changed), [SMALL])}
+    found = {
+        each.about: each for each in judge_machine(replace(OLD, **changed), [SMALL], wanted=8_000)
+    }
 
     assert found[about].fitness is fitness
+
+
+def test_it_is_said_for_how_many_days_the_disk_lasts():
+    free = 30 * 24 * 1000 * EVENT_BYTES
+
+    found = judge_machine(replace(OLD, disk_free_bytes=free), [SMALL], wanted=rush_hour(120))
+
+    (disk,) = (each for each in found if each.about == "disk space")
+    assert "30 days of 24,000 events" in disk.says
+    assert "larger disk" in disk.says
 
 
 def test_the_settings_follow_cores_and_what_a_batch_gains():
