@@ -218,8 +218,8 @@ def _disk(machine: Machine, *, wanted: int) -> Judgement:
     a_day = wanted * 24 / _PEAK
     days = machine.disk_free_bytes / (a_day * EVENT_BYTES)
     says = (
-        f"{machine.disk_free_bytes / _GIB:.1f} GiB are free in the data folder: {rounded(int(days)):,} "
-        f"days of {rounded(int(a_day)):,} events that all start a model."
+        f"{machine.disk_free_bytes / _GIB:.1f} GiB are free in the data folder: "
+        f"{rounded(int(days)):,} days of {rounded(int(a_day)):,} events that all start a model."
     )
     if machine.disk_free_bytes < _LEAST_DISK_BYTES:
         return Judgement("disk space", Fitness.NOT_ENOUGH, says)
