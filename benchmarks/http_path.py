@@ -35,6 +35,7 @@ _ROUNDS = 5
 _AT_ONCE = 64
 _ACCEPTED = 202
 _SECOND_US = 1e6
+_PATH = "/fhir/{type}"
 
 Message = MutableMapping[str, Any]
 App = Callable[..., Awaitable[None]]
@@ -54,7 +55,7 @@ def ways_in(scale: Scale) -> Figures:
         with asyncio.Runner() as runner:
             lifespan = app.router.lifespan_context(app)
             runner.run(lifespan.__aenter__())
-            bare = _bare()
+            bare = _bare(app)
             turns = {
                 way: _turn(runner, (call, bare[way]), token, (way, count))
                 for way, call in ways.items()
@@ -66,14 +67,19 @@ def ways_in(scale: Scale) -> Figures:
     return cost
 
 
-def _bare() -> dict[str, App]:
-    """Give both ways in before an endpoint that does nothing."""
+def _bare(app: FastAPI) -> dict[str, App]:
+    """Give both ways in, as an application has them, before an endpoint that does nothing."""
 
     async def answer(request: Request) -> Response:
         await request.body()
         return Response(status_code=_ACCEPTED)
 
-    framework = FastAPI(routes=[Route("/fhir/{type}", answer, methods=["POST"])])
+    one = Route(_PATH, answer, methods=["POST"])
+    framework = FastAPI(
+        routes=[one if getattr(each, "path", "") == _PATH else each for each in app.router.routes],
+        middleware=app.user_middleware,
+        exception_handlers=dict(app.exception_handlers),
+    )
     front = Front(framework, base=answer, create=answer, update=answer, delete=answer, cards=answer)
     return {SHORT: front, FRAMEWORK: framework}
 

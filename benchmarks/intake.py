@@ -8,7 +8,7 @@ so resources per commit are what an fsync of the log is shared by.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 
@@ -16,11 +16,21 @@ from benchmarks import figures
 from benchmarks.arrivals import bundles, singles
 from benchmarks.databases import PostgresMissing, postgresql
 from benchmarks.endpoint import Endpoint
-from benchmarks.figures import Figures, Sample, Turn, by_turns, comparison, condensed, percentile
+from benchmarks.figures import (
+    Figures,
+    Rows,
+    Sample,
+    Turn,
+    by_turns,
+    comparison,
+    condensed,
+    percentile,
+)
+from benchmarks.fsyncs import counted
 from benchmarks.http_path import BARE, CPU, FRAMEWORK, SHORT, ways_in
 from benchmarks.load import push_all
-from benchmarks.machine import cpu_seconds
-from benchmarks.result import Chart, Result, Scale
+from benchmarks.machine import cpu_seconds, processes, role
+from benchmarks.result import Chart, Result, Scale, told
 from benchmarks.systems import Nadi, Running, sandbox_ehr
 from benchmarks.workload import Post
 
@@ -74,6 +84,7 @@ def run(scale: Scale) -> Result:
         for name, nadi in running.items():
             push_all(nadi.endpoint, singles(200, f"warm-{len(name)}"), clients=8)
         cost = condensed(by_turns(turns, scale.pick(_ROUNDS, 1), scale.tell, scale.within_s))
+        waited = _fsyncs({name: each for name, each in running.items() if _is_sqlite(name)}, scale)
     ways = ways_in(scale)
     return Result(
         number="B2",
@@ -86,6 +97,7 @@ def run(scale: Scale) -> Result:
         "The generator shares the cores.",
         tables={
             "Medians (lowest to highest round)": comparison(cost),
+            "How often the disk is waited for, counted by strace": waited,
             "The way in, in process, 64 at once": comparison(ways),
         },
         values={
@@ -166,6 +178,27 @@ def _pushed(
         f"resources per commit, {load.told}": count / commits,
         f"CPU-ms per resource, {load.told}": cpu * 1000 / count,
     }
+
+
+def _is_sqlite(name: str) -> bool:
+    return name.startswith("SQLite")
+
+
+def _fsyncs(running: Mapping[str, Running], scale: Scale) -> Rows:
+    """Push once more, and count the calls that wait for the disk, in the process that receives."""
+    heads = ("64 clients", "resources", "commits", "fsync and fdatasync", "resources per fsync")
+    rows: Rows = [heads]
+    for name, nadi in running.items():
+        scale.tell(f"strace: {name}")
+        posts = singles(scale.pick(256, 64), f"strace-{len(name)}")
+        pids = [each.pid for each in processes(nadi.roots) if role(each) == "api"]
+        before = _commits(nadi.endpoint)
+        with counted(pids) as calls:
+            push_all(nadi.endpoint, posts, clients=64)
+        commits = _commits(nadi.endpoint) - before
+        each = len(posts) / calls.calls if calls.calls else None
+        rows.append((name, str(len(posts)), f"{commits:.0f}", told(calls.calls), told(each)))
+    return rows
 
 
 def _commits(endpoint: Endpoint) -> float:
