@@ -20,10 +20,12 @@ from typing import Self
 
 import psutil
 
+import adapters
 import gateway
 from tests.chaos.clock import Clock
 from tests.chaos.disk import Disk
 from tests.chaos.ehr import Ehr
+from tests.chaos.lab import write_site
 from tests.chaos.rabbit import Rabbit
 from tests.running import HEALTHY_EHR, RunningNadi, free_ports, is_ready, shown, wait_until
 from tests.simulators import PLAIN, Simulator
@@ -34,10 +36,12 @@ ROLES = {
     "relay": "nadi-relay",
     "infer": "nadi-infer",
     "deliver": "nadi-deliver",
+    "mllp": "nadi-mllp",
     "broker": "unixsocket",
     "ehr": "nadi-sandbox",
 }
 MODEL = "ckd-risk"
+SANDBOX_SITE = Path(adapters.__path__[0]) / "sites" / "sandbox.example.yaml"
 _REFERENCE = Path(gateway.__file__).parents[1] / "models" / "reference" / MODEL
 #: Impatient, so that minutes show what takes hours; what is promised stays the same.
 _IMPATIENT = {
@@ -80,7 +84,7 @@ class Arena:
         chosen = {**_IMPATIENT, **self.clock.environment, "NADI_MODELS_DIR": str(self.models)}
         chosen |= rabbit.environment if rabbit else {}
         self._chosen = chosen | ({"NADI_DATABASE_URL": database_url} if database_url else {})
-        port, sandbox = free_ports(2)
+        port, sandbox, self.lab_port = free_ports(3)
         self._ports = (port, ehr.port if ehr else sandbox)
         self._log = (folder / "up.log").open("ab")
         self._is_wanted = threading.Event()
@@ -90,7 +94,8 @@ class Arena:
         self.starts = 0
         if ehr is not None:
             self._run("prepare")
-            self._run("site", "apply", str(ehr.site()))
+            site = write_site(ehr.site().read_text("utf-8"), folder, self.lab_port)
+            self._run("site", "apply", str(site))
         self.nadi = self._start()
         self._keeper = threading.Thread(target=self._keep, daemon=True)
 
@@ -98,6 +103,9 @@ class Arena:
         with ExitStack() as undo:
             undo.push(self)  # leave nothing behind where it does not get ready
             wait_until(lambda: is_ready(self.nadi), within_s=_READY_WITHIN_S, what="it is ready")
+            if self.ehr is None:
+                site = write_site(SANDBOX_SITE.read_text("utf-8"), self.folder, self.lab_port)
+                self.nadi.nadi("site", "apply", str(site))
             undo.pop_all()
         self._is_wanted.set()
         self._keeper.start()

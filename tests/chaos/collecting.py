@@ -15,6 +15,7 @@ from gateway.broker import BROKER_ERRORS
 from tests.chaos.arena import Arena
 from tests.chaos.evidence import TABLES, Evidence, Row
 from tests.chaos.faults import broker_of, log_files
+from tests.chaos.lab import locate
 from tests.chaos.load import Record
 from tests.running import TLS, is_ready, shown, wait_until
 
@@ -114,7 +115,7 @@ def collect(
     marks: Sequence[bytes],
     worklist: Sequence[Row],
 ) -> Evidence:
-    """Gather everything, after the stop."""
+    """Gather everything, after the stop; the record learns which events its messages became."""
     texts = {path.name: path.read_bytes() for path in log_files(arena)}
     for path in sorted((arena.data / "run").rglob("*")):
         if path.is_file():
@@ -123,10 +124,12 @@ def collect(
     texts["metrics"] = bytes(overheard.metrics)
     # Before the verification, which leaves an AuditEvent of its own.
     tables = _tables(arena)
+    located = locate(record.messages, tables["events"], record.acknowledged)
+    record.acknowledged += located.acknowledged
     verified = arena.nadi.process_of("audit", "verify", check=False)
     return Evidence(
         acknowledged=record.acknowledged,
-        answers=record.answers,
+        answers={**record.answers, **located.answers},
         strange=[f"{count} times {what}" for what, count in record.strange.items()],
         tables=tables,
         simulator=arena.simulator,

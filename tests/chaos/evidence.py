@@ -11,7 +11,7 @@ Row = Mapping[str, Any]
 
 #: The tables that are read, and their columns.
 TABLES: Mapping[str, str] = {
-    "events": "id, resource_type, patient_key",
+    "events": "id, resource_type, patient_key, effective_ms",
     "jobs": "id, event_id, state, business_status, lease_owner",
     "deliveries": "id, job_id, identifier, state, lease_owner, attempt, rung, lost",
     "patient_keys": "patient_key",

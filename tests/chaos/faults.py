@@ -249,7 +249,7 @@ def _set_clock(sign: int, arena: Arena, planned: Planned) -> Iterator[None]:
 FAULTS: Mapping[str, Fault] = {
     **{f"kill-{role}": partial(_kill, role) for role in ROLES},
     **{f"freeze-{role}": partial(_freeze, role) for role in ROLES},
-    **{f"hang-{role}": partial(_freeze, role) for role in ("infer", "deliver")},
+    **{f"hang-{role}": partial(_freeze, role) for role in ("infer", "deliver", "mllp")},
     **{f"stop-{role}": partial(_stop, role) for role in ROLES if role != "ehr"},
     **{name: partial(_ehr, knobs) for name, knobs in EHR_FAULTS.items()},
     "kill-supervisor": _kill_supervisor,

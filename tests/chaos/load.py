@@ -1,5 +1,7 @@
 """Pushes stories as an EHR does: again until acknowledged, some twice, some again much later.
 
+Some results come from a laboratory, as HL7 v2 messages by MLLP, in the same way.
+
 What was answered is written down; nothing else is believed. When a consent's withdrawal is
 acknowledged, a marker goes into the EHR: nothing may be written about that patient after it.
 """
@@ -14,7 +16,9 @@ from typing import Any, Self
 
 import httpx
 
+from adapters.hl7v2.sender import NoAnswer
 from tests.chaos.expected import MARK, Acknowledged
+from tests.chaos.lab import Message, Sent, exchanged
 from tests.chaos.stories import Push, Story, Teller
 from tests.running import TLS, RunningNadi
 
@@ -31,12 +35,14 @@ class Record:
     """What the load did and was told.
 
     Attributes:
+        messages: What the laboratory sent.
         answers: For each version of a resource every Task that an answer named.
         strange: Answers that no sender should ever get, counted.
         counts: Pushes, repeats, answers that said to come again, lost connections.
     """
 
     acknowledged: list[Acknowledged] = field(default_factory=list)
+    messages: list[Sent] = field(default_factory=list)
     answers: dict[str, set[str]] = field(default_factory=dict)
     strange: Counter[str] = field(default_factory=Counter)
     counts: Counter[str] = field(default_factory=Counter)
@@ -49,14 +55,16 @@ class GaveUp(Exception):
 class Load:
     """Streams of stories, until they are told to stop."""
 
-    def __init__(self, nadi: RunningNadi, teller: Teller, *, per_s: float) -> None:
+    def __init__(self, nadi: RunningNadi, teller: Teller, *, per_s: float, lab_port: int) -> None:
         """Make it ready.
 
         Args:
             nadi: Where to push; its addresses and tokens stay the same over its restarts.
             teller: Tells the stories.
             per_s: Pushes a second, of all streams together.
+            lab_port: Where the laboratory sends its messages.
         """
+        self.lab_port = lab_port
         self.record = Record()
         self._nadi = nadi
         self._stories = teller.stories()
@@ -114,6 +122,13 @@ class Load:
                 acknowledged = Acknowledged(event_id, patient_id, push.expected, at)
                 self.record.acknowledged.append(acknowledged)
 
+    def note_message(self, push: Push, *, is_acknowledged: bool) -> None:
+        """Write down what became of a message."""
+        if push.message is not None:
+            with self._lock:
+                sent = Sent(push.message, push.expected, is_acknowledged)
+                self.record.messages.append(sent)
+
     def count(self, what: str) -> None:
         """Count something that happened."""
         with self._lock:
@@ -121,9 +136,13 @@ class Load:
 
     def is_strange(self, answer: httpx.Response) -> None:
         """Count an answer that no sender should get."""
+        path = answer.request.url.path.split("/")[2:3]
+        self.was_strange(f"{answer.status_code} to {answer.request.method} {path}")
+
+    def was_strange(self, what: str) -> None:
+        """Count one in these words."""
         with self._lock:
-            path = answer.request.url.path.split("/")[2:3]
-            self.record.strange[f"{answer.status_code} to {answer.request.method} {path}"] += 1
+            self.record.strange[what] += 1
 
 
 class _Stream:
@@ -152,6 +171,9 @@ class _Stream:
         """Push one resource, and now and then once more at once."""
         self._load.rest()
         times = 2 if self._dice.random() < _REPEATED_SHARE else 1
+        if push.message is not None:
+            self._send(push, push.message, times=times, is_new=patient_id is not None)
+            return
         path = f"/fhir/{push.resource['resourceType']}/{push.resource['id']}"
         for turn in range(times):
             event_id = str(self._until_acknowledged("PUT", path, push.resource)["id"])
@@ -159,6 +181,36 @@ class _Stream:
             self._load.count("repeats" if is_repeat else "pushes")
             self._load.note(push, event_id, None if is_repeat else patient_id)
         self._load.remember(push)
+
+    def _send(self, push: Push, message: Message, *, times: int, is_new: bool) -> None:
+        """Send one message, and perhaps once more at once."""
+        for turn in range(times):
+            is_first = turn == 0 and is_new
+            try:
+                self._until_taken(message)
+            except GaveUp:
+                if is_first:
+                    self._load.note_message(push, is_acknowledged=False)
+                raise
+            self._load.count("messages" if is_first else "repeated messages")
+            if is_first:
+                self._load.note_message(push, is_acknowledged=True)
+        self._load.remember(push)
+
+    def _until_taken(self, message: Message) -> None:
+        """Send a message until it is acknowledged, as it is: with the same control id."""
+        deadline = time.monotonic() + _PATIENCE_S
+        while time.monotonic() < deadline:
+            try:
+                said = exchanged(message, self._load.lab_port)
+            except NoAnswer:
+                self._load.count("lost acknowledgements")
+            else:
+                if said.code == "AA":
+                    return
+                self._load.was_strange(f"{said} to a message")
+            time.sleep(0.3)
+        raise GaveUp
 
     def _push_bundle(self, story: Story) -> None:
         self._load.rest()

@@ -192,7 +192,7 @@ def _break(arena: Arena, order: Order, report: Report) -> Evidence:
         watching(overheard.look, every_s=_LISTEN_EVERY_S),
         watching(arrivals.look, every_s=_LOOK_EVERY_S),
     ):
-        with Load(arena.nadi, teller, per_s=order.per_s) as load:
+        with Load(arena.nadi, teller, per_s=order.per_s, lab_port=arena.lab_port) as load:
             _strike(arena, order, report)
             heal_ehr(arena)
         report.settled_s = _settled(arena)

@@ -17,6 +17,7 @@ PROCESSES: Kinds = {
     "kill-relay": (3, 0, 0),
     "kill-infer": (3, 0, 0),
     "kill-deliver": (3, 0, 0),
+    "kill-mllp": (2, 0, 0),
     "kill-broker": (2, 0, 0),
     "kill-ehr": (2, 0, 0),
     "kill-supervisor": (1, 0, 2),
@@ -25,15 +26,19 @@ PROCESSES: Kinds = {
     "freeze-relay": (1, 1, 6),
     "freeze-infer": (1, 1, 6),
     "freeze-deliver": (1, 1, 6),
+    "freeze-mllp": (1, 1, 6),
     "freeze-broker": (1, 1, 4),
     # Longer than a lease: what it holds is taken from it while it hangs.
     "hang-infer": (1, 13, 16),
     "hang-deliver": (1, 13, 16),
+    # Longer than its senders wait for an answer.
+    "hang-mllp": (1, 13, 16),
     # Until its supervisor has replaced it: nobody wakes it up.
     "stop-api": (1, 0, 0),
     "stop-relay": (1, 0, 0),
     "stop-infer": (1, 0, 0),
     "stop-deliver": (1, 0, 0),
+    "stop-mllp": (1, 0, 0),
     "stop-broker": (1, 0, 0),
 }
 SURROUNDINGS: Kinds = {

@@ -6,12 +6,13 @@ the birth dates themselves.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Any
 
 from tests.chaos.expected import Expected
+from tests.chaos.lab import Message, oru
 from tests.people import Person, versioned
 
 Json = dict[str, Any]
@@ -28,6 +29,9 @@ KINDS = {
     "withdraws": 4,
     "agrees-later": 2,
 }
+#: Kinds whose results the laboratory may send, and how often it does.
+_BY_LAB = frozenset({"permits", "denies", "silent", "implausible", "withdraws", "agrees-later"})
+_BY_LAB_SHARE = 0.4
 _BIRTH_DATES = tuple(f"{1941 + 3 * n}-0{1 + n % 9}-{11 + n}" for n in range(12))
 _AGO = timedelta(minutes=5)
 
@@ -38,11 +42,13 @@ class Push:
 
     Attributes:
         withdraws: Whether nothing may be written about the patient once it is acknowledged.
+        message: The resource as the laboratory sends it; None where the EHR pushes it.
     """
 
     resource: Json
     expected: Expected = Expected.NO_JOB
     withdraws: bool = False
+    message: Message | None = None
 
 
 @dataclass(frozen=True)
@@ -62,9 +68,11 @@ class Teller:
 
     seed: int
     _dice: Random = field(init=False)
+    _lab_dice: Random = field(init=False)
 
     def __post_init__(self) -> None:
         self._dice = Random(f"stories {self.seed}")  # noqa: S311 - a game, not a key
+        self._lab_dice = Random(f"laboratory {self.seed}")  # noqa: S311
         self.token = f"qz{self._dice.randrange(16**6):06x}"
         self.tail = str(self._dice.randrange(10**7, 10**8) * 10 + 7)[-8:]
 
@@ -86,7 +94,10 @@ class Teller:
         person = Person(f"{self.token}-{number:05d}", at)
         chart = [Push(each) for each in self._chart(person, kind)]
         as_bundle = self._dice.random() < 0.5
-        return Story(kind, person.id, tuple(chart), tuple(self._then(person, kind)), as_bundle)
+        then = self._then(person, kind)
+        if self._lab_dice.random() < _BY_LAB_SHARE and kind in _BY_LAB:
+            then = [self._by_lab(push, person, turn) for turn, push in enumerate(then, 1)]
+        return Story(kind, person.id, tuple(chart), tuple(then), as_bundle)
 
     def _chart(self, person: Person, kind: str) -> list[Json]:
         first = {"denies": "deny", "agrees-later": "deny"}.get(kind, "permit")
@@ -109,6 +120,21 @@ class Teller:
         if kind in {"corrected", "late-version"}:
             return self._versions(next(creatinine), is_late=kind == "late-version")
         return self._changes_mind(person, creatinine, withdraws=kind == "withdraws")
+
+    def _by_lab(self, push: Push, person: Person, turn: int) -> Push:
+        """Let the laboratory send a result; each has a clinical time of its own."""
+        if push.resource["resourceType"] != "Observation":
+            return push
+        number = person.id.rpartition("-")[2]
+        message = oru(
+            push.resource,
+            # Of the run, not of the patient: an acknowledgement repeats it.
+            control_id=f"M{number}-{turn}",
+            name=f"Family{self.token}",
+            at=person.at + timedelta(seconds=turn),
+            sent=datetime.now(UTC),
+        )
+        return replace(push, message=message)
 
     def _versions(self, first: Json, *, is_late: bool) -> list[Push]:
         """Push two versions of one result, in their order or the newer one first."""

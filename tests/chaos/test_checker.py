@@ -66,7 +66,8 @@ def a_lawful_outcome() -> Evidence:
 
 def _event(name: str) -> Row:
     key = "key-maybe" if name == "consent" else f"key-{name}"
-    return {"id": f"event-{name}", "resource_type": "Observation", "patient_key": key}
+    told = {"id": f"event-{name}", "resource_type": "Observation", "patient_key": key}
+    return {**told, "effective_ms": None}
 
 
 def _job(name: str, state: str) -> Row:
