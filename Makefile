@@ -6,6 +6,7 @@
 #   make check    format, lint, types
 #   make bench    every benchmark, beside other builds of the same; writes docs/performance.md
 #   make fuzz     give every parser and route what nobody should send: make fuzz MINUTES=30
+#   make explore  try every two interruptions in a row of a job's life: make explore EVERY=10
 #   make chaos    break everything at random while events flow: make chaos MINUTES=60 DATABASE=postgresql BROKER=rabbitmq EHR=openmrs
 
 PYTHON ?= $(firstword $(foreach p,python3 python3.13 python3.12 python3.14 python3.11,\
@@ -17,6 +18,7 @@ DATA   ?= data
 PORT   ?= 8080
 SANDBOX_PORT ?= 8090
 MINUTES ?= 3
+EVERY ?= 1
 SEEDS ?= $(HOME)/.cache/nadi-fuzz
 DATABASE ?= sqlite
 BROKER ?= valkey
@@ -30,7 +32,7 @@ SHARED_OUT ?= -n $(PROCESSES) --dist=loadfile --no-loadscope-reorder
 # is the habit of this machine.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: install dev train-env run test test-train check bench chaos fuzz clean
+.PHONY: install dev train-env run test test-train check bench chaos explore fuzz clean
 .DEFAULT_GOAL := install
 
 install: $(VENV)/.installed
@@ -82,6 +84,9 @@ bench: dev
 chaos: dev
 	@$(BIN)/python -m tests.chaos --minutes $(MINUTES) --database $(DATABASE) --broker $(BROKER) --ehr $(EHR) \
 	  $(if $(SEED),--seed $(SEED)) $(if $(JSON),--json $(JSON))
+
+explore: dev
+	@$(BIN)/python -m tests.explore --every $(EVERY)
 
 fuzz: dev
 	@$(BIN)/python -m tests.fuzz --minutes $(MINUTES) --folder $(SEEDS) $(if $(ONLY),--only $(ONLY))
