@@ -25,7 +25,7 @@ _NUMBER = re.compile(r"([+-]?)0*(\d*)(\.\d+)?\.?$")
 _BOUND = re.compile(r"(<=|>=|<|>)\s*(.+)$")
 _BETWEEN = re.compile(r"([0-9.]+)\s*(?:-|to)\s*([0-9.]+)$")
 _LONGEST_NUMBER = 30
-_TEXTS = frozenset({"ST", "TX", "FT", "IS", "ID", "SI", "NA", "CX", "XCN", "XPN", "XON", "XAD"})
+_TEXTS = frozenset({"ST", "TX", "FT", "ID", "SI", "NA", "CX", "XCN", "XPN", "XON", "XAD"})
 _ATTACHMENTS = frozenset({"ED", "RP"})
 _REPORT = 5
 
@@ -195,6 +195,7 @@ _READERS: Mapping[str, Callable[[Value, Segment, Reading], Json]] = {
     "CWE": _coded,
     "CNE": _coded,
     "CF": _coded,
+    "IS": _coded,
     "DT": _dated("dateTime", "valueDateTime"),
     "TS": _dated("dateTime", "valueDateTime"),
     "DTM": _dated("dateTime", "valueDateTime"),

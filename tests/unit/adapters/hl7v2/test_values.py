@@ -59,6 +59,7 @@ UNIT = {"unit": "mg/dL", "system": "http://unitsofmeasure.org", "code": "mg/dL"}
                 }
             },
         ),
+        ("IS|c||POS|", {"valueCodeableConcept": {"coding": [{"code": "POS"}]}}),
         ("ST|c||A\\T\\B|", {"valueString": "A&B"}),
         ("TX|c||one~two|", {"valueString": "one\ntwo"}),
         ("DT|c||20261126|", {"valueDateTime": "2026-11-26"}),
