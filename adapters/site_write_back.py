@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field
 
 from adapters.site_words import Part
-from gateway.core.ladder import IfLabelLost, Rung, Terms
+from gateway.core.ladder import IfLabelLost, Panel, Rung, Terms
 
 RungName = Literal[
     "observation",
@@ -32,6 +32,21 @@ class OwnCode(Part):
     display: str = Field("", max_length=255, description="Its name; let it say that an AI made it.")
 
 
+class PanelEntry(Part):
+    """The EHR's own codes, without a system, for a panel that says which model made a result."""
+
+    code: str = Field(
+        min_length=1,
+        max_length=128,
+        description="Of the panel: the UUID of a Concept that is a set.",
+    )
+    model: str = Field(
+        min_length=1,
+        max_length=128,
+        description="Of the model's title and version: the UUID of a Concept of type text.",
+    )
+
+
 def _check_some(rungs: list[RungName]) -> list[RungName]:
     if not rungs:
         raise ValueError("names no rung: leave the key out to allow all")
@@ -51,6 +66,11 @@ class WriteBackEntry(Part):
         "or write nothing more; absent: what the EHR's profile says.",
     )
     codes: list[OwnCode] = Field([], description="The EHR's own codes for what models answer.")
+    panel: PanelEntry | None = Field(
+        None,
+        description="For an EHR that keeps neither Device nor method, as OpenMRS: each result is a "
+        "member of a panel that names the model and its version; absent: no panel.",
+    )
 
     def terms(self) -> Terms:
         """Give the terms ready for use."""
@@ -59,4 +79,5 @@ class WriteBackEntry(Part):
             never=frozenset(map(Rung, self.never)),
             if_label_lost=IfLabelLost(self.if_label_lost) if self.if_label_lost else None,
             codes={(c.of_system, c.of_code): (c.system, c.code, c.display) for c in self.codes},
+            panel=Panel(self.panel.code, self.panel.model) if self.panel else None,
         )

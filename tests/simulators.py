@@ -10,6 +10,9 @@ from typing import Any
 #: A concept that the hospital made for the toy model's result.
 CONCEPT = "5089a0b1-aaaa-4aaa-8aaa-aaaaaaaaaaaa"
 
+#: Those that it made for panels that name the model.
+PANEL, MODEL = "6089a0b1-bbbb-4bbb-8bbb-bbbbbbbbbbbb", "7089a0b1-cccc-4ccc-8ccc-cccccccccccc"
+
 _OPENMRS_DROPS = (
     "identifier",
     "category",
@@ -45,7 +48,7 @@ def _openmrs(*keeps: str) -> dict[str, Any]:
         "ignored_params": ["identifier", "_tag", "_security"],
         "writable_types": ["Observation"],
         "unsupported_types": ["Subscription", "Provenance", "Device", "RiskAssessment", "Media"],
-        "known_codes": [CONCEPT],
+        "known_codes": [CONCEPT, PANEL, MODEL],
         "required_elements": ["Observation.effectiveDateTime"],
         "refused_statuses": ["entered-in-error", "registered", "cancelled", "unknown"],
         "drop_elements": [f"Observation.{name}" for name in dropped],

@@ -5,8 +5,9 @@ form of it. Here:
 
 1. a rung that turns out not to be there (404, 405, 501), or whose form does not suit the EHR (a
    status that its profile names), is left for the next one;
-2. what was written is read back, unless the EHR is known to keep everything, and what it did not
-   keep is told (`workers.verifying`);
+2. what was written is read back, unless the EHR was lately seen to keep everything, and what it did
+   not keep is told (`workers.verifying`); where the site names a panel, it is written beside
+   (`workers.model_panel`);
 3. what no rung takes stays on Nadi's worklist. But an EHR that says it has a type and answers 404
    is misconfigured rather than poor: then the result waits, as when it is away.
 
@@ -26,8 +27,9 @@ from gateway.core.write_back import AS_OBSERVATION, StoredReport
 from workers.climb import OWN_FORMS, Climb, Sender, beyond, beyond_fhir
 from workers.ehr_abilities import EhrAbilities
 from workers.fates import Fate, Gate, NotReached, NotTaken, Written, open_gate
+from workers.model_panel import ModelPanel
 from workers.result_recipient import NO_SUCH_TYPE, Ehr, ResultRecipient
-from workers.verifying import Chart, Unlabelled, Verifier
+from workers.verifying import Chart, Unlabelled, Verifier, sent_as
 
 #: What is said of a result that was changed for an EHR.
 OWN_CODE = "own code"
@@ -42,13 +44,13 @@ class LadderRecipient:
     def __init__(
         self,
         recipient: ResultRecipient,
-        verifier: Verifier,
+        looks: tuple[Verifier, ModelPanel],
         abilities: EhrAbilities,
         *,
         senders: Mapping[Rung, Sender] | None = None,
     ) -> None:
         self._recipient = recipient
-        self._verifier = verifier
+        self._verifier, self._panels = looks
         self._abilities = abilities
         self._senders = senders or {}
 
@@ -172,10 +174,19 @@ class LadderRecipient:
         found = self._verifier.verify(form, written, policy)
         if not isinstance(found, Unlabelled):
             self._learn(climb)
-            return self._placed(climb, form, found)
+            return self._placed(climb, form, self._in_a_panel(form, found))
         if policy is IfLabelLost.STOP:
             return NotTaken(0, _STOPPED)
         return climb.down("The EHR did not keep the label that an AI made it.")
+
+    def _in_a_panel(self, form: StoredReport, found: Written | NotReached) -> Fate:
+        """Say beside an Observation which model made it, where the site wants that."""
+        panel = form.terms.panel
+        if panel is None or not isinstance(found, Written):
+            return found
+        sent = sent_as(form, found)
+        is_one = sent["resourceType"] == "Observation"
+        return self._panels.complete(sent, found, panel) if is_one else found
 
     def _if_label_lost(self, report: StoredReport) -> IfLabelLost:
         return report.terms.if_label_lost or self._abilities.profile.if_label_lost
@@ -215,7 +226,8 @@ def ladder_recipient(
         senders: What sends the forms beyond FHIR.
     """
     recipient = ResultRecipient(ehr, abilities=abilities, connections=connections)
-    return LadderRecipient(recipient, Verifier(ehr, abilities), abilities, senders=senders)
+    looks = (Verifier(ehr, abilities), ModelPanel(ehr))
+    return LadderRecipient(recipient, looks, abilities, senders=senders)
 
 
 def _own_form(rung: Rung, report: StoredReport) -> StoredReport:

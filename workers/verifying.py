@@ -69,7 +69,7 @@ class Verifier:
             written: Where it is.
             policy: What is done where the AI label is not there.
         """
-        sent = _sent(report, written)
+        sent = sent_as(report, written)
         is_known = self._abilities.keeps_all(sent["resourceType"], report.digest)
         if is_known and not written.is_by_looks:
             return written
@@ -159,7 +159,8 @@ def _closest(sent: Json, report: StoredReport, kept: Json) -> Json:
     return next((form for form in forms if VALUE not in lost_of(form, kept)), sent)
 
 
-def _sent(report: StoredReport, written: Written) -> Json:
+def sent_as(report: StoredReport, written: Written) -> Json:
+    """Give the result in the form in which it was sent."""
     is_observation = AS_OBSERVATION in written.changed and report.instead is not None
     sent: Json = orjson.loads(
         report.instead if is_observation and report.instead else report.result

@@ -4,7 +4,8 @@ Every one that a route writes is looked up, without a test patient and without w
 
 * it has to be there, not retired, and of the type of what is written: a number, a choice, or a text
   where its name does not say that an AI made it;
-* OpenMRS ignores the unit of a number and shows the Concept's, so that has to be the model's.
+* OpenMRS ignores the unit of a number and shows the Concept's, so that has to be the model's;
+* a number alone does not say which version of the model made it: a panel does, or a note.
 
 What can't be looked up (a code with a system, a login that sees no Concepts) the probe tries.
 
@@ -20,15 +21,17 @@ from adapters.ehr_profile import Profile
 from adapters.openmrs_concepts import Concept, Concepts
 from adapters.site import Site, System
 from gateway.cli.doctor_feeds import FeedFinding
+from gateway.cli.doctor_remedies import with_remedy
 from gateway.cli.models_installed import Find
 from gateway.core.errors import GatewayError, ProcessingError, TransientError
-from gateway.core.ladder import Terms
+from gateway.core.ladder import Panel, Terms
 from gateway.core.read_back import Label, label_of
 from gateway.core.routing import Route
 from models.manifest import Output
 from workers.units import conversion
 
 _WITHIN_S = 5.0
+_PANEL = "name two Concepts for that (write_back.panel)"
 #: System and code.
 Code = tuple[str, str]
 
@@ -51,18 +54,22 @@ class _Wanted:
     """A Concept that results are written under.
 
     Attributes:
-        of: The model's code.
+        of: The model's code; None for one of the panel's.
         own: System, code and name of the Concept, as the site says.
         outputs: What models answer under it.
+        needed: Its type, where no output says that.
+        is_named: Whether something else says which model made what stands under it.
     """
 
-    of: Code
+    of: Code | None
     own: tuple[str, str, str]
-    outputs: tuple[Output, ...]
+    outputs: tuple[Output, ...] = ()
+    needed: str = ""
+    is_named: bool = True
 
 
 def terms_of(site: Site, system: System) -> Terms:
-    """Give the terms under which routes write into a system, with the codes of all of them."""
+    """Give the terms for a probe of a system: with the codes of all routes, without a panel."""
     found, codes = system.terms, dict(system.terms.codes)
     for route in _routes(site, system):
         found = system.terms.under(route.terms)
@@ -89,7 +96,7 @@ def _look_up(site: Site, system: System, profile: Profile, find: Find) -> Looked
     found = LookedUp()
     found.findings += _unnamed(site, system, find)
     concepts = Concepts.of(system, timeout_s=system.timeout_s or _WITHIN_S)
-    for wanted in _wanted(site, system, find):
+    for wanted in (*_wanted(site, system, profile, find), *_of_panels(site, system)):
         says, is_fault = _looked_up(concepts, wanted, profile, found)
         found.findings.append(FeedFinding(_check(system), f"{wanted.own[1]}: {says}", is_fault))
     if concepts:
@@ -106,11 +113,13 @@ def _looked_up(
         try:
             concept = concepts.find(wanted.own[1])
         except TransientError as error:
-            return f"could not be looked up: {error.message}", None
+            return f"could not be looked up: {with_remedy(error)}", None
         except ProcessingError:
             why = "the login may see none, or there is no REST interface"
         else:
             return _judged(concept, wanted, profile)
+    if wanted.of is None:
+        return f"can't be looked up ({why})", None
     found.untold.append(wanted.of)
     return f"can't be looked up ({why}); a probe tries it where there is a test_patient", None
 
@@ -121,15 +130,30 @@ def _judged(concept: Concept | None, wanted: _Wanted, profile: Profile) -> tuple
     says = f"'{concept.name}', {concept.datatype}"
     if concept.is_retired:
         return f"{says}, is retired: name another", True
+    if wanted.needed not in ("", concept.datatype):
+        return f"{says}, has to be {wanted.needed}: the model's title and version are a text", True
     for output in wanted.outputs:
-        needed = _needed(concept, wanted, profile, output)
-        if concept.datatype != needed:
-            return f"{says}, takes no {needed}, which {output.name} is written as", True
-        if needed == "Numeric":
-            problem, is_fault = _units(concept.unit, output.unit or "1")
-            if problem:
-                return f"{says}: {problem}", is_fault
+        problem, is_fault = _under(concept, wanted, profile, output)
+        if problem:
+            return f"{says}{problem}", is_fault
     return f"{says} in {concept.unit}" if concept.unit else says, False
+
+
+def _under(
+    concept: Concept, wanted: _Wanted, profile: Profile, output: Output
+) -> tuple[str, bool | None]:
+    """Say what is wrong with writing an output under a Concept; nothing where all is well."""
+    needed = _needed(concept, wanted, profile, output)
+    if concept.datatype != needed:
+        return f", takes no {needed}, which {output.name} is written as", True
+    if needed == "Text":
+        return "", False
+    problem, is_fault = _units(concept.unit, output.unit) if output.unit else ("", False)
+    if problem:
+        return f": {problem}", is_fault
+    if not wanted.is_named:
+        return f": nothing beside a value says which model made it: {_PANEL}", None
+    return "", False
 
 
 def _needed(concept: Concept, wanted: _Wanted, profile: Profile, output: Output) -> str:
@@ -154,13 +178,26 @@ def _units(theirs: str, ours: str) -> tuple[str, bool | None]:
     return f"shows numbers in {theirs}, and the model's are in {ours}: every value is wrong", True
 
 
-def _wanted(site: Site, system: System, find: Find) -> Iterator[_Wanted]:
+def _wanted(site: Site, system: System, profile: Profile, find: Find) -> Iterator[_Wanted]:
     outputs: dict[Code, list[Output]] = {}
     for route in _routes(site, system):
         for code, output in _chief(route, find):
             outputs.setdefault(code, []).append(output)
     for of, own in terms_of(site, system).codes.items():
-        yield _Wanted(of, own, tuple(outputs.get(of, ())))
+        is_named = profile.ai_note or bool(_panels(site, system))
+        yield _Wanted(of, own, tuple(outputs.get(of, ())), is_named=is_named)
+
+
+def _of_panels(site: Site, system: System) -> Iterator[_Wanted]:
+    for panel in _panels(site, system):
+        yield _Wanted(None, ("", panel.code, ""))
+        yield _Wanted(None, ("", panel.model, ""), needed="Text")
+
+
+def _panels(site: Site, system: System) -> list[Panel]:
+    """Give the panels that routes write into a system, each once."""
+    panels = (system.terms.under(route.terms).panel for route in _routes(site, system))
+    return list(dict.fromkeys(panel for panel in panels if panel))
 
 
 def _unnamed(site: Site, system: System, find: Find) -> Iterator[FeedFinding]:

@@ -71,6 +71,19 @@ _NOT_SENT = {
 
 
 @dataclass(frozen=True)
+class Panel:
+    """Two codes of the EHR's own, under which it is kept which model made a result.
+
+    Attributes:
+        code: Of the panel that has the result and the text as its members.
+        model: Of the text: the model's title and version.
+    """
+
+    code: str
+    model: str
+
+
+@dataclass(frozen=True)
 class Terms:
     """What a site, or one of its routes, says of the ladder.
 
@@ -79,12 +92,14 @@ class Terms:
         never: The rungs that may not.
         if_label_lost: What is done where the EHR does not keep the AI label.
         codes: The EHR's own code, (system, code, display), by (system, code) of the model's.
+        panel: What says there which model made a result; None: nothing of its own does.
     """
 
     only: frozenset[Rung] = frozenset()
     never: frozenset[Rung] = frozenset()
     if_label_lost: IfLabelLost | None = None
     codes: Mapping[tuple[str, str], tuple[str, str, str]] = field(default_factory=dict)
+    panel: Panel | None = None
 
     def under(self, route: "Terms") -> "Terms":
         """Give the terms of a route where these are its system's: what it says itself, wins."""
@@ -93,6 +108,7 @@ class Terms:
             never=self.never | route.never,
             if_label_lost=route.if_label_lost or self.if_label_lost,
             codes={**self.codes, **route.codes},
+            panel=route.panel or self.panel,
         )
 
 

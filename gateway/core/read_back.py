@@ -186,7 +186,7 @@ def _value(resource: Json) -> float | str | frozenset[str] | None:
 
 
 def _patient(resource: Json) -> str:
-    return _tail(subject_of(resource))
+    return tail_of(subject_of(resource))
 
 
 def _token(sent: Json) -> str:
@@ -206,7 +206,7 @@ def _day(sent: Json) -> date | None:
         return None
 
 
-def _tail(reference: str) -> str:
+def tail_of(reference: str) -> str:
     """Give `Type/id` of a reference that may be absolute, or name a version."""
     return "/".join(reference.partition("/_history/")[0].split("/")[-2:])
 

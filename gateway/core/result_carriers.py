@@ -44,19 +44,20 @@ def words_of(observation: Json) -> str:
 
 
 def in_words(observation: Json) -> Json:
-    """Give an Observation whose value is a text that says the value and that an AI made it.
+    """Give an Observation whose value is a text: the value, that an AI made it, and which model.
 
     For an EHR that keeps nothing but code and value: what else would say so is lost there.
     """
     kept = {k: v for k, v in observation.items() if not k.startswith("value")}
     kept = {k: v for k, v in kept.items() if k not in ("dataAbsentReason", "component")}
     first = words_of(observation).partition("\n")[0]
-    return {**kept, "valueString": f"{AI_VALUE}{first}"}
+    return {**kept, "valueString": f"{AI_VALUE}{first}{_model(observation)}"}
 
 
 def with_ai_note(observation: Json) -> Json:
     """Give an Observation whose first note says that an AI made it, for an EHR that keeps notes."""
-    note = {"text": f"{_title(observation)}{AI_NOTE} {_PRELIMINARY}"}
+    said = f"{_title(observation)}{AI_NOTE}{_model(observation)} {_PRELIMINARY}"
+    note = {"text": said}
     return {**observation, "note": [note, *observation.get("note", ())]}
 
 
@@ -172,6 +173,12 @@ _FORMS: Mapping[Rung, Callable[[Json], Json]] = {
 
 def _title(observation: Json) -> str:
     return str(observation["code"].get("text", "Result of an AI"))
+
+
+def _model(observation: Json) -> str:
+    """Give title and version of the model as a sentence that follows another one."""
+    model = str((observation.get("method") or {}).get("text", ""))
+    return f" Model: {model}." if model else ""
 
 
 def _told(observation: Json) -> str:

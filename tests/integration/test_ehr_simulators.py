@@ -18,11 +18,11 @@ import pytest
 from adapters.ehr_profile import profiles
 from adapters.fhir_rest.client import FhirClient
 from gateway.core.jobs import BusinessStatus, JobState
-from gateway.core.ladder import LOSES, Rung, Terms
+from gateway.core.ladder import LOSES, Panel, Rung, Terms
 from gateway.store.audit_log import AuditFilter
 from tests.hospital import FakeConnections, Hospital, consent_of, observation
 from tests.sandbox import TOKEN, SandboxEhr
-from tests.simulators import CONCEPT, SIMULATORS, Simulator
+from tests.simulators import CONCEPT, MODEL, PANEL, SIMULATORS, Simulator
 from workers.climbing import ladder_recipient
 from workers.ehr_abilities import EhrAbilities
 from workers.ehrs import Connection, FhirApi
@@ -221,6 +221,45 @@ def test_what_a_profile_says_is_dropped_is_what_its_simulator_drops(
         said = set(profiles()["openmrs-fhir2"].drops["Observation"])
         for lost in lost_of(hospital):
             assert lost - {"the value as a number"} <= said
+
+
+def test_openmrs_has_beside_each_number_which_model_made_it_once(
+    tmp_path: Path, sandbox: SandboxEhr
+) -> None:
+    chosen = SIMULATORS["openmrs"]
+    sandbox.faults(**faults_of(chosen))
+    with hospital_with(tmp_path, sandbox, chosen) as (hospital, _):
+        (route,) = hospital.site.routes
+        named = dict.fromkeys(OWN_CODES.codes, ("", CONCEPT, "AI: toy risk"))
+        terms = Terms(codes=named, panel=Panel(PANEL, MODEL))
+        hospital.site = replace(hospital.site, routes=(replace(route, terms=terms),))
+        sandbox.faults(drop_after_commit_rate=0.5, seed=1)
+        for _ in range(8):
+            hospital.deliver()
+            hospital.pass_time(90)
+        sandbox.faults(drop_after_commit_rate=0)
+        deliver_all(hospital)
+
+        found = kept(sandbox, hospital, "Observation")
+        by_code = {code: _by_patient(found, code) for code in (CONCEPT, PANEL, MODEL)}
+        assert [len(each) for each in by_code.values()] == [PATIENTS] * 3
+        assert len(found) == 3 * PATIENTS
+        for name, panel in by_code[PANEL].items():
+            result, model = by_code[CONCEPT][name], by_code[MODEL][name]
+            assert result["valueQuantity"]["value"] == 0.18
+            assert model["valueString"] == "Toy risk 1.0.0 (AI)"
+            assert panel["hasMember"] == [
+                {"reference": f"Observation/{each['id']}"} for each in (result, model)
+            ]
+        assert {job.business_status for job in hospital.jobs()} == {BusinessStatus.DELIVERED}
+
+
+def _by_patient(found: list[dict[str, Any]], code: str) -> dict[str, dict[str, Any]]:
+    return {
+        each["subject"]["reference"]: each
+        for each in found
+        if each["code"]["coding"][0]["code"] == code
+    }
 
 
 def test_a_server_that_calls_itself_hapi_and_drops_labels_is_seen_through(

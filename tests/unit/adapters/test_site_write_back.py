@@ -8,7 +8,7 @@ from adapters.authorization import BasicLogin
 from adapters.ehr_profile import profiles
 from adapters.site import SiteInvalid, load_site
 from gateway.cli.write_back_view import way_for
-from gateway.core.ladder import IfLabelLost, Rung, Terms
+from gateway.core.ladder import IfLabelLost, Panel, Rung, Terms
 from models.manifest import parse
 
 SITE = """\
@@ -53,6 +53,17 @@ def test_profile_login_and_terms_are_read() -> None:
         codes={("urn:nadi", "ckd"): ("", "uuid-1", "AI: CKD risk")},
     )
     assert site.routes[0].terms.only == {Rung.OBSERVATION, Rung.WORKLIST}
+
+
+def test_the_panel_of_a_route_wins_over_that_of_its_system() -> None:
+    of_system, of_route = "{code: set-1, model: text-1}", "{code: set-2, model: text-2}"
+    text = SITE.replace("      never: [task]", f"      never: [task]\n      panel: {of_system}")
+    system = load_site(text).systems["ehr"]
+    text = text.replace("worklist]}", f"worklist], panel: {of_route}}}")
+    (route,) = load_site(text).routes
+
+    assert system.terms.under(Terms()).panel == Panel("set-1", "text-1")
+    assert system.terms.under(route.terms).panel == Panel("set-2", "text-2")
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from tests.answering import Answering, answering
 
 OUTPUT = "https://nadi.health/fhir/CodeSystem/model-output"
 OWN, LIVER = "6a7c3b52-bbbb-4bbb-8bbb-bbbbbbbbbbbb", "7b8c3b52-cccc-4ccc-8ccc-cccccccccccc"
+GROUP, MODEL = "8c8c3b52-dddd-4ddd-8ddd-dddddddddddd", "9d8c3b52-eeee-4eee-8eee-eeeeeeeeeeee"
 REST = "/openmrs/ws/rest/v1/concept"
 SITE = """
 site: clinic
@@ -23,6 +24,7 @@ systems:
     auth: {kind: none}
     PROFILE
     write_back:
+      PANEL
       codes:
         - {of_system: OUTPUT, of_code: ckd-probability, code: OWN, display: "NAME"}
 routes:
@@ -50,12 +52,21 @@ def server() -> Iterator[Answering]:
         yield running
 
 
+PANEL = f"panel: {{code: {GROUP}, model: {MODEL}}}"
+
+
 def site_at(
-    server: Answering, *, name: str = "AI: risk", profile: str = "", system: str = ""
+    server: Answering,
+    *,
+    name: str = "AI: risk",
+    profile: str = "",
+    system: str = "",
+    panel: str = PANEL,
 ) -> Site:
     words = {"BASE": server.base, "OUTPUT": OUTPUT, "OWN": OWN, "LIVER": LIVER, "NAME": name}
     text = SITE
-    for word, value in {**words, "PROFILE": profile, "SYSTEM": system}.items():
+    more = {"PROFILE": profile, "SYSTEM": system, "PANEL": panel}
+    for word, value in {**words, **more}.items():
         text = text.replace(word, value)
     return load_site(text)
 
@@ -72,6 +83,8 @@ def has(server: Answering, uuid: str, **said: object) -> None:
 def of_own(server: Answering, site: Site) -> FeedFinding:
     """Give what is said of the Concept of the kidney model."""
     has(server, LIVER, units="1")
+    has(server, GROUP, datatype={"display": "N/A"})
+    has(server, MODEL, datatype={"display": "Text"})
     system = site.system("ehr")
     assert system is not None
     return next(each for each in look_up(site, system, model_of).findings if OWN in each.says)
@@ -112,10 +125,22 @@ def test_what_is_wrong_with_a_concept_is_told_before_anything_is_written(
     assert found.is_fault is is_fault
 
 
+def test_a_number_beside_which_nothing_names_the_model_is_told(server: Answering) -> None:
+    has(server, OWN, units="1")
+
+    found = of_own(server, site_at(server, panel=""))
+
+    assert found.is_fault is None
+    assert "nothing beside a value says which model made it" in found.says
+
+
 def test_bahmni_keeps_notes_so_that_a_name_need_not_say_ai(server: Answering) -> None:
     has(server, OWN, units="1")
 
-    assert of_own(server, site_at(server, name="Risk", profile="profile: bahmni")).is_fault is False
+    assert (
+        of_own(server, site_at(server, name="Risk", profile="profile: bahmni", panel="")).is_fault
+        is False
+    )
 
 
 def test_every_concept_of_every_route_is_looked_up_and_a_result_without_one_is_told(
@@ -124,15 +149,19 @@ def test_every_concept_of_every_route_is_looked_up_and_a_result_without_one_is_t
     site = site_at(server)
     has(server, OWN, units="1")
     server.answer_at(f"{REST}/{LIVER}", b'{"error": {}}', status=404)
+    has(server, GROUP, datatype={"display": "N/A"})
+    has(server, MODEL, datatype={"display": "Numeric"})
     system = site.system("ehr")
     assert system is not None
 
     found = look_up(site, system, model_of)
 
-    unnamed, own, missing = found.findings
+    unnamed, own, missing, group, model = found.findings
     assert "no Concept for liver-probability, which liver-risk@1 gives" in unnamed.says
     assert (unnamed.is_fault, own.is_fault, missing.is_fault) == (None, False, True)
     assert missing.says.startswith(f"{LIVER}: there is no such Concept")
+    assert (group.is_fault, model.is_fault) == (False, True)
+    assert "has to be Text" in model.says
     assert {code for _, code in terms_of(site, system).codes} == {"ckd-probability", "other"}
     assert found.untold == []
 
@@ -147,7 +176,8 @@ def test_what_can_t_be_looked_up_is_left_to_the_probe(server: Answering) -> None
 
     assert found.untold == [(OUTPUT, "ckd-probability"), (OUTPUT, "other")]
     assert all(each.is_fault is None for each in found.findings)
-    assert [each.path.partition("?")[0] for each in server.requests] == [f"{REST}/{OWN}"]
+    asked = [each.path.partition("?")[0].rpartition("/")[2] for each in server.requests]
+    assert asked == [OWN, GROUP, MODEL]
 
 
 def test_an_ehr_that_takes_any_code_is_asked_for_none(server: Answering) -> None:

@@ -64,6 +64,15 @@ def test_a_value_in_words_has_no_number_any_more_and_says_that_an_ai_made_it() -
     assert found["valueString"].startswith("AI, preliminary: ")
 
 
+def test_words_and_note_end_with_title_and_version_of_the_model_where_those_are_known() -> None:
+    model = OBSERVATION["method"]["text"]
+    nameless = {name: value for name, value in OBSERVATION.items() if name != "method"}
+
+    assert in_words(OBSERVATION)["valueString"].endswith(f" Model: {model}.")
+    assert f" Model: {model}. " in with_ai_note(OBSERVATION)["note"][0]["text"]
+    assert "Model:" not in in_words(nameless)["valueString"]
+
+
 def test_what_comes_back_without_its_labels_is_known_by_its_words() -> None:
     names = ("resourceType", "status", "code", "subject", "valueString", "note")
     worded = {name: value for name, value in in_words(OBSERVATION).items() if name in names[:5]}
