@@ -30,6 +30,7 @@ _WARM_UP = 200
 _SETTLE_S = 2.2
 _US = 1e6
 _HOTTEST = 10
+_LEAST_SHARE = 20
 _NO_PYTHON = ("broker", "database", "supervisor")
 
 
@@ -150,9 +151,9 @@ def _result(spent: Spent, failed: Sequence[str], skipped: Sequence[str]) -> Resu
             "event_us": sum(map(spent.us, spent.cpu_s)),
             **{f"{name}_us": spent.us(name) for name in spent.cpu_s},
             **{f"{name}_spied_us": spent.spied_us(name) for name in spent.spied_cpu_s},
-            "celery_us": libraries[verbs.CELERY],
-            "audit_us": matters["AuditEvents"] + matters["Merkle log"],
-            "consent_us": matters["consent"],
+            "celery_us": libraries.get(verbs.CELERY, 0.0),
+            "audit_us": matters.get("AuditEvents", 0.0) + matters.get("Merkle log", 0.0),
+            "consent_us": matters.get("consent", 0.0),
             "samples": float(samples),
         },
         charts=[
@@ -180,24 +181,40 @@ def _by(spent: Spent, named: Callable[[str, Stack], str]) -> Mapping[str, float]
     found: defaultdict[str, float] = defaultdict(float)
     for process, stack, us in spent.shares():
         found[named(process, stack)] += us
-    return defaultdict(float, sorted(found.items(), key=lambda each: -each[1]))
+    return dict(sorted(found.items(), key=lambda each: -each[1]))
 
 
 def _verbs(spent: Spent) -> Rows:
-    """Lay out verb and process against whose code it was."""
+    """Lay out verb and process against whose code it was, and name what most of it is about."""
+    by_library = _crossed(spent, verbs.library)
+    by_matter = _crossed(spent, verbs.matter)
+    columns = (*verbs.LIBRARIES, verbs.OTHER)
+    rows: Rows = [("verb", "process", "µs per event", *columns, "of which")]
+    for place, row in sorted(by_library.items()):
+        figures = (sum(row.values()), *(row[each] for each in columns))
+        rows.append((*place, *(f"{us:.0f}" for us in figures), _most(by_matter[place])))
+    blank = ("",) * (len(columns) + 1)
+    unseen = [name for name in spent.cpu_s if name not in spent.seen]
+    rows += [("", name, f"{spent.us(name):.0f}", *blank) for name in unseen]
+    return [*rows, ("all", "", f"{sum(map(spent.us, spent.cpu_s)):.0f}", *blank)]
+
+
+def _crossed(
+    spent: Spent, named: Callable[[Stack], str]
+) -> Mapping[tuple[str, str], defaultdict[str, float]]:
+    """Add up microseconds of an event by (verb, process), and in each by what stacks are named."""
     cells: dict[tuple[str, str], defaultdict[str, float]] = {}
     for process, stack, us in spent.shares():
         row = cells.setdefault((verbs.verb(process, stack), process), defaultdict(float))
-        row[verbs.library(stack)] += us
-    columns = (*verbs.LIBRARIES, verbs.OTHER)
-    rows: Rows = [("verb", "process", "µs per event", *columns)]
-    for (name, process), row in sorted(cells.items()):
-        figures = (sum(row.values()), *(row[each] for each in columns))
-        rows.append((name, process, *(f"{us:.0f}" for us in figures)))
-    unseen = [name for name in spent.cpu_s if name not in spent.seen]
-    rows += [("", name, f"{spent.us(name):.0f}", *("" for _ in columns)) for name in unseen]
-    total = sum(map(spent.us, spent.cpu_s))
-    return [*rows, ("all", "", f"{total:.0f}", *("" for _ in columns))]
+        row[named(stack)] += us
+    return cells
+
+
+def _most(row: Mapping[str, float]) -> str:
+    """Name what takes at least a twentieth of a verb, the most first."""
+    whole = sum(row.values())
+    large = [(us, name) for name, us in row.items() if us * _LEAST_SHARE >= whole]
+    return ", ".join(f"{name} {us:.0f}" for us, name in sorted(large, reverse=True))
 
 
 def _column(head: str, found: Mapping[str, float]) -> Rows:

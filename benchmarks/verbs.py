@@ -70,13 +70,16 @@ MATTERS: Marks = {
         "adapters/site_trigger",
     ),
     "jobs and accounts of delivery": ("gateway/store/jobs", "gateway/store/deliveries"),
-    "events stored and read": ("gateway/store/events",),
+    "events stored and read": ("gateway/store/events", "workers/fetching", "workers/chart"),
     "features and the model": (
         *("workers/features", "workers/readings", "workers/encoding", "workers/units"),
         "models/",
     ),
     "wording the result": ("gateway/core/findings", "gateway/core/result_"),
-    "writing to the EHR": ("adapters/fhir_rest", "workers/result_recipient", "workers/climb"),
+    "writing to the EHR": (
+        *("adapters/fhir_rest", "workers/result_recipient", "workers/climb", "workers/opening"),
+        *("workers/ehrs", "gateway/core/write_back", "gateway/core/ladder"),
+    ),
     "transactions and commits": ("gateway/store/unit_of_work", "gateway/store/engine"),
     "looking for work and ringing": (
         *("workers/relay", "workers/next_batches", "workers/line", "gateway/queue"),
