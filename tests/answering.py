@@ -25,6 +25,12 @@ class Answering:
 
     base: str = ""
     requests: list[Asked] = field(default_factory=list)
+    #: How far its clock is ahead, in seconds.
+    ahead_s: float = 0
+    #: Header that every answer has besides.
+    more: Mapping[str, str] = field(default_factory=dict)
+    #: What a path has to hold to be refused, and with which status.
+    refused: Mapping[str, int] = field(default_factory=dict)
     _status: int = 200
     _body: bytes = b""
     _headers: Mapping[str, str] = field(default_factory=dict)
@@ -47,12 +53,14 @@ class Answering:
         headers = {name.lower(): value for name, value in handler.headers.items()}
         self.requests.append(Asked(handler.path, headers, time.monotonic()))
         status, body = self._at.get(handler.path.partition("?")[0], (self._status, self._body))
-        handler.send_response(status)
-        for name, value in self._headers.items():
+        refused = (code for part, code in self.refused.items() if part in handler.path)
+        handler.send_response(next(refused, status))
+        for name, value in {**self._headers, **self.more}.items():
             handler.send_header(name, value)
         handler.send_header("Content-Length", str(len(body)))
         handler.end_headers()
-        handler.wfile.write(body)
+        if handler.command != "HEAD":
+            handler.wfile.write(body)
 
 
 @contextmanager
@@ -63,6 +71,12 @@ def answering(tls: ssl.SSLContext | None = None) -> Iterator[Answering]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             told.reply(self)
+
+        def do_HEAD(self) -> None:
+            told.reply(self)
+
+        def date_time_string(self, timestamp: float | None = None) -> str:
+            return super().date_time_string((timestamp or time.time()) + told.ahead_s)
 
         def log_message(self, *_: Any) -> None:
             pass

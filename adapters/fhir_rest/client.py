@@ -104,6 +104,17 @@ class FhirClient:
         answer = expect(self._transport.send("GET", self._base.of("metadata")))
         return read_capabilities(read_json(answer.body))
 
+    def told_time(self) -> datetime | None:
+        """Ask what time it is there; None where the answer, whatever it is, doesn't say.
+
+        Raises:
+            TransientError: The EHR is away.
+        """
+        url, headers = self._base.of("metadata"), {"Cache-Control": "no-cache"}
+        answer = self._transport.send("HEAD", url, headers=headers)
+        # With an Age it comes out of a cache, and its Date is of the past (RFC 9111 section 5.1).
+        return None if "age" in answer.headers else sent_at(answer.headers.get("date", ""))
+
     def search(
         self,
         resource_type: str,

@@ -43,7 +43,7 @@ class Answer:
 
 
 @cache
-def _public_authorities() -> SSLContext:
+def public_authorities() -> SSLContext:
     """Read the authorities of the web once for every EHR: it takes as long as many requests."""
     return httpx.create_ssl_context(trust_env=False)
 
@@ -67,7 +67,7 @@ class Transport:
         self._http = httpx.Client(
             timeout=timeout_s,
             limits=_LIMITS,
-            verify=_public_authorities() if verify is True else verify,
+            verify=public_authorities() if verify is True else verify,
             trust_env=False,
             follow_redirects=False,
         )

@@ -7,7 +7,6 @@ failure.
 """
 
 import dataclasses
-import functools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -31,12 +30,13 @@ from gateway.cli.context import (
 from gateway.cli.doctor_audit import false_tags, guards
 from gateway.cli.doctor_backup import backups
 from gateway.cli.doctor_cds import cds_problems
-from gateway.cli.doctor_feeds import feed_findings
+from gateway.cli.doctor_ehr import ehr_findings
+from gateway.cli.doctor_feeds import FeedFinding, feed_findings
 from gateway.cli.doctor_finding import Finding, Verdict
 from gateway.cli.doctor_machine import clock, cpu, disk_space, disk_speed, modes
 from gateway.cli.doctor_privacy import privacy_problems, same_logins
 from gateway.cli.doctor_remedies import with_remedy
-from gateway.cli.doctor_systems import of_itself
+from gateway.cli.doctor_tls import tls_findings
 from gateway.cli.doctor_write_back import write_findings
 from gateway.cli.healthy import is_healthy
 from gateway.cli.models_installed import Find, Installed, installed, library, matched
@@ -46,7 +46,6 @@ from gateway.cli.write_back_view import told_of_results
 from gateway.core.audit import Source
 from gateway.core.clock import utc_now
 from gateway.core.errors import GatewayError
-from gateway.core.ladder import Terms
 from gateway.core.model_register import Standing as ModelStanding
 from gateway.feed_standing import standings
 from gateway.queue import is_broker_up
@@ -62,10 +61,8 @@ from gateway.store.sealing import Sealer
 from gateway.store.unit_of_work import Store
 from models.registry import InstalledModel, ModelUnusable
 from models.runtime import Runtime
-from workers.ehrs import Ehrs
 
 _GIB = 2**30
-_EHR_WITHIN_S = 5.0
 _CANARY_WITHIN_S = 3.0
 _REWRITABLE = (
     "this role could rewrite {}: let `nadi prepare` come as another, owning role "
@@ -366,11 +363,22 @@ def _listeners(site: Site, store: Store) -> Iterator[Finding]:
         yield Finding(f"listener {each.feed}", verdict, says + taken)
 
 
+def _systems(site: Site, store: Store) -> Iterator[Finding]:
+    """Check that every EHR is there and lets us in, and how long certificates hold."""
+    yield from _judged(ehr_findings(site, store))
+    yield from _judged(tls_findings(site))
+
+
 def _feeds(site: Site, store: Store, find: Find) -> Iterator[Finding]:
     """Check that what changes in an EHR arrives here, and that results arrive there."""
-    verdicts = {True: Verdict.FAILED, False: Verdict.OK, None: Verdict.WARNING}
     source = Source(site.name, "cli")
-    for each in (*feed_findings(site, store, source), *write_findings(site, store, source, find)):
+    yield from _judged(feed_findings(site, store, source))
+    yield from _judged(write_findings(site, store, source, find))
+
+
+def _judged(found: Iterator[FeedFinding]) -> Iterator[Finding]:
+    verdicts = {True: Verdict.FAILED, False: Verdict.OK, None: Verdict.WARNING}
+    for each in found:
         yield Finding(each.check, verdicts[each.is_fault], each.says)
 
 
@@ -393,16 +401,3 @@ def _witnesses(site: Site, store: Store) -> Iterator[Finding]:
         verdict = _WITNESS_VERDICTS.get(each.standing, Verdict.WARNING)
         mend = _MEND_WITNESS.get(each.standing, "")
         yield Finding(f"witness {each.name}", verdict, f"{each.place}: {each.says}{mend}")
-
-
-def _systems(site: Site, store: Store) -> Iterator[Finding]:
-    ehrs = Ehrs(lambda: site, store=store, timeout_s=_EHR_WITHIN_S)
-    for each in (system for system in site.systems.values() if system.address):
-        find = functools.partial(_system, ehrs, each.name, each.terms)
-        yield _guarded(f"system {each.name}", find)
-    ehrs.close()
-
-
-def _system(ehrs: Ehrs, name: str, terms: Terms) -> Finding:
-    says, is_well = of_itself(ehrs, name, terms)
-    return Finding(f"system {name}", Verdict.OK if is_well else Verdict.WARNING, says)

@@ -85,7 +85,7 @@ def plan(
     with opened(data_dir) as nadi:
         current = _current(nadi)
         warned = [*warnings(site, nadi.settings), *_lacks(file)]
-    failed = unreachable(site) if check else []
+        failed = unreachable(site, nadi.store) if check else []
     warned += failed
     found = changes(current.yaml if current else None, text)
     if as_json:

@@ -4,9 +4,7 @@ from collections.abc import Iterator, Sequence
 from datetime import date
 from typing import TYPE_CHECKING
 
-import httpx
-
-from adapters.site import Site, System
+from adapters.site import Site
 from adapters.site_trigger import names_no_criterion
 from adapters.site_yaml import Problem, read_yaml
 from gateway.core.clock import utc_now
@@ -18,6 +16,7 @@ from models.versions import routable, spellings
 
 if TYPE_CHECKING:
     from gateway.cli.models_installed import Installed
+    from gateway.store.unit_of_work import Store
 
 
 def warnings(site: Site, settings: Settings) -> list[str]:
@@ -115,10 +114,11 @@ def missing_models(site: Site, settings: Settings, *, text: str, source: str) ->
     ]
 
 
-def unreachable(site: Site, *, timeout_s: float = 5.0) -> list[str]:
-    """Ask each system for its CapabilityStatement; list those that don't answer."""
-    systems = (each for each in site.systems.values() if each.address)
-    return [why for system in systems if (why := _try(system, timeout_s))]
+def unreachable(site: Site, store: "Store") -> list[str]:
+    """Ask each system as `nadi doctor` does, with its credential; list what is wrong with it."""
+    from gateway.cli.doctor_ehr import silent  # noqa: PLC0415 - asks by what the workers use
+
+    return silent(site, store)
 
 
 def _installed(settings: Settings) -> "Installed":
@@ -139,14 +139,3 @@ def _unresolved(site: Site) -> Iterator[str]:
             _ = system.address and system.base_url
         except ConfigurationError as error:
             yield error.message
-
-
-def _try(system: System, timeout_s: float) -> str | None:
-    try:
-        url = f"{system.base_url}/metadata"
-        answer = httpx.get(url, timeout=timeout_s, params={"_summary": "true"})
-    except (httpx.HTTPError, ConfigurationError) as error:
-        return f"System '{system.name}' can't be reached ({type(error).__name__})."
-    if answer.status_code == httpx.codes.OK:
-        return None
-    return f"System '{system.name}' answered {answer.status_code} to {url}."

@@ -15,6 +15,7 @@ from gateway.cli.models_installed import installed
 from gateway.cli.prepare import prepare_data
 from gateway.settings import Settings
 from models.registry import REFERENCE_MODELS
+from tests.sandbox import SandboxEhr
 
 
 @pytest.fixture(scope="module")
@@ -127,15 +128,21 @@ def test_a_broker_that_is_named_and_away_is_a_failure(prepared, tmp_path):
     assert found["broker"][0] is Verdict.FAILED
 
 
-def test_an_ehr_that_is_away_is_a_failure_that_names_the_system(tmp_path, monkeypatch):
-    monkeypatch.setenv("NADI_SANDBOX_PORT", "1")
+def test_an_ehr_that_does_not_let_us_in_is_a_failure_that_ends_with_one(tmp_path, monkeypatch):
+    ehr = SandboxEhr()
+    ehr.start()
+    monkeypatch.setenv("NADI_SANDBOX_PORT", ehr.origin.rpartition(":")[2])
     settings = Settings(data_dir=tmp_path / "nadi", port=1)
     prepare_data(settings, sandbox=True)
 
-    found = findings(settings)
+    done = CliRunner().invoke(app, ["doctor", "--json", "--data-dir", str(settings.data_dir)])
+    ehr.stop()
 
-    assert found["site"] == (Verdict.OK, "'sandbox' version 1; routes: ckd-risk")
-    assert found["system ehr"][0] is Verdict.FAILED
+    told = {each["check"]: (each["verdict"], each["says"]) for each in json.loads(done.stdout)}
+    assert done.exit_code == 1
+    assert told["site"] == ("ok", "'sandbox' version 1; routes: ckd-risk")
+    assert [check for check, (verdict, _) in told.items() if verdict == "failed"] == ["login ehr"]
+    assert "It was given no credential (`auth`)" in told["login ehr"][1]
 
 
 def test_scripts_get_json_and_an_exit_code(tmp_path):

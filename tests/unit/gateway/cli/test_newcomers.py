@@ -142,7 +142,7 @@ def test_a_plan_whose_check_fails_ends_with_one(run, site_with):
 
     done = run("site", "plan", "--check", str(file), code=1)
 
-    assert "System 'ehr' can't be reached" in done.stdout
+    assert "system ehr: The EHR refuses the connection" in done.stdout
     run("site", "plan", str(file))
 
 
