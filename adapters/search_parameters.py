@@ -82,6 +82,17 @@ def include_problems(include: str, own: Collection[str] = ()) -> Iterator[str]:
         yield f"'{name}' of {resource_type} points at no other resource"
 
 
+def asked_by(search: str) -> tuple[str, list[str]]:
+    """Give the type of a valid search, and the type's own parameters that it asks by.
+
+    What every type has (`_id`, `_has`) is left out.
+    """
+    resource_type, _, query = search.partition("?")
+    names = (condition.partition("=")[0] for condition in query.split("&") if query)
+    links = (name.partition(".")[0].partition(":")[0] for name in names)
+    return resource_type, [each for each in links if not each.startswith("_")]
+
+
 def parameters_of(resource_type: str, own: Collection[str] = ()) -> Kinds:
     """Give the search parameters of a type, each with its kind."""
     table = _table()

@@ -122,8 +122,9 @@ def _reference_problems(document: Document) -> Iterator[Problem]:
     for name, entry in _mapping(site.get("routes")).items():
         route = _mapping(entry)
         sink = _mapping(route.get("sink"))
-        yield from _unknown_system(document, systems, (name, "source"), route.get("source"))
-        yield from _unknown_system(document, systems, (name, "sink", "system"), sink.get("system"))
+        at = ("routes", name)
+        yield from _unknown_system(document, systems, (*at, "source"), route.get("source"))
+        yield from _unknown_system(document, systems, (*at, "sink", "system"), sink.get("system"))
         yield from _trigger_problems(document, name, route.get("match"))
         if route.get("run") and not (_mapping(route["run"]).get("timezone") or site.get("hours")):
             words = "needs a time zone: `timezone` here, or that of the key `hours`"
@@ -134,6 +135,8 @@ def _reference_problems(document: Document) -> Iterator[Problem]:
     implicit = _mapping(_mapping(site.get("consent")).get("implicit"))
     for name, words in contradictions(_mapping(site.get("routes")), implicit):
         yield document.problem(("routes", name, "consent", "default"), words)
+    for name in _mapping(_mapping(site.get("privacy")).get("outside_india")):
+        yield from _unknown_system(document, systems, ("privacy", "outside_india", name), name)
     yield from _repeated_codes(document, _mapping(site.get("codes")).get("map"))
 
 
@@ -142,7 +145,7 @@ def _unknown_system(
 ) -> Iterator[Problem]:
     if isinstance(name, str) and name not in systems:
         message = f"unknown system '{name}'{suggestion(name, systems)}"
-        yield document.problem(("routes", *path), message)
+        yield document.problem(path, message)
 
 
 def _trigger_problems(document: Document, route: str, match: object) -> Iterator[Problem]:

@@ -16,9 +16,12 @@ from rich.progress import Progress as Bar
 
 from adapters.feeds.bulk import BulkClient, ExportFile
 from adapters.site import System
+from adapters.site_trigger import resource_types
+from adapters.site_yaml import suggestion
 from adapters.tls import peer_verify
 from gateway.cli.access import record_change
 from gateway.cli.context import (
+    EXIT_USAGE,
     AsJson,
     DataDir,
     Opened,
@@ -77,7 +80,7 @@ def run(
 
     Models do not run for what is filled in, but for what changed within the hour before.
     """
-    order = Order(scope, tuple(filter(None, types.split(","))), since)
+    order = Order(scope, _known(types), since)
     with opened(data_dir) as nadi, _backfill(nadi, system, is_quiet=as_json) as backfill:
         begun = backfill.begun
         if begun is not None and begun != order:
@@ -134,6 +137,16 @@ def forget(system: SystemName, data_dir: DataDir = None) -> None:
             fail("No backfill of this system was begun.")
         backfill.forget()
     out.print("[green]✓[/] Forgotten.")
+
+
+def _known(types: str) -> tuple[str, ...]:
+    """Read the names of resource types; it ends here when one is none."""
+    names = tuple(filter(None, (each.strip() for each in types.split(","))))
+    for name in names:
+        if name not in resource_types():
+            offer = suggestion(name, resource_types())
+            fail(f"There is no resource type '{name}'{offer}", code=EXIT_USAGE)
+    return names
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from adapters.site_address import completed
 from adapters.site_feeds import Feed
 from adapters.site_following import AtomEntry, FollowEntry, PollEntry, SubscriptionEntry
 from gateway.cli.doctor_remedies import with_remedy
+from gateway.cli.doctor_systems import unsaid
 from gateway.core.audit import Source
 from gateway.core.errors import GatewayError
 from gateway.delivery_probe import DeliveryProbe, ObservationTrace, SavedPatientTrace, Trace
@@ -39,6 +40,10 @@ _LATE = "; a Consent that was deleted since still permits: does its listener run
 _UNPROVEN = (
     "not proved: name a made-up patient of this system (test_patient in the site file); a probe "
     "about it is then written and waited for"
+)
+_IGNORED = (
+    "an EHR that does not know one leaves it out in silence and sends everything: look whether "
+    "what comes is what was asked for, or leave it out of `types`, since `match` decides anyway"
 )
 _OBSERVATIONS = (
     "does the feed follow Observations of category laboratory, does its listener run, and does the "
@@ -91,6 +96,7 @@ def _of_feed(examined: _Examined, ehrs: Ehrs) -> Iterator[FeedFinding]:
     name = examined.feed.name
     try:
         client = ehrs.connection(examined.system.name).client
+        yield from _searches(examined, client)
         if examined.feed.kind == "subscription":
             yield _subscriptions(examined, client)
         yield _delivery(examined, client)
@@ -132,6 +138,20 @@ def _ago(age_s: float) -> str:
     if minutes < _FEW_MINUTES:
         return "just now"
     return f"{minutes} min ago" if minutes < _MANY_MINUTES else f"{minutes // 60} h ago"
+
+
+def _searches(examined: _Examined, client: FhirClient) -> Iterator[FeedFinding]:
+    """Compare what is searched by with what the EHR says it knows."""
+    entry = examined.feed.entry
+    if not isinstance(entry, FollowEntry):
+        return
+    try:
+        missing = unsaid(entry.types, client.capabilities())
+    except GatewayError:  # that it says nothing of itself has a finding of its own
+        return
+    if missing:
+        says = f"its CapabilityStatement names no search parameter {', '.join(missing)}; {_IGNORED}"
+        yield FeedFinding(f"search {examined.feed.name}", says, is_fault=None)
 
 
 def _subscriptions(examined: _Examined, client: FhirClient) -> FeedFinding:

@@ -1,9 +1,10 @@
 """What `nadi doctor` says of what an EHR says of itself: what it lacks, and what that means."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from adapters.fhir_rest.answers import TypeCapabilities
+from adapters.fhir_rest.answers import EhrCapabilities, TypeCapabilities
+from adapters.search_parameters import asked_by
 from gateway.cli.write_back_view import asked_way
 from gateway.core.ladder import Terms
 from workers.ehrs import Ehrs
@@ -63,6 +64,19 @@ def abilities(known: TypeCapabilities) -> dict[str, bool]:
         _SEARCH: "search-type" in known.interactions,
         _BY_IDENTIFIER: "identifier" in known.search_parameters,
     }
+
+
+def unsaid(searches: Iterable[str], said: EhrCapabilities) -> list[str]:
+    """Give the parameters that are searched by and that an EHR does not say it knows.
+
+    Args:
+        searches: As `types` of a listener has them.
+        said: What it says of itself; of a type without any parameter it says nothing.
+    """
+    asked = ((kind, name) for kind, names in map(asked_by, searches) for name in names)
+    known = {kind: each.search_parameters for kind, each in said.types.items()}
+    missing = (f"{kind}:{name}" for kind, name in asked if name not in known.get(kind, {name}))
+    return [each for each in dict.fromkeys(missing) if known[each.partition(":")[0]]]
 
 
 def lacking(known: TypeCapabilities) -> Iterator[Lack]:

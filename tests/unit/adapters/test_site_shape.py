@@ -96,7 +96,8 @@ cds_hooks:
   base_url: https://nadi.example
   clients: {{emr: {{system: ehr, issuer: "https://ehr.example", keys: [{KEY}]}}}}
 hours: {{timezone: Asia/Kolkata}}
-privacy: {{fiduciary: H, address: Road, officer: {{name: A, email: a@example.org}}}}
+privacy: {{fiduciary: H, address: Road, officer: {{name: A, email: a@example.org}},
+  outside_india: {{ehr: "Rule 15"}}}}
 retention: {{payloads: {{days: 3650}}}}
 """
 
@@ -183,6 +184,7 @@ def test_every_key_that_there_is_is_offered_where_it_is_misspelt():
         ("feeds: [patient]", "feeds: [patients]", "or 'encounter'; did you mean 'patient'?"),
         ("delivered: keep", "delivered: kept", "or 'entered-in-error'; did you mean 'keep'?"),
         ("{payloads", "{after_erasure: refused, payloads", "'afresh'; did you mean 'refuse'?"),
+        ('{ehr: "Rule', '{her: "Rule', "unknown system 'her'; did you mean 'ehr'?"),
         ("- push", "- pusch", "must be push, or one of dicom"),
         ("- push", "- pusch", "; did you mean 'push'?"),
         ("- poll:", "- pol:", "; did you mean 'poll'?"),

@@ -2,8 +2,8 @@
 
 import pytest
 
-from adapters.fhir_rest.answers import TypeCapabilities
-from gateway.cli.doctor_systems import lacking
+from adapters.fhir_rest.answers import EhrCapabilities, TypeCapabilities
+from gateway.cli.doctor_systems import lacking, unsaid
 
 ALL = TypeCapabilities(
     interactions=frozenset({"create", "search-type"}),
@@ -57,3 +57,21 @@ def test_what_somebody_has_to_mend_is_told_with_how(
 
     assert means.startswith(says)
     assert matters
+
+
+def saying(**types: TypeCapabilities) -> EhrCapabilities:
+    return EhrCapabilities("4.0.1", "", transaction=False, batch=False, types=types)
+
+
+def test_a_parameter_that_an_ehr_does_not_name_is_told_where_it_names_others() -> None:
+    said = saying(Observation=ALL, Patient=TypeCapabilities())
+    searches = [
+        "Observation?category=laboratory&code:in=http://example.org/vs&_tag=x&category=vital-signs",
+        "Observation?encounter.class=IMP",
+        "Patient?birthdate=2000",
+        "Consent?status=active",
+        "Encounter",
+    ]
+
+    assert unsaid(searches, said) == ["Observation:category", "Observation:encounter"]
+    assert unsaid(searches, saying()) == []
