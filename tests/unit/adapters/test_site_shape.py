@@ -31,7 +31,10 @@ systems:
     profile: bahmni
     search_parameters: ["Observation:ward"]
     rate: {{per_second: 5}}
-    write_back: {{never: [task], codes: [{{of_code: ckd, code: uuid-1}}]}}
+    write_back:
+      never: [task]
+      codes: [{{of_code: ckd, code: uuid-1}}]
+      panel: {{code: uuid-2, model: uuid-3}}
     receive:
       - push
       - poll: {{types: ["Observation?ward=3"]}}
@@ -134,7 +137,7 @@ def test_the_file_that_has_everything_is_valid_and_has_every_part_that_there_is(
     known = {name for name, each in site_schema()["$defs"].items() if "properties" in each}
 
     assert load_site(EVERYTHING).name == "all-of-it"
-    assert known - shown == set()
+    assert known - shown == set(), "put what is new into EVERYTHING: its keys are tried then"
 
 
 def test_every_key_that_there_is_is_offered_where_it_is_misspelt():
