@@ -18,7 +18,7 @@ from gateway.core.clock import Clock, utc_now
 from gateway.core.errors import GatewayError, ProcessingError, TransientError
 from gateway.core.findings import Json
 from gateway.core.ladder import IfLabelLost
-from gateway.core.read_back import AI_LABEL, IDENTIFIER, VALUE, Label, label_of, lost_of
+from gateway.core.read_back import AI_LABEL, IDENTIFIER, UNIT, VALUE, Label, label_of, lost_of
 from gateway.core.result_carriers import in_words
 from gateway.core.retraction import unlabelled
 from gateway.core.write_back import AS_OBSERVATION, StoredReport
@@ -112,7 +112,7 @@ class Verifier:
             self._abilities.stripped(resource_type)
         else:
             self._abilities.kept_identifier(resource_type)
-        if VALUE in lost:
+        if VALUE in lost or UNIT in lost:
             log.error("result-value-changed", resource_type=resource_type)
 
     def _say_in_words(self, sent: Json, kept: Json, written: Written) -> Written | None:

@@ -44,6 +44,7 @@ class Faults(BaseModel):
         ignored_params: Known search parameters that match everything all the same.
         drop_elements: Elements lost in silence on write: `device`, `meta.security`, or of one
             type only, `Observation.identifier`.
+        units_by_code: The unit in which a number is kept under a code, whatever was sent.
         no_conditional_create: If-None-Exist is ignored.
         no_transaction: Transaction Bundles are refused (501).
         no_batch: Batch Bundles are refused (501).
@@ -86,6 +87,7 @@ class Faults(BaseModel):
     ignore_unknown_params: bool = False
     ignored_params: tuple[str, ...] = ()
     drop_elements: tuple[str, ...] = ()
+    units_by_code: Mapping[str, str] = Field(default_factory=dict)
     no_conditional_create: bool = False
     no_transaction: bool = False
     no_batch: bool = False
@@ -140,14 +142,25 @@ class FaultKnobs:
         return self._random.choice(self.current.error_statuses)
 
     def strip(self, resource: Resource) -> Resource:
-        """Lose the elements that this EHR loses, in a copy."""
+        """Lose the elements that this EHR loses, and keep numbers in its own units, in a copy."""
         for path in self.current.drop_elements:
             head, _, rest = path.partition(".")
             if head == resource["resourceType"]:
                 resource = _without(resource, rest.split("."))
             elif not head[:1].isupper():
                 resource = _without(resource, path.split("."))
+        return _in_own_unit(resource, self.current.units_by_code)
+
+
+def _in_own_unit(resource: Resource, units: Mapping[str, str]) -> Resource:
+    quantity = resource.get("valueQuantity")
+    if not units or not isinstance(quantity, dict):
         return resource
+    codes = [coding.get("code") for coding in resource.get("code", {}).get("coding", ())]
+    unit = next((units[code] for code in codes if code in units), None)
+    if unit is None:
+        return resource
+    return {**resource, "valueQuantity": {"value": quantity.get("value"), "unit": unit}}
 
 
 def _without(node: Resource, steps: list[str]) -> Resource:

@@ -23,7 +23,7 @@ from gateway.core.clock import new_id, utc_now
 from gateway.core.errors import GatewayError
 from gateway.core.label_probe import label_probe
 from gateway.core.ladder import Rung, Terms, said
-from gateway.core.read_back import VALUE
+from gateway.core.read_back import UNIT, VALUE
 from gateway.core.retraction import ENTERED_IN_ERROR
 from gateway.core.write_back import StoredReport
 from gateway.store.unit_of_work import Store
@@ -141,10 +141,12 @@ def _told_written(fate: Written) -> tuple[str, bool | None]:
     if not fate.is_read:
         unread = f"a probe went as {fate.rung} and could not be read back"
         return f"{unread}: nobody knows what is kept of a result; let Nadi's user read there", None
-    if not fate.lost:
+    # The probe's unit is nobody's; that of each Concept is compared by itself.
+    lost = tuple(each for each in fate.lost if each != UNIT)
+    if not lost:
         return f"a probe went as {fate.rung}; what was looked at is there", False
-    lost = f"a probe went as {fate.rung}; not kept: {', '.join(fate.lost)}. {of_loss(fate.lost)}."
-    return lost, True if _GRAVE & set(fate.lost) else None
+    says = f"a probe went as {fate.rung}; not kept: {', '.join(lost)}. {of_loss(lost)}."
+    return says, True if _GRAVE & set(lost) else None
 
 
 def _told(fate: Fate) -> tuple[str, bool | None]:

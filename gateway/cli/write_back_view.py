@@ -141,16 +141,20 @@ def _counted(told: list[tuple[str, str, int]], waiting: dict[str, int]) -> tuple
     here = (Rung.WORKLIST, Rung.CDS_CARD)
     shown = sum(count for rung, _, count in told if rung == Rung.CDS_CARD)
     lower = sum(count for rung, _, count in told if rung in LOSES and rung not in here)
+    grave = {
+        "whose value is another in the EHR": _with(told, "value"),
+        "whose unit is another in the EHR": _with(told, "unit"),
+        "without any AI label": _with(told, "words"),
+    }
     counts = {
         **waiting,
         "only as a card, for whoever opens the chart": shown,
         "in a lower form": lower,
         "without the AI label as a code": _with(told, "meta.security"),
-        "whose value is another in the EHR": _with(told, "value"),
-        "without any AI label": _with(told, "words"),
+        **grave,
     }
     says = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
-    is_well = not counts["whose value is another in the EHR"] and not counts["without any AI label"]
+    is_well = not any(grave.values())
     if not is_well:
         says = f"{says}. {_GRAVE}"
     return says or "every result that was read back is there whole", is_well

@@ -23,6 +23,7 @@ from gateway.core.result_terms import AIAST, RESULT_SYSTEM, Json
 AI_LABEL = "meta.security"
 VALUE = "value"
 IDENTIFIER = "identifier"
+UNIT = "unit"
 #: Elements that name the Device, by type.
 _MADE_BY = {
     "Observation": "device",
@@ -37,6 +38,8 @@ _PLAIN = ("interpretation", "note", "method", "text", "derivedFrom", "basis", "c
 _SHOWN = ("text", "note", "conclusion", "description", "payload", "presentedForm", "valueString")
 _SAYS_AI = re.compile(r"\bAI\b")
 _CLOSE = 1e-6
+#: What UCUM says in braces counts for nothing.
+_ANNOTATION = re.compile(r"\{[^}]*\}")
 #: Types that are searched by their code.
 _BY_CODE = frozenset({"Observation", "DiagnosticReport"})
 #: Characters of a date.
@@ -131,6 +134,18 @@ def _value_lost(sent: Json, kept: Json) -> bool:
     return not _is_same_value(sent, kept)
 
 
+def _unit_changed(sent: Json, kept: Json) -> bool:
+    """Say whether a number stands there in another unit; one that tells none has not changed it."""
+    told = _units(_object(kept, "valueQuantity"))
+    return bool(told) and told.isdisjoint(_units(_object(sent, "valueQuantity")))
+
+
+def _units(quantity: Mapping[str, Any]) -> set[str]:
+    """Give the spellings of a unit, `1` for what has no dimension."""
+    names = (str(quantity.get(name) or "") for name in ("code", "unit"))
+    return {_ANNOTATION.sub("", name).strip().lower() or "1" for name in names if name}
+
+
 def _identifier_lost(sent: Json, kept: Json) -> bool:
     wanted = {(e.get("system"), e.get("value")) for e in _dicts(sent, "identifier")}
     return not wanted <= {(e.get("system"), e.get("value")) for e in _dicts(kept, "identifier")}
@@ -157,6 +172,7 @@ def _is_absent(name: str) -> Callable[[Json, Json], bool]:
 _CHECKS: Mapping[str, Callable[[Json, Json], bool]] = {
     AI_LABEL: _label_lost,
     VALUE: _value_lost,
+    UNIT: _unit_changed,
     IDENTIFIER: _identifier_lost,
     "status": _status_changed,
     "device": _device_lost,

@@ -140,6 +140,7 @@ def faults_of(chosen: Simulator) -> dict[str, Any]:
         "required_elements": [],
         "refused_statuses": [],
         "drop_elements": [],
+        "units_by_code": {},
         "page_size": 50,
         "error_rate": 0,
         "drop_after_commit_rate": 0,
@@ -233,7 +234,7 @@ def test_openmrs_has_beside_each_number_which_model_made_it_once(
         named = dict.fromkeys(OWN_CODES.codes, ("", CONCEPT, "AI: toy risk"))
         terms = Terms(codes=named, panel=Panel(PANEL, MODEL))
         hospital.site = replace(hospital.site, routes=(replace(route, terms=terms),))
-        sandbox.faults(drop_after_commit_rate=0.5, seed=1)
+        sandbox.faults(drop_after_commit_rate=0.5, seed=1, units_by_code={CONCEPT: "%"})
         for _ in range(8):
             hospital.deliver()
             hospital.pass_time(90)
@@ -252,6 +253,8 @@ def test_openmrs_has_beside_each_number_which_model_made_it_once(
                 {"reference": f"Observation/{each['id']}"} for each in (result, model)
             ]
         assert {job.business_status for job in hospital.jobs()} == {BusinessStatus.DELIVERED}
+        # The Concept shows per cent, and the model's number is none.
+        assert all("unit" in lost for lost in lost_of(hospital))
 
 
 def _by_patient(found: list[dict[str, Any]], code: str) -> dict[str, dict[str, Any]]:

@@ -91,6 +91,23 @@ def test_an_ehr_may_let_nothing_be_read_or_searched_and_take_what_is_written(ehr
     assert [each.status_code for each in asked] == [404, 404, 404]
 
 
+def test_a_number_is_kept_in_the_unit_of_its_code(ehr) -> None:
+    set_faults(ehr, units_by_code={"risk": "%"})
+    number = {"value": 0.2, "unit": "probability", "code": "{probability}"}
+    coded = {name: {"coding": [{"code": name}]} for name in ("risk", "other")}
+
+    kept = [
+        ehr.ask(
+            "POST",
+            "/fhir/Observation",
+            json={**OBSERVATION, "code": code, "valueQuantity": number},
+        ).json()["valueQuantity"]
+        for code in coded.values()
+    ]
+
+    assert kept == [{"value": 0.2, "unit": "%"}, number]
+
+
 def test_a_page_holds_no_more_than_its_most_whatever_is_asked(ehr) -> None:
     for _ in range(3):
         ehr.ask("POST", "/fhir/Observation", json=OBSERVATION)

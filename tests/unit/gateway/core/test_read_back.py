@@ -55,6 +55,24 @@ def test_all_that_openmrs_drops_is_named() -> None:
     assert "status" not in lost
 
 
+@pytest.mark.parametrize(
+    ("unit", "expected"),
+    [
+        ({"unit": "%"}, ("unit",)),
+        ({"unit": "mg/dL", "code": "mg/dL"}, ("unit",)),
+        ({}, ()),
+        ({"unit": ""}, ()),
+        ({"unit": "probability"}, ()),
+        ({"unit": "as shown", "code": "{other}"}, ()),
+        ({"code": "1"}, ()),
+    ],
+)
+def test_a_number_that_stands_in_another_unit_is_named(
+    unit: dict[str, str], expected: tuple[str, ...]
+) -> None:
+    assert lost_of(SENT, {**SENT, "valueQuantity": {"value": 0.7, **unit}}) == expected
+
+
 def test_a_status_or_value_that_changed_is_named() -> None:
     assert lost_of(SENT, {**SENT, "status": "final"}) == ("status",)
     assert lost_of(SENT, {**SENT, "valueQuantity": {"value": 7}}) == ("value",)
