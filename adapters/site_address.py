@@ -8,7 +8,7 @@ from ipaddress import ip_address
 from typing import Annotated
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, StringConstraints
 
 from gateway.core.errors import ConfigurationError
 from gateway.settings import environment
@@ -75,6 +75,14 @@ def _has_host(url: str) -> bool:
         return False
 
 
+def _check_url(url: str) -> str:
+    if not _has_host(url):
+        raise ValueError("must have the name or the address of a host, and a port that there is")
+    return url
+
+
+#: Of something that is no FHIR API; without variables.
+Url = Annotated[str, StringConstraints(pattern=r"^https?://[^\s?#@]+$"), AfterValidator(_check_url)]
 Address = Annotated[str, AfterValidator(_check_address)]
 
 

@@ -4,13 +4,15 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
+from adapters.site_address import Url
+
 
 class AlertEntry(BaseModel):
     """Where it is told at once that the glass was broken; nothing of the patient is sent."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    url: Annotated[str, StringConstraints(pattern=r"^https?://[^\s?#@]+$")] = Field(
+    url: Url = Field(
         description="Gets a POST with JSON: who, when, which route, and the id of the review."
     )
     timeout_s: float = Field(5, gt=0, le=60, strict=False, description="Longest wait, seconds.")

@@ -24,6 +24,8 @@ Position = tuple[int, int]
 
 _MAX_BYTES = 2**20
 _MAX_DEPTH = 20
+#: So many letters tell which word was begun.
+_BEGUN = 3
 
 
 @dataclass(frozen=True, order=True)
@@ -122,10 +124,14 @@ def dotted(path: Path) -> str:
 
 
 def meant(word: str, known: Iterable[str]) -> str:
-    """Offer the known word that was probably meant; nothing when none is near."""
-    words = sorted(known)
-    lower = {each.lower(): each for each in words}
-    close = difflib.get_close_matches(word.lower(), lower, n=1, cutoff=0.6)
+    """Offer the known word that was probably meant; nothing when none is near.
+
+    One that goes on where what was written ends is nearer than one with other letters.
+    """
+    lower = {each.lower(): each for each in sorted(known)}
+    begun = word.lower()
+    longer = [each for each in lower if each.startswith(begun) and len(begun) >= _BEGUN]
+    close = sorted(longer, key=len) or difflib.get_close_matches(begun, lower, n=1, cutoff=0.6)
     return f"; did you mean '{lower[close[0]]}'?" if close else ""
 
 

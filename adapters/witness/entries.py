@@ -11,7 +11,7 @@ from pydantic import (
     model_validator,
 )
 
-from adapters.site_address import Host, check_host
+from adapters.site_address import Host, Url, check_host
 from adapters.site_words import FolderPath, NewFilePath
 from gateway.core.errors import GatewayError
 from gateway.core.ledger import read_verifier_key
@@ -52,9 +52,7 @@ class HttpEntry(_Entry):
     """Send each checkpoint with its proof to another gateway, or to a C2SP witness."""
 
     kind: Literal["http"]
-    url: Annotated[str, StringConstraints(pattern=r"^https?://[^\s?#@]+$")] = Field(
-        description="Where to, such as https://other.example/witness/checkpoints."
-    )
+    url: Url = Field(description="Where to, such as https://other.example/witness/checkpoints.")
     timeout_s: float = Field(10, gt=0, le=60, strict=False, description="Longest wait, seconds.")
     every_s: int = Field(60, ge=1, description="Shortest time between two checkpoints.")
 

@@ -169,6 +169,13 @@ def test_every_key_that_there_is_is_offered_where_it_is_misspelt():
         ),
         ("kind: qr", "kind: qrr", "known: email, file, http, qr, syslog; did you mean 'qr'?"),
         ("profile: bahmni", "profile: Bahmi", "unknown profile 'Bahmi'; did you mean 'bahmni'?"),
+        ("profile: bahmni", "profile: openmrs", "; did you mean 'openmrs-fhir2'?"),
+        ("types: [Observation]", "types: [Obs]", "type 'Obs'; did you mean 'Observation'?"),
+        ("//pager.example/x", "//10.1.2.300/x", "must have the name or the address of a host"),
+        ("//other.example/w", "//other.example:0/w", "and a port that there is"),
+        ("mail.example:25", "mail.example:99999", "must have a port from 1 to 65535"),
+        ("mail.example:25", "10.1.2.300:25", "must be the name or the address of a host"),
+        ("logs.example", "logs..example", "must be the name or the address of a host"),
         ("never: [task]", "never: [taks]", "'worklist'; did you mean 'task'?"),
         ("only: [observation,", "only: [observaton,", "; did you mean 'observation'?"),
         (
