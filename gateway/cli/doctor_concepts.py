@@ -126,7 +126,7 @@ def _looked_up(
 
 def _judged(concept: Concept | None, wanted: _Wanted, profile: Profile) -> tuple[str, bool | None]:
     if concept is None:
-        return "there is no such Concept: what is written under it is refused", True
+        return "there is no such Concept: what is written under it is refused; make it", True
     says = f"'{concept.name}', {concept.datatype}"
     if concept.is_retired:
         return f"{says}, is retired: name another", True

@@ -95,7 +95,9 @@ def _clock(name: str, client: FhirClient) -> FeedFinding:
     except GatewayError as error:
         return FeedFinding(check, f"not measured: {error.message}", is_fault=None)
     if skew is None:
-        return FeedFinding(check, "not measured: its answers have no Date of their own", None)
+        return FeedFinding(
+            check, "not measured: its answers have no Date of their own; compare by hand", None
+        )
     return told_skew(check, skew, clock_state())
 
 

@@ -33,8 +33,9 @@ _REMEDIES: Mapping[str, str] = {
 _BY_STATUS: Mapping[int, str] = {
     403: "May Nadi's user do that there? Let the EHR's administrator allow it.",
     404: "Does base_url lead to its FHIR API, and has it such a resource?",
-    405: "It has no such thing: let results go in another form (write_back.only).",
 }
+_NO_FORM = "It has no such form of a result: let results go in another (write_back.only)."
+_NO_FORMS = frozenset({405, 501})
 _DISLIKED = (
     f"{_OWN_LOG}: it does not like what was sent. It may need codes of its own (write_back.codes), "
     "or to be named by its kind (`profile` of the system)."
@@ -55,7 +56,7 @@ def with_remedy(error: GatewayError) -> str:
     if isinstance(error, EhrUnreachable) and type(error) is not EhrUnreachable:
         return f"{error.message} {_WAITS}"  # it says itself what stands between
     if isinstance(error, EhrRefused):
-        return f"{error.message} {refused_with(error.status)}"
+        return f"{error.message} {_BY_STATUS.get(error.status, f'{_OWN_LOG}.')}"
     told = (remedy(kind.__name__) for kind in type(error).__mro__)
     return f"{error.message} {next(filter(None, told), '')}".rstrip()
 
@@ -66,8 +67,8 @@ def remedy(name: str) -> str:
 
 
 def refused_with(status: int) -> str:
-    """Say what to do where an EHR refused a request for good."""
-    return _BY_STATUS.get(status, _DISLIKED)
+    """Say what to do where an EHR refused a result for good."""
+    return _NO_FORM if status in _NO_FORMS else _BY_STATUS.get(status, _DISLIKED)
 
 
 def of_loss(lost: Iterable[str]) -> str:

@@ -7,7 +7,7 @@ import pytest
 from adapters.fhir_rest import errors
 from adapters.fhir_rest.errors import EhrLoginFailed, EhrRefused, unreachable
 from adapters.obstacles import Obstacle
-from gateway.cli.doctor_remedies import of_loss, remedy, with_remedy
+from gateway.cli.doctor_remedies import of_loss, refused_with, remedy, with_remedy
 from gateway.core.errors import ConfigurationError, GatewayError
 
 #: Met by a write or a search of results alone, which the doctor does not make, or known by status.
@@ -37,10 +37,22 @@ def test_the_message_comes_first_and_then_what_to_do() -> None:
 
 @pytest.mark.parametrize(
     ("status", "says"),
-    [(403, "Let the EHR's administrator allow it"), (404, "base_url"), (422, "write_back.codes")],
+    [
+        (403, "Let the EHR's administrator allow it"),
+        (404, "base_url"),
+        (405, "write_back.only"),
+        (422, "write_back.codes"),
+    ],
 )
-def test_what_an_ehr_refuses_is_told_by_its_status(status: int, says: str) -> None:
-    assert says in with_remedy(EhrRefused(status))
+def test_a_result_that_an_ehr_refuses_is_told_by_its_status(status: int, says: str) -> None:
+    assert says in refused_with(status)
+
+
+def test_of_what_else_is_refused_nothing_is_said_about_results() -> None:
+    assert with_remedy(EhrRefused(403)).endswith("Let the EHR's administrator allow it.")
+    assert with_remedy(EhrRefused(422)).endswith(
+        "HTTP 422. Look for the request in the EHR's own log."
+    )
 
 
 def test_the_gravest_loss_is_what_somebody_has_to_act_on() -> None:
