@@ -133,7 +133,7 @@ SIMULATORS = {
     ),
     "medplum": Simulator(
         "",
-        {"software": "medplum", "no_update_create": True},
+        {"software": "medplum", "no_update_create": True, "posts_pushes": True},
         statuses=(429, 500),
         site="medplum",
     ),

@@ -39,6 +39,7 @@ class Faults(BaseModel):
         reorder_rate: Share of Subscription pushes that are sent after the one that follows.
         push_loss_rate: Share of Subscription pushes that are never sent.
         lose_every: Of so many events the last is never sent; 0 loses none.
+        posts_pushes: Rest-hooks are POSTed with the resource, deletions too, as Medplum does.
         no_events_operation: `$events` of a Subscription is refused (501).
         ignore_unknown_params: Unknown search parameters match everything instead of 400.
         ignored_params: Known search parameters that match everything all the same.
@@ -83,6 +84,7 @@ class Faults(BaseModel):
     push_copies: int = Field(default=2, ge=2, le=100)
     push_loss_rate: Rate = Field(default=0.0, ge=0, le=1)
     lose_every: int = Field(default=0, ge=0)
+    posts_pushes: bool = False
     no_events_operation: bool = False
     ignore_unknown_params: bool = False
     ignored_params: tuple[str, ...] = ()

@@ -1,7 +1,9 @@
 """Rest-hook Subscriptions: this EHR pushes what was written to whoever subscribed.
 
 * With a payload type, `PUT {endpoint}/{Type}/{id}` with the resource, as HAPI does; without one,
-  an empty `POST {endpoint}`.
+  an empty `POST {endpoint}`. With the knob `posts_pushes`, `POST {endpoint}` with the resource, as
+  Medplum does; a Subscription whose supported interaction is `delete` is then told of deletions
+  only, by an empty POST whose header names what was deleted.
 * Pushes about one patient stay in order; patients are spread over a few lanes.
 * A push that fails is tried again for about a minute and then dropped, as HAPI does (its issue
   6002): a receiver has to catch up by itself.
@@ -37,6 +39,8 @@ _REQUESTED, _ACTIVE = "requested", "active"
 _TOLD = frozenset({_REQUESTED, _ACTIVE})
 _SUCCESS = range(200, 300)
 _SERVER_ERROR = 500
+_INTERACTION = "https://medplum.com/fhir/StructureDefinition/subscription-supported-interaction"
+_DELETED = "X-Medplum-Deleted-Resource"
 _RETRIED = frozenset({401, 403, 404, 408, 425, 429})
 
 
@@ -49,6 +53,7 @@ class Subscriber:
         has_payload: Push the resource itself, not only the news that there is one.
         status: `requested` or `active`; of a topic-based one also `error` or `off`.
         topic: How a topic-based one wants to be told.
+        interaction: Of which alone it is told: `create`, `update`, `delete`; empty: of writes.
     """
 
     id: str
@@ -58,6 +63,7 @@ class Subscriber:
     has_payload: bool
     status: str
     topic: Topic | None = None
+    interaction: str = ""
 
     @property
     def is_told(self) -> bool:
@@ -74,6 +80,7 @@ class _Push:
     method: str
     url: str
     body: bytes
+    headers: tuple[tuple[str, str], ...] = ()
 
 
 def read_subscriber(resource: Resource, resource_id: str) -> Subscriber | None:
@@ -100,7 +107,14 @@ def read_subscriber(resource: Resource, resource_id: str) -> Subscriber | None:
         has_payload="payload" in channel,
         status=status,
         topic=topic,
+        interaction=_interaction(resource),
     )
+
+
+def _interaction(resource: Resource) -> str:
+    """Give the one interaction that a Subscription of Medplum is about."""
+    told = [each for each in resource.get("extension", ()) if each.get("url") == _INTERACTION]
+    return str(told[0].get("valueCode", "")) if told else ""
 
 
 class Pusher:
@@ -136,6 +150,8 @@ class Pusher:
                 self._register(record)
             elif not record.is_deleted:
                 self._queue(record)
+            elif self._knobs.current.posts_pushes:
+                self._queue_deletion(record)
 
     async def close(self) -> None:
         """Stop; what is still queued is lost, as it is in the EHRs this one stands for."""
@@ -175,14 +191,27 @@ class Pusher:
             if is_wanted and all(matches(record) for matches in query.matches):
                 self._queue_for(subscriber, record)
 
+    def _queue_deletion(self, record: Record) -> None:
+        """Tell of a deletion, as Medplum does: of which resource, and nothing of it."""
+        for each in self._subscribers.values():
+            is_wanted = each.query.resource_type == record.resource_type
+            if is_wanted and each.interaction == "delete":
+                named = ((_DELETED, record.reference),)
+                push = _Push(each, "event", "POST", each.endpoint, b"{}", named)
+                self._lane(record.reference).put_nowait(push)
+                self.counts["queued"] += 1
+
     def _queue_for(self, subscriber: Subscriber, record: Record) -> None:
         if subscriber.topic is not None:
             number = self._events[subscriber.id].add(record)
             if subscriber.is_told:
                 self._tell(subscriber, "event-notification", number)
             return
-        method, url, body = "POST", subscriber.endpoint, b""
-        if subscriber.has_payload:
+        is_posted = self._knobs.current.posts_pushes
+        if is_posted and subscriber.interaction not in {"", _interaction_of(record)}:
+            return
+        method, url, body = "POST", subscriber.endpoint, record.body if is_posted else b""
+        if subscriber.has_payload and not is_posted:
             method, url, body = "PUT", f"{subscriber.endpoint}/{record.reference}", record.body
         patients = [code for name, _, code in record.keys.tokens if name == "patient"]
         lane = self._lane(patients[0] if patients else record.reference)
@@ -287,10 +316,14 @@ class Pusher:
 
 async def _send(courier: Courier, push: _Push) -> int | None:
     """Send a push once."""
-    headers = dict(push.subscriber.headers)
+    headers = dict(push.subscriber.headers) | dict(push.headers)
     if push.body:
         headers["Content-Type"] = FHIR_JSON
     return await courier.send(push.method, push.url, headers=headers, body=push.body)
+
+
+def _interaction_of(record: Record) -> str:
+    return "create" if record.version == 1 else "update"
 
 
 def _verdict(status: int | None) -> str:

@@ -129,6 +129,7 @@ def faults_of(chosen: Simulator) -> dict[str, Any]:
         "no_batch": False,
         "no_conditional_create": False,
         "no_update_create": False,
+        "posts_pushes": False,
         "unknown_id_status": 405,
         "no_reads": False,
         "max_page_size": 1000,

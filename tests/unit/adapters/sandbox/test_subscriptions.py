@@ -15,12 +15,14 @@ class Endpoint:
 
     def __init__(self, *statuses: int | None) -> None:
         self.seen: list[tuple[str, str, bytes, str]] = []
+        self.deleted: list[str] = []
         self._statuses = list(statuses)
 
     async def send(
         self, method: str, url: str, *, headers: Mapping[str, str], body: bytes
     ) -> int | None:
         self.seen.append((method, url, body, headers.get("X-Key", "")))
+        self.deleted += [v for k, v in headers.items() if k == "X-Medplum-Deleted-Resource"]
         return self._statuses.pop(0) if self._statuses else 202
 
     def close(self) -> None:
@@ -98,6 +100,32 @@ def test_what_matches_is_put_to_the_endpoint_with_its_headers() -> None:
     ((method, path, body, key),) = endpoint.seen
     assert (method, path, key) == ("PUT", "http://nadi.test/fhir/Observation/yes", "k:1")
     assert b'"versionId":"1"' in body
+
+
+def test_medplum_posts_what_was_written_and_of_what_was_deleted_only_the_name() -> None:
+    endpoint = Endpoint()
+    about = "https://medplum.com/fhir/StructureDefinition/subscription-supported-interaction"
+
+    async def story(store: Store) -> None:
+        store.put(subscription(endpoint="http://nadi.test/writes"), "writes")
+        for name in ("create", "update", "delete"):
+            only = subscription(endpoint=f"http://nadi.test/{name}")
+            store.put({**only, "extension": [{"url": about, "valueCode": name}]}, name)
+        store.put(observation(), "o1")
+        store.put(observation(), "o1")
+        store.delete("Observation", "o1")
+
+    play(endpoint, story, faults=Faults(posts_pushes=True))
+
+    assert {method for method, *_ in endpoint.seen} == {"POST"}
+    told = {url.rpartition("/")[2]: [] for _, url, _, _ in endpoint.seen}
+    for _, url, body, _ in endpoint.seen:
+        told[url.rpartition("/")[2]].append(body)
+    assert [len(told[name]) for name in ("writes", "create", "update", "delete")] == [2, 1, 1, 1]
+    assert b'"versionId":"1"' in told["create"][0]
+    assert b'"versionId":"2"' in told["update"][0]
+    assert told["delete"] == [b"{}"]
+    assert endpoint.deleted == ["Observation/o1"]
 
 
 def test_pushes_about_one_patient_stay_in_order() -> None:
