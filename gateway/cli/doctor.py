@@ -116,19 +116,18 @@ def examine(settings: Settings) -> Iterator[Finding]:
     yield disk_speed(folder)
     yield clock()
     yield cpu()
-    yield from _models(settings)
+    yield from models_found(_models(settings))
     yield _guarded("broker", lambda: _broker(settings))
     yield _running(settings)
     yield from _stored(settings)
 
 
-def _models(settings: Settings) -> Iterator[Finding]:
+def _models(settings: Settings) -> Installed:
     """Look at the register and the folders of models, or at the folders alone."""
     try:
-        found = installed(settings)
+        return installed(settings)
     except GatewayError:  # the database has a finding of its own
-        found = matched([], *library(settings).all(), day=utc_now().date())
-    yield from models_found(found)
+        return matched([], *library(settings).all(), day=utc_now().date())
 
 
 def models_found(found: Installed) -> Iterator[Finding]:
@@ -338,7 +337,7 @@ def _site(store: Store, settings: Settings) -> Iterator[Finding]:
     yield from _stopped(site, store)
     yield from _systems(site, store)
     yield from _listeners(site, store)
-    yield from _feeds(site, store, installed(settings).find)
+    yield from _feeds(site, store, _models(settings).find)
     yield from _witnesses(site, store)
     yield from _privacy(site, store, settings.data_dir)
     for says, is_fault in cds_problems(site):
