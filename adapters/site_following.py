@@ -19,6 +19,10 @@ Followed = Annotated[
 ]
 
 
+#: Feeds of Bahmni's that tell which tests, panels and drugs there are.
+_CATALOGUES = frozenset({"lab", "drug"})
+
+
 class ProbedEntry(Part):
     """When a feed is told to be silent, and how often it is proved that changes arrive."""
 
@@ -136,6 +140,17 @@ class AtomEntry(ProbedEntry):
     from_beginning: bool = Field(
         False, description="Whether a feed that is new here is read from its first page."
     )
+
+    @field_validator("feeds", mode="before")
+    @classmethod
+    def _is_about_patients(cls, feeds: object) -> object:
+        named = [each for each in feeds if each in _CATALOGUES] if isinstance(feeds, list) else []
+        if named:
+            raise ValueError(
+                f"the feed {named[0]} tells of the catalogue, and of no patient: orders and "
+                "results come by encounter"
+            )
+        return feeds
 
     @field_validator("feeds")
     @classmethod

@@ -1,10 +1,11 @@
 """Reads the pages of Atom feeds; credentials go to the feeds' base URL only.
 
 And to the REST interface that OpenMRS has beside it: what is saved there makes an entry. What is
-written by FHIR does not everywhere: Bahmni's feeds listen to the services that REST calls, and FHIR
-passes these by.
+written by FHIR does not: the feeds listen to the services that REST calls, and FHIR passes these by
+(newer versions of Bahmni's FHIR module make entries of a Patient and an Encounter all the same).
 
-Source: OpenMRS webservices.rest, `POST /ws/rest/v1/patient/{uuid}`; ict4h openmrs-atomfeed.
+Source: OpenMRS webservices.rest, `POST /ws/rest/v1/patient/{uuid}`; ict4h openmrs-atomfeed, advice
+on PatientService and EmrEncounterService; Bahmni fhir2-addl-extension, FhirEncounterSaveAdvice.
 """
 
 from collections.abc import Callable

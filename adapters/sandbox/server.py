@@ -32,6 +32,7 @@ from adapters.sandbox.faults import FaultGate, FaultKnobs, Faults
 from adapters.sandbox.interactions import Answer, Interactions, Validate
 from adapters.sandbox.journal import Journal
 from adapters.sandbox.keys import Resource
+from adapters.sandbox.openmrs import OpenmrsRest
 from adapters.sandbox.refusal import FHIR_JSON, Refusal, outcome
 from adapters.sandbox.results import Snapshots, history_bundle, search_bundle
 from adapters.sandbox.search import Pairs, parse_pairs, run
@@ -86,7 +87,9 @@ def create_app(options: SandboxOptions | None = None) -> ASGIApp:
             journal.close()
 
     exports = Exports(store, knobs, BASE_PATH)
-    beside = [*Archive().routes(), *AtomFeeds(store).routes()]
+    feeds = AtomFeeds()
+    entered = OpenmrsRest(store, feeds.announce)
+    beside = [*Archive().routes(), *feeds.routes(), *entered.routes()]
     routes = Starlette(
         routes=[*exports.routes(), *endpoints.routes(), *beside],
         lifespan=lifespan,

@@ -19,8 +19,13 @@ from tests.sandbox import TOKEN
 
 pytestmark = pytest.mark.integration
 
-VISIT = "5f0d5c1e-6d0c-4a4e-9a7c-0000000000"
-PERSON = "aca97062-35c5-4a23-baf8-0000000000"
+PERSON = {"names": [{"givenName": "Asha", "familyName": "Rao"}], "gender": "F"}
+CREATININE = {
+    "uuid": "164364AAAAAAAAAAAAAAAAAAAAAAAAAAAAAA",
+    "name": "Creatinine",
+    "units": "mg/dL",
+    "mappings": [{"source": "LOINC", "code": "2160-0"}],
+}
 
 
 @pytest.fixture
@@ -29,25 +34,17 @@ def feeding(sqlite_url: str, tmp_path: Path) -> Iterator[Feeding]:
         yield made
 
 
-def encounter(number: int) -> dict[str, Any]:
-    return {
-        "resourceType": "Encounter",
-        "id": f"{VISIT}{number:02d}",
-        "status": "finished",
-        "class": {"code": "AMB"},
-        "subject": {"reference": f"Patient/{PERSON}01"},
-    }
+def registered(feeding: Feeding) -> str:
+    """Register a patient, as somebody at the desk does."""
+    person: str = feeding.enter("patient", {"person": PERSON | {"birthdate": "1961-06-15"}})["uuid"]
+    return person
 
 
-def lab(number: int, visit: int) -> dict[str, Any]:
-    return {
-        "resourceType": "Observation",
-        "id": f"o{number}",
-        "status": "final",
-        "code": {"text": "x"},
-        "subject": {"reference": f"Patient/{PERSON}01"},
-        "encounter": {"reference": f"Encounter/{VISIT}{visit:02d}"},
-    }
+def visited(feeding: Feeding, person: str, *values: float, **more: Any) -> dict[str, Any]:
+    """Save a visit with results, as Bahmni's pages do."""
+    results = [{"concept": CREATININE, "value": value} for value in values]
+    said = {"patientUuid": person, "observations": results, **more}
+    return feeding.enter("bahmnicore/bahmniencounter", said)
 
 
 def feeds_of(feeding: Feeding, base_url: str) -> AtomClient:
@@ -71,10 +68,10 @@ def probe(feeding: Feeding, patient_id: str) -> DeliveryProbe:
 
 
 def test_a_probe_is_the_test_patient_saved_as_she_is_and_arrives_by_the_feed(feeding: Feeding):
-    feeding.put({**patient(1), "id": f"{PERSON}01"})
-    following, proving = follower(feeding), probe(feeding, f"{PERSON}01")
+    person = registered(feeding)
+    following, proving = follower(feeding), probe(feeding, person)
     following.turn()
-    before = feeding.ehr.read(f"Patient/{PERSON}01")
+    before = feeding.ehr.read(f"Patient/{person}")
 
     sent = proving.send()
     assert proving.lag_ms(sent) is None
@@ -83,7 +80,7 @@ def test_a_probe_is_the_test_patient_saved_as_she_is_and_arrives_by_the_feed(fee
 
     assert lag_ms is not None
     assert 0 <= lag_ms < 10_000
-    after = feeding.ehr.read(f"Patient/{PERSON}01")
+    after = feeding.ehr.read(f"Patient/{person}")
     assert (before.pop("meta") != after.pop("meta"), after) == (True, before)
     with feeding.store.read() as uow:
         told = "select count(*) from audit_events where event = 'note'"
@@ -92,15 +89,15 @@ def test_a_probe_is_the_test_patient_saved_as_she_is_and_arrives_by_the_feed(fee
 
 def test_a_probe_about_a_patient_that_is_not_there_is_refused(feeding: Feeding):
     with pytest.raises(EhrRefused):
-        probe(feeding, f"{PERSON}99").send()
+        probe(feeding, "aca97062-35c5-4a23-baf8-000000000099").send()
 
 
 def test_what_changes_after_the_beginning_comes_and_what_was_before_does_not(feeding: Feeding):
-    feeding.put(patient(f"{PERSON}09"))
+    registered(feeding)
     following = follower(feeding)
     assert following.turn()
 
-    feeding.put(patient(f"{PERSON}01"), encounter(1), lab(1, 1), lab(2, 1))
+    visited(feeding, registered(feeding), 1.5, 1.6)
     assert following.turn()
     assert following.turn()
 
@@ -108,9 +105,46 @@ def test_what_changes_after_the_beginning_comes_and_what_was_before_does_not(fee
     assert len(feeding.events()) == 2
 
 
+def test_what_is_written_by_fhir_makes_no_entry(feeding: Feeding):
+    following = follower(feeding)
+    assert following.turn()
+
+    person = {**patient(1), "id": "aca97062-35c5-4a23-baf8-000000000001"}
+    feeding.put(person, lab("o1", registered(feeding)))
+    assert following.turn()
+
+    assert (len(feeding.events("Patient")), len(feeding.events())) == (1, 0)
+
+
+def lab(name: str, person: str) -> dict[str, Any]:
+    return {
+        "resourceType": "Observation",
+        "id": name,
+        "status": "final",
+        "code": {"text": "x"},
+        "subject": {"reference": f"Patient/{person}"},
+    }
+
+
+def test_a_result_that_is_changed_in_a_visit_comes_as_another_one(feeding: Feeding):
+    following, person = follower(feeding), registered(feeding)
+    following.turn()
+    first = visited(feeding, person, 1.5)
+    following.turn()
+
+    changed = [{"concept": CREATININE, "value": 1.9, "uuid": first["observations"][0]["uuid"]}]
+    visited(feeding, person, encounterUuid=first["encounterUuid"], observations=changed)
+    following.turn()
+
+    assert (len(feeding.events("Encounter")), len(feeding.events())) == (2, 2)
+    found = feeding.ehr.search("Observation", [("encounter", first["encounterUuid"])])
+    assert [each["valueQuantity"]["value"] for each in found] == [1.9]
+
+
 def test_many_pages_are_read_by_whoever_is_started_next(feeding: Feeding):
+    person = registered(feeding)
     for number in range(23):
-        feeding.put(encounter(number), lab(number, number))
+        visited(feeding, person, number)
     feeding.is_api_away = True
     assert not follower(feeding, from_beginning=True).turn()
     feeding.is_api_away = False
@@ -125,10 +159,11 @@ def test_many_pages_are_read_by_whoever_is_started_next(feeding: Feeding):
 def test_what_was_deleted_meanwhile_is_received_as_deleted(feeding: Feeding):
     following = follower(feeding)
     following.turn()
-    feeding.put(encounter(1))
+    person = registered(feeding)
+    visit = visited(feeding, person)["encounterUuid"]
     following.turn()
-    feeding.put({**encounter(1), "status": "in-progress"})
-    feeding.delete(f"Encounter/{VISIT}01")
+    visited(feeding, person, encounterUuid=visit)
+    feeding.delete(f"Encounter/{visit}")
 
     assert following.turn()
 
@@ -153,9 +188,9 @@ def test_a_feed_that_can_not_be_read_is_tried_again_later(feeding: Feeding):
 
 
 def test_what_the_ehr_refuses_is_passed_over_as_long_as_it_gives_others(feeding: Feeding):
-    following = follower(feeding)
+    following, person = follower(feeding), registered(feeding)
     following.turn()
-    feeding.put(encounter(1), lab(1, 1))
+    visit = visited(feeding, person, 1.5)["encounterUuid"]
     feeding.sandbox.faults(ignored_params=[], unsupported_types=["Encounter"])
     assert following.turn(), "a type that is not there is gone, not refused"
 
@@ -178,13 +213,13 @@ def test_what_the_ehr_refuses_is_passed_over_as_long_as_it_gives_others(feeding:
     feeding.closing.append(feeding.ehr.close)
     following = follower(feeding)
     feeding.sandbox.faults(unsupported_types=[])
-    feeding.put(lab(2, 1))
+    visited(feeding, person, 1.6, encounterUuid=visit)
 
     assert following.turn()
     assert len(feeding.events()) == 2
 
     feeding.ehr.refuses = ""
-    feeding.put(lab(3, 1))
+    visited(feeding, person, 1.7, encounterUuid=visit)
     assert not following.turn()
     assert "403" in following.problem
 

@@ -103,7 +103,11 @@ def test_doctor_tells_that_subscriptions_are_missing_and_delivery_is_not_proved(
         ("poll: {types: [], every_s: 10}", "types"),
         ("poll: {types: [Consent], evry_s: 10}", "did you mean 'every_s'"),
         ("poll: {types: [Consent], include: [Subject]}", "such as Observation:subject"),
-        ("atom: {base_url: 'https://a/b', feeds: [drug]}", "must be"),
+        ("atom: {base_url: 'https://a/b', feeds: [patients]}", "must be"),
+        (
+            "atom: {base_url: 'https://a/b', feeds: [encounter, drug]}",
+            "the feed drug tells of the catalogue",
+        ),
     ],
 )
 def test_a_mistake_in_a_feed_is_told_with_its_place(run: Run, site_of, item: str, says: str):
