@@ -41,7 +41,15 @@ _ROOM_BYTES = 4 << 30
 _SLOWEST_FIRST = ("chaos", "integration", "acceptance", "architecture", "unit")
 #: Of the integration tests these begin first. Those of the first line share one running Nadi.
 _ON_ONE_NADI = ("audit_of_a_day", "ehr_faults", "one_patient", "broker", "erased_patient")
-_LONGEST = ("recovery_drill", "two_hosts", "up_with_servers", "up", "postgresql", "followed_ehr")
+_LONGEST = (
+    "recovery_drill",
+    "tutorials",
+    "two_hosts",
+    "up_with_servers",
+    "up",
+    "postgresql",
+    "followed_ehr",
+)
 
 
 def pytest_configure() -> None:
