@@ -32,7 +32,6 @@ from adapters.site_login import Auth, login_of
 from adapters.site_model import (
     FhirRestEntry,
     LocalCode,
-    ModelRules,
     RouteEntry,
     SiteFile,
     SystemEntry,
@@ -40,6 +39,8 @@ from adapters.site_model import (
 )
 from adapters.site_oru import OruDestination, oru_of
 from adapters.site_problems import validated
+from adapters.site_push import PushEntry
+from adapters.site_receive import pushed_in
 from adapters.site_trigger import Trigger
 from adapters.site_yaml import SiteInvalid, read_yaml
 from adapters.witness.entries import WitnessEntry
@@ -53,7 +54,6 @@ from gateway.core.privacy import Privacy
 from gateway.core.retention import Retention
 from gateway.core.routing import BROKEN, Route, broken, leading_type
 from gateway.core.working_hours import WorkingHours
-from models.ceilings import Ceilings
 from models.signature import Trust
 
 __all__ = [
@@ -88,6 +88,7 @@ class System:
         title: How people call it; empty where the file does not say.
         per_second: Most requests a second; None lets it be asked as fast as it answers.
         feeds: The listeners that take what it sends.
+        push: How it calls Nadi's API; None where it does not.
         profile: What kind of EHR it is; None leaves it to what it says of itself.
         terms: In which forms results may go into it.
         test_patient: A made-up patient about whom may be written; None where there is none.
@@ -105,6 +106,7 @@ class System:
     title: str = ""
     per_second: float | None = None
     feeds: tuple[Feed, ...] = ()
+    push: PushEntry | None = None
     profile: str | None = None
     terms: Terms = field(default_factory=Terms)
     test_patient: str | None = None
@@ -372,7 +374,7 @@ def _site(file: SiteFile, rows: list[LocalCode], version: int) -> Site:
         systems=systems,
         routes=routes,
         local_codes=codes,
-        trust=_trust(file.models),
+        trust=file.models.trust(),
         witnesses=file.witnesses,
         witness_for=tuple(file.witness_for),
         break_glass=file.break_glass,
@@ -388,14 +390,6 @@ def _site(file: SiteFile, rows: list[LocalCode], version: int) -> Site:
     )
 
 
-def _trust(rules: ModelRules) -> Trust:
-    signers = {signer.key: signer.name for signer in rules.signers}
-    domains = frozenset(rules.allow_operator_domains)
-    if rules.limits is None:
-        return Trust(signers, domains)
-    return Trust(signers, domains, Ceilings(**rules.limits.model_dump(), whose="the site's"))
-
-
 def _system(name: str, entry: SystemEntry, site: str) -> System:
     made = System(
         name=name,
@@ -403,6 +397,7 @@ def _system(name: str, entry: SystemEntry, site: str) -> System:
         address=None,
         title=entry.title,
         feeds=tuple(feeds_of(name, entry.receive, entry.patients)),
+        push=pushed_in(entry.receive),
         terms=entry.write_back.terms() if entry.write_back else Terms(),
         oru=oru_of(entry.oru, entry.patients, system=name, site=site),
     )

@@ -6,13 +6,13 @@ from pydantic import Field, StringConstraints
 
 from adapters.site_address import Host
 from adapters.site_ports import Network, TlsEntry
-from adapters.site_words import Part
+from adapters.site_silence import SilentEntry
 
 #: An AE title: 1 to 16 characters, no backslash, no space around it (DICOM PS3.5 6.2, VR AE).
 AeTitle = Annotated[str, StringConstraints(pattern=r"^[!-\[\]-~]([ -\[\]-~]{0,14}[!-\[\]-~])?$")]
 
 
-class DicomEntry(Part):
+class DicomEntry(SilentEntry):
     """A port that takes images by C-STORE, and how studies are made of them."""
 
     port: int = Field(ge=1, le=65535, description="TCP port.")

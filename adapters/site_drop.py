@@ -2,10 +2,11 @@
 
 from pydantic import Field
 
-from adapters.site_words import FolderPath, Part
+from adapters.site_silence import SilentEntry
+from adapters.site_words import FolderPath
 
 
-class DropEntry(Part):
+class DropEntry(SilentEntry):
     """A folder that is emptied: each file is handed in and moved away."""
 
     folder: FolderPath = Field(

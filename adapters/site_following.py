@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints, ValidationInfo, field_validator
 
 from adapters.site_address import Address
-from adapters.site_words import Part
+from adapters.site_silence import SilentEntry
 
 Followed = Annotated[
     str,
@@ -23,16 +23,9 @@ Followed = Annotated[
 _CATALOGUES = frozenset({"lab", "drug"})
 
 
-class ProbedEntry(Part):
+class ProbedEntry(SilentEntry):
     """When a feed is told to be silent, and how often it is proved that changes arrive."""
 
-    silent_after_s: float | None = Field(
-        None,
-        gt=0,
-        strict=False,
-        description="After so long without anything new the feed is told to be silent; absent: "
-        "never.",
-    )
     probe_every_s: float | None = Field(
         None,
         ge=10,

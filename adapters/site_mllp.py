@@ -9,7 +9,8 @@ from adapters.hl7v2.charsets import CODECS
 from adapters.site_address import Host
 from adapters.site_hours import check_zone
 from adapters.site_ports import Network, TlsEntry
-from adapters.site_words import Part, Uri
+from adapters.site_silence import SilentEntry
+from adapters.site_words import Uri
 
 
 def _check_charset(name: str) -> str:
@@ -19,7 +20,7 @@ def _check_charset(name: str) -> str:
     return name
 
 
-class MllpEntry(Part):
+class MllpEntry(SilentEntry):
     """A port that takes HL7 v2 messages, and how they are to be understood."""
 
     port: int = Field(ge=1, le=65535, description="TCP port.")

@@ -29,6 +29,7 @@ from adapters.site_write_back import WriteBackEntry
 from adapters.witness.entries import VerifierKey, WitnessEntry
 from gateway.core.model_register import BUILT_IN
 from models.ceilings import Ceilings
+from models.signature import Trust
 
 SCHEMA_ID = "https://nadi.health/schema/site.schema.json"
 
@@ -257,6 +258,14 @@ class ModelRules(Part):
         if len({each.key for each in signers}) < len(signers):
             raise ValueError("a key stands there twice")
         return signers
+
+    def trust(self) -> Trust:
+        """Give what is trusted of a package."""
+        signers = {signer.key: signer.name for signer in self.signers}
+        domains = frozenset(self.allow_operator_domains)
+        if self.limits is None:
+            return Trust(signers, domains)
+        return Trust(signers, domains, Ceilings(**self.limits.model_dump(), whose="the site's"))
 
 
 class SiteFile(Part):

@@ -54,7 +54,12 @@ def with_deletions(store: Store, system: str, bundle: ParsedBundle) -> ParsedBun
 def _deleted_by(entry: BundleEntry) -> tuple[str, str] | None:
     if entry.method != "DELETE" or entry.resource is not None or entry.issues:
         return None
-    found = _ADDRESS.fullmatch(entry.url or "")
+    return address_of(entry.url or "")
+
+
+def address_of(written: str) -> tuple[str, str] | None:
+    """Read the type and id that an address names; None where it names no resource of R4."""
+    found = _ADDRESS.fullmatch(written.strip())
     return (found[1], found[2]) if found and found[1] in resource_types() else None
 
 

@@ -10,7 +10,7 @@ from adapters.site import Site
 from gateway.core.canary import CANARY_SYSTEM
 from gateway.core.clock import from_ms, utc_now
 from gateway.core.errors import GatewayError
-from gateway.feed_standing import standings
+from gateway.feed_standing import pushings, standings
 from gateway.levels import Levels
 from gateway.store.engine import SchemaTooNew, is_at_head
 from gateway.store.unit_of_work import Store
@@ -42,11 +42,12 @@ class Health:
         """
         checks = await run_in_threadpool(self._checks)
         listeners = await run_in_threadpool(self._listeners)
+        pushes = await run_in_threadpool(self._pushes)
         is_ready = checks["database"] == "up" and checks["schema"] == "current"
         is_ready = is_ready and checks["canary"] != _PERMITTED
         status = "ready" if is_ready else "not ready"
         return JSONResponse(
-            {"status": status, "checks": checks, "listeners": listeners},
+            {"status": status, "checks": checks, "listeners": listeners, **pushes},
             status_code=200 if is_ready else 503,
         )
 
@@ -77,6 +78,17 @@ class Health:
                 return {each.feed: each.state for each in standings(uow, site)}
         except GatewayError:
             return None
+
+    def _pushes(self) -> dict[str, dict[str, str]]:
+        """Give whether the systems push whose silence is to be told; empty where there are none."""
+        try:
+            site = self._site()
+            with self._store.read() as uow:
+                watched = [each for each in pushings(uow, site) if each.after_s is not None]
+        except GatewayError:
+            return {}
+        states = {each.system: "silent" if each.is_silent else "up" for each in watched}
+        return {"pushes": states} if states else {}
 
     def _schema(self) -> str:
         try:
@@ -109,7 +121,8 @@ class Health:
             oldest = uow.jobs.oldest_ready_ms()
             waiting, oldest_audit = uow.audit_log.lag()
             notices = uow.notices.depths()
-        states = self._listeners() or {}
+        pushes = self._pushes().get("pushes", {})
+        states = (self._listeners() or {}) | {f"{name}/push": pushes[name] for name in pushes}
         now = utc_now()
         return Levels(
             jobs=by_state,

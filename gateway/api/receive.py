@@ -5,6 +5,8 @@
   entry; a transaction, document or message with one bad entry is refused whole;
 * `DELETE /fhir/{type}/{id}` is received as the last version of the resource
   (`gateway.api.deletions`);
+* so is a `POST /fhir` with the header `X-Medplum-Deleted-Resource`, which has no content;
+* where the site names the secret of a system, whatever it pushes has to be signed with it;
 * an empty `POST /fhir` says that something changed, and a notification of a Subscription what
   (`gateway.api.notices`);
 * with the header `X-Nadi-Receive: record` resources are kept and set nothing going: a model must
@@ -27,11 +29,12 @@ from starlette.responses import Response
 from gateway.api.arrivals import Posting
 from gateway.api.batch import Receipt
 from gateway.api.body import check_headers, read_body
-from gateway.api.deletions import deleted_resource, with_deletions
+from gateway.api.deletions import address_of, deleted_resource, with_deletions
 from gateway.api.edge import Call, Edge, Endpoint
 from gateway.api.entries import is_whole, with_refusals
 from gateway.api.notices import NoticeBox, brought, notice_of, notification_in
 from gateway.api.outcome import STATUS_OF_CONTENT, fhir_response, operation_outcome
+from gateway.api.signature import insist_signed
 from gateway.api.tally import Tally
 from gateway.api.wake import Wake
 from gateway.core.audit import Source
@@ -54,6 +57,12 @@ from gateway.telemetry import count_received
 from gateway.withdrawal import settle_in_flight
 
 RECEIVE_HEADER, RECORD = "x-nadi-receive", "record"
+_DELETED_HEADER = "x-medplum-deleted-resource"
+_NO_CONTENT = frozenset({b"", b"{}"})
+_NO_DELETION = (
+    "X-Medplum-Deleted-Resource has to be Type/id of a resource type of FHIR R4, and the body "
+    "empty or {}: else nobody knows what was deleted."
+)
 # Beyond this size reading a body takes long enough to hold up the other callers.
 LARGE_BYTES = 64 * 1024
 
@@ -119,12 +128,30 @@ class Receiver:
         return await self._single(call, resource, is_update=True)
 
     async def _delete(self, call: Call) -> Response:
+        insist_signed(call, self._edge.site().system(_system_of(call)), b"")
         reference = _known_type(call), call.request.path_params["id"]
+        return await self._receive_deletion(call, reference)
+
+    async def _deleted(self, call: Call, written: str) -> Response:
+        """Take what Medplum posts of a deletion: a header, and nothing, or `{}`, as the body."""
+        body = b"" if _is_empty(call) else await self._body(call)
+        if not body:
+            insist_signed(call, self._edge.site().system(_system_of(call)), body)
+        reference = address_of(written)
+        if reference is None or body.strip() not in _NO_CONTENT:
+            raise ContentError(_NO_DELETION)
+        return await self._receive_deletion(call, reference)
+
+    async def _receive_deletion(self, call: Call, reference: tuple[str, str]) -> Response:
         find = partial(deleted_resource, self._edge.store, _system_of(call), reference)
         return await self._single(call, await run_in_threadpool(find), is_update=True)
 
     async def _base(self, call: Call) -> Response:
+        deleted = call.request.headers.get(_DELETED_HEADER)
+        if deleted is not None:
+            return await self._deleted(call, deleted)
         if _is_empty(call):
+            insist_signed(call, self._edge.site().system(_system_of(call)), b"")
             return await self._ping(call)
         body = await self._body(call)
         if resource_type_of(body) == "Bundle":
@@ -142,6 +169,7 @@ class Receiver:
             max_decompressed=self._settings.max_decompressed_bytes,
         )
         call.keep(body)
+        insist_signed(call, self._edge.site().system(_system_of(call)), body)
         return body
 
     async def _parsed(self, body: bytes, kind: str | None = None) -> Resource:

@@ -23,6 +23,7 @@ from gateway.cli.doctor_systems import unsaid
 from gateway.core.audit import Source
 from gateway.core.errors import GatewayError
 from gateway.delivery_probe import DeliveryProbe, ObservationTrace, SavedPatientTrace, Trace
+from gateway.feed_standing import pushings
 from gateway.listeners.deletions import CONSENT, STATE
 from gateway.listeners.keeping import references_of
 from gateway.store.unit_of_work import Store
@@ -35,6 +36,7 @@ _LOOK_EVERY_S = 0.2
 _PATIENCE_S = 10.0
 #: A look for deletions is late after so many intervals.
 _LATE_LOOKS = 3
+_SILENT = "does it still push, with a credential of Nadi's that is in force?"
 _FEW_MINUTES, _MANY_MINUTES = 2, 120
 _LATE = "; a Consent that was deleted since still permits: does its listener run, and what says it?"
 _UNPROVEN = (
@@ -71,8 +73,24 @@ def feed_findings(site: Site, store: Store, source: Source) -> Iterator[FeedFind
         system = site.system(feed.system)
         if feed.kind in _FOLLOWING and system is not None:
             yield from _of_feed(_Examined(feed, system, store, source), ehrs)
+    yield from pushes_of(site, store)
     ehrs.close()
     yield from _ports(site)
+
+
+def pushes_of(site: Site, store: Store) -> Iterator[FeedFinding]:
+    """Say of every system that pushes when its last event came; a silent one is a fault."""
+    with store.read() as uow:
+        found, now_ms = pushings(uow, site), uow.now_ms
+    for each in found:
+        words = "nothing was pushed yet"
+        if each.heard_ms is not None:
+            words = f"the last event came {_ago((now_ms - each.heard_ms) / 1000)}"
+        if each.is_silent:
+            words = f"silent: {words}, and silent_after_s is {each.after_s:g}; {_SILENT}"
+        elif each.after_s is None:
+            words += "; with silent_after_s in the site file it is told"
+        yield FeedFinding(f"push {each.system}", words, is_fault=each.is_silent)
 
 
 def _ports(site: Site) -> Iterator[FeedFinding]:

@@ -10,6 +10,8 @@ from tests.conftest import Api
 from tests.factories import Json, bundle, consent, creatinine, meta, patient, raw
 from tests.unit.gateway.api.test_receive import current, rows, task
 
+MEDPLUM = "X-Medplum-Deleted-Resource"
+JSON = {"Content-Type": "application/fhir+json"}
 AT_ONCE = "2026-01-15T04:30:00.000+00:00"
 
 
@@ -114,6 +116,41 @@ def test_a_permit_that_was_overtaken_by_its_deletion_permits_nothing(api: Api):
     task(api.put(raw(consent(1, **meta(1, AT_ONCE))), "/fhir/Consent/c1"))
 
     assert task(api.post(raw(creatinine(1))))["businessStatus"]["text"] == "consent-denied"
+
+
+@pytest.mark.parametrize("body", [b"", b"{}", b" {} "], ids=["empty", "object", "spaced"])
+def test_what_medplum_posts_of_a_deletion_is_one(api: Api, body: bytes):
+    task(api.put(raw(consent(1)), "/fhir/Consent/c1"))
+    waits = task(api.post(raw(creatinine(1))))
+    headers = api.headers() | JSON | {MEDPLUM: "Consent/c1"}
+
+    answer = task(api.client.post("/fhir", content=body, headers=headers))
+
+    told = api.get(f"/fhir/Task/{waits['id']}").json()
+    assert told["businessStatus"]["text"] == "consent-withdrawn"
+    assert answer["status"] != "failed"
+    assert [is_deleted(each) for each in now(api, "Consent")] == [True]
+
+
+@pytest.mark.parametrize(
+    ("named", "body"),
+    [
+        ("", b""),
+        ("Consent", b"{}"),
+        ("Nothing/c1", b"{}"),
+        ("Consent/c 1", b"{}"),
+        ("Consent/c1", raw(consent(1))),
+    ],
+    ids=["nothing", "no-id", "no-type", "no-id-of-fhir", "a-resource"],
+)
+def test_a_deletion_of_which_nobody_knows_what_is_refused(api: Api, named: str, body: bytes):
+    headers = api.headers() | JSON | {MEDPLUM: named}
+
+    answer = api.client.post("/fhir", content=body, headers=headers)
+
+    assert answer.status_code in (400, 422)
+    assert "X-Medplum-Deleted-Resource has to be Type/id" in answer.text
+    assert rows(api, "events") == 0
 
 
 def test_only_a_system_may_delete(api: Api):
