@@ -114,8 +114,10 @@ def _alternative(schema: Schema, tag: str) -> Schema:
     mapping = schema.get("discriminator", {}).get("mapping", {})
     if tag in mapping:
         return _opened({"$ref": mapping[tag]})
-    every = map(_opened, schema["oneOf"])
-    return next((each for each in every if tag in (*_words(each), *_only_key(each))), _NOTHING)
+    every = [_opened(each) for each in schema["oneOf"]]
+    # What has settings comes first: `push` is a word too, and what is asked for are the settings.
+    by_key = [each for each in every if tag in _only_key(each)]
+    return next(iter([*by_key, *(each for each in every if tag in _words(each))]), _NOTHING)
 
 
 def _tag(schema: Schema, written: object) -> str:

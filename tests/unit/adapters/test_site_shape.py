@@ -45,6 +45,7 @@ systems:
     base_url: https://smart.example/fhir
     auth: {{kind: smart-backend, client_id: nadi, key: "file:/run/secrets/smart"}}
     tls: {{authority: /etc/nadi/smart.pem}}
+    receive: [{{push: {{signature_secret: "file:/run/secrets/hook"}}}}]
   oauth:
     kind: fhir-rest
     base_url: https://oauth.example/fhir
@@ -232,6 +233,7 @@ def test_every_text_that_is_no_free_one_is_known_by_its_format():
         "file:/run/secrets/ehr": "secret-reference",
         "env:NADI_PACS_PASSWORD": "secret-reference",
         "file:/run/secrets/smart": "secret-reference",
+        "file:/run/secrets/hook": "secret-reference",
         "file:/run/secrets/oauth": "secret-reference",
         "/etc/nadi/smart.pem": "file-path",
         "/etc/nadi/port.pem": "file-path",
