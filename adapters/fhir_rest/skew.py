@@ -1,7 +1,8 @@
 """How far the clock of an EHR is from ours, by the Date of its answers.
 
-A Date is cut to whole seconds, and lies somewhere between question and answer: what is known is an
-interval. Of several questions the one that was answered fastest tells most.
+A Date is cut to whole seconds, servers write it anew only once a second, and it lies somewhere
+between question and answer: what is known is an interval. Of several questions the one that was
+answered fastest tells most.
 
 Source: RFC 9110 section 6.6.1 (Date) and 5.6.7 (HTTP-date).
 """
@@ -10,7 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-_HALF_SECOND = timedelta(seconds=0.5)
+#: Half of how old a Date can be: cut by up to a second, and kept for up to another.
+_HALF_AGE = timedelta(seconds=1)
 _TRIES = 3
 
 
@@ -41,8 +43,8 @@ def skew_of(said: datetime, asked: datetime, answered: datetime) -> Skew:
         answered: When the answer was here, by our clock.
     """
     half = (answered - asked) / 2
-    ahead = said + _HALF_SECOND - (asked + half)
-    return Skew(ahead.total_seconds(), (half + _HALF_SECOND).total_seconds())
+    ahead = said + _HALF_AGE - (asked + half)
+    return Skew(ahead.total_seconds(), (half + _HALF_AGE).total_seconds())
 
 
 def measured(told_time: Callable[[], datetime | None], now: Callable[[], datetime]) -> Skew | None:

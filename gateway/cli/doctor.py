@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import typer
+from rich.markup import escape
 
 from adapters.site import Site, load_site
 from gateway.cli.audit_witnesses import NO_WITNESS, Standing, witnessing
@@ -99,7 +100,7 @@ def doctor(*, data_dir: DataDir = None, as_json: AsJson = False) -> None:
     else:
         listing = table("", "CHECK", "FOUND")
         for finding in findings:
-            listing.add_row(_SIGNS[finding.verdict], finding.check, finding.says)
+            listing.add_row(_SIGNS[finding.verdict], escape(finding.check), escape(finding.says))
         out.print(listing)
     if any(finding.verdict is Verdict.FAILED for finding in findings):
         raise typer.Exit(EXIT_NOT_SO)

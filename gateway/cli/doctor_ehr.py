@@ -35,12 +35,12 @@ _BAD_REQUEST, _FORBIDDEN = 400, 403
 _NO_STUDY = "2.25.270797160193283446318049331164146541101"
 #: What a model reads alone, without the patient's Observations.
 _READ_ALONE = frozenset({"ImagingStudy", "DocumentReference", "DiagnosticReport"})
-_GOES_BY_IT = "when a consent holds, which value is the newest and CDS tokens go by both clocks"
+_GOES_BY_IT = "When a consent holds, which value is the newest and CDS tokens go by both clocks."
 _MENDED = {
-    ClockState.KEPT: "NTP keeps this machine in time: set up NTP on the EHR's",
-    ClockState.NOT_KEPT: "NTP does not keep this machine in time: set it up here, then look again",
-    ClockState.YEARS_BEHIND: "this machine's clock is wrong: set up NTP here, then look again",
-    ClockState.UNKNOWN: "set up NTP on both",
+    ClockState.KEPT: "NTP keeps this machine in time: set up NTP on the EHR's.",
+    ClockState.NOT_KEPT: "NTP does not keep this machine in time: set it up here, then look again.",
+    ClockState.YEARS_BEHIND: "This machine's clock is wrong: set up NTP here, then look again.",
+    ClockState.UNKNOWN: "Set up NTP on both.",
 }
 
 
@@ -114,9 +114,9 @@ def told_skew(check: str, skew: Skew, ours: ClockState) -> FeedFinding:
     if skew.surely_s <= _CARE_S:
         near = f"{abs(skew.ahead_s):.1f} s {way} this machine's"
         return FeedFinding(check, f"{near} ({exact})", is_fault=False)
-    says = f"{abs(skew.ahead_s):.0f} s {way} this machine's ({exact}); {_GOES_BY_IT}: "
+    says = f"{abs(skew.ahead_s):.0f} s {way} this machine's ({exact}). {_GOES_BY_IT}"
     is_broken = skew.surely_s > _BROKEN_S
-    return FeedFinding(check, says + _MENDED[ours], is_fault=True if is_broken else None)
+    return FeedFinding(check, f"{says} {_MENDED[ours]}", is_fault=True if is_broken else None)
 
 
 def _login(system: System, client: FhirClient, types: Sequence[str]) -> FeedFinding:
@@ -128,7 +128,7 @@ def _login(system: System, client: FhirClient, types: Sequence[str]) -> FeedFind
         try:
             _ask(client, each, system.test_patient)
         except EhrLoginFailed as error:
-            return FeedFinding(check, f"{each}: {_not_accepted(error, who)}", is_fault=True)
+            return FeedFinding(check, f"{each}: {_not_accepted(error, system.login, 'auth')}", True)
         except EhrRefused as error:
             named = each if error.status == _FORBIDDEN else f"{each} (HTTP {error.status})"
             (forbidden if error.status == _FORBIDDEN else unclear).append(named)
@@ -149,7 +149,7 @@ def _archive(system: System, connection: Connection) -> FeedFinding:
         if connection.archive:
             connection.archive.instances(_NO_STUDY)
     except EhrLoginFailed as error:
-        says = f"{system.dicomweb_url}: {_not_accepted(error, who)}"
+        says = f"{system.dicomweb_url}: {_not_accepted(error, system.dicomweb_login, own)}"
         return FeedFinding(check, says, is_fault=True)
     except EhrRefused as error:
         if error.status == _FORBIDDEN:
@@ -194,8 +194,13 @@ def _credential(login: Login, key: str) -> str:
     return f"{what} of {login.secret.reference} (`{key}`)"
 
 
-def _not_accepted(error: EhrLoginFailed, who: str) -> str:
-    return f"{error.message} It was given {who}: wrong, run out, or another system's?"
+def _not_accepted(error: EhrLoginFailed, login: Login, key: str) -> str:
+    """Say what was not accepted, and where the right one belongs."""
+    if login.secret is None:
+        return f"{error.message} The site file names none: write one as `{key}`."
+    is_variable = login.secret.reference.startswith("env:")
+    mended = "put the right one there" + (", then restart Nadi" if is_variable else "")
+    return f"{error.message} It was given {_credential(login, key)}: {mended}."
 
 
 def _not_allowed(who: str, what: Sequence[str]) -> str:

@@ -6,11 +6,13 @@ A fault is known by the name of its error, since what became of a result tells o
 from collections.abc import Iterable, Mapping
 
 from adapters.fhir_rest.errors import EhrRefused, EhrUnreachable
+from adapters.obstacles import Obstacle
 from gateway.core.errors import GatewayError
 from gateway.core.read_back import AI_LABEL, VALUE
 from workers.verifying import WORDS
 
 _WAITS = "Results wait meanwhile and are tried again."
+_OBSTACLES = frozenset(Obstacle)
 _OWN_LOG = "Look for the request in the EHR's own log"
 _REMEDIES: Mapping[str, str] = {
     "EhrUnreachable": f"Does it run, and does a firewall or a proxy cut connections? {_WAITS}",
@@ -64,6 +66,18 @@ def with_remedy(error: GatewayError) -> str:
 def remedy(name: str) -> str:
     """Say what to do about an error of a name; nothing where its message says it."""
     return _REMEDIES.get(name, "")
+
+
+def of_answer(answer: str) -> str:
+    """Say what to do about what the last attempt to deliver a result came to.
+
+    Args:
+        answer: As it is on record: an error's name, which an obstacle may follow.
+    """
+    name, _, more = answer.partition(" ")
+    if more in _OBSTACLES:
+        return f"The receiver {Obstacle(more).says} {_WAITS}"
+    return remedy(name)
 
 
 def refused_with(status: int) -> str:

@@ -354,7 +354,7 @@ def _show(job: Job, delivery: Delivery | None, trail: Sequence[AuditRow]) -> Non
         out.print(f"  {escape(job.reason)}")
     facts = table("", "")
     facts.show_header = False
-    for name, value in _facts(job, delivery):
+    for name, value in facts_of(job, delivery):
         facts.add_row(f"[dim]{name}[/]", escape(value))
     out.print(facts)
     listing = table("WHEN", "STEP", "OUTCOME", "WHY")
@@ -365,7 +365,8 @@ def _show(job: Job, delivery: Delivery | None, trail: Sequence[AuditRow]) -> Non
     out.print(f"\n[dim]Why it was permitted or not: nadi consent explain {job.id}[/]")
 
 
-def _facts(job: Job, delivery: Delivery | None) -> list[tuple[str, str]]:
+def facts_of(job: Job, delivery: Delivery | None) -> list[tuple[str, str]]:
+    """Say in names and values what a job is, and where its result is."""
     found = [
         ("route", job.route),
         ("model", f"{job.model}  {job.model_digest[:16]}"),
@@ -384,7 +385,12 @@ def _facts(job: Job, delivery: Delivery | None) -> list[tuple[str, str]]:
     told = (("form there", delivery.rung), ("not kept there", delivery.lost))
     found += [(name, value) for name, value in told if value]
     next_try = _next_try(delivery, moment)
-    return [*found, ("next try", next_try)] if next_try else found
+    if next_try is None:
+        return found
+    from gateway.cli.doctor_remedies import of_answer  # noqa: PLC0415 - for what is held up only
+
+    remedy = of_answer(delivery.last_answer)
+    return [*found, ("next try", next_try), *([("what to do", remedy)] if remedy else [])]
 
 
 def outcome_word(outcome: str) -> str:

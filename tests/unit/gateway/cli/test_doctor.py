@@ -142,7 +142,15 @@ def test_an_ehr_that_does_not_let_us_in_is_a_failure_that_ends_with_one(tmp_path
     assert done.exit_code == 1
     assert told["site"] == ("ok", "'sandbox' version 1; routes: ckd-risk")
     assert [check for check, (verdict, _) in told.items() if verdict == "failed"] == ["login ehr"]
-    assert "It was given no credential (`auth`)" in told["login ehr"][1]
+    assert "The site file names none: write one as `auth`." in told["login ehr"][1]
+
+
+def test_what_stands_in_brackets_is_shown(tmp_path):
+    nowhere = str(tmp_path / "[worklist]")
+
+    shown = CliRunner().invoke(app, ["doctor", "--data-dir", nowhere])
+
+    assert f"{nowhere} is missing" in shown.stdout
 
 
 def test_scripts_get_json_and_an_exit_code(tmp_path):

@@ -7,7 +7,7 @@ import pytest
 from adapters.fhir_rest import errors
 from adapters.fhir_rest.errors import EhrLoginFailed, EhrRefused, unreachable
 from adapters.obstacles import Obstacle
-from gateway.cli.doctor_remedies import of_loss, refused_with, remedy, with_remedy
+from gateway.cli.doctor_remedies import of_answer, of_loss, refused_with, remedy, with_remedy
 from gateway.core.errors import ConfigurationError, GatewayError
 
 #: Met by a write or a search of results alone, which the doctor does not make, or known by status.
@@ -60,3 +60,20 @@ def test_the_gravest_loss_is_what_somebody_has_to_act_on() -> None:
     assert "Nobody would see" in of_loss(["meta.security", "words"])
     assert "nothing needs to be done" in of_loss(["meta.security", "device"])
     assert "Nadi keeps what was lost" in of_loss(["device"])
+
+
+@pytest.mark.parametrize(
+    ("answer", "says"),
+    [
+        ("EhrNameUnknown", "known to the DNS here?"),
+        ("NoConnection connection-refused", "The receiver refuses the connection: does it run"),
+        ("201", ""),
+        ("ForLater AE 206 PID", ""),
+        ("", ""),
+    ],
+)
+def test_what_is_on_record_of_a_delivery_is_enough_to_say_what_to_do(
+    answer: str, says: str
+) -> None:
+    assert says in of_answer(answer)
+    assert bool(of_answer(answer)) is bool(says)
