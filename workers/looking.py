@@ -2,14 +2,15 @@
 
 First by identifier. An EHR in which no result of this type was lately read back with its identifier
 is asked for what it has of the same patient, code and time; what it gives is compared, since one
-that ignores what was asked gives everything. A place that is known to be another result's is never
-taken for this one. Where an answer can't be relied on, nor a condition, nobody knows: nothing is
-written. A condition can't be relied on where identifiers are lost.
+that ignores what was asked gives everything. Of several that look alike each gets the place that is
+likest to it, and none a place that is known to be another result's. Where an answer can't be relied
+on, nor a condition, nobody knows: nothing is written. A condition can't be relied on where
+identifiers are lost.
 
 Source: docs/write-back.md.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -17,7 +18,7 @@ import orjson
 
 from gateway.core.errors import GatewayError, ProcessingError, TransientError
 from gateway.core.findings import RESULT_SYSTEM, Json
-from gateway.core.read_back import is_same_result, query_of
+from gateway.core.read_back import is_same_result, likeness, query_of
 from gateway.core.result_carriers import in_words
 from gateway.core.write_back import StoredReport, is_result
 from workers.ehr_abilities import EhrAbilities
@@ -38,6 +39,32 @@ class Searched(Protocol):
         is_whole: bool = False,
     ) -> list[dict[str, Any]]:
         """Search one type."""
+
+
+@dataclass(frozen=True)
+class Match:
+    """What may be a result.
+
+    Attributes:
+        place: `Type/id`.
+        likeness: How much it has in common with the result beyond what it must have.
+    """
+
+    place: str
+    likeness: int
+    resource: Json
+
+
+@dataclass(frozen=True)
+class Matches:
+    """What may be a result, in all of its forms.
+
+    Attributes:
+        doubt: Why nobody knows, where none of these is left for it; empty where it is known.
+    """
+
+    found: tuple[Match, ...]
+    doubt: str
 
 
 @dataclass(frozen=True)
@@ -64,12 +91,9 @@ class Looking:
         Raises:
             TransientError: The EHR is away.
         """
-        found: dict[str, list[Json] | Unsure] = dict(self._by_identifier(reports))
-        claimed: set[str] = set()
-        for report in reports:
-            if not found[report.identifier]:
-                found[report.identifier] = self._by_facts(report, claimed)
-        return found
+        found = self._by_identifier(reports)
+        missing = [report for report in reports if not found[report.identifier]]
+        return {**found, **shared_out({each.identifier: self._by_facts(each) for each in missing})}
 
     def tagged(self, resource_type: str, parameter: str, values: Sequence[str]) -> list[Json]:
         """Search by results' identifiers in one parameter.
@@ -101,27 +125,25 @@ class Looking:
             self._abilities.forgot_identifier(resource_type)  # it ignored what it was asked for
         return found
 
-    def _by_facts(self, report: StoredReport, claimed: set[str]) -> list[Json] | Unsure:
+    def _by_facts(self, report: StoredReport) -> Matches:
         """Look for a result by what it is about, in the forms that have no identifier there."""
+        matches: list[Match] = []
         for name, forms in _forms(report).items():
             is_believed = self._abilities.finds_by_identifier(name)
             if is_believed and self._abilities.keeps_identifiers(name):
                 continue
-            matches, doubt = self._alike(forms, report)
-            free = [each for each in matches if f"{name}/{each.get('id')}" not in claimed]
-            if free:
-                claimed.add(f"{name}/{free[0].get('id')}")
-                return free[:1]
+            alike, doubt = self._alike(forms, report)
+            matches += alike
             if doubt and not is_believed and not self._heeds_conditions(name):
-                return Unsure(doubt)
-        return []
+                return Matches(tuple(matches), doubt)
+        return Matches(tuple(matches), "")
 
     def _heeds_conditions(self, resource_type: str) -> bool:
         """Say whether a conditional create may find what is there."""
         is_lost = self._abilities.strips(resource_type)
         return not is_lost and not self._abilities.ignores_conditions(resource_type)
 
-    def _alike(self, forms: Sequence[Json], report: StoredReport) -> tuple[list[Json], str]:
+    def _alike(self, forms: Sequence[Json], report: StoredReport) -> tuple[list[Match], str]:
         """Give what may be the result, and why the answer can't be relied on, if so."""
         name, doubt = str(forms[0]["resourceType"]), ""
         for query in query_of(forms[0]):
@@ -130,10 +152,34 @@ class Looking:
             except ProcessingError as error:  # it can't be searched so, or ignored what was asked
                 doubt = type(error).__name__
                 continue
-            left = [each for each in found if f"{name}/{each.get('id')}" not in report.taken]
-            own = report.identifier
-            return [e for e in left if any(is_same_result(form, e, own) for form in forms)], ""
+            places = ((f"{name}/{each.get('id')}", each) for each in found)
+            left = [(place, each) for place, each in places if place not in report.taken]
+            return [m for place, e in left for m in _matches(forms, report, place, e)], ""
         return [], doubt
+
+
+def _matches(
+    forms: Sequence[Json], report: StoredReport, place: str, kept: Json
+) -> Iterator[Match]:
+    own = report.identifier
+    likenesses = [likeness(form, kept) for form in forms if is_same_result(form, kept, own)]
+    if likenesses:
+        yield Match(place, max(likenesses), kept)
+
+
+def shared_out(matches: Mapping[str, Matches]) -> dict[str, list[Json] | Unsure]:
+    """Give each result, by identifier, at most one place, and no place to two: the likest first."""
+    pairs = [(each, name) for name, told in matches.items() for each in told.found]
+    found: dict[str, list[Json] | Unsure] = {
+        name: Unsure(told.doubt) if told.doubt else [] for name, told in matches.items()
+    }
+    served, taken = set[str](), set[str]()
+    for match, name in sorted(pairs, key=lambda pair: -pair[0].likeness):
+        if name not in served and match.place not in taken:
+            served.add(name)
+            taken.add(match.place)
+            found[name] = [match.resource]
+    return found
 
 
 def _forms(report: StoredReport) -> dict[str, list[Json]]:

@@ -36,6 +36,8 @@ _MADE_BY = {
 _PLAIN = ("interpretation", "note", "method", "text", "derivedFrom", "basis", "component")
 #: Elements in which a person reads what stands beside the value.
 _SHOWN = ("text", "note", "conclusion", "description", "payload", "presentedForm", "valueString")
+#: What a result was made from, by type.
+_MADE_FROM = ("derivedFrom", "basis", "result")
 _SAYS_AI = re.compile(r"\bAI\b")
 _CLOSE = 1e-6
 #: What UCUM says in braces counts for nothing.
@@ -105,6 +107,15 @@ def is_same_result(sent: Json, kept: Json, identifier: str) -> bool:
         and _moment(sent) == _moment(kept)
         and _is_same_value(sent, kept)
     )
+
+
+def likeness(sent: Json, kept: Json) -> int:
+    """Count what two have in common that may be the same: when they were made, and from what.
+
+    An EHR may drop or rewrite either, so neither decides alone; of several it tells the likest.
+    """
+    issued = _is_same_instant(sent.get("issued"), kept.get("issued"))
+    return issued + sum(_sources(sent, name) == _sources(kept, name) for name in _MADE_FROM)
 
 
 def query_of(sent: Json) -> Iterator[list[tuple[str, str]]]:
@@ -199,6 +210,17 @@ def _value(resource: Json) -> float | str | frozenset[str] | None:
         return frozenset(str(each.get("code")) for each in _dicts(concept, "coding"))
     told = (resource.get(name) for name in ("valueString", "conclusion", "description"))
     return next((str(each) for each in told if each), None)
+
+
+def _is_same_instant(one: object, other: object) -> bool:
+    try:
+        return datetime.fromisoformat(str(one)) == datetime.fromisoformat(str(other))
+    except ValueError:
+        return False
+
+
+def _sources(resource: Json, name: str) -> set[str]:
+    return {tail_of(str(each.get("reference", ""))) for each in _dicts(resource, name)}
 
 
 def _patient(resource: Json) -> str:

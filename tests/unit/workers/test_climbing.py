@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 
+import orjson
 import pytest
 
 from gateway.core.ladder import IfLabelLost, Left, Rung, Terms
@@ -460,6 +461,24 @@ def test_two_results_that_look_alike_are_not_found_as_the_same_one() -> None:
     assert {fate.location for fate in fates.values() if isinstance(fate, Written)} == {
         "Observation/observation-1",
         "Observation/observation-2",
+    }
+
+
+def test_each_of_two_results_that_look_alike_is_found_as_itself() -> None:
+    ehr = forgetful()
+    later = {**orjson.loads(REPORT.result), "issued": "2026-11-20T09:00:00.000Z"}
+    first = under(codes=SAYS_AI)
+    other = replace(first, identifier="other", result=orjson.dumps(later))
+    writer = recipient(ehr, "openmrs-fhir2")
+    for each in (first, other):
+        writer.write([each], repeated=frozenset())
+
+    fates = writer.write([other, first], repeated=frozenset({"other", first.identifier}))
+
+    places = {name: fate.location for name, fate in fates.items() if isinstance(fate, Written)}
+    assert places == {
+        first.identifier: "Observation/observation-1",
+        "other": "Observation/observation-2",
     }
 
 

@@ -4,7 +4,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.core.read_back import Label, is_same_result, kept_at_most, label_of, lost_of
+from gateway.core.read_back import (
+    Label,
+    is_same_result,
+    kept_at_most,
+    label_of,
+    likeness,
+    lost_of,
+)
 from gateway.core.result_carriers import in_words
 from gateway.core.write_back import with_device
 from tests.result_models import CONTEXT, RISK, made
@@ -118,6 +125,18 @@ def test_an_identifier_that_was_kept_decides_alone() -> None:
     assert is_same_result(SENT, {**BARE, **own}, NAME)
 
 
+def test_of_two_that_may_be_the_same_the_likest_was_made_then_and_from_the_same() -> None:
+    source = {"derivedFrom": [{"reference": "http://ehr.test/fhir/Observation/c1/_history/2"}]}
+    sent = {**SENT, "derivedFrom": [{"reference": "Observation/c1/_history/1"}]}
+    issued = {"issued": SENT["issued"]}
+
+    same = likeness(sent, {**BARE, **source, **issued})
+
+    assert same == likeness(sent, {**BARE, **issued}) + 1
+    assert same == likeness(sent, {**BARE, **source}) + 1
+    assert likeness(sent, {**BARE, **source, "issued": "no time"}) == same - 1
+
+
 @settings(max_examples=60)
 @given(
     kept=st.dictionaries(
@@ -128,4 +147,5 @@ def test_an_identifier_that_was_kept_decides_alone() -> None:
 def test_whatever_an_ehr_answers_is_compared_and_breaks_nothing(kept: dict) -> None:
     lost_of(SENT, kept)
     label_of(kept)
+    likeness(SENT, kept)
     is_same_result(SENT, kept, NAME)
