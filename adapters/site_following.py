@@ -20,7 +20,7 @@ Followed = Annotated[
 
 
 #: Feeds of Bahmni's that tell which tests, panels and drugs there are.
-_CATALOGUES = frozenset({"lab", "drug"})
+_CATALOGUES = ("lab", "drug")
 
 
 class ProbedEntry(SilentEntry):
@@ -137,7 +137,7 @@ class AtomEntry(ProbedEntry):
     @field_validator("feeds", mode="before")
     @classmethod
     def _is_about_patients(cls, feeds: object) -> object:
-        named = [each for each in feeds if each in _CATALOGUES] if isinstance(feeds, list) else []
+        named = [each for each in _CATALOGUES if isinstance(feeds, list) and each in feeds]
         if named:
             raise ValueError(
                 f"the feed {named[0]} tells of the catalogue, and of no patient: orders and "

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import orjson
 
 from adapters.feeds.atom_client import AtomClient
-from adapters.feeds.bulk import BulkClient
+from adapters.feeds.bulk import MOST_LINE_BYTES, BulkClient
 from adapters.fhir_rest.client import FhirClient
 from adapters.fhir_rest.errors import (
     EhrAnswerTooLarge,
@@ -123,6 +123,14 @@ def exports() -> Iterator[BadExport]:
     yield BadExport("a file that is answered 403", EhrRefused, status=403, asks="file")
 
 
+#: A line of a file that is not read: what it is, the file, and what becomes of it.
+LONG_LINE = (
+    "a line of more than 15 MB in a file",
+    b"x" * (MOST_LINE_BYTES + 2**20) + b"\n{}\n",
+    "passed over, and counted as refused",
+)
+
+
 def search(base: str) -> None:
     """Ask what changed, all pages."""
     with_size = {"timeout_s": 5, "max_response_bytes": _MOST_BYTES}
@@ -146,6 +154,15 @@ def export(base: str, case: BadExport) -> None:
         "file": lambda: list(client.lines(at, after_byte=0, after_line=0)),
     }
     _closing(client, asked[case.asks])
+
+
+def lines_of(base: str) -> list[bytes | None]:
+    """Read a file of an export; None for a line that is passed over."""
+    client = BulkClient(f"{base}/fhir", auth_header=lambda: None, timeout_s=20)
+    try:
+        return [each.raw for each in client.lines(f"{base}/1", after_byte=0, after_line=0)]
+    finally:
+        client.close()
 
 
 def _closing(client: FhirClient | AtomClient | BulkClient, ask: Callable[[], object]) -> None:
@@ -180,4 +197,5 @@ def exported() -> str:
     for case in exports():
         then = "asked again" if issubclass(case.error, TransientError) else "it ends"
         lines.append(f"| {case.what} | {said(case)} | {then} |")
+    lines.append(f"| {LONG_LINE[0]} | | {LONG_LINE[2]} |")
     return "\n".join(lines) + "\n"

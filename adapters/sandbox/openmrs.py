@@ -76,7 +76,7 @@ class OpenmrsRest:
         name = name or str(uuid.uuid4())
         with self._store.transaction():
             self._store.put(_encounter(whose), name)
-            results = [self._result(each, whose, name) for each in said.get("observations", ())]
+            results = [self._result(each, whose, name) for each in _objects(said, "observations")]
         self._announce("encounter", name)
         return _answer({"encounterUuid": name, "patientUuid": whose, "observations": results})
 
@@ -114,10 +114,17 @@ def _part(said: dict[str, Any], name: str) -> dict[str, Any]:
     return part
 
 
+def _objects(said: dict[str, Any], name: str) -> list[dict[str, Any]]:
+    listed = said.get(name) or []
+    if not isinstance(listed, list) or not all(isinstance(each, dict) for each in listed):
+        raise Refusal(400, "structure", f"{name} has to be a list of objects.")
+    return listed
+
+
 def _patient(person: dict[str, Any]) -> Resource:
     names = [
         {"given": [each.get("givenName")], "family": each.get("familyName")}
-        for each in person.get("names", ())
+        for each in _objects(person, "names")
     ]
     return {
         "resourceType": "Patient",
@@ -156,16 +163,16 @@ def _codings(concept: dict[str, Any]) -> list[dict[str, Any]]:
     """Give the concept itself, which has no system, and what it is mapped to."""
     own = {"code": concept.get("uuid"), "display": concept.get("name")}
     mapped = [
-        {"system": _SYSTEMS[each["source"]], "code": each["code"]}
-        for each in concept.get("mappings", ())
+        {"system": _SYSTEMS[each["source"]], "code": each.get("code")}
+        for each in _objects(concept, "mappings")
         if each.get("source") in _SYSTEMS
     ]
     return [own, *mapped]
 
 
-def _moment(said: str | None) -> str:
+def _moment(said: object) -> str:
     try:
-        at = datetime.fromisoformat(said) if said else utc_now()
+        at = datetime.fromisoformat(str(said)) if said else utc_now()
     except ValueError:
         raise Refusal(400, "value", "observationDateTime is no time.") from None
     return at.isoformat(timespec="seconds")

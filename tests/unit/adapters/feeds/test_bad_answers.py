@@ -7,10 +7,12 @@ import pytest
 from gateway.core.errors import GatewayError
 from tests.answering import Answering, answering
 from tests.bad_answers import (
+    LONG_LINE,
     BadAnswer,
     BadExport,
     export,
     exports,
+    lines_of,
     pages,
     polls,
     read_feed,
@@ -52,3 +54,9 @@ def test_an_export_that_is_answered_wrongly_is_told_as_the_page_says(
     ehr: Answering, case: BadExport
 ):
     assert refused(ehr, case, lambda: export(ehr.base, case)) == said(case)
+
+
+def test_a_line_that_is_too_long_is_passed_over_and_the_next_one_is_read(ehr: Answering):
+    ehr.answer(LONG_LINE[1])
+
+    assert lines_of(ehr.base) == [None, b"{}"]
