@@ -5,7 +5,9 @@
 * A file is read as it comes, a line at a time; no more than one line is in memory. It can be
   continued from a byte where the server knows ranges; where it does not, the lines before are read
   over.
-* Status and files are asked for on the EHR's own origin only: its credential goes with them.
+* A manifest may have pages: the files of all of them make the export.
+* Status and files are asked for on the EHR's own origin only. Its credential goes with them, but
+  not with files of which the manifest says that they need none (`requiresAccessToken`).
 
 Source: FHIR Bulk Data Access 2.0 (http://hl7.org/fhir/uv/bulkdata/export.html), RFC 9110 Range.
 """
@@ -48,12 +50,14 @@ class ExportFile:
         kind: `output`, `deleted` or `error`.
         type: What its lines are.
         count: How many; None when it does not say.
+        needs_token: Whether the EHR's credential goes with it; it must not where the EHR says so.
     """
 
     kind: str
     type: str
     url: str
     count: int | None
+    needs_token: bool = True
 
 
 @dataclass(frozen=True)
@@ -62,19 +66,27 @@ class Manifest:
 
     Attributes:
         at: Its `transactionTime`: what changed after it is in none of the files.
+        following: Address of its next page; empty where there is none.
     """
 
     at: str
     files: tuple[ExportFile, ...]
+    following: str = ""
+
+    def with_page(self, page: "Manifest") -> "Manifest":
+        """Add the page that follows."""
+        return Manifest(self.at, (*self.files, *page.files), page.following)
 
     @classmethod
     def from_json(cls, kept: Mapping[str, Any]) -> Self:
         """Read what `as_json` wrote."""
-        return cls(kept["at"], tuple(ExportFile(**each) for each in kept["files"]))
+        files = tuple(ExportFile(**each) for each in kept["files"])
+        return cls(kept["at"], files, kept.get("following", ""))
 
     def as_json(self) -> dict[str, Any]:
         """Give what is to be kept."""
-        return {"at": self.at, "files": [vars(each) for each in self.files]}
+        files = [vars(each) for each in self.files]
+        return {"at": self.at, "files": files, "following": self.following}
 
 
 @dataclass(frozen=True)
@@ -183,13 +195,16 @@ class BulkClient:
         """
         self._transport.send("DELETE", self._own(url))
 
-    def lines(self, url: str, *, after_byte: int, after_line: int) -> Iterator[Line]:
+    def lines(
+        self, url: str, *, after_byte: int, after_line: int, needs_token: bool = True
+    ) -> Iterator[Line]:
         """Read a file, from where it was left.
 
         Args:
             url: Of the file.
             after_byte: So much of it was read; 0 where that is not known.
             after_line: So many lines of it were read.
+            needs_token: Whether the EHR's credential goes with it.
 
         Raises:
             TransientError: The EHR is away, or the connection broke.
@@ -197,7 +212,8 @@ class BulkClient:
             EhrRefused: It refuses.
         """
         headers = _NDJSON | ({"Range": f"bytes={after_byte}-"} if after_byte else {})
-        with self._transport.stream(self._own(url), headers) as streamed:
+        own = self._own(url)
+        with self._transport.stream(own, headers, has_credential=needs_token) as streamed:
             _insist(streamed)
             is_continued = streamed.status == _PARTIAL
             start = after_byte if is_continued else 0
@@ -252,12 +268,17 @@ def _insist(streamed: Streamed) -> None:
 def _manifest(body: bytes) -> Manifest:
     try:
         found = orjson.loads(body)
+        # What it does not say is as it was before there was the element: the credential is asked.
+        needs_token = found.get("requiresAccessToken") is not False
+        links = {each["relation"]: str(each["url"]) for each in found.get("link") or ()}
         files = [
-            ExportFile(kind, str(each["type"]), str(each["url"]), _count(each.get("count")))
+            ExportFile(
+                kind, str(each["type"]), str(each["url"]), _count(each.get("count")), needs_token
+            )
             for kind in ("output", "deleted", "error")
             for each in found.get(kind) or ()
         ]
-        return Manifest(str(found["transactionTime"]), tuple(files))
+        return Manifest(str(found["transactionTime"]), tuple(files), links.get("next", ""))
     except (orjson.JSONDecodeError, AttributeError, KeyError, TypeError):
         raise EhrAnswerUnreadable from None
 

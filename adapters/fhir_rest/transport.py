@@ -112,12 +112,15 @@ class Transport:
             return Answer(response.status_code, response.headers, content)
 
     @contextmanager
-    def stream(self, url: str, headers: Mapping[str, str]) -> Iterator["Streamed"]:
+    def stream(
+        self, url: str, headers: Mapping[str, str], *, has_credential: bool = True
+    ) -> Iterator["Streamed"]:
         """Ask for something large and read it as it comes.
 
         Args:
             url: Already known to lie where the credential may go.
             headers: Added to the usual ones.
+            has_credential: Whether the credential goes with it.
 
         Raises:
             EhrUnreachable: No connection, or it broke before the answer was whole.
@@ -125,15 +128,15 @@ class Transport:
             EhrAnswerUnreadable: It is compressed in a way not asked for.
         """
         self._pace()
-        sent = self._headers(has_body=False) | dict(headers)
+        sent = self._headers(has_body=False, has_credential=has_credential) | dict(headers)
         with _named_errors(), self._http.stream("GET", url, headers=sent) as response:
             yield Streamed(response)
 
-    def _headers(self, *, has_body: bool) -> dict[str, str]:
+    def _headers(self, *, has_body: bool, has_credential: bool = True) -> dict[str, str]:
         headers = {"Accept": FHIR_JSON, "Accept-Encoding": "identity", "User-Agent": "nadi"}
         if has_body:
             headers["Content-Type"] = FHIR_JSON
-        authorization = self._auth_header()
+        authorization = self._auth_header() if has_credential else None
         return headers | ({"Authorization": authorization} if authorization else {})
 
 

@@ -287,6 +287,7 @@ def _tell_scores(tally: "Scores", *, as_json: bool) -> None:
 def _show(tally: Tally) -> None:
     kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(tally.by_type.items()))
     out.print(f"[green]✓[/] {tally.read} lines read: {kinds or 'nothing'}.")
+    out.print(f"  The export is of {tally.at}: the next may say --since {tally.at}")
     if tally.deleted:
         out.print(f"  {tally.deleted} were deleted in the EHR, and are received as deleted.")
     if tally.refused:

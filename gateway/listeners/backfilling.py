@@ -1,7 +1,7 @@
 """Fill in what an EHR held before: a Bulk Data export, handed in for the record.
 
 1. The export is asked for, and its address is kept; whoever is started next goes on with it.
-2. The manifest is kept when it is there.
+2. The manifest is kept when it is there, with all its pages.
 3. Files are read line by line, Patients and Consents first, and handed in `_BATCH` lines at a time;
    how far a file was read is kept after each batch. A batch that was handed in and not noted, since
    the process died between the two, is handed in again and recognised: nothing is there twice.
@@ -23,6 +23,7 @@ import orjson
 
 from adapters.feeds.bulk import BulkClient, ExportFile, ExportGone, Line, Manifest, Waiting
 from adapters.feeds.page import Found, found_in
+from adapters.fhir_rest.errors import EhrAnswerUnreadable
 from gateway import telemetry
 from gateway.core import clinical_time
 from gateway.core.clock import to_ms
@@ -78,8 +79,13 @@ class Position:
 
 @dataclass
 class Tally:
-    """What came of it so far, in resources."""
+    """What came of it so far, in resources.
 
+    Attributes:
+        at: When the EHR made the export: the next one may ask for what changed since.
+    """
+
+    at: str = ""
     read: int = 0
     refused: int = 0
     deleted: int = 0
@@ -161,7 +167,7 @@ class Backfill:
 
     def _run(self, order: Order, pause: Callable[[float], None]) -> Tally:
         manifest = self._manifest(order, pause)
-        tally = Tally()
+        tally = Tally(at=manifest.at)
         files = sorted(enumerate(manifest.files), key=lambda each: _rank(each[1]))
         total = sum(each.count or 0 for each in manifest.files)
         is_counted = all(each.count is not None for each in manifest.files)
@@ -180,12 +186,23 @@ class Backfill:
         kept = self._kept(_EXPORT) or self._kick_off(order)
         if kept["manifest"]:
             return Manifest.from_json(kept["manifest"])
+        found = self._page(kept["status_url"], pause)
+        seen = {kept["status_url"]}
+        while found.following:
+            if found.following in seen:
+                raise EhrAnswerUnreadable
+            seen.add(found.following)
+            found = found.with_page(self._page(found.following, pause))
+        self._keep(_EXPORT, {**kept, "manifest": found.as_json()})
+        return found
+
+    def _page(self, url: str, pause: Callable[[float], None]) -> Manifest:
+        """Wait for a page of the manifest; a later one may still be made."""
         wait_s = _FIRST_WAIT_S
-        while isinstance(found := self._client.status(kept["status_url"]), Waiting):
+        while isinstance(found := self._client.status(url), Waiting):
             self._progress.waiting(found.percent)
             pause(found.retry_after_s or wait_s)
             wait_s = min(2 * wait_s, _LONGEST_WAIT_S)
-        self._keep(_EXPORT, {**kept, "manifest": found.as_json()})
         return found
 
     def _kick_off(self, order: Order) -> dict[str, Any]:
@@ -210,7 +227,10 @@ class Backfill:
         if position.is_done:
             return
         lines = self._client.lines(
-            reading.file.url, after_byte=position.bytes, after_line=position.lines
+            reading.file.url,
+            after_byte=position.bytes,
+            after_line=position.lines,
+            needs_token=reading.file.needs_token,
         )
         for batch in _batches(lines):
             self._take(batch, reading, tally)

@@ -23,7 +23,12 @@ from adapters.feeds.history import Histories, told_since
 from adapters.feeds.page import resources_of
 from adapters.feeds.poll import Pages
 from adapters.fhir_rest.answers import EhrCapabilities, Presence
-from adapters.fhir_rest.errors import EhrAnswerUnreadable, EhrFailed, EhrRefused
+from adapters.fhir_rest.errors import (
+    EhrAnswerUnreadable,
+    EhrFailed,
+    EhrLoginFailed,
+    EhrRefused,
+)
 from adapters.site import Site
 from gateway import telemetry
 from gateway.core.clock import to_ms
@@ -44,7 +49,7 @@ _MONTH_MS = 31 * _DAY_MS
 _ASK_STATEMENT_MS = 3_600_000
 _ID_DIGITS = 8
 #: What says nothing of one resource, and need not hold up the others.
-_NO_ANSWER = (ProcessingError, EhrFailed, EhrAnswerUnreadable)
+_NO_ANSWER = (ProcessingError, EhrFailed, EhrAnswerUnreadable, EhrLoginFailed)
 
 log = telemetry.get_logger()
 
@@ -191,8 +196,8 @@ class Deletions:
         cursor_ms = kept.get("cursor_ms", now_ms - self._plan.every_ms)
         try:
             told = told_since(self._ehr, each.kind, cursor_ms, overlap_ms=self._plan.overlap_ms)
-        except EhrRefused as error:
-            # It offers what it does not do: it is looked through instead.
+        except (EhrRefused, EhrLoginFailed) as error:
+            # It offers what it does not do, or not for Nadi: it is looked through instead.
             log.warning("history-refused", system=self._feed, error=type(error).__name__)
             self._said.histories.discard(each.kind)
             each.told = ""

@@ -16,6 +16,9 @@ from adapters.fhir_rest.errors import EhrAnswerUnreadable, EhrFailed, EhrRefused
 from gateway.core.errors import StoreUnavailable
 from gateway.listeners.backfilling import Backfill, Order, Progress, WaysIn
 from gateway.listeners.handing_in import HandingIn
+from gateway.store.sealing import Sealer
+from gateway.store.unit_of_work import Store
+from tests.conftest import MASTER
 from tests.factories import consent, creatinine, patient
 from tests.feeding import Feeding, fed
 from tests.sandbox import TOKEN
@@ -49,6 +52,18 @@ class Way(HandingIn):
         if len(self.calls) == self._dies_after:
             raise Killed
         return taken
+
+
+class ListingWay(HandingIn):
+    """Notes what it is given, and says that it was taken."""
+
+    def __init__(self, handed: list[str]) -> None:
+        super().__init__(lambda _: (), base_url="http://ehr.test/fhir", count=lambda *_: None)
+        self._handed = handed
+
+    def take(self, found: Sequence[Found]) -> int:
+        self._handed += [each.reference for each in found]
+        return len(found)
 
 
 def client_of(feeding: Feeding) -> BulkClient:
@@ -249,6 +264,83 @@ def test_an_address_of_another_origin_is_never_asked(server: Server, client: Bul
         client.kick_off("", [])
 
     assert [path for path, _ in server.asked] == ["/fhir/$export?"]
+
+
+@pytest.fixture
+def kept(sqlite_url: str) -> Iterator[Store]:
+    opened = Store(sqlite_url, Sealer(MASTER))
+    yield opened
+    opened.close()
+
+
+def manifest(files: Sequence[str], following: str = "", **changed: Any) -> bytes:
+    output = [{"type": "Patient", "url": f"/files/{each}", "count": 1} for each in files]
+    link = [{"relation": "next", "url": following}] if following else []
+    content = {"transactionTime": "2026-11-26T12:00:00Z", "output": output, "link": link}
+    return json.dumps(content | changed).encode()
+
+
+@pytest.mark.parametrize(
+    ("said", "sent"),
+    [
+        ({"requiresAccessToken": True}, "Bearer secret"),
+        ({}, "Bearer secret"),
+        ({"requiresAccessToken": False}, None),
+    ],
+    ids=["required", "not-said", "not-required"],
+)
+def test_the_credential_goes_to_files_that_need_it_and_to_no_others(
+    server: Server, client: BulkClient, said: dict[str, bool], sent: str | None
+):
+    server.answers["/status"] = (200, {}, manifest(["a"], **said))
+    server.answers["/files/a"] = (200, {}, b"{}\n")
+
+    found = client.status("/status")
+    assert isinstance(found, Manifest)
+    again = Manifest.from_json(found.as_json())
+    (file,) = again.files
+    lines = client.lines(file.url, after_byte=0, after_line=0, needs_token=file.needs_token)
+
+    assert [line.raw for line in lines] == [b"{}"]
+    assert server.asked == [("/status", "Bearer secret"), ("/files/a", sent)]
+
+
+def test_the_files_of_all_pages_of_a_manifest_are_read(
+    server: Server, client: BulkClient, kept: Store
+):
+    handed: list[str] = []
+    waited: list[float] = []
+    way = ListingWay(handed)
+    server.answers["/fhir/$export"] = (202, {"Content-Location": "/status"}, b"")
+    server.answers["/status"] = (200, {}, manifest(["a"], "/status/2"))
+    server.answers["/status/2"] = (202, {"Retry-After": "7"}, b"")
+    server.answers["/status/3"] = (200, {}, manifest(["c"], requiresAccessToken=False))
+    for name in "abc":
+        line = f'{{"resourceType": "Patient", "id": "{name}"}}'.encode()
+        server.answers[f"/files/{name}"] = (200, {}, line)
+
+    def pause(seconds: float) -> None:
+        waited.append(seconds)
+        server.answers["/status/2"] = (200, {}, manifest(["b"], "/status/3"))
+
+    filling = Backfill(kept, "ehr/backfill", client, WaysIn(way, way), Progress())
+    tally = filling.run(Order(types=("Patient",)), pause)
+
+    assert (handed, waited) == (["Patient/a", "Patient/b", "Patient/c"], [7.0])
+    assert (tally.read, tally.at) == (3, "2026-11-26T12:00:00Z")
+    assert dict(server.asked)["/files/c"] is None
+    assert dict(server.asked)["/files/b"] == "Bearer secret"
+
+
+def test_pages_that_lead_back_end_the_walk(server: Server, client: BulkClient, kept: Store):
+    server.answers["/fhir/$export"] = (202, {"Content-Location": "/status"}, b"")
+    server.answers["/status"] = (200, {}, manifest(["a"], "/status/2"))
+    server.answers["/status/2"] = (200, {}, manifest(["b"], "/status/2"))
+    way = ListingWay([])
+    filling = Backfill(kept, "ehr/backfill", client, WaysIn(way, way), Progress())
+
+    with pytest.raises(EhrAnswerUnreadable):
+        filling.run(Order(), no_pause)
 
 
 def test_a_kick_off_that_is_refused_says_so(server: Server, client: BulkClient):

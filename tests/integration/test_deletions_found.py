@@ -136,7 +136,7 @@ def test_an_ehr_that_does_not_say_changes_nothing_and_is_told(feeding: Feeding):
     following = follower(feeding, "Consent")
     turns(feeding, following, after_s=10)
 
-    for status in (403, 500):
+    for status in (401, 403, 500):
         feeding.sandbox.faults(error_rate=1, error_statuses=[status])
         turns(feeding, following, after_s=5 * _MINUTE)
         assert permits(feeding)

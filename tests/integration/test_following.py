@@ -147,7 +147,10 @@ def test_what_is_only_pointed_at_is_fetched(feeding: Feeding, content: str):
     each_once(feeding, 5)
 
 
-@pytest.mark.parametrize("name", ["full-resource", "id-only", "empty-with-auth", "heartbeat"])
+@pytest.mark.parametrize(
+    "name",
+    ["full-resource", "full-resource-with-query", "id-only", "empty-with-auth", "heartbeat"],
+)
 def test_a_gap_before_each_published_notification_is_recovered_exactly_once(
     feeding: Feeding, name: str
 ):
