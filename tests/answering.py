@@ -29,6 +29,8 @@ class Answering:
     ahead_s: float = 0
     #: Header that every answer has besides.
     more: Mapping[str, str] = field(default_factory=dict)
+    #: What a path has to hold to be answered late, and by how many seconds.
+    late_s: Mapping[str, float] = field(default_factory=dict)
     #: What a path has to hold to be refused, and with which status.
     refused: Mapping[str, int] = field(default_factory=dict)
     _status: int = 200
@@ -53,6 +55,7 @@ class Answering:
         headers = {name.lower(): value for name, value in handler.headers.items()}
         self.requests.append(Asked(handler.path, headers, time.monotonic()))
         status, body = self._at.get(handler.path.partition("?")[0], (self._status, self._body))
+        time.sleep(max((s for part, s in self.late_s.items() if part in handler.path), default=0))
         refused = (code for part, code in self.refused.items() if part in handler.path)
         handler.send_response(next(refused, status))
         for name, value in {**self._headers, **self.more}.items():

@@ -132,6 +132,8 @@ def _login(system: System, client: FhirClient, types: Sequence[str]) -> FeedFind
         except EhrRefused as error:
             named = each if error.status == _FORBIDDEN else f"{each} (HTTP {error.status})"
             (forbidden if error.status == _FORBIDDEN else unclear).append(named)
+        except EhrTimeout:  # of all patients it may take long: no word on the login
+            unclear.append(f"{each} (no answer in time)")
         except GatewayError as error:
             return FeedFinding(check, f"{each}: {with_remedy(error)}", is_fault=True)
     if forbidden:
@@ -211,6 +213,6 @@ def _not_allowed(who: str, what: Sequence[str]) -> str:
 
 
 def _not_proved(unclear: Sequence[str], patient: str | None) -> str:
-    says = f"not proved; a search is refused of: {', '.join(unclear)}"
+    says = f"not proved; a search is refused, or takes too long, of: {', '.join(unclear)}"
     more = "" if patient else "; name a `test_patient`, so that no more than hers is asked for"
     return says + more

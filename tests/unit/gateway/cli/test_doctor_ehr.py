@@ -119,7 +119,22 @@ def test_a_search_that_the_ehr_wants_narrower_is_no_proof_and_no_fault(
     login = found(site)["login ehr"]
 
     assert login.is_fault is None
-    assert login.says.startswith("not proved; a search is refused of: Patient (HTTP 400)")
+    assert login.says.startswith(
+        "not proved; a search is refused, or takes too long, of: Patient (HTTP 400)"
+    )
+
+
+def test_a_search_of_everybody_that_takes_too_long_says_nothing_of_the_login(
+    ehr: Answering, monkeypatch: pytest.MonkeyPatch, found: Found
+) -> None:
+    monkeypatch.setenv("NADI_TEST_TOKEN", "a-secret-of-ours")
+    text = SITE.replace("routes:", "    timeout_s: 0.5\nroutes:").replace("BASE", ehr.base)
+    ehr.late_s = {"/Observation": 1}
+
+    login = found(load_site(text))["login ehr"]
+
+    assert login.is_fault is None
+    assert "Observation (no answer in time); name a `test_patient`" in login.says
 
 
 def test_of_a_made_up_patient_nobody_else_is_asked_for(
