@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from adapters.authorization import Login
 from adapters.dicomweb import DicomWebClient
 from adapters.fhir_rest.client import FhirClient
-from adapters.fhir_rest.pace import Pace, Places
 from adapters.site import Site, System
 from adapters.site_oru import OruDestination
 from adapters.tls import peer_verify
@@ -23,14 +22,12 @@ from workers.climb import Sender, WithoutFhir
 from workers.climbing import LadderRecipient, ladder_recipient
 from workers.ehr_abilities import EhrAbilities
 from workers.oru_sending import OruSender
+from workers.pacing import paced
 
 #: Largest answer of an EHR that is read: a page of a search, an image in base64.
 _MAX_RESPONSE_BYTES = 48 * 2**20
 #: Requests under way where each result goes alone: half of what a thread's share of the pool is.
 _CONNECTIONS = 4
-#: How long a request may wait until it may leave, in time-outs of its system: with the request
-#: itself these are three, which the lease of a result outlives (`workers.last_look`).
-_WAITS_FOR_PLACE = 2
 
 
 @dataclass(frozen=True)
@@ -189,7 +186,7 @@ class Ehrs:
             self._connections.clear()
 
     def _connect(self, system: System, key: _Key) -> Connection:
-        pace = self._pace(system.name, key)
+        pace = paced(system, self._store, timeout_s=key.timeout_s)
         oru = self._oru(key.oru, key.timeout_s, pace) if key.oru else None
         senders: Mapping[Rung, Sender] = {Rung.HL7V2_ORU: oru} if oru else {}
         if system.address is None:
@@ -200,21 +197,6 @@ class Ehrs:
             api.client, api.abilities, connections=connections, senders=senders
         )
         return Connection(system.name, recipient, api, oru)
-
-    def _pace(self, system: str, key: _Key) -> Callable[[], None]:
-        """Give what lets requests to a system leave, one place in its line after the other."""
-        per_second, within_s = key.per_second, _WAITS_FOR_PLACE * key.timeout_s
-        if per_second is None:
-            return lambda: None
-
-        def take(count: int) -> Places:
-            # Need not survive a power cut: who was given a place doesn't either.
-            with self._store.write(is_durable=False) as uow:
-                return uow.pacing.take(
-                    system, count=count, per_second=per_second, within_s=within_s
-                )
-
-        return Pace(take, per_second)
 
     def _oru(self, to: OruDestination, timeout_s: float, pace: Callable[[], None]) -> OruSender:
         """Make what sends HL7 v2; whose patients they are is asked when there is something."""

@@ -36,6 +36,7 @@ class AtomClient:
         auth_header: Callable[[], str | None],
         timeout_s: float,
         verify: SSLContext | bool = True,
+        pace: Callable[[], None] = lambda: None,
     ) -> None:
         """Prepare the client; nothing is sent yet.
 
@@ -44,6 +45,7 @@ class AtomClient:
             auth_header: Gives the Authorization header of the moment, None for none.
             timeout_s: For every step of a request and for the whole of it.
             verify: How the system's certificate is checked.
+            pace: Waits, before each request, until it may leave.
 
         Raises:
             ConfigurationError: The base URL can't be used.
@@ -55,6 +57,7 @@ class AtomClient:
             timeout_s=timeout_s,
             max_response_bytes=_MAX_PAGE_BYTES,
             verify=verify,
+            pace=pace,
         )
 
     def close(self) -> None:
@@ -86,13 +89,16 @@ class AtomClient:
         expect(answer)
 
 
-def atom_client(base_url: str, system: System, timeout_s: float) -> AtomClient:
+def atom_client(
+    base_url: str, system: System, timeout_s: float, pace: Callable[[], None]
+) -> AtomClient:
     """Make the client of a system's feeds.
 
     Args:
         base_url: Where the feeds are.
         system: Its credential is theirs.
         timeout_s: Where the system has none of its own.
+        pace: Waits, before each request, until it may leave.
 
     Raises:
         ConfigurationError: The base URL or a TLS file can't be used.
@@ -102,4 +108,5 @@ def atom_client(base_url: str, system: System, timeout_s: float) -> AtomClient:
         auth_header=system.login.header,
         timeout_s=system.timeout_s or timeout_s,
         verify=peer_verify(system.tls),
+        pace=pace,
     )

@@ -125,6 +125,7 @@ class BulkClient:
         auth_header: Callable[[], str | None],
         timeout_s: float,
         verify: SSLContext | bool = True,
+        pace: Callable[[], None] = lambda: None,
     ) -> None:
         """Prepare the client; nothing is sent yet.
 
@@ -133,6 +134,7 @@ class BulkClient:
             auth_header: Gives the Authorization header of the moment, None for none.
             timeout_s: Longest silence.
             verify: How the EHR's certificate is checked.
+            pace: Waits, before each request, until it may leave.
 
         Raises:
             ConfigurationError: The base URL can't be used.
@@ -143,6 +145,7 @@ class BulkClient:
             timeout_s=timeout_s,
             max_response_bytes=_MAX_MANIFEST_BYTES,
             verify=verify,
+            pace=pace,
         )
 
     def close(self) -> None:

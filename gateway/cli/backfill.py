@@ -40,6 +40,7 @@ from gateway.listeners.backfilling import Backfill, Order, Progress, Tally, Ways
 from gateway.listeners.door import Door
 from gateway.listeners.handing_in import HandingIn
 from gateway.store.unit_of_work import UnitOfWork
+from workers.pacing import paced
 
 if TYPE_CHECKING:
     from gateway.cli.retrospective import Retrospect
@@ -161,6 +162,7 @@ def _backfill(nadi: Opened, name: str, *, is_quiet: bool) -> Iterator[Backfill]:
         auth_header=system.login.header,
         timeout_s=_SILENCE_S,
         verify=peer_verify(system.tls),
+        pace=paced(system, nadi.store, timeout_s=_SILENCE_S),
     )
     feed = f"{name}/backfill"
     with (

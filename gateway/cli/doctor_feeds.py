@@ -28,6 +28,7 @@ from gateway.listeners.deletions import CONSENT, STATE
 from gateway.listeners.keeping import references_of
 from gateway.store.unit_of_work import Store
 from workers.ehrs import Ehrs
+from workers.pacing import paced
 
 _FOLLOWING = frozenset({"subscription", "poll", "atom"})
 _ASK_WITHIN_S = 5.0
@@ -200,7 +201,8 @@ def _delivery(examined: _Examined, client: FhirClient) -> FeedFinding:
     if "patient" not in entry.feeds:
         return FeedFinding(check, _NO_PATIENTS, is_fault=None)
     base_url = completed(entry.base_url, f"The base_url of {examined.feed.name}")
-    feeds = atom_client(base_url, examined.system, _ASK_WITHIN_S)
+    pace = paced(examined.system, examined.store, timeout_s=_ASK_WITHIN_S)
+    feeds = atom_client(base_url, examined.system, _ASK_WITHIN_S, pace)
     try:
         trace = SavedPatientTrace(feeds.save_patient, patient)
         return _awaited(examined, trace, _ENTRIES)

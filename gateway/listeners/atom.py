@@ -14,6 +14,7 @@ from gateway.listeners.followed import connected, followed, handing_in, take_tur
 from gateway.listeners.following_atom import AtomFollower, AtomPlan
 from gateway.listeners.serving import serve
 from gateway.settings import get_settings
+from workers.pacing import paced
 
 KIND = "atom"
 
@@ -57,7 +58,9 @@ def _feeds(desk: Desk, entry: AtomEntry) -> AtomClient:
     if system is None:
         raise ConfigurationError(f"The site has no system '{desk.feed.system}' (any more).")
     base_url = completed(entry.base_url, f"The base_url of {desk.feed.name}")
-    return atom_client(base_url, system, get_settings().ehr_timeout_s)
+    timeout_s = get_settings().ehr_timeout_s
+    pace = paced(system, desk.store, timeout_s=system.timeout_s or timeout_s)
+    return atom_client(base_url, system, timeout_s, pace)
 
 
 if __name__ == "__main__":
