@@ -48,14 +48,17 @@ class Frame:
 #: Functions that wait: a thread that is seen in one has just been woken and has no core yet.
 _WAITS = frozenset(
     {
-        *(("threading.py", name) for name in ("wait", "_wait_for_tstate_lock")),
-        *(
-            ("queue.py", "get"),
-            ("selectors.py", "select"),
-            ("concurrent/futures/thread.py", "_worker"),
-        ),
-        *(("kombu/utils/eventio.py", "poll"), ("gateway/heartbeat.py", "_beat_on")),
+        ("concurrent/futures/thread.py", "_worker"),
+        ("gateway/heartbeat.py", "_beat_on"),
+        ("gateway/store/engine.py", "_begins_soon"),
         ("gateway/store/group_commit.py", "_gather"),
+        ("httpcore/_backends/sync.py", "read"),
+        ("kombu/utils/eventio.py", "poll"),
+        ("queue.py", "get"),
+        ("redis/_parsers/socket.py", "_read_from_socket"),
+        ("selectors.py", "select"),
+        ("threading.py", "_wait_for_tstate_lock"),
+        ("threading.py", "wait"),
     }
 )
 
