@@ -173,7 +173,8 @@ validated, admitted, the record is unsealed and read, the model is run, and Obse
 Provenance and Device are written into the EHR. CPU per process is of {events} events without \
 py-spy; it is shared out by {samples} samples of {spied} events with it (100 a second of each \
 process; threads that wait are left out; code in C counts for the Python function that called \
-it)."""
+it). Waiting for a core counts like running on it, so on a busy machine what wakes often, a commit \
+for one, seems to take more."""
 
 
 def _by(spent: Spent, named: Callable[[str, Stack], str]) -> Mapping[str, float]:

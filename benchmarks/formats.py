@@ -1,7 +1,7 @@
 """B4b: formats of the X-ray model that were not shipped, on every kind of int8 kernels.
 
-Made here from the fp32 network and judged on the published test films, on which nothing was trained
-or chosen: dynamic and static int8 with weights of 7 bits (as `nadi models quantize` makes them),
+Made here from the fp32 network and judged on the published test films, on which nothing was
+trained: dynamic and static int8 with weights of 7 bits (as `nadi models quantize` makes them),
 static int8 with weights of 8 bits (as ONNX Runtime's quantizer makes them by itself), and half
 precision. Beside the speed stands the accuracy on kernels with VNNI and on those of AVX2, by the
 runtime's default and by its exact ones; those that this machine lacks are emulated, in agreement

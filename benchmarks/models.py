@@ -35,6 +35,7 @@ _HEAD = (
     *("p50 of 1, ms", "p50 of 16, ms"),
 )
 
+_TRIED = "### Forms that were tried\n"
 _RATIOS = {"times_fp32": "p50 of 1, ms", "smaller": "size MB", "lighter": "memory MB"}
 
 
@@ -90,6 +91,7 @@ def run(scale: Scale) -> Result:
         "are for demonstration only.",
         tables={
             "Formats": [_HEAD, *(line.cells for line in lines)],
+            **_tried(load_installed().values()),
             **(
                 {f"Measured on {record.day}, docs/reference-models.md": record.rows}
                 if record
@@ -138,6 +140,20 @@ class _Record:
     def write(self) -> None:
         """Keep it beside the page."""
         _RECORD.write_bytes(orjson.dumps(asdict(self), option=orjson.OPT_INDENT_2) + b"\n")
+
+
+def _tried(models: Iterable[InstalledModel]) -> dict[str, Rows]:
+    """Give what each card says of formats that were tried and not shipped."""
+    found = {}
+    for model in models:
+        card = (model.folder / model.manifest.card).read_text("utf-8")
+        _, heading, told = card.partition(_TRIED)
+        table = [line for line in told.partition("\n#")[0].splitlines() if line.startswith("|")]
+        if heading and table:
+            cells = [tuple(cell.strip() for cell in line.strip("|").split("|")) for line in table]
+            title = f"{model.name}: formats that were tried, by its `train.py` (its card)"
+            found[title] = [cells[0], *cells[2:]]
+    return found
 
 
 def _recorded(rows: Rows) -> dict[str, float]:

@@ -63,27 +63,35 @@ MATTERS: Marks = {
     ),
     "sealing and keys": ("gateway/store/sealing", "gateway/store/patient_keys"),
     "reading and validating FHIR": (
-        *("gateway/core/fhir", "gateway/core/r4_", "gateway/core/event.py"),
+        *("gateway/core/fhir", "gateway/core/r4_", "gateway/core/event.py", "gateway/api/arrivals"),
     ),
     "admission and routes": (
         *("gateway/core/admission", "gateway/core/routing", "adapters/trigger_memory"),
-        "adapters/site_trigger",
+        *("adapters/site_trigger", "gateway/api/intake", "gateway/api/batch", "gateway/api/tally"),
     ),
-    "jobs and accounts of delivery": ("gateway/store/jobs", "gateway/store/deliveries"),
-    "events stored and read": ("gateway/store/events", "workers/fetching", "workers/chart"),
+    "jobs and accounts of delivery": (
+        *("gateway/store/jobs", "gateway/store/deliveries", "gateway/core/jobs"),
+        *("gateway/core/delivery", "workers/cases", "workers/fates"),
+    ),
+    "the record, stored and read": (
+        *("gateway/store/events", "workers/fetching", "workers/chart", "workers/opening"),
+        *("workers/attached", "workers/standing"),
+    ),
     "features and the model": (
         *("workers/features", "workers/readings", "workers/encoding", "workers/units"),
-        "models/",
+        *("workers/inference", "models/"),
     ),
     "wording the result": ("gateway/core/findings", "gateway/core/result_"),
     "writing to the EHR": (
-        *("adapters/fhir_rest", "workers/result_recipient", "workers/climb", "workers/opening"),
-        *("workers/ehrs", "gateway/core/write_back", "gateway/core/ladder"),
+        *("adapters/fhir_rest", "workers/result_recipient", "workers/climb", "workers/ehrs"),
+        *("gateway/core/write_back", "gateway/core/ladder", "workers/delivery"),
     ),
-    "transactions and commits": ("gateway/store/unit_of_work", "gateway/store/engine"),
+    "transactions and commits": (
+        *("gateway/store/unit_of_work", "gateway/store/engine", "gateway/store/group_commit"),
+    ),
     "looking for work and ringing": (
-        *("workers/relay", "workers/next_batches", "workers/line", "gateway/queue"),
-        *("gateway/bell", "gateway/redis_transport"),
+        *("workers/relay", "workers/next_batches", "workers/line", "gateway/store/lines"),
+        *("gateway/queue", "gateway/bell", "gateway/redis_transport"),
     ),
     "Celery": LIBRARIES[CELERY],
     "HTTP and event loop": (*LIBRARIES[HTTP], "gateway/api/"),
