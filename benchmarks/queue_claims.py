@@ -17,6 +17,7 @@ from benchmarks.folders import prepared
 from benchmarks.queue_broker import ringer
 from benchmarks.result import Scale
 from benchmarks.workload import make_workload
+from gateway.broker import KEY_PREFIX
 from gateway.core.clock import new_id
 from gateway.queue import INFER_QUEUE, INFER_TASK, Ringer
 from gateway.settings import Settings
@@ -59,7 +60,7 @@ def published(scale: Scale) -> dict[str, Figure]:
             for _ in range(_RUNG):
                 ring.ring(INFER_TASK, [new_id()])
             wall = time.perf_counter() - began
-            (message,) = broker.lrange(INFER_QUEUE, 0, 0)
+            (message,) = broker.lrange(KEY_PREFIX + INFER_QUEUE, 0, 0)
             return {
                 "µs on the clock": wall / _RUNG * _SECOND_US,
                 "bytes of a message": len(message),
