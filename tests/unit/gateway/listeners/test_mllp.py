@@ -195,33 +195,13 @@ def test_a_message_from_the_future_that_comes_again_after_a_crash_is_the_same_ve
 @pytest.mark.parametrize(
     ("changes", "answers"),
     [
-        ([(b"|P|2.5.1", b"|T|2.5.1")], ("AR", "ERR||MSH^1^11|202^")),
-        ([(b"|P|2.5.1", b"|P|3.0")], ("AR", "ERR||MSH^1^12|203^")),
-        ([(b"ORU^R01^ORU_R01", b"RDE^O11^RDE_O11")], ("AR", "ERR||MSH^1^9|200^")),
-        ([(b"ORU^R01^ORU_R01", b"ORU")], ("AR", "ERR||MSH^1^9|201^")),
-        ([(b"|M-2|", b"||")], ("AE", "ERR||MSH^1^10|101^")),
-        ([(b"\rPID", b"\rpid")], ("AE", "ERR||MSH^1|100^")),
         ([(b"\rPID|", b"\rZID|")], ("AA", "ERR||PID^1|100^")),
-        ([(b"2.5.1\r", b"2.5.1||||||8859/99\r")], ("AE", "ERR||MSH^1^18|103^")),
-        ([(b"EVE|", b"EV\xc9|")], ("AE", "ERR||MSH^1^18|102^")),
         ([(b"|P|2.5.1", b"|P|2.3")], ("AA", "")),
         ([(b"|P|2.5.1", b"|T|2.3")], ("AR", "ERR|MSH^1^11^202&Taken here: P.&HL70357")),
     ],
-    ids=[
-        "training",
-        "version",
-        "kind",
-        "event",
-        "control",
-        "segment",
-        "nobody",
-        "set",
-        "bytes",
-        "23",
-        "23r",
-    ],
+    ids=["nobody", "23", "23r"],
 )
-def test_what_can_not_be_taken_is_refused_with_its_place(api: Api, changes, answers):
+def test_an_err_is_written_in_the_form_of_the_senders_version(api: Api, changes, answers):
     with listening(api) as feed:
         (answer,) = feed.send(changed("M-2", *changes))
         is_stored = bool(feed.events())
