@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+from gateway.core.findings import Json
 from gateway.core.ladder import LOSES, Ladder, Left, Rung, ladder, said
 from gateway.core.write_back import StoredReport
 from workers.fates import (
@@ -138,6 +139,10 @@ class WithoutFhir:
     ) -> dict[str, Fate]:
         """Send reports one after the other; give the fate of each by its identifier."""
         return {report.identifier: self._write(report, gate) for report in reports}
+
+    def held(self, report: StoredReport) -> list[Json]:  # noqa: ARG002 - as of an EHR
+        """Give nothing: there is no chart to look into."""
+        return []
 
     def look_again(self) -> None:
         """Find out anew what it can do: nothing was learnt of it."""

@@ -20,6 +20,7 @@ from typing import Protocol
 
 import orjson
 
+from gateway.core.findings import Json
 from gateway.core.ladder import LOSES, RUNG_OF, TYPES, IfLabelLost, Ladder, Rung, ladder
 from gateway.core.read_back import Label, kept_at_most, label_of
 from gateway.core.result_carriers import at_one_time, coded_as, with_ai_note
@@ -27,6 +28,7 @@ from gateway.core.write_back import AS_OBSERVATION, StoredReport
 from workers.climb import OWN_FORMS, Climb, Sender, beyond, beyond_fhir
 from workers.ehr_abilities import EhrAbilities
 from workers.fates import Fate, Gate, NotReached, NotTaken, Written, open_gate
+from workers.looking import Unsure
 from workers.model_panel import ModelPanel
 from workers.result_recipient import NO_SUCH_TYPE, Ehr, ResultRecipient
 from workers.verifying import Chart, Unlabelled, Verifier, sent_as
@@ -85,6 +87,24 @@ class LadderRecipient:
                     else:
                         fates[climb.report.identifier] = end
         return fates
+
+    def held(self, report: StoredReport) -> list[Json] | Unsure:
+        """Give what the EHR holds of a result, in whatever form it may have been written.
+
+        Raises:
+            TransientError: The EHR is away.
+        """
+        doubt: list[Json] | Unsure = []
+        climb = Climb(report, self._ladder(report))
+        while climb.rung is not None:
+            found = (
+                self._recipient.held(self._form(climb.rung, climb)) if climb.rung in TYPES else []
+            )
+            if found and not isinstance(found, Unsure):
+                return found
+            doubt = found or doubt
+            climb = climb.down("")
+        return doubt
 
     def look_again(self) -> None:
         """Find out anew what the EHR can do."""

@@ -85,15 +85,23 @@ class Looking:
         self._ehr = ehr
         self._abilities = abilities
 
-    def find(self, reports: Sequence[StoredReport]) -> dict[str, list[Json] | Unsure]:
+    def find(
+        self, reports: Sequence[StoredReport], *, has_condition: bool = True
+    ) -> dict[str, list[Json] | Unsure]:
         """Give by identifier what the EHR holds of each report, in every form it may have.
+
+        Args:
+            reports: What is looked for.
+            has_condition: Whether what is not found is written on a condition afterwards, which an
+                EHR may heed that can't be searched.
 
         Raises:
             TransientError: The EHR is away.
         """
         found = self._by_identifier(reports)
         missing = [report for report in reports if not found[report.identifier]]
-        return {**found, **shared_out({each.identifier: self._by_facts(each) for each in missing})}
+        alike = {each.identifier: self._by_facts(each, has_condition) for each in missing}
+        return {**found, **shared_out(alike)}
 
     def tagged(self, resource_type: str, parameter: str, values: Sequence[str]) -> list[Json]:
         """Search by results' identifiers in one parameter.
@@ -125,7 +133,7 @@ class Looking:
             self._abilities.forgot_identifier(resource_type)  # it ignored what it was asked for
         return found
 
-    def _by_facts(self, report: StoredReport) -> Matches:
+    def _by_facts(self, report: StoredReport, has_condition: bool) -> Matches:
         """Look for a result by what it is about, in the forms that have no identifier there."""
         matches: list[Match] = []
         for name, forms in _forms(report).items():
@@ -134,7 +142,8 @@ class Looking:
                 continue
             alike, doubt = self._alike(forms, report)
             matches += alike
-            if doubt and not is_believed and not self._heeds_conditions(name):
+            is_heeded = has_condition and self._heeds_conditions(name)
+            if doubt and not is_believed and not is_heeded:
                 return Matches(tuple(matches), doubt)
         return Matches(tuple(matches), "")
 

@@ -152,6 +152,14 @@ class ResultRecipient:
             fates.update(self._write(chunk, gate))
         return fates
 
+    def held(self, report: StoredReport) -> list[Json] | Unsure:
+        """Give what the EHR holds of a report in this form.
+
+        Raises:
+            TransientError: The EHR is away.
+        """
+        return self._looking.find([report], has_condition=False)[report.identifier]
+
     def _search(self, reports: Sequence[StoredReport], gate: Gate) -> dict[str, Fate]:
         """Give the fate of those that are in the EHR, or that can't be looked for."""
         try:

@@ -4,7 +4,8 @@ Where the site says so (`revocation.delivered`), a withdrawal puts every result 
 may have been, on a list (`gateway.store.retractions`). Here the list is worked off, beside the
 relay: each is read, changed under the version that was read (If-Match), and a Provenance says why.
 What is there already is not done again, so a lost answer does no harm; what fails is tried again,
-later each time, and what an EHR refuses for good is for people (`nadi doctor`).
+later each time, and what an EHR refuses for good is for people (`nadi doctor`). Where the answer to
+a result was lost and the EHR keeps no identifiers, it is looked for by what it is about.
 
 What went as an HL7 v2 message, or may have, is followed by one that says it was wrong.
 
@@ -30,7 +31,7 @@ from gateway.core.delivery import Backoff, Delivery, DeliveryState
 from gateway.core.errors import ConfigurationError, GatewayError, ProcessingError, TransientError
 from gateway.core.findings import RESULT_SYSTEM, Json
 from gateway.core.jobs import Job
-from gateway.core.ladder import Rung
+from gateway.core.ladder import Rung, Terms
 from gateway.core.retraction import (
     is_retracted,
     retracted,
@@ -41,6 +42,7 @@ from gateway.core.retraction import (
 from gateway.core.write_back import StoredReport, identifier_of, is_result
 from gateway.store.retractions import Retraction, RetractionState
 from gateway.store.unit_of_work import Store, UnitOfWork
+from workers.looking import Unsure
 from workers.oru_sending import received_patient
 from workers.ports import system_agent
 
@@ -53,6 +55,10 @@ _LOOKS = 2
 _LOOK_AGAIN_MS = 60_000
 
 log = telemetry.get_logger()
+
+
+class ResultNotKnown(ProcessingError):
+    """Nobody can tell whether a result that was withdrawn is in the EHR; look there by hand."""
 
 
 class Chart(Protocol):
@@ -82,8 +88,19 @@ class Messenger(Protocol):
         """Say that a result must not be used any more; give what was answered."""
 
 
+class Looker(Protocol):
+    """Looks for results whatever the EHR can be searched by; `workers.climbing` has one."""
+
+    def held(self, report: StoredReport) -> list[Json] | Unsure:
+        """Give what the EHR holds of a result, in whatever form it may have been written."""
+
+
 class Reached(Protocol):
     """How one EHR is reached."""
+
+    @property
+    def recipient(self) -> Looker:
+        """Who wrote its results."""
 
     @property
     def client(self) -> Chart:
@@ -188,7 +205,7 @@ class Retractor:
         """
         reached = self._ehrs.connection(opened.delivery.system)
         if opened.delivery.rung != Rung.HL7V2_ORU and opened.has_chart:
-            marked = self._mark_in_chart(reached.client, opened)
+            marked = self._mark_in_chart(reached, opened)
             if marked is not None:
                 return marked
         if reached.oru is None or not _may_be_message(opened):
@@ -197,8 +214,9 @@ class Retractor:
         at, words = from_ms(order.created_ms), said(order.reason)
         return f"told {reached.oru.take_back(opened.report, at, words)}"
 
-    def _mark_in_chart(self, chart: Chart, opened: _Opened) -> str | None:
-        found = list(_held(chart, opened))
+    def _mark_in_chart(self, reached: Reached, opened: _Opened) -> str | None:
+        chart = reached.client
+        found = list(_held(chart, opened)) or _by_looks(reached.recipient, opened)
         if not found:
             return None
         for resource in found:
@@ -281,7 +299,10 @@ def _opened(uow: UnitOfWork, retraction: Retraction, site: Site) -> _Opened:
     patient = received_patient(uow, site, delivery.system, event) if event else None
     has_chart = system is None or system.address is not None
     location = uow.deliveries.location(delivery)
-    report = replace(report, patient=patient)
+    route = site.route(job.route)
+    terms = system.terms.under(route.terms if route else Terms()) if system else report.terms
+    taken = uow.deliveries.places_of(delivery.patient_key)
+    report = replace(report, patient=patient, terms=terms, taken=taken)
     return _Opened(retraction, delivery, job, report, location, has_chart)
 
 
@@ -309,6 +330,20 @@ def _held(chart: Chart, opened: _Opened) -> Iterator[Json]:
                 yield each
     for attachment in report.opened().attachments:
         yield from _found(chart, "Media", identifier_of(attachment))
+
+
+def _by_looks(recipient: Looker, opened: _Opened) -> list[Json]:
+    """Look in an EHR that may have dropped the identifier, where nobody knows the place.
+
+    Raises:
+        ResultNotKnown: The EHR can't be searched for it.
+    """
+    if opened.location is not None or not _is_doubtful(opened):
+        return []
+    found = recipient.held(opened.report)
+    if isinstance(found, Unsure):
+        raise ResultNotKnown
+    return found
 
 
 def _place(resource: Json) -> tuple[str, str]:

@@ -137,6 +137,41 @@ def test_a_result_that_may_have_arrived_is_looked_for_and_marked(here: Ward) -> 
     assert [each["status"] for each in here.versions()] == ["preliminary", "entered-in-error"]
 
 
+def test_a_result_whose_answer_and_identifier_were_lost_is_found_by_its_looks_and_marked(
+    here: Ward,
+) -> None:
+    lost = ["identifier", "meta.security"]
+    here.admit()
+    here.infer()
+    before = len(here.written("Observation"))
+    here.ehr.faults(drop_elements=lost, no_conditional_create=True, drop_after_commit_rate=1)
+    here.deliver()
+    here.ehr.faults(drop_after_commit_rate=0)
+    here.revoke()
+
+    here.retract()
+    here.ehr.faults(drop_elements=[], no_conditional_create=False)
+
+    written = here.written("Observation")[before:]
+    assert [each["status"] for each in written] == ["preliminary", "entered-in-error"]
+    assert written[0]["id"] == written[1]["id"]
+    assert "identifier" not in written[0]
+
+
+def test_a_result_that_may_be_in_an_ehr_that_can_not_be_searched_is_for_people(here: Ward) -> None:
+    here.admit()
+    here.infer()
+    here.ehr.faults(drop_after_commit_rate=1)
+    here.deliver()
+    here.ehr.faults(drop_after_commit_rate=0, no_reads=True)
+    here.revoke()
+
+    here.retract()
+    here.ehr.faults(no_reads=False)
+
+    assert states(here) == [("failed", "ResultNotKnown")]
+
+
 def test_a_result_that_never_arrived_is_looked_for_twice_and_let_be(here: Ward) -> None:
     here.admit()
     here.infer()
