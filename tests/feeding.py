@@ -27,6 +27,7 @@ from gateway.store.sealing import Sealer
 from gateway.store.unit_of_work import Store
 from tests.conftest import credentials, settings_for
 from tests.factories import SITE
+from tests.registered import register_brought
 from tests.running import TLS
 from tests.sandbox import TOKEN, SandboxEhr
 
@@ -38,11 +39,12 @@ _IG = "http://hl7.org/fhir/uv/subscriptions-backport/StructureDefinition"
 def fed(url: str, folder: Path) -> Iterator["Feeding"]:
     """Give a sandbox EHR and a gateway on a database, both on sockets."""
     settings = settings_for(folder / "data", url)
-    app = build(settings)
     keys = load_or_create(settings.data_dir, master_key_file=None, audit_key_file=None)
     store = Store(url, Sealer(keys.master), consents=keys.consents)
     with store.write() as uow:
         uow.sites.apply(SITE.replace("[push]", "[push, {poll: {types: [Observation]}}]"), "test")
+    register_brought(store)
+    app = build(settings)
     sandbox = SandboxEhr()
     sandbox.start()
     with on_a_socket(app) as address:

@@ -159,6 +159,28 @@ class Deletions:
             if is_gap and each.kind == CONSENT:
                 each.sweep_due_ms = 0
 
+    def settle_consents(self) -> None:
+        """Find the Consents that are gone before anything comes in about which they decide.
+
+        A history is asked for each time. Without one all that is held is asked for where that is
+        due, to its end; so when a process begins, since nobody knows for how long it was away.
+
+        Raises:
+            TransientError: The EHR, the API or the database is away.
+        """
+        each = next((looked for looked in self._looked if looked.kind == CONSENT), None)
+        if each is None:
+            return
+        now_ms = to_ms(self._now())
+        if self._has_history(CONSENT, now_ms):
+            self._ask_history(each, now_ms)
+        if self._has_history(CONSENT, now_ms):
+            return
+        if each.sweep_due_ms is None:
+            each.sweep_due_ms = 0
+        while self._is_swept(each, to_ms(self._now()), has_history=False):
+            self._sweep(each, to_ms(self._now()), has_history=False)
+
     def turn(self) -> None:
         """Do what is due.
 

@@ -9,6 +9,10 @@ One turn does what is due:
 3. queries from their cursors: at their interval, and at once when a notice says too little;
 4. deletions, which no such query shows (`gateway.listeners.deletions`).
 
+A page of what consent decides about is handed in after everything that was changed or deleted of
+Consents and Patients until it was read: else, after an outage, a result would run on a consent that
+was withdrawn before it, or be refused for want of one that came before it.
+
 Everything is handed in through the API, which recognises repeats: whatever was done twice, after a
 crash between two steps, has one effect. A notice is removed when all it asks for was done.
 """
@@ -29,7 +33,7 @@ from adapters.fhir_rest.errors import EhrAnswerUnreadable, EhrFailed
 from gateway import telemetry
 from gateway.core.clock import to_ms
 from gateway.core.errors import ContentError, ProcessingError, TransientError
-from gateway.listeners.deletions import Asked, DeletionPlan, Deletions
+from gateway.listeners.deletions import CONSENT, Asked, DeletionPlan, Deletions
 from gateway.listeners.held import Held
 from gateway.store.notices import KeptNotice
 from gateway.store.unit_of_work import Store, UnitOfWork
@@ -38,6 +42,8 @@ _CURSOR, _WATCHED, _LIVENESS = "cursor/", "subscription/", "liveness"
 _MOST_NOTICES = 5000
 _LONGEST_KEY = 100
 _FIRST_DELAY_MS, _LONGEST_DELAY_MS = 1000, 60_000
+#: What decides about everything else, whatever the order in which the site names them.
+_DECISIVE = (CONSENT, "Patient")
 #: What an EHR fails at for so long holds up what comes after it no more.
 _GIVE_UP_MS = 3_600_000
 
@@ -150,16 +156,32 @@ class Follower:
         self._now = now
         self._away = _Away()
         self._deletions = self._looking()
-        self._followed = [
-            _Following(Poll(self._ehr, query, plan.poll, self._way_in.take, now), _key(query))
-            for query in plan.queries
-        ]
+        self._decisive = [self._following(q) for q in plan.queries if _decides(q.resource_type)]
+        others = [query for query in plan.queries if not _decides(query.resource_type)]
+        self._others = [self._following(query) for query in others]
 
     @property
     def problem(self) -> str:
         """What is wrong although the EHR answers; empty when all is well."""
         unproved = self._deletions.problem if self._deletions else ""
         return next((each.problem for each in self._followed if each.problem), unproved)
+
+    @property
+    def _followed(self) -> list[_Following]:
+        """Everything, in the order in which it is asked for: what decides is asked for again."""
+        return [*self._others, *self._decisive]
+
+    def _following(self, query: Query) -> _Following:
+        take = self._way_in.take if _decides(query.resource_type) else self._take_decided
+        return _Following(Poll(self._ehr, query, self._plan.poll, take, self._now), _key(query))
+
+    def _take_decided(self, found: Sequence[Found]) -> int:
+        """Hand in what was read, after all that decides about it."""
+        if self._deletions:
+            self._deletions.settle_consents()
+        for each in self._decisive:
+            self._walk(each)
+        return self._way_in.take(found)
 
     def _looking(self) -> Deletions | None:
         plan = self._plan.deletions
@@ -173,6 +195,9 @@ class Follower:
         now_ms = to_ms(self._now())
         if now_ms < self._away.until_ms:
             return False
+        is_back = self._away.delay_ms > 0
+        if is_back:
+            self._look_for_deletions(is_gap=True)
         try:
             self._do_notices()
             self._do_steps(now_ms)
@@ -183,9 +208,8 @@ class Follower:
             self._away.longer(now_ms, error.retry_after_s)
             log.warning("feed-waits", system=self._feed, error=type(error).__name__)
             return False
-        if self._away.delay_ms:
+        if is_back:
             log.info("feed-goes-on", system=self._feed)
-            self._look_for_deletions(is_gap=True)
         self._away = _Away()
         return True
 
@@ -244,10 +268,10 @@ class Follower:
                 gone.append(_relative(reference))
             else:
                 found.append(found_in(raw))
-        if found:
-            self._way_in.take(found)
         if gone:
             self._way_in.gone(gone)
+        if found:
+            self._way_in.take(sorted(found, key=lambda each: not _decides(_type_of(each))))
 
     def _read(self, reference: str, received_ms: int) -> bytes | None:
         """Read a resource; one at which the EHR has failed for long is given up.
@@ -387,6 +411,14 @@ class Follower:
     def _keep_cursor(self, key: str, ms: int) -> None:
         with self._store.write() as uow:
             uow.listener_state.put(self._feed, {key: {"ms": ms}})
+
+
+def _type_of(found: Found) -> str:
+    return found.reference.partition("/")[0]
+
+
+def _decides(resource_type: str) -> bool:
+    return resource_type in _DECISIVE
 
 
 def _watched(uow: UnitOfWork, feed: str) -> dict[str, Watched]:

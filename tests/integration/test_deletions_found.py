@@ -220,3 +220,82 @@ def test_many_are_asked_for_batch_by_batch_on_postgresql_too(postgresql_url: str
 
         refused = [n for n in range(120) if not permits(feeding, n)]
         assert refused == [3, 77, 119]
+
+
+# -- what decides comes first ----------------------------------------------------------------
+
+
+PERMITTED, DENIED = "ready queued", "rejected consent-denied"
+
+
+def judged(feeding: Feeding) -> list[str]:
+    """Give what became of each job at its admission."""
+    with feeding.store.read() as uow:
+        rows = uow.connection.execute(sa.text("select state, business_status from jobs"))
+        return [f"{row.state} {row.business_status}" for row in rows]
+
+
+def in_bad_order(feeding: Feeding, **changed: Any) -> Follower:
+    plan = DeletionPlan(
+        types=("Consent", "Patient", "Observation"),
+        every_ms=300_000,
+        overlap_ms=2000,
+        site=lambda: load_site(SITE),
+    )
+    types = ("Observation", "Patient", "Consent")
+    return feeding.follower(*types, feed="ehr/poll", deletions=plan, every_ms=0, **changed)
+
+
+def test_a_result_is_judged_by_a_consent_that_came_before_it_whatever_the_order_of_the_types(
+    feeding: Feeding,
+):
+    feeding.put(patient(1), consent(1), creatinine(1))
+
+    assert in_bad_order(feeding).turn()
+
+    assert judged(feeding) == [PERMITTED]
+
+
+def test_a_consent_that_comes_while_results_are_read_counts_for_those_of_the_next_page(
+    feeding: Feeding,
+):
+    feeding.put(patient(1), consent(1), *(creatinine(number) for number in range(3)))
+    hand_over = feeding.hand_over
+
+    def withdrawing(bundle: bytes) -> Any:
+        if b"/o0" in bundle:
+            feeding.put(consent(1, status="inactive"))
+        return hand_over(bundle)
+
+    feeding.hand_over = withdrawing  # type: ignore[method-assign]
+    following = in_bad_order(feeding, count=1)
+    assert following.turn()
+
+    assert sorted(judged(feeding)) == ["cancelled consent-withdrawn", DENIED, DENIED]
+
+
+def test_a_consent_that_was_withdrawn_while_nobody_listened_permits_nothing_that_came_after(
+    feeding: Feeding,
+):
+    both(feeding, patient(1), consent(1))
+    feeding.put(consent(1, status="inactive"), creatinine(1))
+
+    assert in_bad_order(feeding).turn()
+
+    assert judged(feeding) == [DENIED]
+
+
+@pytest.mark.parametrize("faults", WAYS.values(), ids=WAYS.keys())
+def test_a_consent_that_was_deleted_while_nobody_listened_permits_nothing_that_came_after(
+    feeding: Feeding, faults: dict[str, Any]
+):
+    feeding.sandbox.faults(**faults)
+    held = [(patient(number), consent(number, f"Patient/p{number}")) for number in range(60)]
+    both(feeding, *(each for pair in held for each in pair))
+    feeding.delete("Consent/c59")
+    feeding.put(creatinine(1, "Patient/p59"))
+    feeding.seconds += 10
+
+    assert in_bad_order(feeding).turn()
+
+    assert judged(feeding) == [DENIED]
