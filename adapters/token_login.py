@@ -24,11 +24,19 @@ from joserfc.errors import JoseError
 from joserfc.jwk import ECKey, RSAKey, import_key
 
 from adapters.authorization import Secret
-from adapters.fhir_rest.errors import EhrAnswerUnreadable, EhrFailed, EhrLoginFailed
+from adapters.fhir_rest.errors import (
+    EhrAnswerTooLarge,
+    EhrAnswerUnreadable,
+    EhrFailed,
+    EhrLoginFailed,
+    EhrNotTrusted,
+    EhrTimeout,
+    EhrUnreachable,
+)
 from adapters.fhir_rest.transport import Answer, Transport
 from adapters.site_address import completed
 from adapters.tls import peer_verify
-from gateway.core.errors import ConfigurationError
+from gateway.core.errors import ConfigurationError, TransientError
 
 #: A token is asked for anew so long before it ends: a request takes a while to arrive.
 _BEFORE_ITS_END_S = 20.0
@@ -52,6 +60,10 @@ _REASONS = (
     "unsupported_grant_type",
 )
 _LEAST_RSA_BITS = 2048
+
+
+class TokenServerAway(TransientError):
+    """Where access tokens are given out (`token_url`) nothing usable answers."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,14 +98,24 @@ class TokenLogin:
         Raises:
             ConfigurationError: The key or secret is not where the site says, or can't be used.
             EhrLoginFailed: The server refuses, or it is not known where it is.
-            EhrUnreachable, EhrTimeout, EhrFailed, EhrAnswerUnreadable: It gives no answer.
+            TokenServerAway: It gives no answer, or none that is a token.
         """
         kept = _kept(self)
         with kept.lock:
             if time.monotonic() >= kept.until:
-                kept.header, lasts_s = self._asked()
+                kept.header, lasts_s = self._answered()
                 kept.until = time.monotonic() + lasts_s
             return kept.header
+
+    def _answered(self) -> tuple[str, float]:
+        try:
+            return self._asked()
+        except EhrLoginFailed:
+            raise
+        except (TransientError, EhrAnswerTooLarge) as error:
+            # In words of its own: it is not the EHR that is away.
+            kind = next((told for each, told in _AWAY.items() if isinstance(error, each)), "")
+            raise TokenServerAway(f"{_GIVEN_OUT} {kind or 'fails in itself'}.") from None
 
     def _asked(self) -> tuple[str, float]:
         secret = self.secret.resolve()
@@ -160,6 +182,14 @@ class TokenLogin:
 
 
 _ASKING = {"Content-Type": _FORM, "Accept": _JSON}
+_GIVEN_OUT = "The server that gives out access tokens (`token_url`)"
+_AWAY: dict[type[Exception], str] = {
+    EhrTimeout: "does not answer in time",
+    EhrNotTrusted: "shows a certificate that can't be relied on (`tls` of the system)",
+    EhrUnreachable: "can't be reached",
+    EhrAnswerUnreadable: "answers something that is no bearer token",
+    EhrAnswerTooLarge: "answers something that is no bearer token",
+}
 
 
 @dataclass
@@ -227,14 +257,14 @@ def _document(answer: Answer) -> dict[str, Any]:
 def _read(answer: Answer) -> tuple[str, float]:
     """Give the header of a token and for how many seconds it is used."""
     if answer.status >= 500:  # noqa: PLR2004 - RFC 9110 section 15.6
-        raise EhrFailed("The EHR's authorization server failed in itself.")
+        raise EhrFailed
     if not answer.is_success:
         raise EhrLoginFailed(_refusal(answer))
     told = _document(answer)
     token = told.get("access_token")
     kind = str(told.get("token_type", "bearer")).lower()
     if not isinstance(token, str) or not _TOKEN.fullmatch(token) or kind != "bearer":
-        raise EhrAnswerUnreadable("The EHR's authorization server gave no bearer token.")
+        raise EhrAnswerUnreadable
     lasts = told.get("expires_in")
     lasts_s = float(lasts) if isinstance(lasts, int) and lasts > 0 else KEPT_AT_MOST_S
     return f"Bearer {token}", min(lasts_s, KEPT_AT_MOST_S) - min(_BEFORE_ITS_END_S, lasts_s / 2)

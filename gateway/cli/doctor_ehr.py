@@ -200,6 +200,8 @@ def _not_accepted(error: EhrLoginFailed, login: Login, key: str) -> str:
     """Say what was not accepted, and where the right one belongs."""
     if login.secret is None:
         return f"{error.message} The site file names none: write one as `{key}`."
+    if isinstance(login, TokenLogin):  # what refused it has said what is to be done
+        return f"{error.message} Nadi asked as {_credential(login, key)}."
     is_variable = login.secret.reference.startswith("env:")
     mended = "put the right one there" + (", then restart Nadi" if is_variable else "")
     return f"{error.message} It was given {_credential(login, key)}: {mended}."

@@ -12,6 +12,7 @@ from adapters import ehr_profile
 from adapters.ehr_profile import Profile
 from adapters.site import Site
 from gateway.cli.context import age, out
+from gateway.core.delivery import DeliveryState
 from gateway.core.errors import ConfigurationError
 from gateway.core.ladder import LOSES, TYPES, IfLabelLost, Ladder, Rung, Terms, ladder, said
 from gateway.core.routing import Route
@@ -21,6 +22,10 @@ from workers.climb import NO_API
 from workers.ehr_abilities import EhrAbilities
 
 _UNTOLD = frozenset({Rung.RISK_ASSESSMENT, Rung.HL7V2_ORU, Rung.CDS_CARD})
+_FAILED = (
+    "were refused, or not taken for too long (`nadi jobs list --state failed`; `nadi jobs show` "
+    "says why, `nadi jobs retry` tries one again)"
+)
 _GRAVE = (
     "Let no result go there until that is mended (write_back.only: [worklist]), and mark those in "
     "the EHR by hand; `nadi jobs show` tells of each what was not kept (docs/write-back.md)"
@@ -129,15 +134,23 @@ def asked_way(terms: Terms, abilities: EhrAbilities, beyond: Sequence[Rung] = ()
 
 
 def told_of_results(store: Store) -> tuple[str, bool]:
-    """Count what stays on the worklist and what lost its AI label; say whether all is well."""
+    """Count what could not be delivered, stays on the worklist or lost its AI label.
+
+    Returns:
+        What was counted, in words, and whether all is well.
+    """
     with store.read() as uow:
-        told = uow.deliveries.told()
+        told, states = uow.deliveries.told(), uow.deliveries.counts()
         waiting, oldest_ms = worklist.count(uow)
     since = f"on the worklist, the oldest for {age(oldest_ms)}" if oldest_ms else "on the worklist"
-    return _counted([(rung, lost, count) for _, rung, lost, count in told], {since: waiting})
+    failed = sum(count for (_, state), count in states.items() if state is DeliveryState.FAILED)
+    by_rung = [(rung, lost, count) for _, rung, lost, count in told]
+    return _counted(by_rung, {_FAILED: failed, since: waiting}, is_whole=not failed)
 
 
-def _counted(told: list[tuple[str, str, int]], waiting: dict[str, int]) -> tuple[str, bool]:
+def _counted(
+    told: list[tuple[str, str, int]], waiting: dict[str, int], *, is_whole: bool = True
+) -> tuple[str, bool]:
     here = (Rung.WORKLIST, Rung.CDS_CARD)
     shown = sum(count for rung, _, count in told if rung == Rung.CDS_CARD)
     lower = sum(count for rung, _, count in told if rung in LOSES and rung not in here)
@@ -154,10 +167,10 @@ def _counted(told: list[tuple[str, str, int]], waiting: dict[str, int]) -> tuple
         **grave,
     }
     says = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
-    is_well = not any(grave.values())
-    if not is_well:
+    is_kept = not any(grave.values())
+    if not is_kept:
         says = f"{says}. {_GRAVE}"
-    return says or "every result that was read back is there whole", is_well
+    return says or "every result that was read back is there whole", is_kept and is_whole
 
 
 def _with(told: list[tuple[str, str, int]], label: str) -> int:

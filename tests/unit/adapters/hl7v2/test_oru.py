@@ -118,7 +118,7 @@ def test_the_words_the_limits_and_the_reason_of_a_refusal_are_read_beside_it():
     (refusal,) = of(result_message(reports()["refusal"], PATIENT, TO).content, "Observation")
 
     told = "\n".join(note["text"] for note in risk["note"])
-    assert "result of an AI. Preliminary: not yet reviewed by a clinician." in told
+    assert "result of an AI. Model: Kidney risk 1.0.0 (AI). Preliminary: not yet reviewed" in told
     assert "Demonstration only" in told
     assert "Contraindications: Dialysis. Pregnancy." in told
     assert any("the image is blank" in note["text"] for note in refusal["note"])

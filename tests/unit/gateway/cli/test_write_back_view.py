@@ -105,5 +105,9 @@ def test_labels_that_were_lost_are_counted_and_only_the_worst_alarm() -> None:
     says, is_well = _counted(told, {"on the worklist": 2})
     assert says == "2 on the worklist, 1 in a lower form, 3 without the AI label as a code"
     assert is_well
+    assert _counted(told, {"were refused": 1}, is_whole=False) == (
+        "1 were refused, 1 in a lower form, 3 without the AI label as a code",
+        False,
+    )
     assert not _counted([("observation", "meta.security, value", 1)], {})[1]
     assert not _counted([("observation", "meta.security, words", 1)], {})[1]
