@@ -10,7 +10,6 @@ Source: FHIR R4 Attachment (`size` and `hash` are those of the bytes before base
 """
 
 import base64
-import binascii
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -165,7 +164,7 @@ def _decoded(data: str, max_bytes: int) -> bytes:
         raise TooLargeToOpen
     try:
         return base64.b64decode(data)
-    except binascii.Error:
+    except ValueError:  # broken, or letters that are no ASCII
         raise Damaged from None
 
 

@@ -4,7 +4,6 @@ Source: FHIR R4 RESTful API (http://hl7.org/fhir/R4/http.html); RFC 9110 section
 """
 
 import base64
-import binascii
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -174,7 +173,7 @@ def read_content(content_type: str, body: bytes) -> Content:
         raise EhrAnswerUnreadable
     try:
         plain = base64.b64decode(str(binary.get("data", "")))
-    except binascii.Error:
+    except ValueError:  # broken, or letters that are no ASCII
         raise EhrAnswerUnreadable from None
     owner = binary.get("securityContext")
     reference = owner.get("reference") if isinstance(owner, dict) else None

@@ -117,8 +117,8 @@ def test_content_that_is_larger_than_allowed_is_not_read(
 
 @pytest.mark.parametrize(
     "body",
-    [b"<html>", b"[]", b'{"resourceType": "Patient"}', binary(data="A")],
-    ids=["html", "list", "patient", "base64"],
+    [b"<html>", b"[]", b'{"resourceType": "Patient"}', binary(data="A"), binary(data="\u00fcA==")],
+    ids=["html", "list", "patient", "base64", "letters"],
 )
 def test_json_that_is_no_binary_is_unreadable(
     client: FhirClient, ehr: Answering, body: bytes
