@@ -2,6 +2,7 @@
 #
 #   make run      install, then the demonstration: a stand-in EHR with 40 synthetic patients
 #   make test     install and run all tests
+#   make test-postgresql  run the integration tests with every whole Nadi on PostgreSQL
 #   make test-train  install PyTorch too and run the tests of quantization-aware training
 #   make check    format, lint, types
 #   make bench    every benchmark, beside other builds of the same; writes docs/performance.md
@@ -32,7 +33,7 @@ SHARED_OUT ?= -n $(PROCESSES) --dist=loadfile --no-loadscope-reorder
 # is the habit of this machine.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: install dev train-env run test test-train check bench chaos explore fuzz clean
+.PHONY: install dev train-env run test test-postgresql test-train check bench chaos explore fuzz clean
 .DEFAULT_GOAL := install
 
 install: $(VENV)/.installed
@@ -69,6 +70,10 @@ run: install
 
 test: dev
 	@$(BIN)/python -m pytest -q $(SHARED_OUT)
+
+# Whole Nadis on PostgreSQL; tests of single parts run on both kinds of database in `make test`.
+test-postgresql: dev
+	@NADI_TEST_DATABASE=postgresql $(BIN)/python -m pytest -q $(SHARED_OUT) tests/integration tests/acceptance
 
 test-train: train-env
 	@$(BIN)/python -m pytest -q -m train

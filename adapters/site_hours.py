@@ -33,7 +33,10 @@ def check_zone(name: str) -> str:
     try:
         ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError) as error:
-        offer = meant(name, available_timezones()) or "; such as Asia/Kolkata"
+        # What people call it there is no name of the list's, and means three places elsewhere.
+        is_indian = name.upper() == "IST"
+        offer = "" if is_indian else meant(name, available_timezones())
+        offer = offer or "; such as Asia/Kolkata"
         message = f"unknown time zone '{name}', as the IANA list writes them{offer}"
         raise ValueError(message) from error
     return name

@@ -38,6 +38,11 @@ _PATTERNS = {
     "groups": "must be Group/<id> or CareTeam/<id>",
     "consent_manager": "must be an id of letters, digits and . _ -",
     "path": "must be an absolute path",
+    **dict.fromkeys(("start", "end"), 'must be a time of day in quotes, such as "08:00"'),
+    "holidays": 'must be a date in quotes, such as "2027-01-26"',
+    "languages": "must be a language code, such as en or hi",
+    **dict.fromkeys(("client_id", "key_id"), "must be plain ASCII without blanks"),
+    "scopes": "must be a scope, such as system/Observation.rs",
     **dict.fromkeys(
         ("application", "facility", "as_application", "as_facility", "authority"),
         "must be plain ASCII, without blanks at its ends",

@@ -102,6 +102,14 @@ def resource_types() -> frozenset[str]:
 
 
 @cache
+def element_names() -> frozenset[str]:
+    """Give the names of all elements of R4, in whatever type they stand."""
+    model = _r4_model()
+    paths = [*model["path2Type"], *model["choiceTypePaths"], *model["pathsDefinedElsewhere"]]
+    return frozenset(name for path in paths for name in path.split(".")[1:]) | {"resourceType"}
+
+
+@cache
 def _r4_model() -> dict[str, Any]:
     """Load the R4 model alone: `fhirpathpy.models` would load four FHIR versions (7 MB)."""
     folder = files(fhirpathpy) / "models" / "r4"
@@ -170,6 +178,17 @@ def _node_errors(tree: Mapping[str, Any]) -> Iterator[str]:
         yield f"names {len(roots)} resource types; write one route for each"
     for node in _walk(tree):
         yield from _function_errors(node)
+        yield from _element_errors(node)
+
+
+def _element_errors(node: Mapping[str, Any]) -> Iterator[str]:
+    """Say what is no element of any resource: a route with it would never run, in silence."""
+    if node.get("type") != "MemberInvocation":
+        return
+    name = str(node["children"][0]["text"]).strip("`")
+    # What begins with a capital letter is a type.
+    if not name[:1].isupper() and name not in element_names():
+        yield f"no element of FHIR R4 is called '{name}'{suggestion(name, element_names())}"
 
 
 def _function_errors(node: Mapping[str, Any]) -> Iterator[str]:

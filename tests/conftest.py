@@ -4,6 +4,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import count
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from tests.asgi import AsgiClient
 from tests.consenting import CONSENT_KEY
 from tests.factories import SITE
 from tests.registered import register_brought
+from tests.running import DATABASES
 
 SHARED_DATA = Path(__file__).resolve().parents[1] / ".." / "shared" / "data"
 MASTER = MasterKey(bytes(range(32)))
@@ -149,6 +151,13 @@ def database_url(request: pytest.FixtureRequest) -> str:
     """A fresh database, of each kind in turn."""
     url: str = request.getfixturevalue(f"{request.param}_url")
     return url
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _whole_nadis_on_postgresql(request: pytest.FixtureRequest) -> None:
+    """With NADI_TEST_DATABASE=postgresql each Nadi that a test starts has a database there."""
+    if os.environ.get("NADI_TEST_DATABASE") == "postgresql":
+        DATABASES.make = partial(create_database, request.getfixturevalue("postgresql"))
 
 
 @pytest.fixture

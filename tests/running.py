@@ -301,6 +301,30 @@ def _send(pids: Iterable[int], number: signal.Signals) -> None:
             os.kill(pid, number)
 
 
+class Databases:
+    """Gives each data folder a database of its own; None: the SQLite file in it.
+
+    Attributes:
+        make: Makes a database; gives its URL.
+    """
+
+    def __init__(self) -> None:
+        self.make: Callable[[], str] | None = None
+        self._urls: dict[Path, str] = {}
+
+    def of(self, folder: Path) -> dict[str, str]:
+        """Give the setting for a data folder, the same one each time."""
+        if self.make is None:
+            return {}
+        if folder not in self._urls:
+            self._urls[folder] = self.make()
+        return {"NADI_DATABASE_URL": self._urls[folder]}
+
+
+#: Where every Nadi that a test starts keeps its data, unless the test says so itself.
+DATABASES = Databases()
+
+
 @contextmanager
 def running_nadi(
     folder: Path, *, environment: Mapping[str, str] = {}, beside: RunningNadi | None = None
@@ -312,6 +336,7 @@ def running_nadi(
         environment: Settings.
         beside: Another host of the same installation, whose stand-in EHR serves this one too.
     """
+    environment = {**DATABASES.of(folder), **environment}
     port, ehr = free_ports(2)
     command = [sys.executable, "-m", "gateway.cli.main", "up", "--data-dir", str(folder)]
     command += ["--port", str(port)]

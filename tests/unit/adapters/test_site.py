@@ -142,6 +142,11 @@ def test_what_is_no_site_file_is_refused(text, message):
         ("Observation.code.exist()", "unknown function exist(); did you mean 'exists'?"),
         ("Observation.code.where()", "where() takes 1 arguments, not 0"),
         ("Observation.status.matches('(a+)+$')", "matches() is not allowed in a trigger"),
+        (
+            "Observation.code.codings.code = '1'",
+            "no element of FHIR R4 is called 'codings'; did you mean 'coding'?",
+        ),
+        ("Observation.code.coding.where(codee = '1').exists()", "is called 'codee'; did you mean"),
         ("Observation.repeat(contained)", "repeat() is not allowed in a trigger"),
         ("Observation.trace('x')", "trace() is not allowed in a trigger"),
         ("Observation.status = %status", "variables (%…) are not available"),
@@ -163,6 +168,9 @@ def test_a_wrong_trigger_is_explained(match, message):
         ("Observation.value.ofType(Quantity).value > 1.4", True),
         ("Observation.code.coding.code", True),
         ("Observation.component", False),
+        ("Observation.component.value.exists()", False),
+        ("Observation.subject.reference.exists()", False),
+        ("resourceType = 'Observation'", True),
     ],
 )
 def test_a_trigger_matches_unless_it_gives_nothing_or_false(match, is_match):
