@@ -62,9 +62,19 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Put the slow first where a process of several collects."""
+    """Put the slow first where a process of several collects; skip what this run is not for."""
+    if _is_on_postgresql():
+        skipped = pytest.mark.skip(reason="it looks into SQLite's own file")
+        for each in items:
+            if each.get_closest_marker("sqlite"):
+                each.add_marker(skipped)
     if hasattr(config, "workerinput"):
         items.sort(key=lambda each: _turn(each.path))
+
+
+def _is_on_postgresql() -> bool:
+    """Say whether each Nadi that a test starts has its database on PostgreSQL."""
+    return os.environ.get("NADI_TEST_DATABASE") == "postgresql"
 
 
 def _turn(path: Path) -> tuple[int, int]:
@@ -156,7 +166,7 @@ def database_url(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(scope="session", autouse=True)
 def _whole_nadis_on_postgresql(request: pytest.FixtureRequest) -> None:
     """With NADI_TEST_DATABASE=postgresql each Nadi that a test starts has a database there."""
-    if os.environ.get("NADI_TEST_DATABASE") == "postgresql":
+    if _is_on_postgresql():
         DATABASES.make = partial(create_database, request.getfixturevalue("postgresql"))
 
 

@@ -202,6 +202,7 @@ def test_the_doctor_hears_the_port_answer(nadi: RunningNadi, port: int) -> None:
     assert f"C-ECHO pacs/dicom NADI answers C-ECHO at 127.0.0.1:{port}" in told
 
 
+@pytest.mark.sqlite
 def test_nothing_of_an_image_lies_in_the_clear(nadi: RunningNadi) -> None:
     marks = [b"Canary^Picture", study_uid("killed").encode(), b"DICM"]
     spool = [path for path in (nadi.folder / "dicom").rglob("*") if path.is_file()]

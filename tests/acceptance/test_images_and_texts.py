@@ -299,6 +299,7 @@ def test_a_dry_run_tells_what_it_found_and_nothing_of_what_is_on_it(
     assert '"valueQuantity"' in told
 
 
+@pytest.mark.sqlite
 def test_nothing_of_an_image_or_a_note_is_in_the_clear_and_the_log_is_whole(
     nadi: RunningNadi,
 ) -> None:

@@ -28,6 +28,7 @@ def erase(nadi: RunningNadi, her: Person) -> dict[str, object]:
     return json.loads(nadi.nadi("patient", "erase", her.reference, *GROUND).stdout)
 
 
+@pytest.mark.sqlite
 def test_no_process_gives_anything_of_hers_afterwards(nadi: RunningNadi) -> None:
     her, task = served(nadi)
     other, _ = served(nadi)

@@ -74,7 +74,7 @@ def databases(request: pytest.FixtureRequest) -> Iterator[Databases]:
 
 @pytest.mark.parametrize(
     ("databases", "faults"),
-    [("sqlite", {}), ("postgresql", FORGETFUL)],
+    [pytest.param("sqlite", {}, marks=pytest.mark.sqlite), ("postgresql", FORGETFUL)],
     indirect=["databases"],
     ids=["sqlite", "postgresql-and-an-ehr-that-ignores-conditions"],
 )

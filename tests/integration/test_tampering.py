@@ -21,7 +21,7 @@ from gateway.store.tables import metadata
 from tests.people import person, versioned
 from tests.running import RunningNadi, push_chart, running_nadi, wait_until
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.sqlite]
 
 #: What no AuditEvent speaks of, as docs/audit.md says: when and by whom work is done next.
 UNWITNESSED = frozenset(
