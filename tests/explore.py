@@ -145,7 +145,8 @@ def _holds(world: World, name: str, pair: Pair, seen: Seen) -> bool:
         seen.holds(world)
         nothing_is_lost(world)
     except AssertionError as error:
-        seen.broken.append(f"{pair[0]}; then {pair[1]}: {str(error).splitlines()[0]}")
+        says = next(iter(str(error).splitlines()), "see the promises in tests/interrupting.py")
+        seen.broken.append(f"{pair[0]}; then {pair[1]}: {says}")
         return False
     return True
 

@@ -172,8 +172,9 @@ def heal(world: World) -> None:
 
 def nothing_is_lost(world: World) -> None:
     """Insist that every job is final and that nobody holds anything."""
-    assert world.rows(_OPEN_JOBS) == []
-    assert world.rows(_OPEN_DELIVERIES) == []
+    jobs, deliveries = world.rows(_OPEN_JOBS), world.rows(_OPEN_DELIVERIES)
+    assert jobs == [], f"open jobs: {jobs}"
+    assert deliveries == [], f"open deliveries: {deliveries}"
 
 
 _OPEN_JOBS = (
