@@ -4,19 +4,20 @@ Source: SMART App Launch 2.2, Backend Services; RFC 6749 sections 2.3.1 and 5; R
 """
 
 import json
-import threading
 import time
 from base64 import b64decode
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import parse_qs, unquote_plus
 
 from joserfc import jwt
 from joserfc.errors import JoseError
 from joserfc.jwk import ECKey, RSAKey
+
+from tests.answering import serving
 
 _MOST_AHEAD_S = 300
 
@@ -116,14 +117,6 @@ def authorizing(**known: Any) -> Iterator[Authorizing]:
         def log_message(self, *_: Any) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    told.base = f"http://127.0.0.1:{server.server_port}"
-    told.configuration = {"token_endpoint": told.token_url}
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
-    thread.start()
-    try:
+    with serving(Handler) as told.base:
+        told.configuration = {"token_endpoint": told.token_url}
         yield told
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()

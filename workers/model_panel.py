@@ -11,9 +11,8 @@ told.
 Source: OpenMRS Obs (a group has members and no value); docs/write-back.md.
 """
 
-from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Protocol
 
 import orjson
 
@@ -24,6 +23,7 @@ from gateway.core.findings import Json
 from gateway.core.ladder import Panel
 from gateway.core.read_back import is_same_result, query_of, tail_of
 from workers.fates import NotReached, Written, not_reached
+from workers.looking import Searched
 
 #: What is told where the panel is not there.
 MODEL_PANEL = "model panel"
@@ -33,18 +33,8 @@ _MAX_PAGES = 20
 _SHARED = ("meta", "status", "subject", "encounter", "effectiveDateTime", "issued")
 
 
-class Charted(Protocol):
+class Charted(Searched, Protocol):
     """What is needed of the client of an EHR; `adapters.fhir_rest` has one."""
-
-    def search(
-        self,
-        resource_type: str,
-        params: Sequence[tuple[str, str]],
-        *,
-        max_pages: int = 5,
-        is_whole: bool = False,
-    ) -> list[dict[str, Any]]:
-        """Search one type."""
 
     def create(
         self, resource_type: str, body: bytes, *, if_none_exist: str | None = None

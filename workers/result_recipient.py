@@ -27,7 +27,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Protocol
 
 import orjson
 
@@ -61,7 +61,7 @@ from workers.fates import (
     not_reached,
     open_gate,
 )
-from workers.looking import Looking, Unsure
+from workers.looking import Looking, Searched, Unsure
 from workers.result_batches import write_batch
 from workers.side_by_side import side_by_side
 
@@ -74,21 +74,11 @@ NO_SUCH_TYPE = frozenset({404, 405, 501})
 _FOUND = 200
 
 
-class Ehr(Protocol):
+class Ehr(Searched, Protocol):
     """What is needed of the client of an EHR; `adapters.fhir_rest` has one."""
 
     def capabilities(self) -> EhrCapabilities:
         """Ask the EHR what it can do."""
-
-    def search(
-        self,
-        resource_type: str,
-        params: Sequence[tuple[str, str]],
-        *,
-        max_pages: int = 5,
-        is_whole: bool = False,
-    ) -> list[dict[str, Any]]:
-        """Search one type."""
 
     def create(
         self, resource_type: str, body: bytes, *, if_none_exist: str | None = None

@@ -39,6 +39,8 @@ from gateway.store.unit_of_work import Store
 #: Begins the keys under which it is kept how deletions of a type are found.
 STATE = "deletions/"
 CONSENT = "Consent"
+#: What decides about everything else.
+DECISIVE = (CONSENT, "Patient")
 _HISTORY = "history-type"
 _BATCH = 50
 _MOST_PAGES = 3
@@ -270,7 +272,7 @@ class Deletions:
 
     def _first(self, kind: str, now_ms: int) -> str:
         """Say where a pass begins: Consents and Patients decide however old they are."""
-        if kind in (CONSENT, "Patient"):
+        if kind in DECISIVE:
             return ""
         # Ids of events begin with the time at which they were made (gateway.core.clock.new_id).
         digits = f"{max(now_ms - _MONTH_MS, 0):012x}"

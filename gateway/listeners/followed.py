@@ -10,7 +10,7 @@ from adapters.fhir_rest.client import FhirClient
 from adapters.site_following import FollowEntry, ProbedEntry
 from gateway.core.clock import utc_now
 from gateway.delivery_probe import DeliveryProbe, Trace
-from gateway.listeners.deletions import CONSENT, DeletionPlan
+from gateway.listeners.deletions import DECISIVE, DeletionPlan
 from gateway.listeners.desk import Desk
 from gateway.listeners.handing_in import HandingIn
 from gateway.listeners.lease import Lease
@@ -63,7 +63,7 @@ def deletion_plan(desk: Desk, entry: FollowEntry, *, is_first: bool) -> Deletion
         is_first: Whether no other feed of the system looks after Consents and Patients.
     """
     followed_types = [each.resource_type for each in queries_of(entry)]
-    decisive = [CONSENT, "Patient"] if is_first else []
+    decisive = DECISIVE if is_first else ()
     return DeletionPlan(
         types=tuple(dict.fromkeys([*decisive, *followed_types])),
         every_ms=int(entry.deletions_every_s * 1000),

@@ -33,7 +33,7 @@ from adapters.fhir_rest.errors import EhrAnswerUnreadable, EhrFailed
 from gateway import telemetry
 from gateway.core.clock import to_ms
 from gateway.core.errors import ContentError, ProcessingError, TransientError
-from gateway.listeners.deletions import CONSENT, Asked, DeletionPlan, Deletions
+from gateway.listeners.deletions import DECISIVE, Asked, DeletionPlan, Deletions, WayOut
 from gateway.listeners.held import Held
 from gateway.store.notices import KeptNotice
 from gateway.store.unit_of_work import Store, UnitOfWork
@@ -42,8 +42,6 @@ _CURSOR, _WATCHED, _LIVENESS = "cursor/", "subscription/", "liveness"
 _MOST_NOTICES = 5000
 _LONGEST_KEY = 100
 _FIRST_DELAY_MS, _LONGEST_DELAY_MS = 1000, 60_000
-#: What decides about everything else, whatever the order in which the site names them.
-_DECISIVE = (CONSENT, "Patient")
 #: What an EHR fails at for so long holds up what comes after it no more.
 _GIVE_UP_MS = 3_600_000
 
@@ -64,7 +62,7 @@ class Ehr(Asked, Protocol):
         """Ask an operation that changes nothing."""
 
 
-class WayIn(Protocol):
+class WayIn(WayOut, Protocol):
     """How what was found is handed in; what is refused for good is on record and passed over."""
 
     def take(self, found: Sequence[Found]) -> int:
@@ -76,13 +74,6 @@ class WayIn(Protocol):
 
     def take_notification(self, bundle: bytes) -> bool:
         """Hand in a notification as the EHR wrote it; say whether it was taken.
-
-        Raises:
-            TransientError: It was not taken; the same may be later.
-        """
-
-    def gone(self, references: Sequence[str]) -> None:
-        """Say which resources the EHR does not have any more.
 
         Raises:
             TransientError: It was not taken; the same may be later.
@@ -418,7 +409,7 @@ def _type_of(found: Found) -> str:
 
 
 def _decides(resource_type: str) -> bool:
-    return resource_type in _DECISIVE
+    return resource_type in DECISIVE
 
 
 def _watched(uow: UnitOfWork, feed: str) -> dict[str, Watched]:
