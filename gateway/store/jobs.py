@@ -414,8 +414,9 @@ def _advance_row(change: Advance, now_ms: int) -> dict[str, object]:
         "new_business_status": change.business_status,
         "new_reason": change.reason,
         "new_decisions": _packed((*job.decisions, *change.decisions)),
-        # Who runs again keeps the place in its line that its age gives it.
-        "new_available_ms": max(change.not_before_ms, job.created_ms),
+        # Who runs again keeps the place in its line that its age gives it; if it was made under a
+        # clock that was ahead, it waits for nothing.
+        "new_available_ms": max(change.not_before_ms, min(job.created_ms, now_ms)),
         "now": now_ms,
     }
 

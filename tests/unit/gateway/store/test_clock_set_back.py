@@ -5,10 +5,13 @@ from pathlib import Path
 
 import pytest
 
+from gateway.core.audit import Source
 from gateway.core.clock import to_ms
 from gateway.core.delivery import Circuit
 from gateway.store.clock_set_back import LONGEST_LEASE_MS, bring_forward, newest_moment_ms
+from gateway.store.jobs import rescue
 from tests.hospital import LEASE_MS, Hospital, away, busy, observation
+from workers.rescue import put_back
 
 AHEAD_S = 3600.0
 
@@ -87,6 +90,22 @@ def test_a_dead_worker_s_lease_runs_out_in_time(hospital: Hospital) -> None:
     hospital.pass_time(LONGEST_LEASE_MS / 1000 + 1)
     with hospital.store.read() as uow:
         assert len(uow.jobs.expired()) == 1
+
+
+def test_a_job_whose_worker_dies_after_the_clock_was_set_back_runs_again_at_once(
+    hospital: Hospital,
+) -> None:
+    hospital.push(observation(at=hospital.now))
+    set_back(hospital)
+    with hospital.store.write() as uow:
+        uow.jobs.claim([job.id for job in hospital.jobs()], "dead", lease_ms=LEASE_MS)
+    hospital.pass_time(LEASE_MS / 1000 + 1)
+
+    with hospital.store.write() as uow:
+        lost = uow.jobs.expired()
+        put_back(uow, rescue(lost, now_ms=uow.now_ms, budget_s=3600), Source("site", "relay"))
+
+    assert hospital.infer() == 1
 
 
 def test_a_lease_that_a_clock_of_today_may_have_given_is_left_alone(hospital: Hospital) -> None:
