@@ -1,6 +1,5 @@
 """`nadi access`: who may call Nadi. A token is shown once; only its hash is kept."""
 
-import os
 from pathlib import Path
 from typing import Annotated
 
@@ -30,6 +29,7 @@ from gateway.core import audit
 from gateway.core.clock import new_id
 from gateway.core.errors import NotFound
 from gateway.core.principal import Role
+from gateway.private_file import write_private
 from gateway.store.credentials import REMEMBERED_S, Credential
 from gateway.store.unit_of_work import UnitOfWork
 
@@ -183,11 +183,9 @@ def _warn_of_unknown(nadi: Opened, system: str | None) -> None:
 def _write_secret(file: Path, token: str) -> None:
     """Write a new file that only its owner may read; an existing one is never overwritten."""
     try:
-        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        write_private(file, f"{token}\n".encode("ascii"))
     except OSError as error:
         fail(f"{file} can't be written: {error.strerror}.")
-    with os.fdopen(descriptor, "w", encoding="ascii") as stream:
-        stream.write(token + "\n")
 
 
 def _revoked(each: Credential) -> str:

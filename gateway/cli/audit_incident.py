@@ -48,6 +48,7 @@ from gateway.core.incident import (
     patients_of,
 )
 from gateway.core.incident_pages import Papers
+from gateway.private_file import replace_private
 from gateway.store.audit_search import AuditFilter, AuditRow
 from gateway.store.patient_names import on_record, patients_named
 
@@ -226,8 +227,7 @@ def _write_list(path: Path, made: Incident, names: dict[str, str]) -> None:
     for key, count in made.patients.items():
         note = "" if key in names else "erased, or never named here"
         writer.writerow((names.get(key, ""), key, count, note))
-    path.touch(mode=0o600)
-    path.write_text(text.getvalue(), encoding="utf-8")
+    replace_private(path, text.getvalue().encode())
 
 
 def _as_json(made: Incident) -> dict[str, object]:

@@ -4,6 +4,7 @@ Both are themselves on record, once for each patient whose events were read.
 """
 
 import hashlib
+import secrets
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -43,6 +44,7 @@ from gateway.core.errors import NotFound, StoreUnavailable
 from gateway.core.ledger import sign_note
 from gateway.core.receipt import ProvenEvent
 from gateway.core.step_words import STEPS
+from gateway.private_file import private_file
 from gateway.store.audit_log import AuditFilter, AuditRow
 from gateway.store.evidence import read_claim
 from gateway.store.unit_of_work import UnitOfWork
@@ -179,7 +181,7 @@ class LogExport:
 
         The record is written before the files get their names: nothing leaves without it.
         """
-        draft = self._to.with_name(f".{self._to.name}.draft")
+        draft = self._to.with_name(f".{self._to.name}.{secrets.token_hex(4)}.draft")
         try:
             digest = self._write(draft)
             self._record(digest)
@@ -197,8 +199,7 @@ class LogExport:
     def _write(self, draft: Path) -> str:
         digest, keys = hashlib.sha256(), self._nadi.keys
         bar = progress_bar(Console(stderr=True))
-        with bar, self._nadi.store.read() as uow, draft.open("wb") as file:
-            draft.chmod(0o600)
+        with bar, self._nadi.store.read() as uow, private_file(draft) as file:
             newest = uow.audit_proofs.newest()
             if newest is None:
                 raise NotFound("The log has no checkpoint yet.")

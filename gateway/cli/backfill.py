@@ -1,6 +1,5 @@
 """`nadi backfill`: fill in what an EHR held before, by its Bulk Data export, and score it."""
 
-import os
 import threading
 import time
 from collections.abc import Iterator
@@ -39,6 +38,7 @@ from gateway.core.principal import Role
 from gateway.listeners.backfilling import Backfill, Order, Progress, Tally, WaysIn
 from gateway.listeners.door import Door
 from gateway.listeners.handing_in import HandingIn
+from gateway.private_file import private_file
 from gateway.store.unit_of_work import UnitOfWork
 from workers.pacing import paced
 
@@ -252,7 +252,7 @@ def _scored(
     with ExitStack() as stack:
         bar = stack.enter_context(Bar(*_COLUMNS, console=err, transient=True, disable=is_quiet))
         task = bar.add_task("scoring", total=looked.count())
-        written = stack.enter_context(_private(file)) if file else None
+        written = _opened(file, stack) if file else None
         for each in looked.scored(since):
             tally.add(each)
             bar.advance(task)
@@ -261,10 +261,10 @@ def _scored(
     return tally
 
 
-def _private(file: Path) -> BinaryIO:
+def _opened(file: Path, stack: ExitStack) -> BinaryIO:
     """Open a new file that only its owner may read: a score is a patient's value."""
     try:
-        return os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
+        return stack.enter_context(private_file(file))
     except OSError as error:
         fail(f"{file} can't be written: {error.strerror}.")
 

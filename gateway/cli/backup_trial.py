@@ -31,6 +31,7 @@ from gateway.cli.context import (
 )
 from gateway.core.errors import ConfigurationError
 from gateway.core.ledger import CheckpointInvalid, read_verifier_key, verify_checkpoint
+from gateway.private_file import replace_private
 from gateway.settings import Settings
 from gateway.store.backing_up import DUMP, SECRETS, Tell
 from gateway.store.backup_key import read_secret
@@ -139,8 +140,7 @@ def take_keys(folder: Path, source: Path | None) -> None:
         found, to = Path(str(source)) / Path(path).name, folder / path
         try:
             to.parent.mkdir(mode=0o700, exist_ok=True)
-            to.write_bytes(found.read_bytes())
-            to.chmod(0o600)
+            replace_private(to, found.read_bytes())
         except OSError as error:
             raise ConfigurationError(f"{found} can't be read: {error.strerror}.") from error
 

@@ -13,6 +13,7 @@ from gateway.cli import verify_receipt
 from gateway.cli.context import EXIT_USAGE, Opened, fail
 from gateway.core.errors import StoreUnavailable
 from gateway.core.ledger import sign_note
+from gateway.private_file import private_file
 
 
 def insist_on_new(to: Path) -> None:
@@ -72,8 +73,7 @@ def _sign(nadi: Opened, name: str, folder: Path) -> str:
 
 
 def _zip(folder: Path, to: Path) -> None:
-    with zipfile.ZipFile(to, "x", zipfile.ZIP_DEFLATED) as archive:
+    with private_file(to) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
         for path in sorted(folder.rglob("*")):
             if path.is_file():
                 archive.write(path, f"{to.stem}/{path.relative_to(folder)}")
-    to.chmod(0o600)

@@ -7,7 +7,6 @@ importing takes a credential, whoever signed.
 """
 
 import hashlib
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
@@ -41,6 +40,7 @@ from gateway.core.consent.importing import EXPORT, Document, documents_in
 from gateway.core.consent.statement import StatementForged, insist_on, sign
 from gateway.core.errors import ConfigurationError, Erased
 from gateway.core.principal import Permission
+from gateway.private_file import write_private
 from gateway.store import consenting
 from gateway.store.consent_acts import StoredConsent
 from gateway.store.consenting import Owner, PatientMismatch, Signed, Taken
@@ -297,7 +297,6 @@ def _exported(uow: UnitOfWork, consent: StoredConsent) -> tuple[dict[str, object
 def _write(path: Path, content: bytes) -> None:
     """Write a new file that nobody else may read: it may name patients."""
     try:
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-            file.write(content)
+        write_private(path, content)
     except OSError as error:
         fail(f"{path} can't be written: {error.strerror}.")

@@ -30,6 +30,7 @@ from gateway.cli.site import put_in_force
 from gateway.core import audit
 from gateway.core.model_register import BUILT_IN, ModelConflict, card_of
 from gateway.core.principal import Role
+from gateway.private_file import replace_private
 from gateway.settings import Settings
 from gateway.store.engine import migrate
 from gateway.store.installation import open_installation
@@ -149,14 +150,8 @@ def _credential(uow: UnitOfWork, source: audit.Source, data_dir: Path, role: Rol
 
 def _write_secret(path: Path, secret: str) -> Path:
     path.parent.mkdir(mode=0o700, exist_ok=True)
-    draft = path.with_suffix(".draft")
-    draft.unlink(missing_ok=True)
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w", encoding="ascii") as file:
-        file.write(secret + "\n")
-        file.flush()
-        os.fsync(descriptor)
-    return draft.replace(path)
+    replace_private(path, f"{secret}\n".encode("ascii"))
+    return path
 
 
 if __name__ == "__main__":

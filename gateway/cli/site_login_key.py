@@ -1,6 +1,5 @@
 """`nadi site login-key`: make the key with which Nadi logs in to an EHR."""
 
-import os
 from pathlib import Path
 from typing import Annotated
 
@@ -9,8 +8,7 @@ import typer
 from rich.markup import escape
 
 from gateway.cli.context import err, explained, fail, out
-
-_ONLY_OURS = 0o600
+from gateway.private_file import write_private
 
 
 @explained
@@ -25,13 +23,11 @@ def login_key(
 
     key = ECKey.generate_key("P-384", {"alg": "ES384", "use": "sig"}, auto_kid=True)
     try:
-        number = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _ONLY_OURS)
+        write_private(file, orjson.dumps(key.as_dict(private=True)) + b"\n")
     except FileExistsError:
         fail(f"{file} is there already; a key in use is not written over. Name another file.")
     except OSError as error:
         fail(f"{file} can't be written: {error.strerror}.")
-    with os.fdopen(number, "wb") as made:
-        made.write(orjson.dumps(key.as_dict(private=True)) + b"\n")
     err.print(
         f"[green]✓[/] {escape(str(file))} holds the private key. Register this with the EHR "
         f"(a JWK Set), and name the file: key: file:{escape(str(file.absolute()))}",

@@ -29,6 +29,7 @@ from pathlib import Path
 
 from gateway.core.clock import new_id, utc_now
 from gateway.core.errors import ConfigurationError, StoreUnavailable
+from gateway.private_file import private_file
 from gateway.settings import Settings
 from gateway.store.backup_file import new_writer
 from gateway.store.backup_key import PublicKey
@@ -218,8 +219,7 @@ def _draft_of(to: Path) -> Iterator[Path]:
 
 
 def _write(draft: Path, manifest: Manifest, nadi: Installation, order: Order, work: Path) -> None:
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as stream:
+    with private_file(draft) as stream:
         sealed = new_writer(
             stream,
             order.keys,
@@ -235,8 +235,6 @@ def _write(draft: Path, manifest: Manifest, nadi: Installation, order: Order, wo
             _add(archive, NOTE, manifest.signed(nadi.keys.signing).encode())
             _add_files(archive, manifest, work, order.tell)
         sealed.finish()
-        stream.flush()
-        os.fsync(descriptor)
 
 
 def _add(archive: tarfile.TarFile, name: str, content: bytes) -> None:

@@ -24,6 +24,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X
 from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite
 
 from gateway.core.errors import ConfigurationError
+from gateway.private_file import write_private
 
 KEY_BYTES = 32
 
@@ -91,11 +92,7 @@ def make_key(file: Path) -> SecretKey:
         f"{_SECRET_WORD} {secret.value.hex()}\n"
     )
     try:
-        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w", encoding="ascii") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(descriptor)
+        write_private(file, text.encode("ascii"))
     except FileExistsError as error:
         raise ConfigurationError(f"{file} is there already; name a new file.") from error
     except OSError as error:

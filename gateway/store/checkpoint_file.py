@@ -11,6 +11,7 @@ from pathlib import Path
 from gateway.core.errors import StoreUnavailable
 from gateway.core.notes import NOTE
 from gateway.note_file import append_note
+from gateway.private_file import replace_private
 
 #: The newest checkpoint covers all before it, so the file needs no long memory.
 _LARGEST_BYTES = 2**20
@@ -53,7 +54,4 @@ class CheckpointFile:
             if self._path.stat().st_size < _LARGEST_BYTES:
                 return
             kept = self.notes()
-            draft = self._path.with_suffix(".draft")
-            draft.write_text("".join(kept[len(kept) // 2 :]), encoding="utf-8")
-            draft.chmod(0o600)
-            draft.replace(self._path)
+            replace_private(self._path, "".join(kept[len(kept) // 2 :]).encode())

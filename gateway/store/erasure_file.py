@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from gateway.core.audit_rights import REFUSED_AI
 from gateway.core.errors import StoreUnavailable
+from gateway.private_file import replace_private
 from gateway.store.erasures import Tombstone
 
 if TYPE_CHECKING:
@@ -67,8 +68,7 @@ class ErasureFile:
             # The last line of a patient counts.
             told.sort(key=lambda line: int(line.split()[0]))
             self._path.parent.mkdir(mode=0o700, exist_ok=True)
-            self._path.write_text("".join(f"{line}\n" for line in told), encoding="ascii")
-            self._path.chmod(0o600)
+            replace_private(self._path, "".join(f"{line}\n" for line in told).encode("ascii"))
         except OSError as error:
             place = error.filename or self._path
             raise StoreUnavailable(f"{place} can't be used: {error.strerror}.") from error

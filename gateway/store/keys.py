@@ -26,6 +26,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from gateway.core.errors import ConfigurationError
 from gateway.core.ledger import CheckpointInvalid, read_verifier_key, verifier_key
+from gateway.private_file import write_private
 from gateway.store.sealing import KEY_BYTES, MasterKey
 from models.signature import written_key
 
@@ -129,12 +130,8 @@ def _create(path: Path, text: str) -> None:
         return
     draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
-        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        write_private(draft, text.encode("ascii"))
         try:
-            with os.fdopen(descriptor, "w", encoding="ascii") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(descriptor)
             _link(draft, path)
         finally:
             draft.unlink()

@@ -6,13 +6,13 @@ the manifest, the manifest by the key of the audit log, the end of the stream by
 
 import gzip
 import hashlib
-import os
 import tarfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
 
 from gateway.core.errors import StoreUnavailable
+from gateway.private_file import private_file
 from gateway.store.backing_up import DATABASE, DUMP, FULL, MANIFEST, NOTE, Tell
 from gateway.store.backup_file import BackupAltered, SealedReader
 from gateway.store.backup_key import SecretKey
@@ -111,13 +111,10 @@ def _take(archive: tarfile.TarFile, member: tarfile.TarInfo, into: Path) -> str:
     stream, to = archive.extractfile(member), into / member.name
     to.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     digest = hashlib.sha256()
-    descriptor = os.open(to, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
+    with private_file(to) as file:
         while stream is not None and (block := stream.read(_BLOCK_BYTES)):
             digest.update(block)
             file.write(block)
-        file.flush()
-        os.fsync(descriptor)
     return digest.hexdigest()
 
 

@@ -56,6 +56,13 @@ def test_only_the_unit_of_work_commits():
     assert [place for place, _, method in _calls(*others) if method.attr == "commit"] == []
 
 
+def test_files_that_only_their_owner_may_read_are_made_in_one_place():
+    """`models.signature` makes a key too: the models import nothing of the gateway."""
+    allowed = {ROOT / "gateway" / "private_file.py", ROOT / "models" / "signature.py"}
+
+    assert _matching(r"O_EXCL", *(module for module in MODULES if module not in allowed)) == []
+
+
 def test_only_the_settings_read_the_environment():
     others = (module for module in MODULES if module != SETTINGS)
 
