@@ -200,6 +200,7 @@ def _record(batch: Batch, case: Case) -> Record:
         case.resources,
         patient=case.patient_resource,
         local_codes=batch.round.site.local_codes,
+        trigger=case.content,
     )
 
 

@@ -8,9 +8,9 @@ The rules, in the order they are applied:
 2. What an AI wrote (label AIAST) never feeds an AI. A resource of another patient is not read.
 3. A value counts from the time it was true of the patient (`effective[x]`, never `issued`), if
    that is not after the event. One without a readable time can't be shown to be fresh: stale.
-4. Newest first. A newest value that is wrong (unit unknown, not convertible, censored by a
-   comparator, not a number, implausible) is refused whatever the missing policy: an older value
-   or a mask must not hide it.
+4. Newest first; at the same time, what set the model going. A newest value that is wrong (unit
+   unknown, not convertible, censored by a comparator, not a number, implausible) is refused
+   whatever the missing policy: an older value or a mask must not hide it.
 5. No value, or only stale ones: the input's policy decides (refuse, mask, impute).
 6. Text is never parsed into numbers; `<5` is a bound and not a value.
 
@@ -202,6 +202,7 @@ def read_record(
     *,
     patient: Json | None,
     local_codes: LocalCodes = NO_LOCAL_CODES,
+    trigger: Json | None = None,
 ) -> Record:
     """Find in a patient's record what a model needs.
 
@@ -211,8 +212,11 @@ def read_record(
             ignored.
         patient: The Patient resource, if it is known.
         local_codes: The hospital's own codes and what they mean.
+        trigger: The resource that set the model going; it counts among readings of one time.
     """
-    readings = find_readings(manifest, resources, patient=patient, local_codes=local_codes)
+    readings = find_readings(
+        manifest, resources, patient=patient, local_codes=local_codes, trigger=trigger
+    )
     return Record(manifest, patient, readings, local_codes)
 
 
@@ -223,6 +227,7 @@ def extract(
     patient: Json | None,
     at: datetime,
     local_codes: LocalCodes = NO_LOCAL_CODES,
+    trigger: Json | None = None,
 ) -> Features | Refusal:
     """Read a model's inputs out of one patient's record, at once.
 
@@ -233,8 +238,11 @@ def extract(
         patient: The Patient resource, if it is known.
         at: The clinical time of the event (`clinical_time.clinical_time`); nothing later is used.
         local_codes: The hospital's own codes and what they mean.
+        trigger: The resource that set the model going; it counts among readings of one time.
     """
-    record = read_record(manifest, resources, patient=patient, local_codes=local_codes)
+    record = read_record(
+        manifest, resources, patient=patient, local_codes=local_codes, trigger=trigger
+    )
     return record.features(at)
 
 

@@ -4,6 +4,9 @@ The first two rules of `workers.features`: of several versions of a resource onl
 counts, and only then is its status looked at; what an AI wrote never feeds an AI, and a resource
 of another patient is not read. What carries no code of the model is put aside first.
 
+Of several readings that were true at the same time the triggering resource's is the newest,
+whatever version of it counts: who sends a value gets a result that was computed from it.
+
 Pure: no I/O, no clock.
 
 Source: FHIR R4 Observation (http://hl7.org/fhir/R4/observation.html), v3-ObservationValue AIAST.
@@ -31,6 +34,8 @@ NO_LOCAL_CODES: LocalCodes = MappingProxyType({})
 
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
+_Recency = tuple[datetime, bool, datetime, str]
+
 
 @dataclass(frozen=True, eq=False)
 class Slot:
@@ -56,12 +61,14 @@ class Reading:
         element: The part of it that holds the value.
         slot: What its code says it is; None when its codes contradict each other.
         time: When it was true of the patient.
+        is_trigger: Whether the Observation is the one that set the model going.
     """
 
     resource: Json
     element: Json
     slot: Slot | None
     time: Span | None
+    is_trigger: bool = False
 
     @property
     def moment(self) -> datetime:
@@ -69,10 +76,14 @@ class Reading:
         return self.time.first if self.time else _LONG_AGO
 
     @property
-    def recency(self) -> tuple[datetime, datetime, str]:
-        """Newest by clinical time; at the same time the one published last; then by reference."""
+    def recency(self) -> _Recency:
+        """Newest by clinical time; at the same time the trigger, then the one published last.
+
+        What is left is told apart by reference, so that the order is the same every time.
+        """
         issued = clinical_time.parse(self.resource.get("issued"))
-        return (self.moment, issued.last if issued else _LONG_AGO, self.reference)
+        published = issued.last if issued else _LONG_AGO
+        return (self.moment, self.is_trigger, published, self.reference)
 
     @property
     def reference(self) -> str:
@@ -90,6 +101,7 @@ def find_readings(
     *,
     patient: Json | None,
     local_codes: LocalCodes = NO_LOCAL_CODES,
+    trigger: Json | None = None,
 ) -> Readings:
     """Find what carries a value for the inputs of a model, whenever it was true.
 
@@ -98,6 +110,7 @@ def find_readings(
         resources: Any number of versions, in any order; only Observations are looked at.
         patient: The Patient resource, if it is known.
         local_codes: The hospital's own codes and what they mean.
+        trigger: The resource that set the model going.
     """
     slots = _slots(manifest)
     subject = f"Patient/{patient['id']}" if patient and "id" in patient else None
@@ -109,8 +122,9 @@ def find_readings(
             if (matches := _matches(element, slots, local_codes)) and _has_value(element)
         ]
         if matching and _is_usable(resource, subject):
+            is_trigger = trigger is not None and _is_of(trigger, resource)
             for element, matches in matching:
-                _file(found, resource, element, matches)
+                _file(found, resource, element, matches, is_trigger=is_trigger)
     return found
 
 
@@ -127,7 +141,7 @@ def newest_first(readings: Sequence[Reading]) -> list[Reading]:
     return sorted(readings, key=_recency, reverse=True)
 
 
-def _recency(reading: Reading) -> tuple[datetime, datetime, str]:
+def _recency(reading: Reading) -> _Recency:
     return reading.recency
 
 
@@ -143,10 +157,16 @@ def _slot(each: Input, code: InputCode) -> Slot:
 
 
 def _file(
-    found: dict[str, list[Reading]], resource: Json, element: Json, matches: Sequence[Slot]
+    found: dict[str, list[Reading]],
+    resource: Json,
+    element: Json,
+    matches: Sequence[Slot],
+    *,
+    is_trigger: bool,
 ) -> None:
     slot = matches[0] if len(matches) == 1 or _is_one_meaning(matches) else None
-    reading = Reading(resource, element, slot, clinical_time.effective(resource))
+    time = clinical_time.effective(resource)
+    reading = Reading(resource, element, slot, time, is_trigger)
     for input_id in {slot.input_id for slot in matches}:
         found.setdefault(input_id, []).append(reading)
 
@@ -204,6 +224,14 @@ def _matches(
         if (meaning := local_codes.get(key)) and (slot := slots.get(meaning)):
             found[slot] = None
     return list(found)
+
+
+def _is_of(trigger: Json, observation: Json) -> bool:
+    """Say whether an Observation is the triggering resource, in whatever version."""
+    if observation is trigger:
+        return True
+    known = trigger.get("id") if trigger.get("resourceType") == "Observation" else None
+    return known is not None and observation.get("id") == known
 
 
 def _has_value(element: Json) -> bool:

@@ -176,7 +176,7 @@ class Explainer:
             return
         wanted = still_missing(model.manifest, resources, **known)
         made.not_here = tuple(dict.fromkeys(f"{c.system}|{c.code}" for c in wanted))
-        read = extract(model.manifest, resources, **known)
+        read = extract(model.manifest, resources, trigger=each.resource.content, **known)
         if isinstance(read, Refusal):
             made.refusal = read
             return

@@ -258,7 +258,7 @@ class Events:
             criteria.append(events.c.principal_id == principal_id)
         if before:
             criteria.append(events.c.id < before)
-        return self._select(*criteria, order=events.c.id.desc(), limit=limit)
+        return self._select(*criteria, order=[events.c.id.desc()], limit=limit)
 
     def current_of(
         self, system: str, resource_type: str | None, *, after: str, limit: int
@@ -277,7 +277,7 @@ class Events:
             criteria.append(sa.literal_column(CURRENT_CONSENT, sa.Boolean()))
         elif resource_type:
             criteria.append(events.c.resource_type == resource_type)
-        return self._select(*criteria, order=events.c.id.asc(), limit=limit)
+        return self._select(*criteria, order=[events.c.id.asc()], limit=limit)
 
     def count_current(self, system: str, resource_type: str | None) -> int:
         """Count what `current_of` gives."""
@@ -288,7 +288,7 @@ class Events:
 
     def of_patient(self, patient_key: str) -> list[Event]:
         """Give every version of everything that was received for a patient, oldest first."""
-        return self._select(events.c.patient_key == patient_key, order=events.c.id.asc())
+        return self._select(events.c.patient_key == patient_key, order=[events.c.id.asc()])
 
     def record(
         self,
@@ -332,13 +332,16 @@ class Events:
     def newest_of_patient(
         self, patient_key: str, system: str, resource_type: str | None, *, limit: int = 200
     ) -> list[Event]:
-        """Give the current versions of what a system sent of a patient, newest first."""
+        """Give the current versions of what a system sent of a patient, newest first.
+
+        Of those of the same time what was received last comes first.
+        """
         criteria = [events.c.patient_key == patient_key, events.c.system == system]
         criteria.append(events.c.is_current)
         if resource_type:
             criteria.append(events.c.resource_type == resource_type)
         at = sa.func.coalesce(events.c.effective_ms, events.c.received_ms)
-        found = self._select(*criteria, order=at.desc(), limit=limit)
+        found = self._select(*criteria, order=[at.desc(), events.c.id.desc()], limit=limit)
         return [each for each in found if not each.is_erased]
 
     def content(self, event: Event | KeptResource) -> bytes:
@@ -418,10 +421,10 @@ class Events:
     def _select(
         self,
         *criteria: sa.ColumnElement[bool],
-        order: sa.ColumnElement[object] | None = None,
+        order: Sequence[sa.ColumnElement[Any]],
         limit: int | None = None,
     ) -> list[Event]:
-        query = sa.select(*_COLUMNS).where(*criteria).order_by(order).limit(limit)
+        query = sa.select(*_COLUMNS).where(*criteria).order_by(*order).limit(limit)
         return [_event(row) for row in self._uow.connection.execute(query)]
 
 

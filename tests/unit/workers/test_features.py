@@ -220,6 +220,79 @@ def test_of_two_values_at_one_time_the_one_published_last_wins():
     assert value_of(features(sodium(), second, first), "creatinine").value == 1.0
 
 
+@pytest.mark.parametrize("trigger_id", ["a", "z"])
+@given(data=st.data())
+def test_of_two_values_at_one_time_the_trigger_wins_in_any_order_though_published_first(
+    trigger_id, data
+):
+    trigger = creatinine(1.0, id=trigger_id, issued="2026-03-01T11:10:00Z")
+    other = creatinine(2.0, id="m", issued="2026-03-01T11:50:00Z")
+    resources = data.draw(st.permutations([sodium(), trigger, other]))
+
+    of_one, of_other = features(*resources, trigger=trigger), features(*resources, trigger=other)
+
+    assert value_of(of_one, "creatinine").value == 1.0
+    assert value_of(of_one, "creatinine").sources == (f"Observation/{trigger_id}",)
+    assert value_of(of_other, "creatinine").value == 2.0
+    assert value_of(features(*resources), "creatinine").value == 2.0
+
+
+def test_the_same_instant_written_in_another_time_zone_is_a_tie_too():
+    trigger = creatinine(1.0, id="a", effectiveDateTime="2026-03-01T16:30:00+05:30")
+    other = creatinine(2.0, id="b", effectiveDateTime="2026-03-01T11:00:00Z")
+
+    assert value_of(features(sodium(), trigger, other, trigger=trigger), "creatinine").value == 1.0
+
+
+def test_a_trigger_without_an_id_wins_too():
+    trigger, other = creatinine(1.0, id=None), creatinine(2.0, id=None)
+
+    for resources in ([trigger, other], [other, trigger]):
+        outcome = features(sodium(), *resources, trigger=trigger)
+        assert value_of(outcome, "creatinine").value == 1.0
+
+
+def test_every_part_of_a_trigger_wins():
+    trigger, other = pressure(80, id="a"), pressure(90, id="b")
+    other["issued"] = "2026-03-01T11:50:00Z"
+
+    outcome = features(*BASE, trigger, other, trigger=trigger)
+
+    # Of an input that is averaged both count; what it is named after is the trigger.
+    assert value_of(outcome, "pressure").value == 85
+    assert value_of(outcome, "pressure").sources[0] == "Observation/a"
+
+
+def test_only_an_observation_is_itself_a_reading_and_wins():
+    report = {"resourceType": "DiagnosticReport", "id": "a"}
+    named_alike = creatinine(1.0, id="a", issued="2026-03-01T11:10:00Z")
+    later = creatinine(2.0, id="b", issued="2026-03-01T11:50:00Z")
+
+    assert value_of(features(sodium(), named_alike, later, trigger=report), "creatinine").value == 2
+
+
+def test_a_correction_of_the_trigger_that_the_ehr_has_already_counts_in_its_place():
+    trigger = creatinine(1.0, id="a", meta={"versionId": "1"})
+    corrected = creatinine(1.5, id="a", status="corrected", meta={"versionId": "2"})
+    other = creatinine(2.0, id="b", issued="2026-03-01T11:50:00Z")
+
+    outcome = features(sodium(), trigger, other, corrected, trigger=trigger)
+
+    assert value_of(outcome, "creatinine").sources == ("Observation/a/_history/2",)
+    withdrawn = corrected | {"status": "entered-in-error"}
+    outcome = features(sodium(), trigger, other, withdrawn, trigger=trigger)
+    assert value_of(outcome, "creatinine").sources == ("Observation/b",)
+    moved = corrected | {"effectiveDateTime": (AT - timedelta(hours=5)).isoformat()}
+    outcome = features(sodium(), trigger, other, moved, trigger=trigger)
+    assert value_of(outcome, "creatinine").sources == ("Observation/b",)
+
+
+def test_a_newer_value_counts_whatever_set_the_model_going():
+    trigger = creatinine(1.0, hours_ago=3)
+
+    assert value_of(features(*BASE, trigger, trigger=trigger), "creatinine").value == 1.1
+
+
 def test_a_value_after_the_event_is_not_used():
     later = creatinine(9.0, hours_ago=-2)
 

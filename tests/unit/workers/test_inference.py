@@ -174,6 +174,62 @@ def test_an_event_without_id_and_time_is_about_the_moment_it_was_received(
     assert of_bare.observation["derivedFrom"] == [{"reference": "Observation/earlier/_history/1"}]
 
 
+def test_each_of_two_results_of_one_time_gives_a_result_made_of_itself(
+    hospital: Hospital,
+) -> None:
+    hospital.admit_patient()
+    issued_last = observation(2.8, name="a") | {"issued": NOW.isoformat()}
+    hospital.push(issued_last, observation(1.8, name="b"), observation(3.8, name="c"))
+
+    hospital.infer()
+
+    with hospital.store.read() as uow:
+        kept = uow.deliveries.of_jobs([job.id for job in hospital.jobs()])
+        made = [Report.from_json(uow.deliveries.body(each)).observation for each in kept.values()]
+    values = {
+        each["derivedFrom"][0]["reference"]: round(each["valueQuantity"]["value"], 3)
+        for each in made
+    }
+    assert values == {
+        "Observation/a/_history/1": 0.28,
+        "Observation/b/_history/1": 0.18,
+        "Observation/c/_history/1": 0.38,
+    }
+
+
+def test_what_the_ehr_adds_of_the_same_time_does_not_take_the_triggers_place(
+    hospital: Hospital,
+) -> None:
+    hospital.admit_patient()
+    panel = observation(30.0, name="panel", code=UREA) | {"issued": NOW.isoformat()}
+    hospital.ehr.put(panel | {"component": [observation(2.8)]})
+    hospital.push(observation(1.8))
+
+    hospital.infer()
+
+    made = report_of(hospital).observation
+    assert made["valueQuantity"]["value"] == pytest.approx(0.18, abs=1e-6)
+    sources = {each["reference"] for each in made["derivedFrom"]}
+    assert sources == {"Observation/o1/_history/1", "Observation/panel/_history/1"}
+
+
+def test_a_correction_of_the_same_time_supersedes_the_job_and_gives_its_own_result(
+    hospital: Hospital,
+) -> None:
+    hospital.admit_patient()
+    hospital.push(observation(1.8), observation(9.0, name="other"))
+    hospital.push(observation(2.8, version="2"))
+
+    hospital.infer()
+
+    states = [(job.state, job.business_status) for job in hospital.jobs()]
+    assert states[0] == (JobState.CANCELLED, BusinessStatus.SUPERSEDED)
+    with hospital.store.read() as uow:
+        kept = uow.deliveries.of_jobs([hospital.jobs()[-1].id])
+        (made,) = [Report.from_json(uow.deliveries.body(each)) for each in kept.values()]
+    assert made.observation["derivedFrom"] == [{"reference": "Observation/o1/_history/2"}]
+
+
 def test_a_newer_version_of_the_resource_supersedes_the_job(hospital: Hospital) -> None:
     hospital.admit_patient()
     hospital.push(observation(1.8))

@@ -56,6 +56,29 @@ def test_nothing_is_stored_and_whose_data_was_read_is_on_record(nadi: Installati
     assert (after, results, len(asked)) == (before, 0, PATIENTS)
 
 
+def test_of_two_results_of_one_time_each_is_scored_by_its_own_value(
+    nadi: Installation, run: Run, tmp_path
+):
+    made = ward(PATIENTS, 7)
+    someone = next(name for name, fate in made.expectations.items() if fate == "result")
+    chart = [event for event in made.timeline if event.patient_id == someone]
+    first = next(event.resource for event in chart if event.is_trigger)
+    value = first["valueQuantity"]["value"]
+    second = first | {
+        "id": "zz-second",
+        "valueQuantity": first["valueQuantity"] | {"value": value * 2},
+    }
+    nadi.receive(*(event.resource for event in chart), second)
+    lines = tmp_path / "scores.ndjson"
+
+    run("score", "--route", "ckd-risk", "--lines", str(lines))
+
+    written = [json.loads(line) for line in lines.read_text().splitlines()]
+    values = [each["value"] for each in written if each["outcome"] == "scored"]
+    assert len(values) == 2
+    assert len(set(values)) == 2
+
+
 @pytest.mark.usefixtures("played")
 def test_only_what_is_asked_for_is_scored(run: Run):
     asked = ("score", "--route", "ckd-risk", "--since", "2999-01-01", "--json")

@@ -287,3 +287,12 @@ def test_the_consents_in_force_of_a_system_are_given_a_part_at_a_time(store: Sto
         [first.id, second.id],
         [second.id],
     )
+
+
+def test_of_a_patients_events_of_one_time_the_one_received_last_comes_first(store: Store):
+    sent = [add(store, creatinine(name))[0] for name in ("b", "c", "a")]
+
+    with store.read() as uow:
+        found = uow.events.newest_of_patient(str(sent[0].patient_key), "ehr", "Observation")
+
+    assert [each.id for each in found] == [each.id for each in reversed(sent)]
