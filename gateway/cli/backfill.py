@@ -79,7 +79,8 @@ def run(
 ) -> None:
     """Export, read and keep; run it again to go on with one that broke off.
 
-    Models do not run for what is filled in, but for what changed within the hour before.
+    Models do not run for what is filled in, but for what changed within the hour before and is of
+    the last three days.
     """
     order = Order(scope, _known(types), since)
     with opened(data_dir) as nadi, _backfill(nadi, system, is_quiet=as_json) as backfill:
@@ -290,6 +291,11 @@ def _show(tally: Tally) -> None:
     kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(tally.by_type.items()))
     out.print(f"[green]✓[/] {tally.read} lines read: {kinds or 'nothing'}.")
     out.print(f"  The export is of {tally.at}: the next may say --since {tally.at}")
+    if tally.as_events:
+        out.print(
+            f"  {tally.as_events} of them changed within the hour before and are of the last three "
+            "days: they were received as events, and models may run for them."
+        )
     if tally.deleted:
         out.print(f"  {tally.deleted} were deleted in the EHR, and are received as deleted.")
     if tally.refused:

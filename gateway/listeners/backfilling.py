@@ -8,8 +8,9 @@
 4. What the EHR deleted is received as deleted; what it could not export is counted.
 5. The export is removed from the EHR.
 
-What is older than an hour before the export is only kept for the record: models do not run for it.
-What is newer may be on its way as an event too, and is handed in as one.
+Models do not run for what is filled in: it is only kept for the record. What changed within the
+hour before the export may be on its way as an event too, and is handed in as one, if it is recent
+in clinical time as well: an EHR that touches what was measured last year asks for no result of it.
 
 Memory holds one batch; no file is written.
 """
@@ -26,8 +27,9 @@ from adapters.feeds.page import Found, found_in
 from adapters.fhir_rest.errors import EhrAnswerUnreadable
 from gateway import telemetry
 from gateway.core import clinical_time
-from gateway.core.clock import to_ms
+from gateway.core.clock import to_ms, utc_now
 from gateway.core.errors import TransientError
+from gateway.core.event import facts
 from gateway.listeners.handing_in import HandingIn
 from gateway.store.unit_of_work import Store
 
@@ -37,6 +39,8 @@ _MOST_BATCH_BYTES = 8 * 2**20
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 1.0, 60.0
 #: What changed so shortly before an export may still be on its way as an event.
 _FRESH_MS = 3_600_000
+#: A result may be finished so long after its sample was taken; what was true before that is old.
+_RECENT_MS = 3 * 86_400_000
 _FIRST_TYPES = ("Patient", "Consent", "Encounter")
 
 log = telemetry.get_logger()
@@ -83,6 +87,7 @@ class Tally:
 
     Attributes:
         at: When the EHR made the export: the next one may ask for what changed since.
+        as_events: How many were handed in as events, so that models may have run for them.
     """
 
     at: str = ""
@@ -90,6 +95,7 @@ class Tally:
     refused: int = 0
     deleted: int = 0
     not_exported: int = 0
+    as_events: int = 0
     by_type: dict[str, int] = field(default_factory=dict)
 
 
@@ -171,7 +177,8 @@ class Backfill:
         files = sorted(enumerate(manifest.files), key=lambda each: _rank(each[1]))
         total = sum(each.count or 0 for each in manifest.files)
         is_counted = all(each.count is not None for each in manifest.files)
-        began = _ms(manifest.at)
+        # An EHR may write a time that can't be read: then nothing is fresher than now.
+        began = _ms(manifest.at) or to_ms(utc_now())
         for index, file in files:
             self._read(_Reading(file, index, began), tally, total if is_counted else None)
         address = str((self._kept(_EXPORT) or {})["status_url"])
@@ -250,10 +257,14 @@ class Backfill:
 
     def _take_resources(self, batch: Sequence[Line], reading: "_Reading", tally: Tally) -> None:
         found = [each for line in batch if (each := _found(line)) is not None]
-        fresh = [each for each in found if (each.updated_ms or 0) > reading.began_ms - _FRESH_MS]
-        old = [each for each in found if (each.updated_ms or 0) <= reading.began_ms - _FRESH_MS]
-        ways = ((self._ways.record, old), (self._ways.event, fresh))
-        taken = sum(way.take(resources) for way, resources in ways if resources)
+        old: list[Found] = []
+        fresh: list[Found] = []
+        for each in found:
+            (fresh if _is_fresh(each, reading.began_ms) else old).append(each)
+        kept = self._ways.record.take(old) if old else 0
+        as_events = self._ways.event.take(fresh) if fresh else 0
+        taken = kept + as_events
+        tally.as_events += as_events
         tally.refused += len(batch) - taken
         kind = reading.file.type
         tally.by_type[kind] = tally.by_type.get(kind, 0) + taken
@@ -315,6 +326,23 @@ def _found(line: Line) -> Found | None:
         return found_in(line.raw)
     except (msgspec.MsgspecError, RecursionError):
         return None
+
+
+def _is_fresh(found: Found, began_ms: int) -> bool:
+    """Say whether it may be on its way as an event: it just changed, and tells of a recent time."""
+    if (found.updated_ms or 0) <= began_ms - _FRESH_MS:
+        return False
+    true_ms = _true_ms(found.raw)
+    return true_ms is None or true_ms > began_ms - _RECENT_MS
+
+
+def _true_ms(raw: bytes) -> int | None:
+    """Give the clinical time that a result would bear; None where the resource states none."""
+    try:
+        effective = facts(orjson.loads(raw)).effective
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return None  # no valid R4: it is refused where it is handed in
+    return to_ms(effective) if effective else None
 
 
 def _deleted(raw: bytes | None) -> list[str]:

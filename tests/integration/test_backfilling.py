@@ -3,6 +3,7 @@
 import json
 import threading
 from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,15 @@ import sqlalchemy as sa
 from adapters.feeds.bulk import BulkClient, ExportFile, ExportGone, Line, Manifest, Waiting
 from adapters.feeds.page import Found
 from adapters.fhir_rest.errors import EhrAnswerUnreadable, EhrFailed, EhrRefused, ForeignAddress
+from gateway.core.clock import utc_now
 from gateway.core.errors import StoreUnavailable
 from gateway.listeners.backfilling import Backfill, Order, Progress, WaysIn
+from gateway.listeners.door import Door
 from gateway.listeners.handing_in import HandingIn
 from gateway.store.sealing import Sealer
 from gateway.store.unit_of_work import Store
 from tests.conftest import MASTER
-from tests.factories import consent, creatinine, patient
+from tests.factories import consent, creatinine, meta, patient, raw
 from tests.feeding import Feeding, fed
 from tests.sandbox import TOKEN
 
@@ -80,6 +83,14 @@ def backfill(feeding: Feeding, way: Way, progress: Progress | None = None) -> Ba
 def count(feeding: Feeding, table: str = "events") -> int:
     with feeding.store.read() as uow:
         return uow.connection.scalar(sa.text(f"select count(*) from {table}")) or 0  # noqa: S608
+
+
+def untimed(**changed: Any) -> dict[str, Any]:
+    return {
+        name: value
+        for name, value in creatinine(**changed).items()
+        if name != "effectiveDateTime" or name in changed
+    }
 
 
 def no_pause(_seconds: float) -> None:
@@ -397,3 +408,109 @@ def test_a_line_without_end_is_not_kept_in_memory(server: Server, client: BulkCl
     found = list(client.lines(f"{server.origin}/file", after_byte=0, after_line=0))
 
     assert [line.raw for line in found] == [None, b"{}"]
+
+
+# -- what models run for -------------------------------------------------------------------------
+
+EXPORTED = datetime(2026, 11, 26, 12, tzinfo=UTC)
+TOUCHED = {"meta": {"lastUpdated": "2026-11-26T11:50:00Z"}}
+
+
+@pytest.mark.parametrize(
+    ("resource", "is_event"),
+    [
+        (creatinine(effectiveDateTime="2026-11-26T11:40:00Z", **TOUCHED), True),
+        (creatinine(effectiveDateTime="2026-11-23T12:00:01Z", **TOUCHED), True),
+        (creatinine(effectiveDateTime="2026-11-23T12:00:00Z", **TOUCHED), False),
+        (creatinine(effectiveDateTime="2025-11-26T11:40:00Z", **TOUCHED), False),
+        (creatinine(effectiveDateTime="2026-11-26T13:00:00+05:30", **meta(1, "2025-11-26")), False),
+        (creatinine(effectiveDateTime="2026-11-26T11:40:00Z"), False),
+        # A day may have lasted until noon of the next one, in the westernmost zone.
+        (creatinine(effectiveDateTime="2026-11-23", **TOUCHED), True),
+        (creatinine(effectiveDateTime="2026-11-22", **TOUCHED), False),
+        (creatinine(effectiveDateTime="2025", **TOUCHED), False),
+        (untimed(effectiveInstant="2025-11-26T11:40:00Z", **TOUCHED), False),
+        (untimed(effectivePeriod={"start": "2025-01-01", "end": "2026-11-26"}, **TOUCHED), True),
+        (untimed(effectivePeriod={"start": "2025-01-01", "end": "2025-01-02"}, **TOUCHED), False),
+        (untimed(effectivePeriod={"start": "2025-01-01"}, **TOUCHED), False),
+        (untimed(issued="2025-11-26T11:40:00Z", **TOUCHED), True),
+        (untimed(effectiveDateTime="last year", **TOUCHED), True),
+        (untimed(effectivePeriod=["2025"], **TOUCHED), True),
+        (patient(1, **TOUCHED), True),
+        ({"resourceType": "DocumentReference", "id": "d", "date": "2025-11-26T11:40:00Z"}, False),
+        ({"resourceType": "ImagingStudy", "id": "s", "started": "2025-11-26", **TOUCHED}, False),
+    ],
+)
+def test_what_just_changed_and_is_not_old_in_clinical_time_is_an_event(
+    server: Server, client: BulkClient, kept: Store, resource: dict[str, Any], is_event: bool
+):
+    for_record, as_event = filled_in(server, client, kept, [resource])
+
+    assert (len(for_record), len(as_event)) == ((0, 1) if is_event else (1, 0))
+
+
+def test_where_the_time_of_the_export_can_not_be_read_what_is_old_stays_old(
+    server: Server, client: BulkClient, kept: Store
+):
+    fresh = {"meta": {"lastUpdated": utc_now().isoformat()}}
+    found = [
+        patient(1, **TOUCHED),
+        patient(2, **fresh),
+        creatinine(3, **fresh, effectiveDateTime="2025-11-20"),
+    ]
+
+    ways = filled_in(server, client, kept, found, at="26/11/2026 12:00")
+
+    assert ways == (["Patient/p1", "Observation/o3"], ["Patient/p2"])
+
+
+def filled_in(
+    server: Server,
+    client: BulkClient,
+    kept: Store,
+    resources: Sequence[dict[str, Any]],
+    *,
+    at: str = EXPORTED.isoformat(),
+) -> tuple[list[str], list[str]]:
+    """Fill in an export; give what came for the record, and what came as events."""
+    server.answers["/fhir/$export"] = (202, {"Content-Location": "/status"}, b"")
+    server.answers["/status"] = (200, {}, manifest(["a"], transactionTime=at))
+    server.answers["/files/a"] = (200, {}, b"\n".join(map(raw, resources)))
+    for_record: list[str] = []
+    as_event: list[str] = []
+    ways = WaysIn(record=ListingWay(for_record), event=ListingWay(as_event))
+
+    tally = Backfill(kept, "ehr/backfill", client, ways, Progress()).run(Order(), no_pause)
+
+    assert (tally.read, tally.as_events) == (len(resources), len(as_event))
+    return for_record, as_event
+
+
+def test_an_old_result_that_the_ehr_has_just_touched_sets_no_model_going(feeding: Feeding):
+    new, old = utc_now(), utc_now() - timedelta(days=365)
+    feeding.put(patient(1))
+    feeding.put(creatinine("old", effectiveDateTime=old.isoformat()))
+    feeding.put(creatinine("new", effectiveDateTime=new.isoformat()))
+    doors = [
+        Door(feeding.address, lambda: feeding.token, headers=headers)
+        for headers in ({"X-Nadi-Receive": "record"}, {})
+    ]
+    feeding.closing += [door.close for door in doors]
+    record, event = (
+        HandingIn(
+            lambda bundle, door=door: door.hand_over(bundle, threading.Event()),
+            base_url=feeding.base,
+            count=lambda *_: None,
+        )
+        for door in doors
+    )
+    client = client_of(feeding)
+    filling = Backfill(feeding.store, "ehr/backfill", client, WaysIn(record, event), Progress())
+
+    tally = filling.run(EVERYTHING, no_pause)
+
+    assert (tally.read, tally.as_events) == (3, 2)
+    assert (count(feeding), count(feeding, "jobs")) == (3, 1)
+    with feeding.store.read() as uow:
+        (name,) = uow.connection.scalars(sa.text("select event_id from jobs"))
+        assert b'"onew"' in uow.events.content(uow.events.get_many([name])[name])
