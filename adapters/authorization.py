@@ -1,7 +1,7 @@
 """How Nadi identifies itself to a system of the site."""
 
 from base64 import b64encode
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -46,9 +46,24 @@ class Login(Protocol):
             TransientError: Who gives tokens out is away, or refuses.
         """
 
+    def renewed(self, refused: str) -> str | None:
+        """Give another header in the place of one that was not accepted; None: there is no other.
+
+        Raises:
+            ConfigurationError: As for `header`.
+            TransientError: As for `header`.
+        """
+
+
+class _Lasting:
+    """A login that keeps nothing for a while, so that asking again would give the same."""
+
+    def renewed(self, refused: str) -> None:
+        """Give no other header."""
+
 
 @dataclass(frozen=True)
-class NoLogin:
+class NoLogin(_Lasting):
     """The system asks for none."""
 
     secret: None = None
@@ -61,7 +76,19 @@ NO_LOGIN = NoLogin()
 
 
 @dataclass(frozen=True)
-class BearerLogin:
+class GivenLogin(_Lasting):
+    """A header that is at hand, such as that of a caller's token."""
+
+    given: str = field(repr=False)
+    secret: None = None
+
+    def header(self) -> str:
+        """Give it."""
+        return self.given
+
+
+@dataclass(frozen=True)
+class BearerLogin(_Lasting):
     """A token that somebody made and that does not change by itself."""
 
     secret: Secret
@@ -72,7 +99,7 @@ class BearerLogin:
 
 
 @dataclass(frozen=True)
-class BasicLogin:
+class BasicLogin(_Lasting):
     """A user and a password (RFC 7617)."""
 
     user: str

@@ -9,13 +9,13 @@ Source: DICOM PS3.18 sections 10.4 (Retrieve Transaction), 10.6 (Search Transact
 """
 
 import re
-from collections.abc import Callable
 from email.message import Message
 from ssl import SSLContext
 from typing import Any
 
 import orjson
 
+from adapters.authorization import Login
 from adapters.fhir_rest.answers import expect
 from adapters.fhir_rest.base_url import BaseUrl
 from adapters.fhir_rest.errors import EhrAnswerUnreadable, ForeignAddress
@@ -46,7 +46,7 @@ class DicomWebClient:
         self,
         base_url: str,
         *,
-        auth_header: Callable[[], str | None],
+        login: Login,
         timeout_s: float,
         max_response_bytes: int,
         verify: SSLContext | bool = True,
@@ -55,7 +55,7 @@ class DicomWebClient:
 
         Args:
             base_url: Of the archive's DICOMweb services, for example `https://pacs.local/dicom-web`.
-            auth_header: Gives the Authorization header of the moment, None for none.
+            login: How Nadi identifies itself.
             timeout_s: For every step of a request and for the whole of it.
             max_response_bytes: Of one answer.
             verify: How the archive's certificate is checked.
@@ -65,7 +65,7 @@ class DicomWebClient:
         """
         self._base = BaseUrl.parse(base_url)
         self._transport = Transport(
-            auth_header=auth_header,
+            login=login,
             timeout_s=timeout_s,
             max_response_bytes=max_response_bytes,
             verify=verify,

@@ -9,7 +9,7 @@ installs it: `/openmrs/ws/fhir2/R4` has `/openmrs/ws/rest/v1` beside it, with th
 Source: OpenMRS webservices.rest, `GET /ws/rest/v1/concept/{uuid}`.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from ssl import SSLContext
 from typing import Any, Self
@@ -17,6 +17,7 @@ from urllib.parse import quote
 
 import orjson
 
+from adapters.authorization import Login
 from adapters.fhir_rest.answers import error_of
 from adapters.fhir_rest.base_url import BaseUrl
 from adapters.fhir_rest.errors import EhrAnswerUnreadable
@@ -55,7 +56,7 @@ class Concepts:
         self,
         rest_url: str,
         *,
-        auth_header: Callable[[], str | None],
+        login: Login,
         timeout_s: float,
         verify: SSLContext | bool = True,
     ) -> None:
@@ -63,7 +64,7 @@ class Concepts:
 
         Args:
             rest_url: Where the REST interface is.
-            auth_header: Gives the Authorization header of the moment, None for none.
+            login: How Nadi identifies itself.
             timeout_s: For every step of a request and for the whole of it.
             verify: How the system's certificate is checked.
 
@@ -72,7 +73,7 @@ class Concepts:
         """
         self._base = BaseUrl.parse(rest_url)
         self._transport = Transport(
-            auth_header=auth_header,
+            login=login,
             timeout_s=timeout_s,
             max_response_bytes=_MAX_BYTES,
             verify=verify,
@@ -90,7 +91,7 @@ class Concepts:
             return None
         return cls(
             f"{root}{_REST}",
-            auth_header=system.login.header,
+            login=system.login,
             timeout_s=timeout_s,
             verify=peer_verify(system.tls),
         )

@@ -1,7 +1,8 @@
 """Access tokens that a server gives out for a while: SMART Backend Services, client credentials.
 
 A token is asked for at the first request that needs one and kept in the process, at most for
-`KEPT_AT_MOST_S`: a token that was withdrawn is replaced after that time at the latest.
+`KEPT_AT_MOST_S`. One that the EHR no longer accepts is replaced at once, but not more often than
+every `REPLACED_EVERY_S`: where the EHR accepts none, the server is not asked with every request.
 
 Source: SMART App Launch 2.2, Backend Services
 (http://hl7.org/fhir/smart-app-launch/backend-services.html); RFC 6749 sections 2.3.1, 4.4 and 5;
@@ -23,7 +24,7 @@ from joserfc import jwt
 from joserfc.errors import JoseError
 from joserfc.jwk import ECKey, RSAKey, import_key
 
-from adapters.authorization import Secret
+from adapters.authorization import NO_LOGIN, GivenLogin, Secret
 from adapters.fhir_rest.errors import (
     EhrAnswerTooLarge,
     EhrAnswerUnreadable,
@@ -41,6 +42,7 @@ from gateway.core.errors import ConfigurationError, TransientError
 #: A token is asked for anew so long before it ends: a request takes a while to arrive.
 _BEFORE_ITS_END_S = 20.0
 KEPT_AT_MOST_S = 300.0
+REPLACED_EVERY_S = 60.0
 #: How long an assertion may be used; five minutes are the most that is allowed.
 _ASSERTED_S = 240
 _WITHIN_S = 10.0
@@ -103,9 +105,33 @@ class TokenLogin:
         kept = _kept(self)
         with kept.lock:
             if time.monotonic() >= kept.until:
-                kept.header, lasts_s = self._answered()
-                kept.until = time.monotonic() + lasts_s
+                self._ask_anew(kept)
             return kept.header
+
+    def renewed(self, refused: str) -> str | None:
+        """Give another token in the place of one that is not accepted; None: there is no other.
+
+        However many requests find a token refused, it is replaced once.
+
+        Raises:
+            ConfigurationError: As for `header`.
+            EhrLoginFailed: As for `header`.
+            TokenServerAway: As for `header`.
+        """
+        kept = _kept(self)
+        with kept.lock:
+            if kept.header == refused:
+                now = time.monotonic()
+                if now < kept.replaceable:
+                    return None
+                # Whatever comes of it, the refused one is not used again.
+                kept.until, kept.replaceable = float("-inf"), now + REPLACED_EVERY_S
+                self._ask_anew(kept)
+            return kept.header if kept.header != refused else None
+
+    def _ask_anew(self, kept: "_Kept") -> None:
+        kept.header, lasts_s = self._answered()
+        kept.until = time.monotonic() + lasts_s
 
     def _answered(self) -> tuple[str, float]:
         try:
@@ -128,7 +154,7 @@ class TokenLogin:
 
     def _transport(self, header: str | None = None) -> AbstractContextManager[Transport]:
         made = Transport(
-            auth_header=lambda: header,
+            login=GivenLogin(header) if header else NO_LOGIN,
             timeout_s=_WITHIN_S,
             max_response_bytes=_MOST_BYTES,
             verify=peer_verify(self.tls),
@@ -198,11 +224,13 @@ class _Kept:
 
     Attributes:
         until: When it is asked for anew, by `time.monotonic`.
+        replaceable: When one that is refused may be replaced (again), by the same clock.
     """
 
     lock: threading.Lock = field(default_factory=threading.Lock)
     header: str = field(default="", repr=False)
     until: float = float("-inf")
+    replaceable: float = float("-inf")
 
 
 _TOKENS: dict[TokenLogin, _Kept] = {}

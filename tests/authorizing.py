@@ -12,10 +12,14 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import parse_qs, unquote_plus
+from uuid import uuid4
 
 from joserfc import jwt
 from joserfc.errors import JoseError
 from joserfc.jwk import ECKey, RSAKey
+from starlette.datastructures import Headers
+from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from tests.answering import serving
 
@@ -88,6 +92,39 @@ class Authorizing:
         is_timely = now < claims["exp"] <= now + _MOST_AHEAD_S
         is_here = claims["aud"] == self.token_url and token.header.get("typ") == "JWT"
         return is_ours and is_new and is_named and is_timely and is_here
+
+
+class Gated:
+    """An EHR that is open only to whom the authorization server gave a token that still holds.
+
+    Attributes:
+        server: Gives the tokens out.
+        accepted: Those that hold; None: what the server gives out now.
+        refused: How many requests were refused.
+    """
+
+    def __init__(self, ehr: ASGIApp, server: Authorizing) -> None:
+        self._ehr = ehr
+        self.server = server
+        self.accepted: frozenset[str] | None = None
+        self.refused = 0
+
+    def withdraw(self) -> None:
+        """Let the tokens that were given out end at once; others are given out from now on."""
+        self.server.token = f"given-out-{uuid4().hex}"
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer 401 to whoever shows another token."""
+        if scope["type"] != "http" or self._is_accepted(Headers(scope=scope)):
+            await self._ehr(scope, receive, send)
+            return
+        self.refused += 1
+        await Response(status_code=401)(scope, receive, send)
+
+    def _is_accepted(self, headers: Headers) -> bool:
+        kind, _, token = headers.get("authorization", "").partition(" ")
+        holds = self.accepted if self.accepted is not None else {self.server.token}
+        return kind == "Bearer" and token in holds
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 import orjson
 
+from adapters.authorization import NO_LOGIN, GivenLogin
 from adapters.feeds.atom_client import AtomClient
 from adapters.feeds.bulk import MOST_LINE_BYTES, BulkClient
 from adapters.fhir_rest.client import FhirClient
@@ -134,19 +135,19 @@ LONG_LINE = (
 def search(base: str) -> None:
     """Ask what changed, all pages."""
     with_size = {"timeout_s": 5, "max_response_bytes": _MOST_BYTES}
-    client = FhirClient(f"{base}/fhir", auth_header=lambda: "Bearer secret", **with_size)
+    client = FhirClient(f"{base}/fhir", login=GivenLogin("Bearer secret"), **with_size)
     _closing(client, lambda: list(client.pages("Observation", [("_count", "5")])))
 
 
 def read_feed(base: str) -> None:
     """Read the newest page of a feed."""
-    client = AtomClient(f"{base}/atomfeed", auth_header=lambda: "Bearer secret", timeout_s=5)
+    client = AtomClient(f"{base}/atomfeed", login=GivenLogin("Bearer secret"), timeout_s=5)
     _closing(client, lambda: client.page("patient", None))
 
 
 def export(base: str, case: BadExport) -> None:
     """Ask for a part of an export."""
-    client = BulkClient(f"{base}/fhir", auth_header=lambda: "Bearer secret", timeout_s=5)
+    client = BulkClient(f"{base}/fhir", login=GivenLogin("Bearer secret"), timeout_s=5)
     at = case.at or f"{base}/bulk/1"
     asked: Mapping[str, Callable[[], object]] = {
         "kick-off": lambda: client.kick_off("", []),
@@ -158,7 +159,7 @@ def export(base: str, case: BadExport) -> None:
 
 def lines_of(base: str) -> list[bytes | None]:
     """Read a file of an export; None for a line that is passed over."""
-    client = BulkClient(f"{base}/fhir", auth_header=lambda: None, timeout_s=20)
+    client = BulkClient(f"{base}/fhir", login=NO_LOGIN, timeout_s=20)
     try:
         return [each.raw for each in client.lines(f"{base}/1", after_byte=0, after_line=0)]
     finally:

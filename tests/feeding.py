@@ -11,8 +11,9 @@ from typing import Any
 import httpx
 import sqlalchemy as sa
 import uvicorn
-from fastapi import FastAPI
+from starlette.types import ASGIApp
 
+from adapters.authorization import GivenLogin
 from adapters.feeds.poll import PollPlan, Query
 from adapters.feeds.watch import Patience
 from adapters.fhir_rest.client import FhirClient
@@ -64,7 +65,7 @@ def _reference(resource: dict[str, Any]) -> str:
 
 
 @contextmanager
-def on_a_socket(app: FastAPI) -> Iterator[str]:
+def on_a_socket(app: ASGIApp) -> Iterator[str]:
     """Serve an application in this process; give its address."""
     config = uvicorn.Config(app, port=0, log_level="critical", ws="none")
     server = uvicorn.Server(config)
@@ -97,7 +98,7 @@ class Feeding:
         )
         self.ehr = FhirClient(
             self.base,
-            auth_header=lambda: f"Bearer {TOKEN}",
+            login=GivenLogin(f"Bearer {TOKEN}"),
             timeout_s=10,
             max_response_bytes=2**24,
         )

@@ -17,6 +17,7 @@ import httpx
 import sqlalchemy as sa
 from orjson import loads
 
+from adapters.authorization import GivenLogin
 from adapters.fhir_rest.client import FhirClient
 from adapters.site import SiteWatch
 from gateway.app import build
@@ -387,7 +388,7 @@ def ward(
 def _client(ehr: SandboxEhr) -> FhirClient:
     return FhirClient(
         f"{ehr.origin}/fhir",
-        auth_header=lambda: f"Bearer {TOKEN}",
+        login=GivenLogin(f"Bearer {TOKEN}"),
         timeout_s=EHR_TIMEOUT_S,
         max_response_bytes=2**20,
     )

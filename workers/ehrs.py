@@ -214,7 +214,7 @@ def _api(key: _Key, pace: Callable[[], None]) -> FhirApi:
     verify = peer_verify(key.tls)
     client = FhirClient(
         key.base_url,
-        auth_header=key.login.header,
+        login=key.login,
         timeout_s=key.timeout_s,
         max_response_bytes=_MAX_RESPONSE_BYTES,
         verify=verify,
@@ -222,7 +222,7 @@ def _api(key: _Key, pace: Callable[[], None]) -> FhirApi:
     )
     archive = key.dicomweb_url and DicomWebClient(
         key.dicomweb_url,
-        auth_header=key.archive_login.header,
+        login=key.archive_login,
         timeout_s=key.timeout_s,
         max_response_bytes=_MAX_RESPONSE_BYTES,
         verify=verify,

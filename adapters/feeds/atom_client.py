@@ -12,6 +12,7 @@ from collections.abc import Callable
 from ssl import SSLContext
 from urllib.parse import quote
 
+from adapters.authorization import Login
 from adapters.feeds.atom import Page, read_page
 from adapters.fhir_rest.answers import expect
 from adapters.fhir_rest.base_url import BaseUrl
@@ -33,7 +34,7 @@ class AtomClient:
         self,
         base_url: str,
         *,
-        auth_header: Callable[[], str | None],
+        login: Login,
         timeout_s: float,
         verify: SSLContext | bool = True,
         pace: Callable[[], None] = lambda: None,
@@ -42,7 +43,7 @@ class AtomClient:
 
         Args:
             base_url: Where the feeds are, such as `https://emr.local/openmrs/ws/atomfeed`.
-            auth_header: Gives the Authorization header of the moment, None for none.
+            login: How Nadi identifies itself.
             timeout_s: For every step of a request and for the whole of it.
             verify: How the system's certificate is checked.
             pace: Waits, before each request, until it may leave.
@@ -53,7 +54,7 @@ class AtomClient:
         self._base = BaseUrl.parse(base_url)
         self._rest = BaseUrl.parse(f"{self._base.text.rpartition('/')[0]}/{_REST}")
         self._transport = Transport(
-            auth_header=auth_header,
+            login=login,
             timeout_s=timeout_s,
             max_response_bytes=_MAX_PAGE_BYTES,
             verify=verify,
@@ -105,7 +106,7 @@ def atom_client(
     """
     return AtomClient(
         base_url,
-        auth_header=system.login.header,
+        login=system.login,
         timeout_s=system.timeout_s or timeout_s,
         verify=peer_verify(system.tls),
         pace=pace,

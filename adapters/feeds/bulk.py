@@ -20,6 +20,7 @@ from urllib.parse import urlencode, urljoin, urlsplit
 
 import orjson
 
+from adapters.authorization import Login
 from adapters.fhir_rest.answers import error_of, expect, read_retry_after
 from adapters.fhir_rest.base_url import BaseUrl
 from adapters.fhir_rest.errors import EhrAnswerUnreadable, ForeignAddress
@@ -122,7 +123,7 @@ class BulkClient:
         self,
         base_url: str,
         *,
-        auth_header: Callable[[], str | None],
+        login: Login,
         timeout_s: float,
         verify: SSLContext | bool = True,
         pace: Callable[[], None] = lambda: None,
@@ -131,7 +132,7 @@ class BulkClient:
 
         Args:
             base_url: Service base URL.
-            auth_header: Gives the Authorization header of the moment, None for none.
+            login: How Nadi identifies itself.
             timeout_s: Longest silence.
             verify: How the EHR's certificate is checked.
             pace: Waits, before each request, until it may leave.
@@ -141,7 +142,7 @@ class BulkClient:
         """
         self._base = BaseUrl.parse(base_url)
         self._transport = Transport(
-            auth_header=auth_header,
+            login=login,
             timeout_s=timeout_s,
             max_response_bytes=_MAX_MANIFEST_BYTES,
             verify=verify,

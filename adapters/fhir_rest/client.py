@@ -20,6 +20,7 @@ from urllib.parse import urlencode
 
 import orjson
 
+from adapters.authorization import Login
 from adapters.fhir_rest.answers import (
     Content,
     EhrCapabilities,
@@ -50,7 +51,7 @@ class FhirClient:
         self,
         base_url: str,
         *,
-        auth_header: Callable[[], str | None],
+        login: Login,
         timeout_s: float,
         max_response_bytes: int,
         verify: SSLContext | bool = True,
@@ -60,7 +61,7 @@ class FhirClient:
 
         Args:
             base_url: Service base URL, for example `https://ehr.local/fhir`.
-            auth_header: Gives the Authorization header of the moment, None for none.
+            login: How Nadi identifies itself.
             timeout_s: For every step of a request and for the whole of it.
             max_response_bytes: Of one answer, after decompression.
             verify: How the EHR's certificate is checked.
@@ -72,7 +73,7 @@ class FhirClient:
         self._base = BaseUrl.parse(base_url)
         self._is_get_search_only = False
         self._transport = Transport(
-            auth_header=auth_header,
+            login=login,
             timeout_s=timeout_s,
             max_response_bytes=max_response_bytes,
             verify=verify,

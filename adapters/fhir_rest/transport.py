@@ -3,16 +3,18 @@
 Source: RFC 9110; FHIR R4 RESTful API section 3.1.0.1 (http://hl7.org/fhir/R4/http.html).
 """
 
+import math
 import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from ssl import SSLContext
 
 import httpx
 
+from adapters.authorization import NO_LOGIN, Login
 from adapters.fhir_rest.errors import (
     EhrAnswerTooLarge,
     EhrAnswerUnreadable,
@@ -49,18 +51,23 @@ def public_authorities() -> SSLContext:
 
 
 class Transport:
-    """Pooled connections to one EHR; safe to share among threads."""
+    """Pooled connections to one EHR; safe to share among threads.
+
+    A request whose credential is not accepted (401) was not carried out, so it is sent once more
+    where the login has another: an access token may have been withdrawn before its end. Both
+    together are one request, which ends when one would; who asked sees the last answer only.
+    """
 
     def __init__(
         self,
         *,
-        auth_header: Callable[[], str | None],
+        login: Login,
         timeout_s: float,
         max_response_bytes: int,
         verify: SSLContext | bool = True,
         pace: Callable[[], None] = lambda: None,
     ) -> None:
-        self._auth_header = auth_header
+        self._login = login
         self._pace = pace
         self._timeout_s = timeout_s
         self._max_bytes = max_response_bytes
@@ -102,11 +109,10 @@ class Transport:
         """
         self._pace()
         deadline = time.monotonic() + self._timeout_s
-        sent = self._headers(has_body=body is not None) | dict(headers or {})
-        with (
-            _named_errors(),
-            self._http.stream(method, url, content=body, headers=sent) as response,
-        ):
+        request = self._http.build_request(
+            method, url, content=body, headers=_headers(headers, has_body=body is not None)
+        )
+        with _named_errors(), self._answered(request, self._login, deadline) as response:
             limit = min(self._max_bytes, max_bytes or self._max_bytes)
             content = _read(response, deadline, limit)
             return Answer(response.status_code, response.headers, content)
@@ -128,16 +134,47 @@ class Transport:
             EhrAnswerUnreadable: It is compressed in a way not asked for.
         """
         self._pace()
-        sent = self._headers(has_body=False, has_credential=has_credential) | dict(headers)
-        with _named_errors(), self._http.stream("GET", url, headers=sent) as response:
+        request = self._http.build_request("GET", url, headers=_headers(headers))
+        login = self._login if has_credential else NO_LOGIN
+        with _named_errors(), self._answered(request, login) as response:
             yield Streamed(response)
 
-    def _headers(self, *, has_body: bool, has_credential: bool = True) -> dict[str, str]:
-        headers = {"Accept": FHIR_JSON, "Accept-Encoding": "identity", "User-Agent": "nadi"}
-        if has_body:
-            headers["Content-Type"] = FHIR_JSON
-        authorization = self._auth_header() if has_credential else None
-        return headers | ({"Authorization": authorization} if authorization else {})
+    @contextmanager
+    def _answered(
+        self, request: httpx.Request, login: Login, until: float = math.inf
+    ) -> Iterator[httpx.Response]:
+        """Send a request; once more where there is another credential for one that was refused.
+
+        Args:
+            request: Without a credential.
+            login: Gives it.
+            until: When the answer has to be there, by `time.monotonic`.
+        """
+        header = login.header()
+        with self._sent(request, header) as response:
+            another = self._another(response, login, header)
+            left_s = min(until - time.monotonic(), self._timeout_s)
+            if another is None or left_s <= 0:
+                yield response
+                return
+        request.extensions["timeout"] = httpx.Timeout(left_s).as_dict()
+        with self._sent(request, another) as response:
+            yield response
+
+    def _another(self, response: httpx.Response, login: Login, header: str | None) -> str | None:
+        if header is None or response.status_code != httpx.codes.UNAUTHORIZED:
+            return None
+        another = login.renewed(header)
+        if another is not None:
+            self._pace()
+        return another
+
+    @contextmanager
+    def _sent(self, request: httpx.Request, header: str | None) -> Iterator[httpx.Response]:
+        if header is not None:
+            request.headers["Authorization"] = header
+        with closing(self._http.send(request, stream=True)) as response:
+            yield response
 
 
 class Streamed:
@@ -188,6 +225,11 @@ def _read(response: httpx.Response, deadline: float, limit: int) -> bytes:
         if time.monotonic() > deadline:
             raise EhrTimeout
     return bytes(content)
+
+
+def _headers(more: Mapping[str, str] | None, *, has_body: bool = False) -> dict[str, str]:
+    headers = {"Accept": FHIR_JSON, "Accept-Encoding": "identity", "User-Agent": "nadi"}
+    return headers | ({"Content-Type": FHIR_JSON} if has_body else {}) | dict(more or {})
 
 
 @contextmanager

@@ -160,7 +160,7 @@ def _backfill(nadi: Opened, name: str, *, is_quiet: bool) -> Iterator[Backfill]:
         fail(f"The site file in force has no system '{name}': {', '.join(sorted(site.systems))}.")
     client = BulkClient(
         system.base_url,
-        auth_header=system.login.header,
+        login=system.login,
         timeout_s=_SILENCE_S,
         verify=peer_verify(system.tls),
         pace=paced(system, nadi.store, timeout_s=_SILENCE_S),

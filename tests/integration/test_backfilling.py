@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from adapters.authorization import GivenLogin
 from adapters.feeds.bulk import BulkClient, ExportFile, ExportGone, Line, Manifest, Waiting
 from adapters.feeds.page import Found
 from adapters.fhir_rest.errors import EhrAnswerUnreadable, EhrFailed, EhrRefused, ForeignAddress
@@ -70,7 +71,7 @@ class ListingWay(HandingIn):
 
 
 def client_of(feeding: Feeding) -> BulkClient:
-    made = BulkClient(feeding.base, auth_header=lambda: f"Bearer {TOKEN}", timeout_s=5)
+    made = BulkClient(feeding.base, login=GivenLogin(f"Bearer {TOKEN}"), timeout_s=5)
     feeding.closing.append(made.close)
     return made
 
@@ -205,7 +206,7 @@ def test_a_line_that_is_no_resource_is_counted_and_passed_over(feeding: Feeding)
         def lines(self, _url: str, **_position: int) -> Iterator[Line]:
             yield from lines
 
-    client = Broken(feeding.base, auth_header=lambda: f"Bearer {TOKEN}", timeout_s=5)
+    client = Broken(feeding.base, login=GivenLogin(f"Bearer {TOKEN}"), timeout_s=5)
     feeding.closing.append(client.close)
     feeding.put(patient(1))
     way = Way(feeding)
@@ -259,7 +260,7 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture
 def client(server: Server) -> Iterator[BulkClient]:
-    made = BulkClient(f"{server.origin}/fhir", auth_header=lambda: "Bearer secret", timeout_s=5)
+    made = BulkClient(f"{server.origin}/fhir", login=GivenLogin("Bearer secret"), timeout_s=5)
     yield made
     made.close()
 

@@ -15,6 +15,7 @@ import httpx
 import orjson
 import pytest
 
+from adapters.authorization import GivenLogin
 from adapters.ehr_profile import profiles
 from adapters.fhir_rest.client import FhirClient
 from gateway.core.jobs import BusinessStatus, JobState
@@ -47,7 +48,7 @@ class Watched(FhirClient):
 
     def __init__(self, base_url: str) -> None:
         super().__init__(
-            base_url, auth_header=lambda: f"Bearer {TOKEN}", timeout_s=5, max_response_bytes=10**6
+            base_url, login=GivenLogin(f"Bearer {TOKEN}"), timeout_s=5, max_response_bytes=10**6
         )
         self.reads: list[str] = []
 

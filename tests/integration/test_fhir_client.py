@@ -14,6 +14,7 @@ from typing import Any
 import httpx
 import pytest
 
+from adapters.authorization import GivenLogin
 from adapters.fhir_rest.client import FhirClient
 from adapters.fhir_rest.errors import (
     EhrAnswerTooLarge,
@@ -61,7 +62,7 @@ def client(sandbox: SandboxEhr) -> Iterator[FhirClient]:
 
 def connect(base_url: str, **options: Any) -> FhirClient:
     chosen = {"timeout_s": 5.0, "max_response_bytes": 1_000_000} | options
-    return FhirClient(base_url, auth_header=lambda: f"Bearer {TOKEN}", **chosen)
+    return FhirClient(base_url, login=GivenLogin(f"Bearer {TOKEN}"), **chosen)
 
 
 def observation(identifier: str, patient: str = "p") -> bytes:

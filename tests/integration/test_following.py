@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
+from adapters.authorization import GivenLogin
 from adapters.feeds.numbers import Numbers
 from adapters.feeds.subscription import Wanted
 from adapters.feeds.watch import Patience, Watched
@@ -166,7 +167,7 @@ def test_a_gap_before_each_published_notification_is_recovered_exactly_once(
 
     feeding.ehr = Counting(
         feeding.base,
-        auth_header=lambda: f"Bearer {TOKEN}",
+        login=GivenLogin(f"Bearer {TOKEN}"),
         timeout_s=5,
         max_response_bytes=2**24,
     )

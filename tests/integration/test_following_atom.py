@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from adapters.authorization import GivenLogin
 from adapters.feeds.atom_client import AtomClient
 from adapters.fhir_rest.client import FhirClient
 from adapters.fhir_rest.errors import EhrAnswerUnreadable, EhrRefused
@@ -48,7 +49,7 @@ def visited(feeding: Feeding, person: str, *values: float, **more: Any) -> dict[
 
 
 def feeds_of(feeding: Feeding, base_url: str) -> AtomClient:
-    made = AtomClient(base_url, auth_header=lambda: f"Bearer {TOKEN}", timeout_s=5)
+    made = AtomClient(base_url, login=GivenLogin(f"Bearer {TOKEN}"), timeout_s=5)
     feeding.closing.append(made.close)
     return made
 
@@ -208,7 +209,7 @@ def test_what_the_ehr_refuses_is_passed_over_as_long_as_it_gives_others(feeding:
             return super().pages(resource_type, params)
 
     feeding.ehr = Forbidding(
-        feeding.base, auth_header=lambda: f"Bearer {TOKEN}", timeout_s=5, max_response_bytes=2**22
+        feeding.base, login=GivenLogin(f"Bearer {TOKEN}"), timeout_s=5, max_response_bytes=2**22
     )
     feeding.closing.append(feeding.ehr.close)
     following = follower(feeding)

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from adapters.authorization import GivenLogin
 from adapters.fhir_rest.client import FhirClient
 from adapters.fhir_rest.errors import EhrOverloaded
 from adapters.site import load_site
@@ -32,7 +33,7 @@ class Kept:
         self.sandbox = sandbox
         self.client = FhirClient(
             f"{sandbox.origin}/fhir",
-            auth_header=lambda: f"Bearer {TOKEN}",
+            login=GivenLogin(f"Bearer {TOKEN}"),
             timeout_s=5,
             max_response_bytes=2**22,
         )

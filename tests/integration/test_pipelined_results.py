@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from adapters.authorization import GivenLogin
 from adapters.fhir_rest.answers import WriteOutcome
 from adapters.fhir_rest.client import FhirClient
 from gateway.core.findings import ResultContext, RuntimeFacts, report, result_identifier
@@ -71,7 +72,7 @@ def sandbox() -> Iterator[SandboxEhr]:
 def client(sandbox: SandboxEhr) -> Iterator[CountingClient]:
     with CountingClient(
         f"{sandbox.origin}/fhir",
-        auth_header=lambda: f"Bearer {TOKEN}",
+        login=GivenLogin(f"Bearer {TOKEN}"),
         timeout_s=10,
         max_response_bytes=10_000_000,
     ) as connected:

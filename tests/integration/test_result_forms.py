@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from adapters.authorization import GivenLogin
 from adapters.fhir_rest.client import FhirClient
 from gateway.core.fhir import parse_resource
 from gateway.core.findings import Report
@@ -31,7 +32,7 @@ def sandbox() -> Iterator[SandboxEhr]:
 def client(sandbox: SandboxEhr) -> Iterator[FhirClient]:
     with FhirClient(
         f"{sandbox.origin}/fhir",
-        auth_header=lambda: f"Bearer {TOKEN}",
+        login=GivenLogin(f"Bearer {TOKEN}"),
         timeout_s=5.0,
         max_response_bytes=MOST_BYTES,
     ) as connected:

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 
+from adapters.authorization import NO_LOGIN, GivenLogin, Login
 from adapters.fhir_rest.client import FhirClient
 from adapters.site import System
 from adapters.tls import peer_verify
@@ -44,6 +45,19 @@ class Fetched:
     failed: tuple[str, ...] = ()
 
 
+class _OfTheCall(threading.local):
+    """The login of the call that a thread works for."""
+
+    login: Login = NO_LOGIN
+    secret: None = None
+
+    def header(self) -> str | None:
+        return self.login.header()
+
+    def renewed(self, refused: str) -> str | None:
+        return self.login.renewed(refused)
+
+
 class Charts:
     """Asks EHRs; safe to share among threads."""
 
@@ -51,7 +65,7 @@ class Charts:
         self._pool = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="cds-chart")
         self._lock = threading.Lock()
         self._clients: dict[_Key, FhirClient] = {}
-        self._now = threading.local()
+        self._now = _OfTheCall()
 
     def fetch(
         self,
@@ -74,11 +88,12 @@ class Charts:
         Raises:
             ConfigurationError: The site can't say where the EHR is, or lacks its credential.
         """
-        header = f"Bearer {token}" if token else system.login.header()
+        login = GivenLogin(f"Bearer {token}") if token else system.login
+        login.header()  # where there is no credential, nothing is asked
         within_s = max(0.0, _SHARE_OF_TIME * (until_s - time.monotonic()))
         client = self._client(system, max(within_s, 0.05))
         asked = {
-            self._pool.submit(self._ask, client, header, each, patient): each.key
+            self._pool.submit(self._ask, client, login, each, patient): each.key
             for each in templates
         }
         done, late = wait(asked, timeout=within_s)
@@ -94,9 +109,9 @@ class Charts:
             client.close()
 
     def _ask(
-        self, client: FhirClient, header: str | None, template: Template, patient: str
+        self, client: FhirClient, login: Login, template: Template, patient: str
     ) -> list[Brought] | None:
-        self._now.header = header
+        self._now.login = login
         try:
             page, _ = next(client.pages(template.resource_type, template.search(patient)))
             return list(entries_of(page))
@@ -110,7 +125,7 @@ class Charts:
             if key not in self._clients:
                 self._clients[key] = FhirClient(
                     system.base_url,
-                    auth_header=lambda: getattr(self._now, "header", None),
+                    login=self._now,
                     timeout_s=max(key[-1], 0.1),
                     max_response_bytes=_MOST_BYTES,
                     verify=peer_verify(system.tls),

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from adapters.authorization import GivenLogin
 from adapters.dicomweb import DicomWebClient, first_part
 from adapters.fhir_rest.errors import (
     EhrAnswerTooLarge,
@@ -34,7 +35,7 @@ def archive() -> Iterator[Answering]:
 def client(archive: Answering) -> Iterator[DicomWebClient]:
     made = DicomWebClient(
         f"{archive.base}/dicom-web",
-        auth_header=lambda: "Bearer secret",
+        login=GivenLogin("Bearer secret"),
         timeout_s=5,
         max_response_bytes=10_000_000,
     )

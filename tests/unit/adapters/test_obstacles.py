@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from adapters.authorization import NO_LOGIN
 from adapters.fhir_rest.client import FhirClient
 from adapters.fhir_rest.errors import (
     EhrConnectionRefused,
@@ -63,7 +64,7 @@ def asked(base: str, verify: ssl.SSLContext = TLS, timeout_s: float = 5) -> EhrU
     with (
         FhirClient(
             f"{base}/fhir",
-            auth_header=lambda: None,
+            login=NO_LOGIN,
             timeout_s=timeout_s,
             max_response_bytes=1000,
             verify=verify,
@@ -79,7 +80,7 @@ def test_a_trusted_certificate_is_no_obstacle(certificates: Certificates) -> Non
         ehr.answer(STATEMENT)
         with FhirClient(
             ehr.base,
-            auth_header=lambda: None,
+            login=NO_LOGIN,
             timeout_s=5,
             max_response_bytes=1000,
             verify=certificates.caller(),
@@ -138,7 +139,7 @@ def test_a_server_that_wants_our_certificate_is_told_and_content_with_it(
         bare = asked(ehr.base, certificates.caller())
         with FhirClient(
             ehr.base,
-            auth_header=lambda: None,
+            login=NO_LOGIN,
             timeout_s=5,
             max_response_bytes=1000,
             verify=certificates.caller(ours),

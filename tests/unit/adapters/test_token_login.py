@@ -15,7 +15,12 @@ from adapters.authorization import Secret
 from adapters.fhir_rest.client import FhirClient
 from adapters.fhir_rest.errors import EhrLoginFailed
 from adapters.site import load_site
-from adapters.token_login import KEPT_AT_MOST_S, TokenLogin, TokenServerAway
+from adapters.token_login import (
+    KEPT_AT_MOST_S,
+    REPLACED_EVERY_S,
+    TokenLogin,
+    TokenServerAway,
+)
 from gateway.core.errors import ConfigurationError
 from tests.authorizing import Authorizing, authorizing
 from tests.sandbox import TOKEN, SandboxEhr
@@ -112,7 +117,7 @@ def test_it_opens_an_ehr(tmp_path: Path):
         with authorizing(key=EC, token=TOKEN) as server:
             client = FhirClient(
                 f"{ehr.origin}/fhir",
-                auth_header=signing(server, tmp_path).header,
+                login=signing(server, tmp_path),
                 timeout_s=5,
                 max_response_bytes=2**20,
             )
@@ -249,3 +254,30 @@ systems:
         token_url="https://idp.test/token",  # noqa: S106 - an address
         scopes=("images",),
     )
+
+
+def test_a_token_that_is_refused_is_replaced_once_a_minute(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    now = [1000.0]
+    monkeypatch.setattr(token_login.time, "monotonic", lambda: now[0])
+    with authorizing(key=EC) as server:
+        login = signing(server, tmp_path)
+        seen = [login.header()]
+        for passed_s in (0.0, 1.0, REPLACED_EVERY_S):
+            now[0] += passed_s
+            server.token = f"token-{len(server.asked)}"
+            seen.append(login.renewed(login.header()))
+
+    assert seen == ["Bearer given-out", "Bearer token-1", None, "Bearer token-2"]
+
+
+def test_one_that_was_replaced_meanwhile_gives_the_new_one(tmp_path: Path):
+    with authorizing(key=EC) as server:
+        login = signing(server, tmp_path)
+        refused = login.header()
+        server.token = "another"  # noqa: S105 - made up
+        seen = {login.renewed(refused), login.renewed(refused), login.header()}
+
+    assert seen == {"Bearer another"}
+    assert len(server.asked) == 2

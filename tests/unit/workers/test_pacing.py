@@ -6,6 +6,7 @@ from contextlib import suppress
 import pytest
 import sqlalchemy as sa
 
+from adapters.authorization import NO_LOGIN
 from adapters.feeds.atom_client import AtomClient
 from adapters.feeds.bulk import BulkClient
 from adapters.fhir_rest.client import FhirClient
@@ -20,19 +21,17 @@ Ask = Callable[[Answering, Callable[[], None]], object]
 
 
 def by_fhir(ehr: Answering, pace: Callable[[], None]) -> object:
-    client = FhirClient(
-        ehr.base, auth_header=lambda: None, timeout_s=5, max_response_bytes=1000, pace=pace
-    )
+    client = FhirClient(ehr.base, login=NO_LOGIN, timeout_s=5, max_response_bytes=1000, pace=pace)
     return client.read("Patient/p1")
 
 
 def by_atom(ehr: Answering, pace: Callable[[], None]) -> object:
-    client = AtomClient(f"{ehr.base}/ws/atomfeed", auth_header=lambda: None, timeout_s=5, pace=pace)
+    client = AtomClient(f"{ehr.base}/ws/atomfeed", login=NO_LOGIN, timeout_s=5, pace=pace)
     return client.page("patient", None)
 
 
 def by_bulk(ehr: Answering, pace: Callable[[], None]) -> object:
-    client = BulkClient(ehr.base, auth_header=lambda: None, timeout_s=5, pace=pace)
+    client = BulkClient(ehr.base, login=NO_LOGIN, timeout_s=5, pace=pace)
     return client.kick_off("", [])
 
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from adapters.authorization import GivenLogin
 from adapters.fhir_rest.answers import Content
 from adapters.fhir_rest.client import FhirClient
 from adapters.fhir_rest.errors import (
@@ -27,7 +28,7 @@ def ehr() -> Iterator[Answering]:
 def client(ehr: Answering) -> Iterator[FhirClient]:
     with FhirClient(
         f"{ehr.base}/fhir",
-        auth_header=lambda: "Bearer secret",
+        login=GivenLogin("Bearer secret"),
         timeout_s=5,
         max_response_bytes=1_000_000,
     ) as made:

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from adapters.authorization import GivenLogin
 from adapters.fhir_rest.client import FhirClient
 from adapters.site import load_site
 from gateway.core.audit import Source
@@ -57,7 +58,7 @@ def client(sandbox: SandboxEhr) -> Iterator[FhirClient]:
     sandbox.faults(down="no")
     with FhirClient(
         f"{sandbox.origin}/fhir",
-        auth_header=lambda: f"Bearer {TOKEN}",
+        login=GivenLogin(f"Bearer {TOKEN}"),
         timeout_s=5,
         max_response_bytes=2**20,
     ) as made:
