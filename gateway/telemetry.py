@@ -48,6 +48,8 @@ ALLOWED_KEYS = frozenset(
         "issue_type", "status", "error", "attempt", "retry_in_s",
         "count", "size_bytes", "duration_ms", "lag_ms", "tree_size",
         "exit_code", "restarts", "resource_type", "role",
+        # Network address of a machine that was refused, and why: one of a table of ours.
+        "peer", "reason",
     }
 )  # fmt: skip
 
@@ -308,6 +310,19 @@ _no_room = Counter(
     ["of"],
     registry=_registry,
 )
+
+
+_peers = Counter(
+    "nadi_peers_refused_total",
+    "Connections to ports of listeners that were refused before any message.",
+    ["listener", "reason"],
+    registry=_registry,
+)
+
+
+def count_refused_peer(listener: str, reason: str) -> None:
+    """Count a connection that was refused: no-certificate, no-tls, not-allowed and the like."""
+    _peers.labels(listener, reason).inc()
 
 
 def count_listened(listener: str, outcome: str, count: int = 1) -> None:

@@ -19,6 +19,7 @@ from gateway.feed_standing import standings
 from gateway.listeners.desk import Desk, Telling
 from gateway.listeners.door import Door
 from gateway.listeners.mllp import Mllp
+from gateway.listeners.peer_refusals import PeerRefusals
 from gateway.listeners.serving import Make
 from gateway.store.listener_credentials import ListenerCredentials
 from tests.conftest import Api
@@ -123,6 +124,7 @@ def desk_of(api: Api, site: str, feed: str, way: IntoApi | None = None) -> Desk:
         host="here",
         door=door,
         standing=Telling(api.store, feed, "here"),
+        peers=PeerRefusals(api.store, feed, "here"),
     )
 
 

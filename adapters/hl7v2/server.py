@@ -6,6 +6,8 @@
 * A line with no start block before it is not MLLP: its sender, who would wait for long, is hung up
   on. A few stray bytes before the first block are dropped as those between blocks.
 * While no answer can be given, the connection waits: nothing is acknowledged that is not stored.
+* Who is refused before any message is told of, with the reason; a peer that fails to make a TLS
+  handshake has the reason too, as an alert of TLS.
 """
 
 import asyncio
@@ -19,11 +21,14 @@ from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
 
 from adapters.hl7v2.framing import Block, Framing, framed
+from adapters.peer_refusal import PeerRefusal, is_tls, refusal_of
+from adapters.streams import Stream, TlsStream
 from gateway.core.errors import ProcessingError
 
 _PIECE_BYTES = 64 * 1024
-#: A message that has begun has to be there within this time.
+#: A message that has begun has to be there within this time, and a TLS handshake within this.
 MESSAGE_WITHIN_S = 60.0
+HANDSHAKE_WITHIN_S = 30.0
 _ANSWER_READ_WITHIN_S = 30.0
 _LOOK_EVERY_S = 0.25
 _THREADS = 8
@@ -33,6 +38,8 @@ _KEEPALIVE = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4}
 
 #: Gives what answers a message; None closes the connection without an answer.
 Answer = Callable[[Block, str], "list[bytes] | None"]
+#: Told why a peer was refused, and its address; must not block.
+Refuse = Callable[[PeerRefusal, str], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +70,7 @@ class MllpServer:
         *,
         tls: ssl.SSLContext | None = None,
         count: Callable[[str], None] = lambda _outcome: None,
+        refuse: Refuse = lambda _why, _peer: None,
     ) -> None:
         """Take what answers and what limits.
 
@@ -71,11 +79,13 @@ class MllpServer:
             limits: The limits.
             tls: For MLLPS.
             count: Told why a connection was closed.
+            refuse: Told who was refused before any message, and why.
         """
         self._answer = answer
         self._limits = limits
         self._tls = tls
         self._count = count
+        self._refuse = refuse
         self._networks = [ip_network(each) for each in limits.allow]
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="mllp")
         self._open: set[asyncio.Task[None]] = set()
@@ -106,7 +116,7 @@ class MllpServer:
     ) -> None:
         try:
             server = await asyncio.start_server(
-                self._connected, host, port, limit=_PIECE_BYTES, ssl=self._tls, backlog=128
+                self._connected, host, port, limit=_PIECE_BYTES, backlog=128
             )
         except OSError as error:
             message = f"Port {port} can't be listened on at {host} ({error.strerror})."
@@ -119,21 +129,40 @@ class MllpServer:
             await self._end()
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        if task is None or not self._is_let_in(writer):
+        task, peer = asyncio.current_task(), _peer(writer)
+        if task is None or not self._is_let_in(peer):
             writer.close()
             return
         self._open.add(task)
         _notice_the_dead(writer)
+        stream: Stream | None = None
         try:
-            await self._talk(reader, writer)
+            stream = await self._secured(reader, writer, peer)
+            if stream is not None:
+                await self._talk(stream, peer)
         except (TimeoutError, OSError, ssl.SSLError, asyncio.CancelledError):
             self._count("dropped")
         finally:
             self._open.discard(task)
+            if stream is not None:
+                stream.end()
             writer.close()
-            with contextlib.suppress(OSError, ssl.SSLError, TimeoutError):
+            with contextlib.suppress(OSError, TimeoutError):
                 await asyncio.wait_for(writer.wait_closed(), 1)
+
+    async def _secured(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, peer: str
+    ) -> Stream | None:
+        """Make the handshake of MLLPS; None where it fails."""
+        if self._tls is None:
+            return Stream(reader, writer)
+        stream = TlsStream(reader, writer, self._tls)
+        try:
+            await asyncio.wait_for(stream.handshake(), HANDSHAKE_WITHIN_S)
+        except (TimeoutError, OSError) as error:
+            self._refuse(refusal_of(error, stream.begins), peer)
+            return None
+        return stream
 
     async def _end(self) -> None:
         """Let what is being answered be answered; idle connections end at once."""
@@ -145,31 +174,37 @@ class MllpServer:
             for task in left:
                 task.cancel()
 
-    def _is_let_in(self, writer: asyncio.StreamWriter) -> bool:
+    def _is_let_in(self, peer: str) -> bool:
         if len(self._open) >= self._limits.max_connections:
-            self._count("too-many")
+            self._turn_away(PeerRefusal.TOO_MANY, peer)
             return False
-        address = ip_address(_peer(writer))
+        address = ip_address(peer)
         if self._networks and not any(address in network for network in self._networks):
-            self._count("not-allowed")
+            self._turn_away(PeerRefusal.NOT_ALLOWED, peer)
             return False
         return True
 
-    async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        framing, peer = Framing(self._limits.max_bytes), _peer(writer)
+    def _turn_away(self, why: PeerRefusal, peer: str) -> None:
+        self._count(why)
+        self._refuse(why, peer)
+
+    async def _talk(self, stream: Stream, peer: str) -> None:
+        framing, begins = Framing(self._limits.max_bytes), b""
         loop = asyncio.get_running_loop()
         until = loop.time() + self._limits.idle_s
-        while piece := await asyncio.wait_for(reader.read(_PIECE_BYTES), until - loop.time()):
+        while piece := await asyncio.wait_for(stream.read(_PIECE_BYTES), until - loop.time()):
             was_inside = framing.is_inside
             blocks = framing.feed(piece)
-            if framing.is_foreign:
-                self._count("not-mllp")
+            begins = begins or piece
+            if is_tls(begins) or framing.is_foreign:
+                other = PeerRefusal.TLS_IN_CLEAR if is_tls(begins) else PeerRefusal.NO_MLLP
+                self._turn_away(other, peer)
                 return
             for block in blocks:
                 answers = await self._answered(block, peer)
                 if answers is None:
                     return
-                await _send(writer, answers)
+                await _send(stream, answers)
                 if self._is_ending:
                     return
             if not framing.is_inside:
@@ -187,10 +222,9 @@ class MllpServer:
             self._answering -= busy
 
 
-async def _send(writer: asyncio.StreamWriter, answers: Iterable[bytes]) -> None:
-    for each in answers:
-        writer.write(framed(each))
-    await asyncio.wait_for(writer.drain(), _ANSWER_READ_WITHIN_S)
+async def _send(stream: Stream, answers: Iterable[bytes]) -> None:
+    content = b"".join(map(framed, answers))
+    await asyncio.wait_for(stream.send(content), _ANSWER_READ_WITHIN_S)
 
 
 def _notice_the_dead(writer: asyncio.StreamWriter) -> None:

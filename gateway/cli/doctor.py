@@ -42,6 +42,7 @@ from gateway.cli.doctor_write_back import write_findings
 from gateway.cli.healthy import is_healthy
 from gateway.cli.models_installed import Find, Installed, installed, library, matched
 from gateway.cli.processes import broker_program
+from gateway.cli.refused_view import refused_findings
 from gateway.cli.site_plan import stopped_routes
 from gateway.cli.write_back_view import told_of_results
 from gateway.core.audit import Source
@@ -338,6 +339,7 @@ def _site(store: Store, settings: Settings) -> Iterator[Finding]:
     yield from _stopped(site, store)
     yield from _systems(site, store)
     yield from _listeners(site, store)
+    yield from _judged(refused_findings(site, store))
     yield from _feeds(site, store, _models(settings).find)
     yield from _witnesses(site, store)
     yield from _privacy(site, store, settings.data_dir)

@@ -1,26 +1,39 @@
-"""`nadi hl7 send`: try a feed with messages from files, as a laboratory would send them."""
+"""`nadi hl7`: try a feed with messages from files, and see who was refused by one."""
 
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
 from adapters.hl7v2.framing import END, START
 from adapters.hl7v2.message import header_alone, split_batch
 from adapters.hl7v2.sender import NoAnswer, Sender, acknowledged, connected
 from adapters.tls import sender_context
-from gateway.cli.context import AsJson, explained, fail, noun
+from gateway.cli.context import (
+    AsJson,
+    DataDir,
+    explained,
+    fail,
+    noun,
+    opened,
+    out,
+    print_json,
+    table,
+)
+from gateway.cli.refused_view import cells, for_scripts
 from gateway.cli.sending import Answered, Authority, Certificate, Host, Port, TimeoutS, show
+from gateway.refused_peers import refused_peers
 
 _TAKEN = frozenset({"AA", "CA"})
 
-app = noun("HL7 v2: send messages to a port, and see how they are acknowledged.")
+app = noun("HL7 v2: send messages to a port; see who a port of ours refused.")
 
 
 @app.callback()
 def hl7() -> None:
-    """HL7 v2: send messages to a port, and see how they are acknowledged."""
+    """HL7 v2: send messages to a port; see who a port of ours refused."""
 
 
 @app.command()
@@ -42,6 +55,26 @@ def send(  # noqa: PLR0913 (one parameter per option)
     with connected(host, port, timeout_s=timeout_s, tls=tls) as sender:
         answers = [answer for file in files for answer in _sent(sender, file)]
     show(answers, as_json=as_json)
+
+
+@app.command()
+@explained
+def refused(*, data_dir: DataDir = None, as_json: AsJson = False) -> None:
+    """List the machines that our ports refused within a week, and why; the newest first."""
+    with opened(data_dir) as nadi:
+        site = nadi.site()
+        with nadi.store.read() as uow:
+            found = refused_peers(uow, site, since_ms=0)
+    if as_json:
+        print_json([for_scripts(each) for each in found])
+        return
+    if not found:
+        out.print("Nobody was refused.")
+        return
+    listing = table("LAST", "FEED", "PEER", "TIMES", "WHY")
+    for each in found:
+        listing.add_row(*map(escape, cells(each)))
+    out.print(listing)
 
 
 def _sent(sender: Sender, file: Path) -> Iterator[Answered]:

@@ -37,7 +37,7 @@ NOUNS = {
     "restore": "Put a backup back into an empty folder.",
     "sandbox": "The stand-in EHR and its ward of synthetic patients.",
     "codes": "Local codes: what arrived that no model understands.",
-    "hl7": "Send HL7 v2 messages, to try a feed.",
+    "hl7": "Send HL7 v2 messages, to try a feed; see who a port refused.",
     "dicom": "Send DICOM images, to try a port.",
     "prepare": "Create keys, schema and first credentials, and end.",
 }

@@ -13,6 +13,7 @@ from gateway.core.clock import to_ms, utc_now
 from gateway.core.errors import TransientError
 from gateway.feed_standing import Standing, State, forget, say
 from gateway.listeners.door import Door, Taken
+from gateway.listeners.peer_refusals import PeerRefusals
 from gateway.store.unit_of_work import Store
 
 log = telemetry.get_logger()
@@ -48,6 +49,7 @@ class Desk:
     host: str
     door: Door
     standing: "Telling"
+    peers: PeerRefusals
 
     def hand_over(
         self, bundle: bytes, stop: threading.Event, *, sender: str = ""

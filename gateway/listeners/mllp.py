@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable
 from datetime import datetime
+from functools import partial
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -109,8 +110,10 @@ class Mllp:
             allow=tuple(entry.allow),
         )
         context = tls_context(tls.certificate, tls.key, tls.clients) if tls else None
-        server = MllpServer(self.answer, limits, tls=context, count=self._desk.count)
         desk, timeout_s = self._desk, get_settings().ehr_timeout_s
+        # A connection that is closed is no message: it does not end a silence.
+        count = partial(telemetry.count_listened, desk.feed.name)
+        server = MllpServer(self.answer, limits, tls=context, count=count, refuse=desk.peers.note)
         at = f"{'MLLPS' if tls else 'MLLP'} on {entry.host}"
         with finding(
             desk.feed, desk.store, desk.source, site=desk.site, timeout_s=timeout_s

@@ -22,6 +22,7 @@ from gateway.feed_standing import SAY_EVERY_S
 from gateway.heartbeat import heartbeat
 from gateway.listeners.desk import Desk, Listener, Telling
 from gateway.listeners.door import Door
+from gateway.listeners.peer_refusals import PeerRefusals
 from gateway.settings import Settings, get_settings
 from gateway.store.installation import MASTER, open_installation, record_start, record_stop
 from gateway.store.listener_credentials import ListenerCredentials
@@ -86,6 +87,8 @@ class Feeds:
         while not stop.is_set():
             with heartbeat().working():
                 self._follow()
+                for serving in self._serving.values():
+                    serving.desk.peers.tell()
             if time.monotonic() - told > SAY_EVERY_S:
                 told = time.monotonic()
                 for serving in self._serving.values():
@@ -114,6 +117,7 @@ class Feeds:
         for each in ending:
             each.thread.join(max(0.0, until - time.monotonic()))
             each.desk.standing.ended()
+            each.desk.peers.tell()
             each.desk.door.close()
 
     def _desk(self, feed: Feed) -> Desk:
@@ -127,6 +131,7 @@ class Feeds:
             host=around.settings.host_name,
             door=Door(around.settings.api_address, lambda: credentials.token(feed.name, utc_now())),
             standing=Telling(around.store, feed.name, around.settings.host_name),
+            peers=PeerRefusals(around.store, feed.name, around.settings.host_name),
         )
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from adapters.hl7v2.framing import Block
 from adapters.hl7v2.sender import NoAnswer, connected
-from adapters.hl7v2.server import Limits, MllpServer, PortTaken
+from adapters.hl7v2.server import Limits, MllpServer, PortTaken, Refuse
 from adapters.tls import tls_context
 from gateway.core.errors import ConfigurationError
 from tests.certificates import Authority
@@ -31,9 +31,10 @@ def served(
     *,
     tls: ssl.SSLContext | None = None,
     count: Callable[[str], None] = lambda _outcome: None,
+    refuse: Refuse = lambda _why, _peer: None,
 ) -> Iterator[int]:
     stop, listens, ports = threading.Event(), threading.Event(), []
-    server = MllpServer(answer, limits, tls=tls, count=count)
+    server = MllpServer(answer, limits, tls=tls, count=count, refuse=refuse)
 
     def ready(port: int) -> None:
         ports.append(port)

@@ -15,6 +15,7 @@ from gateway.feed_standing import standings
 from gateway.listeners.desk import Desk, Telling
 from gateway.listeners.door import Door, Interrupted
 from gateway.listeners.drop import DropListener
+from gateway.listeners.peer_refusals import PeerRefusals
 from gateway.store.listener_credentials import ListenerCredentials
 from tests.bad_files import MOST, BadFile, cases, document
 from tests.conftest import Api
@@ -53,6 +54,7 @@ class Dropping:
             host="here",
             door=door,
             standing=Telling(api.store, "scans/drop", "here"),
+            peers=PeerRefusals(api.store, "scans/drop", "here"),
         )
         DropFolder(folder, settle_s=0).prepare()
 
