@@ -12,6 +12,7 @@ from rich.syntax import Syntax
 
 from adapters.hl7v2.problems import Hl7Problem
 from adapters.site import Site, load_site
+from gateway.api.arrivals import base_url_of
 from gateway.cli.context import (
     EXIT_NOT_SO,
     AsJson,
@@ -31,10 +32,14 @@ from gateway.cli.explanation import Explainer, Explanation
 from gateway.cli.models_installed import installed
 from gateway.cli.patients import record_search
 from gateway.cli.sample import Sample, is_dicom, read_file, read_sample
+from gateway.cli.sample_cds import Answer, Called, is_call, read_call, show_answer
 from gateway.cli.write_back_view import show_way, way_for
-from gateway.core.errors import ConfigurationError, ContentError
+from gateway.core.errors import ContentError
+from gateway.core.fhir import ParseLimits
 from gateway.core.routing import Route
+from gateway.settings import Settings
 from models.explained import Explained, NotExplained
+from models.registry import InstalledModel
 
 app = noun("The routes: which events run which model, and what one makes of a sample.")
 
@@ -89,28 +94,39 @@ def explain(  # noqa: PLR0913 (one parameter per option)
         settings = nadi.settings if nadi else settings_for(data_dir)
         model = installed(settings).find(chosen.model)
         raw = _converted(sample, feed, site, chosen, nadi)
-        read = _read(sample, raw, base_url=_base_url(site, chosen.source))
+        called = _called(sample, raw, (site, chosen, model), settings)
+        read = called.sample if called else _read(sample, raw, site, chosen)
         store = nadi.store if nadi else None
         found = Explainer(site, chosen, model, store).explain(read)
         if nadi:
             _audit(nadi, chosen, found)
     if map_file:
         _write_map(map_file, found)
-    _tell(site, chosen, read, found, as_json=as_json)
-    if not any(each.why_not is None for each in found):
+    answer = called.answered(found) if called else None
+    _tell((site, chosen), read, found, answer, as_json=as_json)
+    if answer and not as_json:
+        show_answer(sample, answer)
+    if (answer and answer.is_refused) or not any(each.why_not is None for each in found):
         raise typer.Exit(EXIT_NOT_SO)
 
 
 def _tell(
-    site: Site, route: Route, read: Sample, found: list[Explanation], *, as_json: bool
+    where: tuple[Site, Route],
+    read: Sample,
+    found: list[Explanation],
+    answer: Answer | None,
+    *,
+    as_json: bool,
 ) -> None:
     """Print what was found, and how its results would go to the EHR."""
+    site, route = where
     results = [each.result for each in found if each.result is not None]
     kind = str(results[0]["resourceType"]) if results else "Observation"
     is_matched = any(each.why_not is None for each in found)
     way = way_for(site, route, kind) if is_matched else None
     if not as_json:
-        _show(route, read, found)
+        if found or not answer:
+            _show(route, read, found)
         if way:
             show_way(way)
         return
@@ -120,6 +136,7 @@ def _tell(
             "problems": list(read.problems),
             "resources": [_as_json(each) for each in found],
             "write_back": way.as_json() if way else None,
+            "answer": answer.as_json() if answer else None,
         }
     )
 
@@ -141,9 +158,21 @@ def _site(nadi: Opened | None, file: Path | None) -> Site:
     return nadi.site() if nadi else Site()
 
 
-def _read(file: Path, raw: bytes, *, base_url: str | None) -> Sample:
+def _called(
+    file: Path, raw: bytes, asked: tuple[Site, Route, InstalledModel | None], settings: Settings
+) -> Called | None:
+    """Read a call of a CDS service; None where the sample is none."""
+    limits = ParseLimits(settings.max_depth, settings.max_entries)
+    site, route, model = asked
     try:
-        return read_sample(raw, base_url=base_url)
+        return read_call(raw, site, route, model, limits) if is_call(raw, limits) else None
+    except ContentError as error:
+        _refuse(file, error)
+
+
+def _read(file: Path, raw: bytes, site: Site, route: Route) -> Sample:
+    try:
+        return read_sample(raw, base_url=base_url_of(site, route.source))
     except ContentError as error:
         _refuse(file, error)
 
@@ -196,13 +225,6 @@ def _route(site: Site, name: str) -> Route:
         known = ", ".join(each.name for each in site.routes) or "none"
         fail(f"There is no route '{name}' in the site file; known: {known}.")
     return found
-
-
-def _base_url(site: Site, system: str) -> str | None:
-    try:
-        return site.systems[system].base_url
-    except ConfigurationError:
-        return None
 
 
 def _audit(nadi: Opened, route: Route, found: list[Explanation]) -> None:

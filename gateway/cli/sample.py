@@ -1,24 +1,18 @@
-"""A sample for a dry run: one resource or a Bundle in a file, read as the API would read it.
-
-A call of a CDS service is a sample too: what it brings along is what is received.
-"""
+"""A sample for a dry run: one resource or a Bundle in a file, read as the API would read it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from gateway.core.cds.request import bundle_of, is_cds_request, read_request
 from gateway.core.errors import ConfigurationError
 from gateway.core.event import Facts, facts, relative_reference
 from gateway.core.fhir import (
-    DEFAULT_LIMITS,
     BundleEntry,
     Resource,
     parse_bundle,
     parse_resource,
     resource_type_of,
 )
-from gateway.core.r4_json import decode
 
 _PREFIX = slice(128, 132)
 
@@ -75,13 +69,11 @@ def is_dicom(raw: bytes) -> bool:
 
 
 def read_sample(raw: bytes, *, base_url: str | None) -> Sample:
-    """Read a resource, a Bundle, or a call of a CDS service as the API would.
+    """Read a resource or a Bundle as the API would.
 
     Raises:
         ContentError: It is no JSON, or not a resource of FHIR R4.
     """
-    if resource_type_of(raw) is None:
-        raw = _brought(raw)
     if resource_type_of(raw) != "Bundle":
         found = parse_resource(raw)
         return Sample((Sampled(found, facts(found.content, base_url=base_url)),), ())
@@ -103,15 +95,6 @@ def read_sample(raw: bytes, *, base_url: str | None) -> Sample:
             for issue in entry.issues
         ),
     )
-
-
-def _brought(raw: bytes) -> bytes:
-    """Give what a call of a CDS service brings, as the Bundle that is received of it."""
-    if not is_cds_request(decode(raw, max_depth=DEFAULT_LIMITS.max_depth)):
-        return raw
-    request = read_request(raw)
-    found = [each for part in request.prefetch.values() for each in part]
-    return bundle_of([*request.orders, *found])
 
 
 def _urns(entries: Sequence[BundleEntry]) -> dict[str, str]:

@@ -20,6 +20,7 @@ from gateway.api.cds.asked import Asked
 from gateway.api.cds.shown import ModelsShown, shown
 from gateway.api.edge import Call
 from gateway.core.audit import AuditRecord, Source, Step, consent_decided, job_step, was_read
+from gateway.core.cds.accepting import DATA_MISSING
 from gateway.core.cds.card import ModelShown, refused_card, result_card, waiting_card
 from gateway.core.consent import WRITE, About, ConsentDecision, Model, question
 from gateway.core.delivery import Delivery, DeliveryState
@@ -40,16 +41,6 @@ _UNSAID = frozenset(
     }
 )
 #: What the model needs was neither brought nor found.
-_MISSING = frozenset(
-    {
-        BusinessStatus.INPUT_MISSING,
-        BusinessStatus.TOO_FEW_INPUTS,
-        BusinessStatus.IMAGE_MISSING,
-        BusinessStatus.TEXT_MISSING,
-        # Of her it is not known what the model needs: her age, for example.
-        BusinessStatus.PATIENT_UNKNOWN,
-    }
-)
 _NOT_RUN = frozenset({JobState.REJECTED, JobState.FAILED})
 _GIVEN_UP = frozenset({BusinessStatus.DELIVERY_FAILED, BusinessStatus.INFERENCE_FAILED})
 
@@ -178,7 +169,7 @@ class _Looking:
             self._wait(model)
         elif result is not None:
             self._show(job, result, model)
-        elif job.business_status in _MISSING:
+        elif job.business_status in DATA_MISSING:
             self.answered.missing.append(job.reason)
         else:
             self.answered.cards.append(refused_card(job.id, model, _why(job)))

@@ -4,18 +4,11 @@ from dataclasses import dataclass
 
 from adapters.site import Site
 from adapters.site_cds_hooks import CdsService
-from gateway.api.arrivals import base_url_of
 from gateway.api.edge import Call
 from gateway.core.cds.request import CdsRequest
-from gateway.core.errors import Forbidden, InvalidResource, Issue, ProcessingError
+from gateway.core.errors import Forbidden
 from gateway.core.model_register import RegisteredModel
 from gateway.core.routing import Route
-
-
-class DataMissing(ProcessingError):
-    """What the model needs was neither brought along nor found in the EHR."""
-
-    issue_type = "not-found"
 
 
 @dataclass(frozen=True)
@@ -40,7 +33,7 @@ class Asked:
     @property
     def patient(self) -> str:
         """The patient as the EHR names her."""
-        return f"Patient/{self.request.patient}"
+        return self.request.subject
 
 
 def route_of(site: Site, service: CdsService, call: Call) -> Route | None:
@@ -56,19 +49,3 @@ def route_of(site: Site, service: CdsService, call: Call) -> Route | None:
         )
     route = site.route(service.route)
     return route if route and route.source == call.principal.system else None
-
-
-def insist_on_server(asked: Asked) -> None:
-    """Insist that the caller's FHIR server is the one of the site file: no other is asked.
-
-    Raises:
-        InvalidResource: It is another.
-    """
-    given = asked.request.fhir_server
-    if given is None:
-        return
-    if given.rstrip("/") != base_url_of(asked.site, asked.route.source):
-        words = (
-            "This is not the base_url that the site file has for your system; none else is asked."
-        )
-        raise InvalidResource((Issue("value", words, "fhirServer"),))

@@ -27,17 +27,15 @@ from gateway.core.audit import (
     consent_decided,
     fetched,
 )
+from gateway.core.cds.accepting import insist_on_patient
 from gateway.core.cds.chosen import Triggering, chosen
 from gateway.core.cds.prefetch import Template
 from gateway.core.cds.request import Brought, bundle_of
 from gateway.core.clock import new_id, utc_now
 from gateway.core.consent import READ, About, ConsentDecision, Model, question
-from gateway.core.errors import InvalidResource, Issue
 from gateway.core.event import facts
 from gateway.core.fhir import ParsedBundle, ParseLimits, parse_bundle
 from gateway.core.task import JobLine
-
-_ANOTHER_PATIENT = "Something is brought along that is not the patient's of the context."
 
 
 @dataclass(frozen=True)
@@ -97,9 +95,8 @@ class Bringing:
     def _parsed(self, asked: Asked, brought: Sequence[Brought]) -> ParsedBundle:
         bundle = with_refusals(parse_bundle(bundle_of(brought), limits=self._limits))
         base_url = base_url_of(asked.site, asked.route.source)
-        for entry in bundle.entries:
-            if entry.resource is not None:
-                insist_on_patient(asked, facts(entry.resource.content, base_url=base_url).patient)
+        contents = (entry.resource.content for entry in bundle.entries if entry.resource)
+        insist_on_patient(asked.request, contents, base_url)
         return bundle
 
     async def fetched(self, asked: Asked, missing: Sequence[Template]) -> Got | None:
@@ -157,16 +154,6 @@ class Bringing:
             patient_key=asked.patient_key,
             request_id=asked.call.request_id,
         )
-
-
-def insist_on_patient(asked: Asked, patient: str | None) -> None:
-    """Insist that a resource which names a patient names the one of the context.
-
-    Raises:
-        InvalidResource: It names another.
-    """
-    if patient is not None and patient != asked.patient:
-        raise InvalidResource((Issue("business-rule", _ANOTHER_PATIENT, "prefetch"),))
 
 
 def _triggering(

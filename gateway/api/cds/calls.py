@@ -27,9 +27,10 @@ from starlette.responses import HTMLResponse, Response
 
 from adapters.site import Site
 from adapters.site_cds_hooks import CdsService
+from gateway.api.arrivals import base_url_of
 from gateway.api.body import check_headers, read_body
 from gateway.api.cds.answering import Answered, Answers, about_address
-from gateway.api.cds.asked import Asked, DataMissing, insist_on_server, route_of
+from gateway.api.cds.asked import Asked, route_of
 from gateway.api.cds.awaiting import ResultWatch, is_underway
 from gateway.api.cds.bringing import Bringing
 from gateway.api.cds.showing import Showing
@@ -37,6 +38,7 @@ from gateway.api.cds.shown import ModelsShown, about_page, shown
 from gateway.api.edge import Call, Edge
 from gateway.api.outcome import refuse
 from gateway.api.receive import LARGE_BYTES, Receiver
+from gateway.core.cds.accepting import DataMissing, insist_on_server, not_given
 from gateway.core.cds.card import waiting_card
 from gateway.core.cds.prefetch import Template, missing_of, taken_of, templates_of
 from gateway.core.cds.request import Brought, CdsRequest, read_request
@@ -51,8 +53,6 @@ from gateway.telemetry import count_cds, get_logger
 _CSP = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"
 #: Before the deadline so much is left for a last look at what is there by then.
 _LAST_LOOK_S = 0.05
-#: So many keys of a prefetch are named when the EHR gave none of them.
-_KEYS_TOLD = 3
 
 T = TypeVar("T")
 
@@ -190,7 +190,7 @@ class CdsCalls:
         key = self._edge.store.sealer.patient_key(route.source, f"Patient/{request.patient}")
         until_s = call.request.state.began_s + site.cds.within_ms / 1000
         asked = Asked(call, site, service, route, line, request, key, until_s)
-        insist_on_server(asked)
+        insist_on_server(request, base_url_of(site, route.source))
         return asked
 
     async def _read(self, body: bytes, service: CdsService) -> CdsRequest:
@@ -239,7 +239,7 @@ class CdsCalls:
         if answered.missing and not answered.cards:
             raise DataMissing(" ".join(answered.missing))
         if failed and not answered.cards:
-            raise DataMissing(_not_given(failed))
+            raise not_given(failed)
         return answered
 
     async def _received(
@@ -256,14 +256,6 @@ class CdsCalls:
         if not is_settled and len(lines) == 1:
             return _waiting(asked)
         return await self._showing.of(asked, [each.id for each in lines])
-
-
-def _not_given(keys: Sequence[str]) -> str:
-    more = f" and {len(keys) - _KEYS_TOLD} more" if len(keys) > _KEYS_TOLD else ""
-    return (
-        f"The EHR did not give {', '.join(keys[:_KEYS_TOLD])}{more}, or not in time: "
-        "bring it along as prefetch, or call again when the EHR answers."
-    )
 
 
 def _rest_s(asked: Asked) -> float:

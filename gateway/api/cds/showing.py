@@ -17,10 +17,10 @@ from typing import TypeVar
 from gateway.api.arrivals import base_url_of
 from gateway.api.cds.answering import Answered, Answers, OnRecord
 from gateway.api.cds.asked import Asked
-from gateway.api.cds.bringing import insist_on_patient
 from gateway.api.edge import Edge
 from gateway.api.tally import Tally
 from gateway.api.wake import Wake
+from gateway.core.cds.accepting import insist_on_subject
 from gateway.core.cds.chosen import Triggering, chosen
 from gateway.core.cds.request import Brought
 from gateway.core.event import facts
@@ -119,7 +119,7 @@ class Showing:
         if version is None:
             system = asked.route.source
             read = facts(brought.content, base_url=base_url_of(asked.site, system))
-            insist_on_patient(asked, read.patient)
+            insist_on_subject(asked.request, read.patient)
             key = dedupe_key(self._edge.store.sealer, system, read, digest)
             version = _Version(key, digest, read.effective)
             _remember(self._read, name, version)

@@ -115,6 +115,11 @@ class CdsRequest:
     access_token: str | None = field(default=None, repr=False)
 
     @property
+    def subject(self) -> str:
+        """The patient of the context as the EHR names her."""
+        return f"Patient/{self.patient}"
+
+    @property
     def is_of_staff(self) -> bool:
         """Whether a clinician looks; a result that nobody reviewed is not for patients."""
         return self.user.partition("/")[0] in _STAFF
@@ -122,7 +127,7 @@ class CdsRequest:
 
 def is_cds_request(content: object) -> bool:
     """Say whether a JSON document means to be a call of a CDS service."""
-    return isinstance(content, dict) and "hook" in content and "hookInstance" in content
+    return isinstance(content, dict) and not content.keys().isdisjoint(("hook", "hookInstance"))
 
 
 def read_request(raw: bytes, *, hook: str | None = None, max_depth: int = 40) -> CdsRequest:
