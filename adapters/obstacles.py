@@ -25,6 +25,12 @@ class Obstacle(StrEnum):
     NOT_YET_VALID = "certificate-not-yet-valid"
     OF_ANOTHER = "certificate-of-another-name"
     NO_TLS = "no-tls"
+    SPEAKS_TLS = "speaks-tls"
+    TLS_UNANSWERED = "tls-unanswered"
+    OLD_TLS = "old-tls"
+    OURS_MISSING = "our-certificate-missing"
+    OURS_EXPIRED = "our-certificate-expired"
+    OURS_NOT_TAKEN = "our-certificate-not-taken"
     TLS_BROKEN_OFF = "tls-broken-off"
 
     @property
@@ -51,6 +57,17 @@ _WORDS = {
     Obstacle.OF_ANOTHER: "has a certificate for another host name: use a name that stands in it, "
     "or have it issued for this one.",
     Obstacle.NO_TLS: "does not speak TLS there: is the port right, or is it http?",
+    Obstacle.SPEAKS_TLS: "speaks TLS there, and was spoken to in clear: name whom to trust in "
+    "`tls.authority`.",
+    Obstacle.TLS_UNANSWERED: "does not answer the TLS handshake in time: does it speak TLS there, "
+    "or does it wait for a message in clear?",
+    Obstacle.OLD_TLS: "offers no TLS of version 1.2 or newer: its administrator turns that on.",
+    Obstacle.OURS_MISSING: "wants a certificate of ours: name the file with it and its key in "
+    "`tls.certificate`.",
+    Obstacle.OURS_EXPIRED: "says that our certificate has run out: renew that in "
+    "`tls.certificate`.",
+    Obstacle.OURS_NOT_TAKEN: "does not take our certificate, or misses one: its administrator has "
+    "to trust who signed that in `tls.certificate`.",
     Obstacle.TLS_BROKEN_OFF: "broke off the TLS handshake: does it want a certificate of ours "
     "(`tls.certificate`), or an older TLS than 1.2?",
 }
@@ -63,6 +80,18 @@ _VERIFYING = {
 }
 _NO_ROUTE = frozenset({errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ENETDOWN, errno.EHOSTDOWN})
 _IN_CLEAR = frozenset({"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNKNOWN_PROTOCOL"})
+_OLD = frozenset({"UNSUPPORTED_PROTOCOL", "WRONG_SSL_VERSION", "TLSV1_ALERT_PROTOCOL_VERSION"})
+#: Alerts of the other side, about us (RFC 8446 section 6.2).
+_OF_OURS = {
+    "TLSV13_ALERT_CERTIFICATE_REQUIRED": Obstacle.OURS_MISSING,
+    "SSLV3_ALERT_CERTIFICATE_EXPIRED": Obstacle.OURS_EXPIRED,
+    "TLSV1_ALERT_UNKNOWN_CA": Obstacle.OURS_NOT_TAKEN,
+    "SSLV3_ALERT_BAD_CERTIFICATE": Obstacle.OURS_NOT_TAKEN,
+    "SSLV3_ALERT_UNSUPPORTED_CERTIFICATE": Obstacle.OURS_NOT_TAKEN,
+    "SSLV3_ALERT_CERTIFICATE_REVOKED": Obstacle.OURS_NOT_TAKEN,
+    "SSLV3_ALERT_CERTIFICATE_UNKNOWN": Obstacle.OURS_NOT_TAKEN,
+    "TLSV1_ALERT_ACCESS_DENIED": Obstacle.OURS_NOT_TAKEN,
+}
 
 
 def obstacle_of(error: BaseException) -> Obstacle | None:
@@ -99,7 +128,17 @@ def why_unreached(place: str, error: OSError | UnicodeError) -> str:
         place: Host and port.
         error: What came of connecting.
     """
-    obstacle = of_connecting(error)
+    return said_of(place, of_connecting(error), error)
+
+
+def said_of(place: str, obstacle: Obstacle | None, error: Exception) -> str:
+    """Say what stands before a port, and what to do about it.
+
+    Args:
+        place: Host and port.
+        obstacle: What is known of it.
+        error: What came of the attempt.
+    """
     unknown = f"can't be reached ({type(error).__name__}): look at the address and the network."
     return f"{place} {obstacle.says if obstacle else unknown}"
 
@@ -116,7 +155,7 @@ def _of_one(error: BaseException) -> Obstacle | None:
     if isinstance(error, ssl.SSLCertVerificationError):
         return _VERIFYING.get(error.verify_code, Obstacle.UNTRUSTED)
     if isinstance(error, ssl.SSLError):
-        return Obstacle.NO_TLS if error.reason in _IN_CLEAR else Obstacle.TLS_BROKEN_OFF
+        return _of_reason(error.reason or "")
     if isinstance(error, socket.gaierror):
         return Obstacle.NAME_UNKNOWN
     if isinstance(error, ConnectionRefusedError):
@@ -124,3 +163,10 @@ def _of_one(error: BaseException) -> Obstacle | None:
     if isinstance(error, OSError) and error.errno in _NO_ROUTE:
         return Obstacle.NO_ROUTE
     return None
+
+
+def _of_reason(reason: str) -> Obstacle:
+    """Find it in what OpenSSL calls the error."""
+    if reason in _IN_CLEAR:
+        return Obstacle.NO_TLS
+    return Obstacle.OLD_TLS if reason in _OLD else _OF_OURS.get(reason, Obstacle.TLS_BROKEN_OFF)

@@ -1,9 +1,14 @@
 """The TLS of ports that listen and of senders that try them, from PEM files."""
 
 import ssl
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from gateway.core.errors import ConfigurationError
+
+_CERTIFICATE, _KEY = b"-----BEGIN CERTIFICATE", b"PRIVATE KEY-----"
+_NOT_ITS_KEY = "KEY_VALUES_MISMATCH"
 
 
 def tls_context(certificate: str, key: str, clients: str | None) -> ssl.SSLContext:
@@ -20,21 +25,25 @@ def tls_context(certificate: str, key: str, clients: str | None) -> ssl.SSLConte
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     try:
-        context.load_cert_chain(certificate, key)
+        context.load_cert_chain(certificate, key, password=_nobody_types)
         if clients is not None:
             context.load_verify_locations(clients)
             context.verify_mode = ssl.CERT_REQUIRED
-    except (OSError, ssl.SSLError) as error:
-        raise _unusable(error, certificate, key, clients) from error
+    except (OSError, _Locked) as error:
+        files = _Files(Path(certificate), Path(key), Path(clients) if clients else None)
+        raise files.unusable(error) from error
     return context
 
 
-def sender_context(authority: Path | None, certificate: Path | None) -> ssl.SSLContext | None:
+def sender_context(
+    authority: Path | None, certificate: Path | None, key: Path | None = None
+) -> ssl.SSLContext | None:
     """Make the TLS of a sender; None where it sends in clear.
 
     Args:
         authority: File with whom to trust, PEM; None for no TLS.
-        certificate: File with its own certificate and key, PEM.
+        certificate: File with its own certificate, PEM.
+        key: File with its key, PEM; None where that is in the file of the certificate.
 
     Raises:
         ConfigurationError: A file is missing or no such thing.
@@ -44,9 +53,9 @@ def sender_context(authority: Path | None, certificate: Path | None) -> ssl.SSLC
     try:
         context = ssl.create_default_context(cafile=str(authority))
         if certificate is not None:
-            context.load_cert_chain(certificate)
-    except (OSError, ssl.SSLError) as error:
-        raise _unusable(error, authority, certificate) from error
+            context.load_cert_chain(certificate, key, password=_nobody_types)
+    except (OSError, _Locked) as error:
+        raise _Files(certificate, key or certificate, authority).unusable(error) from error
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     return context
 
@@ -66,6 +75,53 @@ def peer_verify(files: tuple[str, str | None] | None) -> ssl.SSLContext | bool:
     return sender_context(Path(authority), Path(certificate) if certificate else None) or True
 
 
-def _unusable(error: Exception, *files: str | Path | None) -> ConfigurationError:
-    names = ", ".join(Path(each).name for each in files if each)
-    return ConfigurationError(f"The TLS files can't be used ({type(error).__name__}): {names}.")
+class _Locked(Exception):
+    """A key is protected by a password."""
+
+
+def _nobody_types() -> str:
+    """Refuse to ask for a password on a terminal: at a restart by night nobody is there."""
+    raise _Locked
+
+
+@dataclass(frozen=True)
+class _Files:
+    """The files of one side; OpenSSL does not say which of them it dislikes."""
+
+    certificate: Path | None
+    key: Path | None
+    authority: Path | None
+
+    def unusable(self, error: Exception) -> ConfigurationError:
+        """Say what is wrong with which of them."""
+        names = ", ".join(each.name for each in self._all())
+        says = next(self._faults(error), f"something in {names} is damaged")
+        return ConfigurationError(f"The TLS files can't be used: {says}.")
+
+    def _all(self) -> list[Path]:
+        files = (self.certificate, self.key, self.authority)
+        return list(dict.fromkeys(each for each in files if each is not None))
+
+    def _faults(self, error: Exception) -> Iterator[str]:
+        for file in self._all():
+            try:
+                content = file.read_bytes()
+            except OSError as unread:
+                yield f"{file.name} can't be read ({unread.strerror})"
+                continue
+            if file in {self.certificate, self.authority} and _CERTIFICATE not in content:
+                yield f"{file.name} holds no certificate in PEM"
+            if file == self.key and _KEY not in content:
+                yield f"{file.name} holds no private key in PEM"
+        if isinstance(error, _Locked):
+            yield (
+                f"the key in {self._name_of_key} is protected by a password, which nobody types at "
+                "a restart; `openssl pkey -in LOCKED -out OPEN` takes it off"
+            )
+        if getattr(error, "reason", None) == _NOT_ITS_KEY:
+            certificate = self.certificate.name if self.certificate else ""
+            yield f"the key in {self._name_of_key} is not that of the certificate in {certificate}"
+
+    @property
+    def _name_of_key(self) -> str:
+        return self.key.name if self.key else ""

@@ -21,7 +21,6 @@ from adapters.hl7v2.oru import NotSendable, Oru, result_message, retraction_mess
 from adapters.hl7v2.sender import (
     Acknowledgement,
     NoAnswer,
-    NoConnection,
     acknowledgement,
     connected,
 )
@@ -191,7 +190,7 @@ class OruSender:
 def _named(error: GatewayError) -> str:
     """Name what happened, with the codes that were answered."""
     name = type(error).__name__
-    if isinstance(error, NoConnection) and error.obstacle:
+    if isinstance(error, NoAnswer) and error.obstacle:
         return f"{name} {error.obstacle}"
     return f"{name} {error.message}" if isinstance(error, ForLater) else name
 

@@ -46,6 +46,7 @@ class Target:
         called: Their AE title.
         calling: Our AE title.
         tls: DICOM over TLS.
+        server_name: Name that stands in their certificate, where it is not that of the host.
     """
 
     host: str
@@ -54,6 +55,7 @@ class Target:
     calling: str
     timeout_s: float = 30.0
     tls: ssl.SSLContext | None = None
+    server_name: str | None = None
 
 
 @dataclass(frozen=True)
@@ -135,7 +137,7 @@ def _associated(target: Target, contexts: Sequence[tuple[str, str]]) -> Iterator
         target.host,
         target.port,
         ae_title=target.called,
-        tls_args=(target.tls, target.host) if target.tls else None,
+        tls_args=(target.tls, target.server_name or target.host) if target.tls else None,
         evt_handlers=[(evt.EVT_CONN_OPEN, close_in_the_end)],
     )
     if not association.is_established:

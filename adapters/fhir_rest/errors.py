@@ -35,7 +35,7 @@ class EhrNotTrusted(EhrUnreachable):
 
 
 class EhrTlsFailed(EhrUnreachable):
-    """It speaks no TLS there, or breaks it off."""
+    """It speaks no TLS there, or breaks it off, as for want of our certificate."""
 
 
 _KINDS: Mapping[Obstacle, type[EhrUnreachable]] = {
@@ -44,6 +44,12 @@ _KINDS: Mapping[Obstacle, type[EhrUnreachable]] = {
     Obstacle.NO_ROUTE: EhrNoRoute,
     Obstacle.NO_CONNECTION: EhrNoConnection,
     Obstacle.NO_TLS: EhrTlsFailed,
+    Obstacle.SPEAKS_TLS: EhrTlsFailed,
+    Obstacle.TLS_UNANSWERED: EhrTlsFailed,
+    Obstacle.OLD_TLS: EhrTlsFailed,
+    Obstacle.OURS_MISSING: EhrTlsFailed,
+    Obstacle.OURS_EXPIRED: EhrTlsFailed,
+    Obstacle.OURS_NOT_TAKEN: EhrTlsFailed,
     Obstacle.TLS_BROKEN_OFF: EhrTlsFailed,
 }
 

@@ -11,29 +11,41 @@ from dataclasses import dataclass
 from adapters.hl7v2.framing import Framing, framed
 from adapters.hl7v2.message import Message, Segment, header_alone, parsed
 from adapters.hl7v2.problems import Hl7Problem
-from adapters.obstacles import obstacle_of, of_connecting, why_unreached
+from adapters.obstacles import Obstacle, obstacle_of, of_connecting, said_of
 from gateway.core.errors import TransientError
 
 _PIECE_BYTES = 64 * 1024
 _LARGEST_ANSWER = 1 << 20
+#: How an alert of TLS begins: what a port says that was expected to be spoken to by TLS.
+_ALERT = b"\x15\x03"
 
 
 class NoAnswer(TransientError):
     """The other side did not answer, so the message may not be stored there."""
 
+    obstacle: Obstacle | None = None
+
+    @classmethod
+    def because(cls, obstacle: Obstacle) -> "NoAnswer":
+        """Say why, and what to do about it."""
+        error = cls(f"The receiver {obstacle.says}")
+        error.obstacle = obstacle
+        return error
+
 
 class NoConnection(NoAnswer):
     """There is no connection to the other side, so nothing was sent."""
 
-    def __init__(self, place: str, error: OSError | UnicodeError) -> None:
+    def __init__(self, place: str, obstacle: Obstacle | None, error: Exception) -> None:
         """Say why, and what to do about it.
 
         Args:
             place: Host and port.
+            obstacle: What is known of it.
             error: Of the connection.
         """
-        self.obstacle = of_connecting(error)
-        super().__init__(why_unreached(place, error))
+        self.obstacle = obstacle
+        super().__init__(said_of(place, obstacle, error))
 
 
 class Sender:
@@ -66,9 +78,19 @@ class Sender:
             raise NoAnswer("No answer came in time.") from error
         except OSError as error:
             # A server that misses our certificate says so only after the handshake (TLS 1.3).
-            obstacle = obstacle_of(error)
-            says = f"The receiver {obstacle.says}" if obstacle else "The connection broke."
-            raise NoAnswer(says) from error
+            obstacle = self._parting_word(obstacle_of(error))
+            told = NoAnswer.because(obstacle) if obstacle else NoAnswer("The connection broke.")
+            raise told from error
+
+    def _parting_word(self, obstacle: Obstacle | None) -> Obstacle | None:
+        """Say what a server said that hung up while we still sent; else what is known anyhow."""
+        if obstacle not in {None, Obstacle.TLS_BROKEN_OFF}:
+            return obstacle
+        try:
+            is_alert = self._connection.recv(_PIECE_BYTES).startswith(_ALERT)
+        except OSError as error:
+            return obstacle_of(error) or obstacle
+        return Obstacle.SPEAKS_TLS if is_alert else obstacle
 
     def _answer(self, until: float) -> Message:
         while not self._waiting:
@@ -79,6 +101,8 @@ class Sender:
             piece = self._connection.recv(_PIECE_BYTES)
             if not piece:
                 raise NoAnswer("The connection was closed without an answer.")
+            if piece.startswith(_ALERT):
+                raise NoAnswer.because(Obstacle.SPEAKS_TLS)
             self._waiting += [block.content for block in self._framing.feed(piece)]
         return _read(self._waiting.pop(0))
 
@@ -106,7 +130,12 @@ def expected_answers(message: bytes) -> int:
 
 @contextmanager
 def connected(
-    host: str, port: int, *, timeout_s: float, tls: ssl.SSLContext | None = None
+    host: str,
+    port: int,
+    *,
+    timeout_s: float,
+    tls: ssl.SSLContext | None = None,
+    server_name: str | None = None,
 ) -> Iterator[Sender]:
     """Open a connection.
 
@@ -115,17 +144,47 @@ def connected(
         port: Where to.
         timeout_s: Longest wait for the connection, and for what answers a message.
         tls: For MLLPS.
+        server_name: Name that stands in its certificate, where it is not that of the host.
 
     Raises:
         NoConnection: There is none.
     """
+    place = f"{host}:{port}"
     try:
-        plain = socket.create_connection((host, port), timeout=timeout_s)
-        connection = tls.wrap_socket(plain, server_hostname=host) if tls else plain
+        connection = socket.create_connection((host, port), timeout=timeout_s)
     except (OSError, UnicodeError) as error:
-        raise NoConnection(f"{host}:{port}", error) from error
+        raise NoConnection(place, of_connecting(error), error) from error
+    if tls is not None:
+        try:
+            connection = tls.wrap_socket(connection, server_hostname=server_name or host)
+        except TimeoutError as error:
+            raise NoConnection(place, Obstacle.TLS_UNANSWERED, error) from error
+        except (OSError, ValueError) as error:  # a name may be none that can be asked for
+            raise NoConnection(place, obstacle_of(error), error) from error
     with connection:
         yield Sender(connection, timeout_s=timeout_s)
+
+
+def speaks_tls(host: str, port: int, *, timeout_s: float) -> bool:
+    """Say whether a port that gave no answer in clear speaks TLS; nothing is sent to it.
+
+    Args:
+        host: Where to ask.
+        port: Where to ask.
+        timeout_s: Longest wait.
+    """
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    try:
+        with (
+            socket.create_connection((host, port), timeout=timeout_s) as plain,
+            context.wrap_socket(plain),
+        ):
+            return True
+    except ssl.SSLError as error:
+        return "ALERT" in (error.reason or "")
+    except (OSError, UnicodeError):
+        return False
 
 
 def acknowledged(answer: Message) -> tuple[str, str]:

@@ -7,9 +7,19 @@ import typer
 
 from adapters.dicom.sender import Answer, Target
 from adapters.dicom.sender import send as sent
-from adapters.tls import sender_context
 from gateway.cli.context import AsJson, explained, noun
-from gateway.cli.sending import Answered, Authority, Certificate, Host, Port, TimeoutS, show
+from gateway.cli.sending import (
+    Answered,
+    Authority,
+    Certificate,
+    Host,
+    Key,
+    Port,
+    ServerName,
+    TimeoutS,
+    show,
+    tls_of,
+)
 
 app = noun("DICOM: send images to a port, and see how they are answered.")
 
@@ -31,6 +41,8 @@ def send(  # noqa: PLR0913 (one parameter per option)
     timeout_s: TimeoutS = 30.0,
     authority: Authority = None,
     certificate: Certificate = None,
+    key: Key = None,
+    server_name: ServerName = None,
     as_json: AsJson = False,
 ) -> None:
     """Send files one after the other on one association; ends with 1 if one was not taken."""
@@ -40,7 +52,8 @@ def send(  # noqa: PLR0913 (one parameter per option)
         called=aet,
         calling=calling,
         timeout_s=timeout_s,
-        tls=sender_context(authority, certificate),
+        tls=tls_of(authority, certificate, key, server_name),
+        server_name=server_name,
     )
     answers = zip(files, sent(target, files), strict=True)
     show([_answered(file, answer) for file, answer in answers], as_json=as_json)

@@ -9,8 +9,15 @@ from rich.markup import escape
 
 from adapters.hl7v2.framing import END, START
 from adapters.hl7v2.message import header_alone, split_batch
-from adapters.hl7v2.sender import NoAnswer, Sender, acknowledged, connected
-from adapters.tls import sender_context
+from adapters.hl7v2.sender import (
+    NoAnswer,
+    NoConnection,
+    Sender,
+    acknowledged,
+    connected,
+    speaks_tls,
+)
+from adapters.obstacles import Obstacle
 from gateway.cli.context import (
     AsJson,
     DataDir,
@@ -23,7 +30,19 @@ from gateway.cli.context import (
     table,
 )
 from gateway.cli.refused_view import cells, for_scripts
-from gateway.cli.sending import Answered, Authority, Certificate, Host, Port, TimeoutS, show
+from gateway.cli.sending import (
+    Answered,
+    Authority,
+    Certificate,
+    Host,
+    Key,
+    Port,
+    ServerName,
+    TimeoutS,
+    by_options,
+    show,
+    tls_of,
+)
 from gateway.refused_peers import refused_peers
 
 _TAKEN = frozenset({"AA", "CA"})
@@ -48,12 +67,24 @@ def send(  # noqa: PLR0913 (one parameter per option)
     timeout_s: TimeoutS = 30.0,
     authority: Authority = None,
     certificate: Certificate = None,
+    key: Key = None,
+    server_name: ServerName = None,
     as_json: AsJson = False,
 ) -> None:
-    """Send messages one after the other on one connection; ends with 1 if one was not taken."""
-    tls = sender_context(authority, certificate)
-    with connected(host, port, timeout_s=timeout_s, tls=tls) as sender:
-        answers = [answer for file in files for answer in _sent(sender, file)]
+    """Send messages one after the other on one connection; ends with 1 if one was not taken.
+
+    In clear, or by TLS (MLLPS): nadi hl7 send oru.hl7 --host HOST --port 2576 --tls ca.pem
+    --certificate ours.pem --key ours.key
+    """
+    tls = tls_of(authority, certificate, key, server_name)
+    try:
+        with connected(host, port, timeout_s=timeout_s, tls=tls, server_name=server_name) as sender:
+            answers = [answer for file in files for answer in _sent(sender, file)]
+    except NoConnection as error:
+        fail(by_options(error.message))
+    is_silent = not any(each.is_taken or each.told["codes"] for each in answers)
+    if is_silent and tls is None and speaks_tls(host, port, timeout_s=timeout_s):
+        fail(by_options(f"{host}:{port} {Obstacle.SPEAKS_TLS.says}"))
     show(answers, as_json=as_json)
 
 
@@ -105,6 +136,6 @@ def _acknowledged(sender: Sender, message: bytes) -> tuple[list[str] | None, str
     try:
         answers = [acknowledged(each) for each in sender.send(message)]
     except NoAnswer as error:
-        return None, error.message
+        return None, by_options(error.message)
     says = "; ".join(dict.fromkeys(text for _, text in answers if text))
     return [code for code, _ in answers], says if answers else "It asks for no answer."
