@@ -1,15 +1,18 @@
 """`nadi backfill`: fill in what an EHR held before, by its Bulk Data export, and score it."""
 
+import shlex
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, BinaryIO, Self
 
 import orjson
 import typer
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
@@ -20,6 +23,8 @@ from adapters.site_yaml import suggestion
 from adapters.tls import peer_verify
 from gateway.cli.access import record_change
 from gateway.cli.context import (
+    EXIT_INTERRUPTED,
+    EXIT_NOT_SO,
     EXIT_USAGE,
     AsJson,
     DataDir,
@@ -34,8 +39,9 @@ from gateway.cli.context import (
     table,
 )
 from gateway.cli.models_installed import installed
+from gateway.core.errors import TransientError
 from gateway.core.principal import Role
-from gateway.listeners.backfilling import Backfill, Order, Progress, Tally, WaysIn
+from gateway.listeners.backfilling import Backfill, Order, Progress, SoFar, Tally, WaysIn
 from gateway.listeners.door import Door
 from gateway.listeners.handing_in import HandingIn
 from gateway.private_file import private_file
@@ -49,6 +55,7 @@ if TYPE_CHECKING:
 _RECORD_ONLY = {"X-Nadi-Receive": "record"}
 _CREDENTIAL = "credential"
 _SILENCE_S = 60.0
+_TYPES = "Patient,Consent,Encounter,Observation"
 _COLUMNS = (
     TextColumn("{task.description:<24}"),
     BarColumn(),
@@ -67,7 +74,7 @@ def run(
     system: SystemName,
     types: Annotated[
         str, typer.Option(help="Resource types, separated by commas; all without it.")
-    ] = "Patient,Consent,Encounter,Observation",
+    ] = _TYPES,
     since: Annotated[
         str, typer.Option(help="Only what changed since, as 2025-01-31T00:00:00Z.")
     ] = "",
@@ -84,13 +91,15 @@ def run(
     """
     order = Order(scope, _known(types), since)
     with opened(data_dir) as nadi, _backfill(nadi, system, is_quiet=as_json) as backfill:
+        words = _Words(system, data_dir, as_json=as_json)
         begun = backfill.begun
         if begun is not None and begun != order:
             fail(
-                "Another backfill of this system was begun and is not finished: run it with the "
-                "same options to go on, or `nadi backfill forget` to begin anew."
+                "Another backfill of this system was begun and is not finished: "
+                f"`{words.to_go_on(begun)}` goes on with it, `{words.to_forget}` lets go of it."
             )
-        tally = backfill.run(order, time.sleep)
+        with _told_how_to_go_on(backfill, words):
+            tally = backfill.run(order, time.sleep)
     if as_json:
         print_json(vars(tally))
     else:
@@ -216,6 +225,64 @@ def _revoke_left(nadi: Opened, uow: UnitOfWork, feed: str) -> None:
         uow.credentials.revoke(found.id)
         record_change(uow, nadi.source(), found.id, is_added=False)
     uow.listener_state.remove(feed, _CREDENTIAL)
+
+
+@dataclass(frozen=True)
+class _Words:
+    """The commands that go on with a backfill, as they are typed."""
+
+    system: str
+    data_dir: Path | None
+    as_json: bool = field(kw_only=True)
+
+    def to_go_on(self, order: Order) -> str:
+        """Give the command that goes on with what was begun."""
+        types = ",".join(order.types)
+        named = ["--types", types] if types != _TYPES else []
+        named += ["--since", order.since] if order.since else []
+        named += ["--scope", order.scope] if order.scope else []
+        return self._command("run", *named, *(["--json"] if self.as_json else []))
+
+    @property
+    def to_forget(self) -> str:
+        """Give the command that lets go of what was begun."""
+        return self._command("forget")
+
+    def _command(self, verb: str, *named: str) -> str:
+        folder = ["--data-dir", str(self.data_dir)] if self.data_dir else []
+        return shlex.join(["nadi", "backfill", verb, self.system, *named, *folder])
+
+
+@contextmanager
+def _told_how_to_go_on(backfill: Backfill, words: _Words) -> Iterator[None]:
+    """Say what was done and how to go on, where Ctrl-C or somebody who is away breaks it off."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        err.print("[yellow]![/] Stopped.")
+        _tell_so_far(backfill, words)
+        raise typer.Exit(EXIT_INTERRUPTED) from None
+    except TransientError as error:
+        err.print(f"[red]✗[/] {escape(error.message)}", soft_wrap=True)
+        _tell_so_far(backfill, words)
+        raise typer.Exit(EXIT_NOT_SO) from None
+
+
+def _tell_so_far(backfill: Backfill, words: _Words) -> None:
+    begun, done = backfill.begun, backfill.so_far
+    if begun is None:
+        err.print("  Nothing was begun: the EHR has not answered yet. The same command begins.")
+        return
+    err.print(f"  {_done(done)}")
+    err.print(f"  To go on:  {escape(words.to_go_on(begun))}", soft_wrap=True)
+    err.print(f"  To let go: {escape(words.to_forget)}", soft_wrap=True)
+
+
+def _done(so_far: SoFar) -> str:
+    if not so_far.lines:
+        return "The EHR was asked for the export; nothing of it is handed in yet."
+    lines = f"{so_far.lines}" if so_far.total is None else f"{so_far.lines} of {so_far.total}"
+    return f"{lines} lines are handed in and noted; nothing comes twice."
 
 
 class _Told(Progress):

@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
 EXIT_NOT_SO = 1
 EXIT_USAGE = 2
+#: As a shell has it for what Ctrl-C ended.
+EXIT_INTERRUPTED = 130
 
 DataDir = Annotated[
     Path | None,

@@ -99,6 +99,19 @@ class Tally:
     by_type: dict[str, int] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class SoFar:
+    """How far one that was begun has come: what is noted, and need not be done again.
+
+    Attributes:
+        lines: How many were read and handed in.
+        total: How many there are; None where the EHR has not said.
+    """
+
+    lines: int
+    total: int | None
+
+
 class Progress:
     """What is told while it goes on; by itself it tells nobody."""
 
@@ -144,6 +157,16 @@ class Backfill:
         kept = self._kept(_EXPORT)
         return Order(kept["scope"], tuple(kept["types"]), kept["since"]) if kept else None
 
+    @property
+    def so_far(self) -> SoFar:
+        """How far what was begun has come."""
+        with self._store.read() as uow:
+            kept = uow.listener_state.get(self._name, _EXPORT) or {}
+            positions = uow.listener_state.with_prefix(self._name, _FILE)
+        lines = sum(position["lines"] for position in positions.values())
+        manifest = kept.get("manifest")
+        return SoFar(lines, _total(Manifest.from_json(manifest)) if manifest else None)
+
     def run(self, order: Order, pause: Callable[[float], None]) -> Tally:
         """Do all of an order, or what is left of the one that was begun.
 
@@ -175,12 +198,11 @@ class Backfill:
         manifest = self._manifest(order, pause)
         tally = Tally(at=manifest.at)
         files = sorted(enumerate(manifest.files), key=lambda each: _rank(each[1]))
-        total = sum(each.count or 0 for each in manifest.files)
-        is_counted = all(each.count is not None for each in manifest.files)
+        total = _total(manifest)
         # An EHR may write a time that can't be read: then nothing is fresher than now.
         began = _ms(manifest.at) or to_ms(utc_now())
         for index, file in files:
-            self._read(_Reading(file, index, began), tally, total if is_counted else None)
+            self._read(_Reading(file, index, began), tally, total)
         address = str((self._kept(_EXPORT) or {})["status_url"])
         self.forget()
         try:
@@ -296,6 +318,12 @@ class _Reading:
     file: ExportFile
     index: int
     began_ms: int
+
+
+def _total(manifest: Manifest) -> int | None:
+    """Say how many lines all files have; None where the EHR does not say of each."""
+    counts = [each.count for each in manifest.files]
+    return None if None in counts else sum(count or 0 for count in counts)
 
 
 def _rank(file: ExportFile) -> tuple[bool, int]:

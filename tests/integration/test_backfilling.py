@@ -17,7 +17,7 @@ from adapters.feeds.page import Found
 from adapters.fhir_rest.errors import EhrAnswerUnreadable, EhrFailed, EhrRefused, ForeignAddress
 from gateway.core.clock import utc_now
 from gateway.core.errors import StoreUnavailable
-from gateway.listeners.backfilling import Backfill, Order, Progress, WaysIn
+from gateway.listeners.backfilling import Backfill, Order, Progress, SoFar, WaysIn
 from gateway.listeners.door import Door
 from gateway.listeners.handing_in import HandingIn
 from gateway.store.sealing import Sealer
@@ -123,13 +123,14 @@ def test_one_that_died_between_two_batches_is_gone_on_with_and_nothing_is_twice(
     way = Way(feeding)
     again = backfill(feeding, way)
     assert again.begun == Order(types=("Observation",))
+    assert again.so_far == SoFar(lines=500, total=1203)
 
     tally = again.run(EVERYTHING, no_pause)
 
     # The second batch was handed in and not noted: it comes again and is recognised.
     assert [len(each) for each in way.calls] == [500, 203]
     assert (tally.read, count(feeding)) == (1203, 1203)
-    assert again.begun is None
+    assert (again.begun, again.so_far) == (None, SoFar(lines=0, total=None))
 
 
 def test_an_api_that_is_away_is_gone_on_with_later(feeding: Feeding):

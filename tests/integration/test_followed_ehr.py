@@ -1,6 +1,10 @@
 """A whole Nadi that keeps a Subscription in its EHR: nothing is lost, whoever is killed."""
 
 import json
+import shlex
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from importlib.resources import files
 from typing import Any
@@ -80,6 +84,53 @@ def test_a_backfill_finds_nothing_that_is_not_here(nadi: RunningNadi):
     listed = json.loads(nadi.nadi("access", "list", "--json").stdout)
     ended = [each for each in listed if each["name"] == "ehr/backfill"]
     assert [each["revoked_at"] is not None for each in ended] == [True]
+
+
+def backfill(nadi: RunningNadi, *more: str) -> subprocess.Popen[str]:
+    """Begin to fill in from an EHR that takes its time over the export; come back when it waits."""
+    nadi.faults(export_wait_s=600)
+    command = [sys.executable, "-m", "gateway.cli.main", "backfill", "run", "ehr", *more]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    begun = subprocess.Popen(command, env=nadi.environment, text=True, **pipes)
+    kept = "select key from listener_state where listener = 'ehr/backfill' and key = 'export'"
+    wait_until(lambda: bool(nadi.rows(kept)), within_s=60, what="the export that is asked for")
+    return begun
+
+
+@pytest.mark.parametrize("more", [(), ("--json",)], ids=["for-people", "for-scripts"])
+def test_ctrl_c_tells_what_was_done_and_how_to_go_on(nadi: RunningNadi, more: tuple[str, ...]):
+    write(nadi, patient(1))
+    begun = backfill(nadi, "--types", "Patient", *more)
+    begun.send_signal(signal.SIGINT)
+    stdout, said = begun.communicate(timeout=60)
+
+    assert (begun.returncode, stdout) == (130, "")
+    assert "The EHR was asked for the export; nothing of it is handed in yet." in said
+    assert "Traceback" not in said
+    go_on = shlex.split(said.partition("To go on:")[2].splitlines()[0])
+    let_go = shlex.split(said.partition("To let go:")[2].splitlines()[0])
+    asked = ["nadi", "backfill", "run", "ehr", "--types", "Patient"]
+    assert go_on[: len(asked) + len(more)] == [*asked, *more]
+    listed = json.loads(nadi.nadi("access", "list", "--json").stdout)
+    assert all(each["revoked_at"] for each in listed if each["name"] == "ehr/backfill")
+    # What is asked for in other words names the same two commands.
+    refused = nadi.nadi("backfill", "run", "ehr", "--types", "Consent", check=False)
+    assert (refused.returncode, "--types Patient" in refused.stderr) == (1, True)
+
+    nadi.nadi(*let_go[1:])
+    nadi.faults(export_wait_s=0)
+    assert "1 lines read: 1 Patient" in nadi.nadi(*[w for w in go_on[1:] if w != "--json"]).stdout
+
+
+def test_an_ehr_that_is_away_ends_it_with_how_to_go_on(nadi: RunningNadi):
+    begun = backfill(nadi)
+    nadi.faults(down="503")
+    _, said = begun.communicate(timeout=60)
+    nadi.faults(down="no", export_wait_s=0)
+
+    assert begun.returncode == 1
+    assert "To go on:" in said
+    nadi.nadi("backfill", "forget", "ehr")
 
 
 def test_doctor_proves_that_what_changes_in_the_ehr_arrives(nadi: RunningNadi):
