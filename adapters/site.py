@@ -11,11 +11,10 @@ import io
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Literal, Protocol, cast
+from typing import TYPE_CHECKING, Literal, cast
 from zoneinfo import ZoneInfo
 
 from ruamel.yaml import YAML
@@ -55,6 +54,9 @@ from gateway.core.retention import Retention
 from gateway.core.routing import BROKEN, Route, broken, leading_type
 from gateway.core.working_hours import WorkingHours
 from models.signature import Trust
+
+if TYPE_CHECKING:
+    from adapters.site_rows import SiteStore
 
 __all__ = [
     "LOOK_EVERY_S",
@@ -229,7 +231,12 @@ class Site:
 
 
 def load_site(
-    text: str, *, source: str = "site.yaml", folder: Path | None = None, version: int = 0
+    text: str,
+    *,
+    source: str = "site.yaml",
+    folder: Path | None = None,
+    version: int = 0,
+    is_new: bool = False,
 ) -> Site:
     """Read a site file.
 
@@ -238,12 +245,13 @@ def load_site(
         source: Name for messages.
         folder: Where `codes.csv` is looked for; None refuses it (an applied file has it embedded).
         version: Version under which it was applied.
+        is_new: Also refuse what can't work, but would not keep an applied file from its work.
 
     Raises:
         SiteInvalid: It has problems; all of them are named.
     """
     document = read_yaml(text, source)
-    file, problems = validated(document)
+    file, problems = validated(document, is_new=is_new)
     rows, row_problems = csv_codes(document, folder)
     problems = [*document.problems, *problems, *row_problems]
     if problems or file is None:
@@ -259,7 +267,7 @@ def self_contained(text: str, *, source: str = "site.yaml", folder: Path) -> str
     Raises:
         SiteInvalid: The file or its CSV has problems.
     """
-    load_site(text, source=source, folder=folder)
+    load_site(text, source=source, folder=folder, is_new=True)
     rows, _ = csv_codes(read_yaml(text, source), folder)
     if not rows:
         return text
@@ -285,27 +293,6 @@ def sha256_of(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-class _Row(Protocol):
-    @property
-    def version(self) -> int: ...
-    @property
-    def yaml(self) -> str: ...
-
-
-class _Sites(Protocol):
-    def version(self) -> int: ...
-    def current(self) -> _Row | None: ...
-
-
-class _Unit(Protocol):
-    @property
-    def sites(self) -> _Sites: ...
-
-
-class _Store(Protocol):
-    def read(self) -> AbstractContextManager[_Unit]: ...
-
-
 class SiteWatch:
     """Gives the site in force, looking at the database every `LOOK_EVERY_S` at most.
 
@@ -320,7 +307,7 @@ class SiteWatch:
         every_s: float = LOOK_EVERY_S,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._store = cast("_Store", store)
+        self._store = cast("SiteStore", store)
         self._every_s = every_s
         self._monotonic = monotonic
         self._lock = threading.Lock()

@@ -14,6 +14,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from adapters.loinc import is_checked, said_of
 from adapters.site_model import LocalCode
 from adapters.site_yaml import Document, Problem
 from adapters.text_file import read_text_file
@@ -69,7 +70,10 @@ def _parse_csv(
 def _read_row(row: Mapping[str, str | None], *, at: tuple[str, int]) -> LocalCode | list[Problem]:
     known = {key: (row.get(key) or "").strip() for key in ("system", "code", "loinc")}
     try:
-        return LocalCode(**known)
+        code = LocalCode(**known)
     except ValidationError as error:
         issues = error.errors(include_url=False, include_input=False, include_context=False)
         return [Problem(*at, 1, str(issue["loc"][0]), issue["msg"]) for issue in issues]
+    if not is_checked(code.loinc):
+        return [Problem(*at, 1, "loinc", said_of(code.loinc))]
+    return code

@@ -17,6 +17,7 @@ from adapters.site_feeds import feed_problems
 from adapters.site_model import SiteFile
 from adapters.site_oru import oru_problems
 from adapters.site_shape import Place, located, word_of
+from adapters.site_terms import slips
 from adapters.site_trigger import check
 from adapters.site_yaml import Document, Path, Problem, meant, suggestion
 
@@ -71,9 +72,14 @@ _PATTERNS = {
 _NAME = "must be a name: small letters, digits and hyphens, at most 64, a letter first"
 
 
-def validated(document: Document) -> tuple[SiteFile | None, list[Problem]]:
-    """Give the file if its shape is right, and every problem but those of YAML itself."""
-    problems = list(_reference_problems(document))
+def validated(document: Document, *, is_new: bool = False) -> tuple[SiteFile | None, list[Problem]]:
+    """Give the file if its shape is right, and every problem but those of YAML itself.
+
+    Args:
+        document: What was written.
+        is_new: Also tell of what would not keep an applied file from its work.
+    """
+    problems = [*_reference_problems(document), *(slips(document) if is_new else ())]
     try:
         return SiteFile.model_validate(document.value), problems
     except ValidationError as error:

@@ -68,6 +68,11 @@ def _code_systems() -> Mapping[str, str]:
     return {row["name"]: row["uri"] for row in _rows("code_systems")}
 
 
+def known_code_systems() -> frozenset[str]:
+    """Give the URIs of the code systems that have a name in table 0396."""
+    return frozenset(_code_systems().values())
+
+
 @cache
 def ucum_spellings() -> Mapping[str, str]:
     """Give how units are spelt, in small letters, and the UCUM codes they mean."""

@@ -11,6 +11,8 @@ from rich.syntax import Syntax
 
 from adapters.site import LOOK_EVERY_S, Site, SiteInvalid, load_site, self_contained, site_schema
 from adapters.site_changes import Change, changes
+from adapters.site_terms import doubts
+from adapters.site_yaml import read_yaml
 from gateway.cli.context import (
     EXIT_NOT_SO,
     AsJson,
@@ -62,7 +64,7 @@ def validate(file: File, as_json: AsJson = False) -> None:
     settings = settings_for(None)
     _insist_on_models(file, site, settings, as_json=as_json)
     lacks = lacking(_text(file), str(file), with_variables=False)
-    warned = [*without_models(site, settings), *of_itself(site), *lacks]
+    warned = [*without_models(site, settings), *of_itself(site), *_doubts(file), *lacks]
     if as_json:
         print_json({"valid": True, "problems": [], "warnings": warned})
         return
@@ -84,7 +86,7 @@ def plan(
     text, site = _ready(file, as_json=as_json)
     with opened(data_dir) as nadi:
         current = _current(nadi)
-        warned = [*warnings(site, nadi.settings), *_lacks(file)]
+        warned = [*warnings(site, nadi.settings), *_doubts(file), *_lacks(file)]
         failed = unreachable(site, nadi.store) if check else []
     warned += failed
     found = changes(current.yaml if current else None, text)
@@ -118,7 +120,7 @@ def apply(
             _report(current, "is in force already; nothing to change", as_json=as_json)
             return
         found = changes(current.yaml if current else None, text)
-        warned = [*warnings(site, nadi.settings), *_lacks(file)]
+        warned = [*warnings(site, nadi.settings), *_doubts(file), *_lacks(file)]
         row = put_in_force(nadi, text, site.name)
         said = _subscribe(nadi, current, site)
     if not as_json:
@@ -233,6 +235,10 @@ def _text(file: Path) -> str:
         return file.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         fail(f"{file} can't be read as UTF-8 text ({type(error).__name__}).")
+
+
+def _doubts(file: Path) -> Iterator[str]:
+    return map(str, doubts(read_yaml(_text(file), str(file))))
 
 
 def _lacks(file: Path) -> Iterator[str]:

@@ -104,8 +104,8 @@ def test_fahrenheit_kilopascal_and_a_pulse_oximeter_with_its_flow_mean_the_same(
         (observed("371825009", system=SNOMED, **answer("373067005")), 0),
         (observed("air-or-oxygen", system=OURS, **answer("722742002")), 0),
         (observed("3151-8", **quantity(4, "L/min", "l/min")), 2),
-        (observed("3150-6", **quantity(0.28, "1")), 2),
-        (observed("3150-6", **quantity(21, "%")), 0),
+        (observed("3150-0", **quantity(0.28, "1")), 2),
+        (observed("3150-0", **quantity(21, "%")), 0),
     ],
 )
 def test_oxygen_is_told_in_any_of_three_ways(oxygen, points):
