@@ -2,25 +2,39 @@
 
 import socket
 import ssl
-from collections.abc import Iterator, Sequence
+import threading
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from pydicom.errors import InvalidDicomError
+from pydicom import dcmread
+from pydicom.dataset import Dataset
 from pydicom.filereader import read_file_meta_info
+from pydicom.uid import UID
 from pynetdicom import evt
 from pynetdicom.ae import ApplicationEntity
 from pynetdicom.association import Association
 
 from adapters.dicom.sockets import close_in_the_end
 from adapters.obstacles import why_unreached
-from gateway.core.errors import ContentError, ProcessingError
+from gateway.core.errors import ProcessingError
 
 ECHO, _IMPLICIT = "1.2.840.10008.1.1", "1.2.840.10008.1.2"
 _MOST_CONTEXTS = 127
 _NO_ANSWER = -1
+T = TypeVar("T")
+
+#: Kind of image (SOP class) and transfer syntax.
+_Context = tuple[str, str]
+
+_NOT_TAKEN = "its kind of image or transfer syntax is not taken there"
+_NO_DICOM = "it is no DICOM file (part 10), and was not sent"
+_DAMAGED = "it is damaged, and was not sent"
+# The filters of warnings belong to the whole process, so one thread at a time changes them.
+_quiet = threading.Lock()
 _REASONS = {
     3: "it does not know our AE title (callers in the site file)",
     7: "it has another AE title (ae_title in the site file)",
@@ -30,12 +44,6 @@ _REASONS = {
 
 class NoAssociation(ProcessingError):
     """There is nobody at the port, or they don't want to talk."""
-
-
-class NoFile(ContentError):
-    """What was to be sent is no DICOM file."""
-
-    issue_type = "structure"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,33 +99,79 @@ def echo(target: Target) -> None:
 def send(target: Target, files: Sequence[Path]) -> Iterator[Answer]:
     """Send files one after the other on one association; give the answer to each.
 
+    What is no DICOM file is answered here: it is not sent, and holds up nothing else.
+
     Raises:
-        NoFile: One is no DICOM file; nothing was sent.
         NoAssociation: They don't want to talk.
     """
-    contexts = sorted({_context(file) for file in files})
-    with _associated(target, contexts[:_MOST_CONTEXTS]) as association:
-        for file in files:
-            yield _sent(association, file)
+    contexts = [_context(file) for file in files]
+    wanted = sorted({each for each in contexts if not isinstance(each, Answer)})
+    if not wanted:
+        yield from (each for each in contexts if isinstance(each, Answer))
+        return
+    with _associated(target, wanted[:_MOST_CONTEXTS]) as association:
+        for file, context in zip(files, contexts, strict=True):
+            yield context if isinstance(context, Answer) else _sent(association, file, context)
 
 
-def _context(file: Path) -> tuple[str, str]:
+def _context(file: Path) -> _Context | Answer:
+    """Give the kind of image of a file and its transfer syntax, or why it can't be sent."""
+    return _read(file, _context_of, _NO_DICOM)
+
+
+def _context_of(file: Path) -> _Context:
+    meta = read_file_meta_info(file)
+    found = UID(meta.MediaStorageSOPClassUID), UID(meta.TransferSyntaxUID)
+    if not all(each.is_valid for each in found):
+        raise ValueError
+    return found
+
+
+def _whole(file: Path) -> Dataset:
+    dataset = dcmread(file)
+    if not dataset:  # the library takes it for a name, and falls over it
+        raise EOFError
+    return dataset
+
+
+def _read(file: Path, read: Callable[[Path], T], says: str) -> T | Answer:
+    """Read something of a file, or say why that can't be."""
     try:
-        meta = read_file_meta_info(file)
-        return str(meta.MediaStorageSOPClassUID), str(meta.TransferSyntaxUID)
-    except (InvalidDicomError, AttributeError, EOFError, KeyError) as error:
-        raise NoFile(f"{file} is no DICOM file (part 10).") from error
+        with _hushed():
+            return read(file)
+    except OSError as error:
+        return Answer(None, f"it can't be read, and was not sent: {error.strerror or error}")
+    except Exception:  # noqa: BLE001 - what a damaged file raises can't be foreseen
+        return Answer(None, says)
 
 
-def _sent(association: Association, file: Path) -> Answer:
+def _sent(association: Association, file: Path, context: _Context) -> Answer:
+    dataset = _read(file, _whole, _DAMAGED)
+    if isinstance(dataset, Answer):
+        return dataset
     try:
-        answer: Any = association.send_c_store(file)
-    except ValueError:
-        return Answer(None, "its kind of image or transfer syntax is not taken there")
-    except RuntimeError:
-        return Answer(None, "the association ended before")
+        with _hushed():
+            answer: Any = association.send_c_store(dataset)
+    except Exception:  # noqa: BLE001 - as above, for what is written anew
+        if not association.is_established:
+            return Answer(None, "the association ended before")
+        return Answer(None, _DAMAGED if _takes(association, context) else _NOT_TAKEN)
     status = getattr(answer, "Status", None)
     return Answer(status, str(getattr(answer, "ErrorComment", "")) or _plain(status))
+
+
+@contextmanager
+def _hushed() -> Iterator[None]:
+    """Keep the library's warnings from the terminal: they quote the file."""
+    with _quiet, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _takes(association: Association, context: _Context) -> bool:
+    """Say whether this kind of image in this syntax was agreed on."""
+    agreed = association.accepted_contexts
+    return context in [(each.abstract_syntax, each.transfer_syntax[0]) for each in agreed]
 
 
 def _plain(status: int | None) -> str:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from pydicom import uid
 from typer.testing import CliRunner
 
 from adapters.dicom.header import NotUnderstood
+from adapters.dicom.sender import Answer, Target, send
 from adapters.dicom.server import DicomServer, Stored, Terms
 from adapters.site import load_site
 from gateway.cli.doctor_dicom import echoes
@@ -109,7 +111,63 @@ def test_what_is_no_dicom_file_is_not_sent(tmp_path: Path):
     path = tmp_path / "note.txt"
     path.write_text("hello")
 
-    assert "is no DICOM file" in " ".join(run("dicom", "send", path, "--port", 1, code=1).split())
+    # Nobody listens at this port, and nobody is asked.
+    shown = " ".join(run("dicom", "send", path, "--port", 1, code=1).split())
+
+    assert str(path) in shown
+    assert "it is no DICOM file (part 10), and was not sent" in shown
+
+
+def test_what_can_not_be_sent_holds_up_no_other_file(file: Path, tmp_path: Path):
+    whole = file.read_bytes()
+    header = whole.index(b"\x08\x00\x16\x00UI")
+    no_dicom = {
+        "note.txt": b"hello",
+        "empty.dcm": b"",
+        "no-meta.dcm": bytes(128) + b"DICM",
+        "no-syntax.dcm": whole.replace(b"1.2.840.10008.1.2.1\0", b"1.2.840.10008.1.2.x\0", 1),
+    }
+    damaged = {
+        "cut-in-meta.dcm": whole[: header - 40],
+        "meta-alone.dcm": whole[:header],
+        "no-instance.dcm": whole[: header + 36],
+        "no-element.dcm": whole[:header] + b"\x08\x00\x16\x00?!" + whole[header + 6 :],
+    }
+    not_taken = {"other.dcm": whole.replace(b"1.2.840.10008.5.1.4.1", b"1.2.840.10008.5.1.4.9")}
+    bad = no_dicom | damaged | not_taken
+    for name, content in bad.items():
+        (tmp_path / name).write_bytes(content)
+    paths = [file, *(tmp_path / name for name in bad), file]
+    taken: list[Stored] = []
+
+    with served(taken) as port:
+        rows = json.loads(run("dicom", "send", *paths, "--port", port, "--json", code=1))
+
+    assert [row["file"] for row in rows] == [str(path) for path in paths]
+    assert [row["is_taken"] for row in rows] == [True, *[False] * len(bad), True]
+    assert len(taken) == 2
+    says = [row["says"] for row in rows]
+    assert says == [
+        "stored",
+        *["it is no DICOM file (part 10), and was not sent"] * len(no_dicom),
+        *["it is damaged, and was not sent"] * len(damaged),
+        "its kind of image or transfer syntax is not taken there",
+        "stored",
+    ]
+
+
+def test_a_file_that_may_not_be_read_is_told_and_the_others_are_sent(file: Path, tmp_path: Path):
+    gone = tmp_path / "gone.dcm"
+    target = Target(host="127.0.0.1", port=1, called="NADI", calling="NADI-SEND")
+    taken: list[Stored] = []
+
+    with served(taken) as port:
+        answers = list(send(replace(target, port=port), [gone, file]))
+
+    assert answers == [
+        Answer(None, "it can't be read, and was not sent: No such file or directory"),
+        Answer(0, "stored"),
+    ]
 
 
 def test_the_doctor_asks_each_port_by_c_echo():
