@@ -67,6 +67,15 @@ class FollowEntry(ProbedEntry):
         description="How often it is asked what the EHR deleted, in seconds: by the history where "
         "it has one, else by asking for every Consent that Nadi holds of it.",
     )
+    consents_wait_s: float = Field(
+        60,
+        ge=0,
+        le=31 * 86_400,
+        strict=False,
+        description="How long what was received waits, after Nadi or the EHR was away, until it is "
+        "known what changed of Consents, in seconds; then those that are here count. 0: not at "
+        "all. Matters where types has Consent.",
+    )
     page: int = Field(200, ge=1, le=1000, description="Resources of a page.")
     include: list[
         Annotated[str, StringConstraints(pattern=r"^[A-Z][A-Za-z]+:[A-Za-z_][A-Za-z0-9_-]*$")]

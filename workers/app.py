@@ -13,6 +13,7 @@ from celery.signals import worker_init, worker_ready, worker_shutdown
 from adapters.site import SiteWatch, name_of
 from gateway import heap, telemetry
 from gateway.core.audit import Source
+from gateway.core.clock import to_ms, utc_now
 from gateway.core.delivery import Backoff
 from gateway.core.errors import NotFound
 from gateway.erasure_watch import ErasureWatch
@@ -66,6 +67,7 @@ def ports() -> Ports:
             budget_s=settings.retry_budget_s,
         ),
         random=random.random,
+        began_ms=to_ms(utc_now()),
     )
 
 

@@ -31,6 +31,7 @@ from workers import circuits, consents, standing
 from workers.alike import told_apart
 from workers.cases import consent_record, step_of
 from workers.fates import NotReached, NotTaken, OnCard, OnWorklist, Withheld, Written, failed
+from workers.holding import results_free
 from workers.last_look import Denial, Held, LastLook, lease_ms
 from workers.oru_sending import received_patient
 from workers.persistence import until_written
@@ -130,7 +131,7 @@ def _claim(delivery_ids: Sequence[str], ports: Ports) -> list[Delivery]:
     # On disk before anything is sent: the attempt is what tells that it may be there already.
     with ports.store.write() as uow:
         passing: list[str] = []
-        waiting = uow.deliveries.pending_by_system(delivery_ids)
+        waiting = uow.deliveries.pending_by_system(results_free(uow, ports, delivery_ids))
         lease = lease_ms(ports, ports.site(), waiting.keys())
         for system, ids in waiting.items():
             passage = uow.deliveries.pass_through(system, lease_ms=lease)

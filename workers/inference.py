@@ -1,6 +1,6 @@
 """(4) Infer: a micro-batch of jobs, from ids to results waiting for delivery.
 
-(4.1) claim: READY becomes IN_PROGRESS, or another worker has it
+(4.1) claim: READY becomes IN_PROGRESS, unless another worker has it, or it waits for consents
 (4.2) event current, model in service, consent still stands: nothing is unsealed before
 (4.3) payload unsealed, what is missing asked of the EHR, features encoded
 (4.4) session run once per model, outputs checked against the manifest
@@ -41,6 +41,7 @@ from workers.encoding import encode
 from workers.explaining import Answered, answer_and_explain_all
 from workers.fates import not_reached
 from workers.features import Features, Refusal
+from workers.holding import jobs_free
 from workers.masking import labels_for
 from workers.opening import Batch, open_cases
 from workers.persistence import until_written
@@ -113,7 +114,8 @@ def _put_back(claimed: Sequence[Job], ports: Ports) -> list[Advance]:
 def _claim(job_ids: Sequence[str], ports: Ports) -> list[Job]:
     # A claim lost with the machine's power is a job that is ready: it need not wait for the disk.
     with ports.store.write(is_durable=False) as uow:
-        return uow.jobs.claim(job_ids, ports.owner, lease_ms=ports.lease_ms)
+        free = jobs_free(uow, ports, job_ids)
+        return uow.jobs.claim(free, ports.owner, lease_ms=ports.lease_ms)
 
 
 # --- (4.3) ----------------------------------------------------------------------------------

@@ -130,6 +130,7 @@ class Ports:
         backoff: When to try again.
         random: Gives a random number in [0, 1).
         clock: Gives the present time.
+        began_ms: When this process began.
     """
 
     store: Store
@@ -141,6 +142,7 @@ class Ports:
     backoff: Backoff
     random: Random
     clock: Clock = utc_now
+    began_ms: int = 0
 
 
 @dataclass(frozen=True)

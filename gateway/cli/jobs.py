@@ -10,6 +10,7 @@ import typer
 from rich.markup import escape
 
 from gateway.bell import Bell
+from gateway.catching_up import WAITS, lag
 from gateway.cli.context import (
     EXIT_NOT_SO,
     AsJson,
@@ -122,13 +123,17 @@ def show(
         if job is None:
             raise NotFound(f"There is no job {job_id}; {_WHERE}.")
         delivery = uow.deliveries.of_jobs([job_id]).get(job.id)
+        waits = _waits_for_consents(nadi, uow, job, delivery)
         trail = uow.audit_log.search(AuditFilter(job_id=job_id))
         record_search(uow, nadi.source(), job.patient_key, f"AuditEvent?job={job_id}")
     trail.reverse()
     if as_json:
-        print_json({**job_json(job), **_details(job, delivery), "steps": [*map(_step, trail)]})
+        told = {**_details(job, delivery), "waits_for": waits}
+        print_json({**job_json(job), **told, "steps": [*map(_step, trail)]})
         return
     _show(job, delivery, trail)
+    if waits:
+        out.print(f"[yellow]![/] {escape(waits)}", soft_wrap=True)
 
 
 @app.command()
@@ -220,6 +225,15 @@ def _cancel(uow: UnitOfWork, job_id: str, source: audit.Source) -> None:
     if delivery and delivery.state in (DeliveryState.PENDING, DeliveryState.IN_FLIGHT):
         _settle(uow, delivery, DeliveryState.CANCELLED)
     _audit(uow, stopped, "cancel", source)
+
+
+def _waits_for_consents(nadi: Opened, uow: UnitOfWork, job: Job, delivery: Delivery | None) -> str:
+    """Say why a result is not sent yet, where that is for consents; a job itself says it."""
+    site = nadi.site()
+    route = site.route(job.route)
+    if route is None or delivery is None or delivery.state is not DeliveryState.PENDING:
+        return ""
+    return WAITS if route.source in lag(uow, site, began_ms=0).waits_ms else ""
 
 
 def _existing(uow: UnitOfWork, job_id: str) -> Job:

@@ -9,6 +9,9 @@ One turn does what is due:
 3. queries from their cursors: at their interval, and at once when a notice says too little;
 4. deletions, which no such query shows (`gateway.listeners.deletions`).
 
+Before all of it, when it begins and after anybody was away, it asks what was changed or deleted of
+Consents; while that is not known, what was pushed waits (`gateway.catching_up`).
+
 A page of what consent decides about is handed in after everything that was changed or deleted of
 Consents and Patients until it was read: else, after an outage, a result would run on a consent that
 was withdrawn before it, or be refused for want of one that came before it.
@@ -31,9 +34,10 @@ from adapters.feeds.poll import Poll, PollPlan, Query
 from adapters.feeds.watch import Patience, Step, Watched
 from adapters.fhir_rest.errors import EhrAnswerUnreadable, EhrFailed
 from gateway import telemetry
+from gateway.catching_up import SAY_EVERY_MS, STALE_AFTER_MS, say_current
 from gateway.core.clock import to_ms
 from gateway.core.errors import ContentError, ProcessingError, TransientError
-from gateway.listeners.deletions import DECISIVE, Asked, DeletionPlan, Deletions, WayOut
+from gateway.listeners.deletions import CONSENT, DECISIVE, Asked, DeletionPlan, Deletions, WayOut
 from gateway.listeners.held import Held
 from gateway.store.notices import KeptNotice
 from gateway.store.unit_of_work import Store, UnitOfWork
@@ -148,6 +152,7 @@ class Follower:
         self._away = _Away()
         self._deletions = self._looking()
         self._decisive = [self._following(q) for q in plan.queries if _decides(q.resource_type)]
+        self._said_current_ms: int | None = None
         others = [query for query in plan.queries if not _decides(query.resource_type)]
         self._others = [self._following(query) for query in others]
 
@@ -168,11 +173,39 @@ class Follower:
 
     def _take_decided(self, found: Sequence[Found]) -> int:
         """Hand in what was read, after all that decides about it."""
+        self._settle()
+        return self._way_in.take(found)
+
+    def _catch_up(self, now_ms: int) -> None:
+        """Ask what was changed or deleted of Consents, where that was not done for a while."""
+        said_ms = self._said_current_ms
+        if said_ms is not None and 0 <= now_ms - said_ms < STALE_AFTER_MS:
+            return
+        self._said_current_ms = None
+        is_refused = any(each.problem and now_ms < each.due_ms for each in self._decisive)
+        if self._follows_consents and not is_refused:
+            self._settle()
+
+    def _settle(self) -> None:
+        """Ask for everything that decides about the rest, and say that it is known."""
         if self._deletions:
             self._deletions.settle_consents()
         for each in self._decisive:
             self._walk(each)
-        return self._way_in.take(found)
+        self._say_current()
+
+    @property
+    def _follows_consents(self) -> bool:
+        return any(each.poll.query.resource_type == CONSENT for each in self._decisive)
+
+    def _say_current(self) -> None:
+        if not self._follows_consents or any(each.problem for each in self._decisive):
+            return
+        now_ms, said_ms = to_ms(self._now()), self._said_current_ms
+        if said_ms is None or not 0 <= now_ms - said_ms < SAY_EVERY_MS:
+            with self._store.write(is_durable=False) as uow:
+                say_current(uow, self._feed)
+            self._said_current_ms = now_ms
 
     def _looking(self) -> Deletions | None:
         plan = self._plan.deletions
@@ -190,6 +223,7 @@ class Follower:
         if is_back:
             self._look_for_deletions(is_gap=True)
         try:
+            self._catch_up(now_ms)
             self._do_notices()
             self._do_steps(now_ms)
             self._do_polls(now_ms)
@@ -197,11 +231,14 @@ class Follower:
                 self._deletions.turn()
         except TransientError as error:
             self._away.longer(now_ms, error.retry_after_s)
+            self._said_current_ms = None
             log.warning("feed-waits", system=self._feed, error=type(error).__name__)
             return False
         if is_back:
             log.info("feed-goes-on", system=self._feed)
         self._away = _Away()
+        if self._said_current_ms is not None:
+            self._say_current()
         return True
 
     # -- (1) notices -------------------------------------------------------------------------

@@ -37,7 +37,7 @@ systems:
       panel: {{code: uuid-2, model: uuid-3}}
     receive:
       - push
-      - poll: {{types: ["Observation?ward=3"]}}
+      - poll: {{types: ["Observation?ward=3"], consents_wait_s: 120}}
       - subscription: {{types: [Observation], endpoint: "https://nadi.example/fhir"}}
       - atom: {{base_url: "https://ehr.example/atomfeed", feeds: [patient]}}
   smart:

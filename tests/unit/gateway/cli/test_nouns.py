@@ -2,12 +2,14 @@
 
 import itertools
 import json
+import re
 from datetime import UTC, datetime, timedelta
 
 import orjson
 import pytest
 from typer.testing import CliRunner
 
+from gateway.catching_up import WAITS, say_current
 from gateway.cli.main import app
 from gateway.core.delivery import DeliveryState, NewDelivery
 from gateway.core.jobs import Advance, BusinessStatus, JobState
@@ -227,6 +229,25 @@ def test_a_dead_letter_is_put_back_with_its_job(run, nadi, work):
     )
     assert delivery.state is DeliveryState.PENDING
     assert again == [(delivery.id, "ehr")]
+
+
+def test_a_result_that_waits_for_consents_says_so(run, nadi, work):
+    failed(nadi, work[0], with_result=True)
+    run("jobs", "retry", work[0].id)
+    with nadi.store.read() as uow:
+        text = uow.sites.current().yaml
+    with nadi.store.write() as uow:
+        followed = "receive: [push, {poll: {types: [Consent]}}]"
+        uow.sites.apply(re.sub(r"receive: \[push\]", followed, text), "engineer")
+
+    before = json.loads(run("jobs", "show", work[0].id, "--json").stdout)["waits_for"]
+    said = run("jobs", "show", work[0].id).stdout
+    with nadi.store.write() as uow:
+        say_current(uow, "ehr/poll")
+    after = json.loads(run("jobs", "show", work[0].id, "--json").stdout)["waits_for"]
+
+    assert (before, after) == (WAITS, "")
+    assert "what the EHR changed of Consents" in said
 
 
 def test_cancelling_a_job_stops_its_result_too(run, nadi, work):

@@ -1,0 +1,91 @@
+"""Whether it is known what an EHR changed of its Consents, after Nadi or the EHR was away.
+
+* A feed that follows Consents says so once it has asked for all that was changed or deleted, and
+  again while it goes on. Where it has not said so for a while, it is not known.
+* What was received from the EHR then waits: its patient may have withdrawn her consent meanwhile.
+  It waits until the feed says that it has caught up, and at most for as long as the site file says
+  (`consents_wait_s`), counted from when it was received or from the start of the process that would
+  use it, whatever was later. After that it is judged by the consents that are here.
+* An EHR whose Consents are not followed is not waited for, and no emergency waits.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from adapters.feeds.poll import Query
+from adapters.site import Site
+from adapters.site_following import FollowEntry
+from gateway.core.routing import Route
+from gateway.store.events import Event
+from gateway.store.unit_of_work import UnitOfWork
+
+#: How often a feed says that it goes on, and after how long without a word it does not.
+SAY_EVERY_MS, STALE_AFTER_MS = 10_000, 60_000
+#: What is told of what waits.
+WAITS = "It waits until it is known what the EHR changed of Consents while Nadi or it was away."
+
+_KEY, _CONSENT = "caught-up", "Consent"
+
+
+@dataclass(frozen=True)
+class Lag:
+    """The systems of whose Consents it is not known what changed.
+
+    Attributes:
+        waits_ms: How long what came from a system waits, by its name.
+        began_ms: When this process began.
+        now_ms: The present.
+    """
+
+    waits_ms: Mapping[str, int]
+    began_ms: int
+    now_ms: int
+
+    def holds(self, event: Event, route: Route) -> bool:
+        """Say whether an event still waits."""
+        wait_ms = self.waits_ms.get(event.system)
+        if wait_ms is None or route.breaks_glass:
+            return False
+        # Whose begin is in the future was not waited for: the clock was set back.
+        return 0 <= self.now_ms - max(event.received_ms, self.began_ms) < wait_ms
+
+
+def lag(uow: UnitOfWork, site: Site, *, began_ms: int) -> Lag:
+    """Say of which systems it is not known what changed of their Consents.
+
+    Args:
+        uow: Reads the database.
+        site: The site in force.
+        began_ms: When this process began.
+    """
+    following = _following(site)
+    current = _current(uow) if following else frozenset()
+    known = {site.feeds[feed].speaks_for for feed in following if feed in current}
+    waits_ms: dict[str, int] = {}
+    for feed, wait_ms in following.items():
+        system = site.feeds[feed].speaks_for
+        if system not in known:
+            waits_ms[system] = max(wait_ms, waits_ms.get(system, 0))
+    return Lag(waits_ms, began_ms, uow.now_ms)
+
+
+def say_current(uow: UnitOfWork, feed: str) -> None:
+    """Keep that a feed has asked for all that was changed or deleted of Consents."""
+    uow.listener_state.put(feed, {_KEY: True})
+
+
+def _following(site: Site) -> dict[str, int]:
+    """Give the feeds that follow Consents, and how long is waited for each."""
+    return {
+        name: int(feed.entry.consents_wait_s * 1000)
+        for name, feed in site.feeds.items()
+        if isinstance(feed.entry, FollowEntry)
+        and any(Query(each).resource_type == _CONSENT for each in feed.entry.types)
+    }
+
+
+def _current(uow: UnitOfWork) -> frozenset[str]:
+    said = uow.listener_state.everywhere(_KEY)
+    return frozenset(
+        each.listener for each in said if uow.now_ms - each.updated_ms < STALE_AFTER_MS
+    )

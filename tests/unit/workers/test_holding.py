@@ -1,0 +1,191 @@
+"""While it is not known what an EHR changed of its Consents, what came from it is not claimed."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from adapters.site import load_site
+from gateway.catching_up import STALE_AFTER_MS, WAITS, lag, say_current
+from gateway.core.clock import to_ms
+from gateway.core.jobs import BusinessStatus, JobState
+from tests.hospital import SITE, Hospital, consent_of, observation
+
+WAIT_S = 60
+FOLLOWED = SITE.replace("REFUSALS", "none").replace(
+    "base_url: http://ehr.test/fhir",
+    "base_url: http://ehr.test/fhir\n    receive: RECEIVE",
+)
+POLL = "{poll: {types: [Observation, Patient, Consent], consents_wait_s: 60}}"
+WITHDRAWN = (JobState.CANCELLED, BusinessStatus.CONSENT_WITHDRAWN)
+QUEUED = (JobState.READY, BusinessStatus.QUEUED)
+
+
+@pytest.fixture
+def hospital(tmp_path: Path) -> Hospital:
+    made = Hospital(tmp_path, site=load_site(FOLLOWED.replace("RECEIVE", f"[push, {POLL}]")))
+    made.admit_patient()
+    return made
+
+
+def caught_up(hospital: Hospital, feed: str = "ehr/poll") -> None:
+    """Let a feed say what it says when it has asked for everything."""
+    with hospital.store.write() as uow:
+        say_current(uow, feed)
+
+
+def stands(hospital: Hospital) -> tuple[JobState, BusinessStatus]:
+    return hospital.job().state, hospital.job().business_status
+
+
+def held(hospital: Hospital) -> tuple[bool, bool]:
+    """Say whether the event of the one job waits, and whether it would in an emergency."""
+    (route,), event_id = hospital.site.routes, hospital.job().event_id
+    with hospital.store.read() as uow:
+        event = uow.events.get_many([event_id])[event_id]
+        behind = lag(uow, hospital.site, began_ms=0)
+    return behind.holds(event, route), behind.holds(event, replace(route, breaks_glass=True))
+
+
+def test_a_job_stays_ready_and_says_why_until_the_feed_has_caught_up(hospital: Hospital) -> None:
+    hospital.push(observation())
+
+    hospital.infer()
+
+    job = hospital.job()
+    assert (stands(hospital), job.reason, job.attempt) == (QUEUED, WAITS, 0)
+    caught_up(hospital)
+    hospital.pass_time(2)
+    hospital.infer()
+    assert stands(hospital) == (JobState.IN_PROGRESS, BusinessStatus.DELIVERY_PENDING)
+    assert hospital.job().reason == ""
+
+
+def test_a_withdrawal_that_is_caught_up_with_ends_it_unread(hospital: Hospital) -> None:
+    hospital.push(observation())
+    hospital.infer()
+
+    hospital.push({**consent_of(version="2"), "status": "inactive"})
+    caught_up(hospital)
+    hospital.pass_time(2)
+    hospital.infer()
+
+    assert stands(hospital) == WITHDRAWN
+    assert hospital.models.model.batches == []
+
+
+def test_it_waits_no_longer_than_the_site_says(hospital: Hospital) -> None:
+    hospital.push(observation())
+    hospital.infer()
+
+    hospital.pass_time(WAIT_S - 1)
+    hospital.infer()
+    assert stands(hospital) == QUEUED
+    hospital.pass_time(2)
+    hospital.infer()
+
+    assert stands(hospital) == (JobState.IN_PROGRESS, BusinessStatus.DELIVERY_PENDING)
+
+
+def test_what_waited_already_before_the_outage_waits_from_the_start_of_the_worker(
+    hospital: Hospital,
+) -> None:
+    hospital.push(observation())
+    hospital.pass_time(7200)
+    hospital.ports = replace(hospital.ports, began_ms=to_ms(hospital.now))
+
+    hospital.pass_time(1)
+    hospital.infer()
+
+    assert stands(hospital) == QUEUED
+
+
+def test_a_feed_that_has_not_said_anything_for_long_is_not_believed(hospital: Hospital) -> None:
+    caught_up(hospital)
+    hospital.pass_time(STALE_AFTER_MS / 1000 + 1)
+    hospital.push(observation())
+
+    hospital.infer()
+
+    assert stands(hospital) == QUEUED
+
+
+def test_a_clock_that_is_set_back_makes_nothing_wait_for_hours(hospital: Hospital) -> None:
+    hospital.push(observation())
+    before, _ = held(hospital)
+
+    hospital.pass_time(-7200)
+
+    assert (before, held(hospital)[0]) == (True, False)
+
+
+def test_a_result_that_waited_for_its_ehr_is_not_sent_either(hospital: Hospital) -> None:
+    caught_up(hospital)
+    hospital.push(observation())
+    hospital.infer()
+    hospital.pass_time(7200)
+    hospital.ports = replace(hospital.ports, began_ms=to_ms(hospital.now))
+    hospital.ehr.calls.clear()
+
+    hospital.deliver()
+
+    delivery = hospital.delivery()
+    assert delivery is not None
+    assert (delivery.state.value, delivery.attempt, delivery.last_answer) == ("pending", 0, "")
+    assert hospital.ehr.calls == []
+    caught_up(hospital)
+    hospital.pass_time(2)
+    hospital.deliver()
+    assert len(hospital.ehr.results()) == 1
+
+
+def test_a_withdrawal_that_is_caught_up_with_keeps_it_from_the_ehr(hospital: Hospital) -> None:
+    caught_up(hospital)
+    hospital.push(observation())
+    hospital.infer()
+    hospital.pass_time(7200)
+    hospital.ports = replace(hospital.ports, began_ms=to_ms(hospital.now))
+    hospital.deliver()
+
+    hospital.push({**consent_of(version="2"), "status": "inactive"})
+    caught_up(hospital)
+    hospital.pass_time(2)
+    hospital.deliver()
+
+    assert stands(hospital) == WITHDRAWN
+    assert hospital.ehr.results() == []
+
+
+@pytest.mark.parametrize(
+    "receive",
+    [
+        "[push]",
+        "[push, {poll: {types: [Observation, Patient]}}]",
+        "[push, {poll: {types: [Observation, Consent], consents_wait_s: 0}}]",
+    ],
+    ids=["pushes only", "consents are not followed", "not at all"],
+)
+def test_where_nobody_is_to_ask_nothing_waits(tmp_path: Path, receive: str) -> None:
+    hospital = Hospital(tmp_path, site=load_site(FOLLOWED.replace("RECEIVE", receive)))
+    hospital.admit_patient()
+    hospital.push(observation())
+
+    hospital.infer()
+
+    assert stands(hospital) == (JobState.IN_PROGRESS, BusinessStatus.DELIVERY_PENDING)
+
+
+def test_one_feed_that_has_caught_up_is_enough(tmp_path: Path) -> None:
+    subscribed = "{subscription: {types: [Consent], endpoint: https://nadi.test/fhir}}"
+    receive = f"[push, {POLL}, {subscribed}]"
+    hospital = Hospital(tmp_path, site=load_site(FOLLOWED.replace("RECEIVE", receive)))
+    caught_up(hospital, "ehr/subscription")
+
+    with hospital.store.read() as uow:
+        assert lag(uow, hospital.site, began_ms=0).waits_ms == {}
+
+
+def test_an_emergency_does_not_wait(hospital: Hospital) -> None:
+    hospital.push(observation())
+
+    assert held(hospital) == (True, False)
