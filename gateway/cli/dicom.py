@@ -5,9 +5,9 @@ from typing import Annotated
 
 import typer
 
-from adapters.dicom.sender import Answer, Target
+from adapters.dicom.sender import Answer, NoAssociation, Target
 from adapters.dicom.sender import send as sent
-from gateway.cli.context import AsJson, explained, noun
+from gateway.cli.context import AsJson, explained, fail, noun
 from gateway.cli.sending import (
     Answered,
     Authority,
@@ -17,6 +17,7 @@ from gateway.cli.sending import (
     Port,
     ServerName,
     TimeoutS,
+    by_options,
     show,
     tls_of,
 )
@@ -55,7 +56,10 @@ def send(  # noqa: PLR0913 (one parameter per option)
         tls=tls_of(authority, certificate, key, server_name),
         server_name=server_name,
     )
-    answers = zip(files, sent(target, files), strict=True)
+    try:
+        answers = list(zip(files, sent(target, files), strict=True))
+    except NoAssociation as error:
+        fail(by_options(error.message))
     show([_answered(file, answer) for file, answer in answers], as_json=as_json)
 
 

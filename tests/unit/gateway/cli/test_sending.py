@@ -45,14 +45,15 @@ def test_both_say_alike_that_a_name_is_none(files: dict[str, Path], kind: str):
 
     said = told(kind, "send", files[kind], "--host", name, "--port", 7)
 
-    assert said.startswith(f"✗ {name}:7 has a host name that is not known here: mend it")
+    assert said.startswith(f"✗ {name}:7 has a host name that is not known here: mend `--host`")
 
 
 def test_both_take_the_same_options():
     def options(kind: str) -> set[str]:
         shown = CliRunner().invoke(app, [kind, "send", "--help"], env={"COLUMNS": "200"}).output
-        return {word for word in shown.split() if word.startswith("--")}
+        return {word for word in shown.replace(",", " ").split() if word.startswith("--")}
 
-    shared = {"--host", "--port", "--timeout", "--tls", "--certificate", "--json"}
+    shared = {"--host", "--port", "--timeout", "--json"}
+    shared |= {"--tls", "--certificate", "--key", "--server-name"}
     assert shared <= options("hl7")
     assert shared <= options("dicom")
