@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from adapters.ehr_profile import profiles
 from adapters.site_cds_hooks import cds_hooks_problems
 from adapters.site_consent_terms import contradictions
 from adapters.site_feeds import feed_problems
@@ -28,8 +29,13 @@ _WORDS = {
     "model_attributes_type": "must be a mapping (key: value)",
     "list_type": "must be a list ([a, b])",
     "string_type": "must be a text; put quotes around it",
-    "float_type": "must be a number",
+    "float_type": "must be a number, without quotes",
+    "int_type": "must be a whole number, without quotes",
+    "int_from_float": "must be a whole number",
+    "bool_type": "must be true or false",
 }
+#: What is meant for true and for false; YAML 1.2 reads yes, no, on and off as texts.
+_TRUE, _FALSE = ("true", "yes", "on", "y", "1"), ("false", "no", "off", "n", "0")
 _PATTERNS = {
     **dict.fromkeys(
         ("ae_title", "callers"), "must be an AE title: 1 to 16 characters without backslash"
@@ -69,6 +75,9 @@ _PATTERNS = {
     "user": "must be a name without a colon or spaces",
     "loinc": "must be a LOINC code, such as 2160-0",
 }
+_FHIR = "fhir-rest"
+#: So many letters tell which product was meant.
+_BEGUN = 3
 _NAME = "must be a name: small letters, digits and hyphens, at most 64, a letter first"
 
 
@@ -89,7 +98,14 @@ def validated(document: Document, *, is_new: bool = False) -> tuple[SiteFile | N
 
 def _worded(document: Document, issue: ErrorDetails) -> Problem:
     place = located(issue["loc"])
-    return document.problem(place.path, _words(document, issue, place))
+    return document.problem(_at(document, issue, place), _words(document, issue, place))
+
+
+def _at(document: Document, issue: ErrorDetails, place: Place) -> Path:
+    """Say where a problem is: of a kind that is none, at the word and not at what it begins."""
+    kind = (*place.path, "kind")
+    is_of_kind = issue["type"] == "union_tag_invalid" and kind in document.positions
+    return kind if is_of_kind else place.path
 
 
 def _words(document: Document, issue: ErrorDetails, place: Place) -> str:
@@ -102,12 +118,32 @@ def _words(document: Document, issue: ErrorDetails, place: Place) -> str:
     if kind in ("union_tag_not_found", "union_tag_invalid"):
         says = "needs `kind`" if kind == "union_tag_not_found" else "unknown kind"
         known = ", ".join(sorted(place.words))
-        return f"{says}; known: {known}{meant(written, place.words)}"
+        return f"{says}; known: {known}{_kind_meant(written, place.words)}"
     if kind in ("literal_error", "enum"):
         return f"must be {issue.get('ctx', {}).get('expected', '')}{meant(written, place.words)}"
     if kind == "value_error":
         return issue["msg"].removeprefix("Value error, ") + _offered(written, place.words)
-    return _WORDS.get(kind, _begun_small(issue["msg"])) + meant(written, place.words)
+    offered = meant(written, place.words)
+    if kind == "bool_type":
+        offered = _truth_meant(document.at(place.path))
+    return _WORDS.get(kind, _begun_small(issue["msg"])) + offered
+
+
+def _kind_meant(written: str, known: Sequence[str]) -> str:
+    """Offer a kind; the name of a product is a profile of the kind that speaks FHIR."""
+    is_word = len(written) >= _BEGUN and _FHIR in known
+    begun = [each for each in sorted(profiles()) if is_word and each.startswith(written.lower())]
+    if begun:
+        return f"; did you mean '{_FHIR}', with `profile: {begun[0]}` beside it?"
+    return meant(written, known)
+
+
+def _truth_meant(written: object) -> str:
+    word = str(written).lower()
+    if word in _TRUE + _FALSE:
+        return f"; did you mean {'true' if word in _TRUE else 'false'}, without quotes?"
+    near = meant(word, ("true", "false")).replace("'", "")
+    return near if isinstance(written, str) else ""
 
 
 def _offered(written: str, known: Sequence[str]) -> str:
@@ -118,7 +154,7 @@ def _offered(written: str, known: Sequence[str]) -> str:
 
 def _begun_small(message: str) -> str:
     """Let a message go on a line; names in it, such as Asia/Kolkata, stay as they are."""
-    return message[:1].lower() + message[1:]
+    return (message[:1].lower() + message[1:]).replace("input should be ", "must be ", 1)
 
 
 def _pattern(path: Path) -> str:

@@ -26,6 +26,24 @@ _MAX_BYTES = 2**20
 _MAX_DEPTH = 20
 #: So many letters tell which word was begun.
 _BEGUN = 3
+#: What others call the same, by our word for it; offered only where that may stand.
+_OTHER_WORDS = {
+    "permit": ("allow", "allowed", "accept", "grant", "opt-out", "yes"),
+    "allow": ("permit", "accept", "grant", "yes"),
+    "deny": ("refuse", "reject", "forbid", "block", "disallow", "opt-in", "no"),
+    "fhir-rest": ("rest", "http", "https", "r4", "ehr", "api", "epic", "cerner"),
+    "hl7v2": ("mllp", "mllps", "v2", "lis", "lab", "astm"),
+    "dicom": ("pacs", "dimse", "ris", "modality"),
+    "folder": ("file", "files", "csv", "drop", "directory", "sftp"),
+    "smart-backend": ("smart", "jwt", "private-key-jwt"),
+    "client-credentials": ("oauth", "oauth2", "oidc"),
+    "bearer": ("token", "api-key", "apikey"),
+    "basic": ("password", "user", "userpass"),
+    "none": ("no", "off", "false", "anonymous", "open"),
+    "stat": ("emergency", "immediate", "critical"),
+    "urgent": ("high", "soon"),
+    "routine": ("normal", "low", "default"),
+}
 
 
 @dataclass(frozen=True, order=True)
@@ -132,7 +150,12 @@ def meant(word: str, known: Iterable[str]) -> str:
     begun = word.lower()
     longer = [each for each in lower if each.startswith(begun) and len(begun) >= _BEGUN]
     close = sorted(longer, key=len) or difflib.get_close_matches(begun, lower, n=1, cutoff=0.6)
+    close = close or [ours for ours in _our_words(begun) if ours in lower]
     return f"; did you mean '{lower[close[0]]}'?" if close else ""
+
+
+def _our_words(word: str) -> list[str]:
+    return [ours for ours, others in _OTHER_WORDS.items() if word in others]
 
 
 def suggestion(word: str, known: Iterable[str]) -> str:

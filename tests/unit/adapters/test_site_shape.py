@@ -209,6 +209,97 @@ def test_a_word_that_is_none_of_those_known_is_told_which_was_meant(before, afte
     assert any(said in each for each in problems(EVERYTHING.replace(before, after)).values())
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "at", "said"),
+    [
+        (
+            "kind: hl7v2",
+            "kind: mllp",
+            "systems.lab.kind",
+            "unknown kind; known: dicom, fhir-rest, folder, hl7v2; did you mean 'hl7v2'?",
+        ),
+        (
+            "kind: hl7v2",
+            "kind: fhir",
+            "systems.lab.kind",
+            "unknown kind; known: dicom, fhir-rest, folder, hl7v2; did you mean 'fhir-rest'?",
+        ),
+        (
+            "kind: hl7v2",
+            "kind: Bahmni",
+            "systems.lab.kind",
+            (
+                "unknown kind; known: dicom, fhir-rest, folder, hl7v2; did you mean 'fhir-rest', "
+                "with `profile: bahmni` beside it?"
+            ),
+        ),
+        (
+            "{kind: none}",
+            "{kind: oauth2}",
+            "systems.open.auth.kind",
+            (
+                "unknown kind; known: basic, bearer, client-credentials, none, smart-backend; "
+                "did you mean 'client-credentials'?"
+            ),
+        ),
+        (
+            "{purpose: TREAT}",
+            "{purpose: TREAT, default: allow}",
+            "routes.ckd.consent.default",
+            "must be 'deny' or 'permit'; did you mean 'permit'?",
+        ),
+        (
+            "{purpose: TREAT}",
+            "{purpose: TREAT, default: refuse}",
+            "routes.ckd.consent.default",
+            "must be 'deny' or 'permit'; did you mean 'deny'?",
+        ),
+        (
+            "source: ehr",
+            "source: ehr\n    explain: yes",
+            "routes.ckd.explain",
+            "must be true or false; did you mean true, without quotes?",
+        ),
+        (
+            "source: ehr",
+            'source: ehr\n    explain: "False"',
+            "routes.ckd.explain",
+            "must be true or false; did you mean false, without quotes?",
+        ),
+        (
+            "source: ehr",
+            "source: ehr\n    explain: ture",
+            "routes.ckd.explain",
+            "must be true or false; did you mean true?",
+        ),
+        (
+            "source: ehr",
+            "source: ehr\n    explain: 7",
+            "routes.ckd.explain",
+            "must be true or false",
+        ),
+        (
+            "inference: allow",
+            "inference: permit",
+            "abdm.purposes.CAREMGT.inference",
+            "must be 'allow' or 'deny'; did you mean 'allow'?",
+        ),
+        (
+            "port: 2575",
+            'port: "2575"',
+            "systems.lab.receive[0].mllp.port",
+            "must be a whole number, without quotes",
+        ),
+    ],
+)
+def test_what_others_call_the_same_is_told_by_our_word_where_it_stands(before, after, at, said):
+    assert before in EVERYTHING
+
+    found = problems(EVERYTHING.replace(before, after, 1))
+
+    assert found.get(at) == said, found
+
+
 def test_where_a_kind_is_missing_none_is_guessed():
     found = problems(EVERYTHING.replace("auth: {kind: none}", "auth: {}"))
 

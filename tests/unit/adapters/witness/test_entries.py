@@ -40,7 +40,7 @@ witnesses:
 @pytest.mark.parametrize(
     ("entry", "says"),
     [
-        ("{kind: fax}", "witnesses.mount: unknown kind; known: email, file, http, qr, syslog"),
+        ("{kind: fax}", "witnesses.mount.kind: unknown kind; known: email, file, http, qr, syslog"),
         ("{path: /x}", "witnesses.mount: needs `kind`; known: email, file"),
         ("{kind: file, path: relative}", "must be an absolute path"),
         ("{kind: file}", "path: is missing"),
