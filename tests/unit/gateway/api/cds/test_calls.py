@@ -127,6 +127,22 @@ def test_a_chart_that_is_opened_again_with_something_new_is_answered_by_that(ehr
 
 @quick
 @worked
+def test_what_is_brought_of_the_same_time_as_what_is_here_is_what_the_card_is_made_of(ehr: Ehr):
+    ehr.permit()
+    first = ehr.card(request())
+    asked = request()
+    told = asked["prefetch"]["creatinine"]["entry"][0]["resource"]
+    other = told | {"id": "0-other", "valueQuantity": told["valueQuantity"] | {"value": 9.5}}
+    asked["prefetch"]["creatinine"] = bundle(other, kind="searchset")
+
+    second = ehr.card(asked)
+
+    assert second["uuid"] != first["uuid"]
+    assert ("9.5" in first["detail"], "9.5" in second["detail"]) == (False, True)
+
+
+@quick
+@worked
 def test_what_is_another_patients_refuses_a_chart_that_is_opened_again_too(ehr: Ehr):
     ehr.permit()
     ehr.card(request())
