@@ -140,7 +140,12 @@ class WithoutFhir:
         """Send reports one after the other; give the fate of each by its identifier."""
         return {report.identifier: self._write(report, gate) for report in reports}
 
-    def held(self, report: StoredReport) -> list[Json]:  # noqa: ARG002 - as of an EHR
+    def held(
+        self,
+        report: StoredReport,  # noqa: ARG002 - as of an EHR
+        *,
+        sought: frozenset[str] = frozenset(),  # noqa: ARG002 - the same
+    ) -> list[Json]:
         """Give nothing: there is no chart to look into."""
         return []
 

@@ -88,8 +88,14 @@ class LadderRecipient:
                         fates[climb.report.identifier] = end
         return fates
 
-    def held(self, report: StoredReport) -> list[Json] | Unsure:
+    def held(
+        self, report: StoredReport, *, sought: frozenset[str] = frozenset()
+    ) -> list[Json] | Unsure:
         """Give what the EHR holds of a result, in whatever form it may have been written.
+
+        Args:
+            report: The result.
+            sought: Types among which its identifier was looked for already, in vain.
 
         Raises:
             TransientError: The EHR is away.
@@ -97,9 +103,9 @@ class LadderRecipient:
         doubt: list[Json] | Unsure = []
         climb = Climb(report, self._ladder(report))
         while climb.rung is not None:
-            found = (
-                self._recipient.held(self._form(climb.rung, climb)) if climb.rung in TYPES else []
-            )
+            is_form = climb.rung in TYPES
+            form = self._form(climb.rung, climb) if is_form else None
+            found = self._recipient.held(form, sought=sought) if form else []
             if found and not isinstance(found, Unsure):
                 return found
             doubt = found or doubt

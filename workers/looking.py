@@ -86,7 +86,11 @@ class Looking:
         self._abilities = abilities
 
     def find(
-        self, reports: Sequence[StoredReport], *, has_condition: bool = True
+        self,
+        reports: Sequence[StoredReport],
+        *,
+        has_condition: bool = True,
+        sought: frozenset[str] = frozenset(),
     ) -> dict[str, list[Json] | Unsure]:
         """Give by identifier what the EHR holds of each report, in every form it may have.
 
@@ -94,11 +98,12 @@ class Looking:
             reports: What is looked for.
             has_condition: Whether what is not found is written on a condition afterwards, which an
                 EHR may heed that can't be searched.
+            sought: Types among which their identifiers were looked for already, in vain.
 
         Raises:
             TransientError: The EHR is away.
         """
-        found = self._by_identifier(reports)
+        found = self._by_identifier(reports, sought)
         missing = [report for report in reports if not found[report.identifier]]
         alike = {each.identifier: self._by_facts(each, has_condition) for each in missing}
         return {**found, **shared_out(alike)}
@@ -112,11 +117,13 @@ class Looking:
         tokens = ",".join(f"{RESULT_SYSTEM}|{value}" for value in values)
         return self._ehr.search(resource_type, [(parameter, tokens)], max_pages=2)
 
-    def _by_identifier(self, reports: Sequence[StoredReport]) -> Mapping[str, list[Json]]:
+    def _by_identifier(
+        self, reports: Sequence[StoredReport], sought: frozenset[str]
+    ) -> Mapping[str, list[Json]]:
         by_type: dict[str, list[str]] = {}
         for report in reports:
             for name in report.types:
-                if self._abilities.finds_by_identifier(name):
+                if name not in sought and self._abilities.finds_by_identifier(name):
                     by_type.setdefault(name, []).append(report.identifier)
         every = [each for name, wanted in by_type.items() for each in self._asked(name, wanted)]
         return {r.identifier: [e for e in every if is_result(e, r.identifier)] for r in reports}

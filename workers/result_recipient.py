@@ -142,13 +142,20 @@ class ResultRecipient:
             fates.update(self._write(chunk, gate))
         return fates
 
-    def held(self, report: StoredReport) -> list[Json] | Unsure:
+    def held(
+        self, report: StoredReport, *, sought: frozenset[str] = frozenset()
+    ) -> list[Json] | Unsure:
         """Give what the EHR holds of a report in this form.
+
+        Args:
+            report: In this form.
+            sought: Types among which its identifier was looked for already, in vain.
 
         Raises:
             TransientError: The EHR is away.
         """
-        return self._looking.find([report], has_condition=False)[report.identifier]
+        looked = self._looking.find([report], has_condition=False, sought=sought)
+        return looked[report.identifier]
 
     def _search(self, reports: Sequence[StoredReport], gate: Gate) -> dict[str, Fate]:
         """Give the fate of those that are in the EHR, or that can't be looked for."""

@@ -13,7 +13,7 @@ No consent is asked: to take a result back is what she asked for.
 """
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Protocol
@@ -91,8 +91,15 @@ class Messenger(Protocol):
 class Looker(Protocol):
     """Looks for results whatever the EHR can be searched by; `workers.climbing` has one."""
 
-    def held(self, report: StoredReport) -> list[Json] | Unsure:
-        """Give what the EHR holds of a result, in whatever form it may have been written."""
+    def held(
+        self, report: StoredReport, *, sought: frozenset[str] = frozenset()
+    ) -> list[Json] | Unsure:
+        """Give what the EHR holds of a result, in whatever form it may have been written.
+
+        Args:
+            report: The result.
+            sought: Types among which its identifier was looked for already, in vain.
+        """
 
 
 class Reached(Protocol):
@@ -216,7 +223,8 @@ class Retractor:
 
     def _mark_in_chart(self, reached: Reached, opened: _Opened) -> str | None:
         chart = reached.client
-        found = list(_held(chart, opened)) or _by_looks(reached.recipient, opened)
+        found, sought = _held(chart, opened)
+        found = found or _by_looks(reached.recipient, opened, sought)
         if not found:
             return None
         for resource in found:
@@ -318,21 +326,28 @@ def _may_be_message(opened: _Opened) -> bool:
     return is_looked_for and _is_doubtful(opened)
 
 
-def _held(chart: Chart, opened: _Opened) -> Iterator[Json]:
-    """Give what the EHR holds of a result: itself, wherever it is, and its attachments."""
-    report = opened.report
+def _held(chart: Chart, opened: _Opened) -> tuple[list[Json], frozenset[str]]:
+    """Give what the EHR holds of a result, by its place and its identifier.
+
+    Returns:
+        Itself, wherever it is, with its attachments; and the types among which its identifier was
+        looked for as it should be.
+    """
+    report, found, sought = opened.report, dict[tuple[str, str], Json](), set[str]()
     known = chart.read(opened.location) if opened.location else None
     if known is not None:
-        yield known
+        found[_place(known)] = known
     for name in report.types:
-        for each in _found(chart, name, report.identifier):
-            if known is None or (each["resourceType"], each["id"]) != _place(known):
-                yield each
+        hits, is_answered = _found(chart, name, report.identifier)
+        found |= {_place(each): each for each in hits if _place(each) not in found}
+        sought |= {name} if is_answered else set()
     for attachment in report.opened().attachments:
-        yield from _found(chart, "Media", identifier_of(attachment))
+        hits, _ = _found(chart, "Media", identifier_of(attachment))
+        found |= {_place(each): each for each in hits}
+    return list(found.values()), frozenset(sought)
 
 
-def _by_looks(recipient: Looker, opened: _Opened) -> list[Json]:
+def _by_looks(recipient: Looker, opened: _Opened, sought: frozenset[str]) -> list[Json]:
     """Look in an EHR that may have dropped the identifier, where nobody knows the place.
 
     Raises:
@@ -340,7 +355,7 @@ def _by_looks(recipient: Looker, opened: _Opened) -> list[Json]:
     """
     if opened.location is not None or not _is_doubtful(opened):
         return []
-    found = recipient.held(opened.report)
+    found = recipient.held(opened.report, sought=sought)
     if isinstance(found, Unsure):
         raise ResultNotKnown
     return found
@@ -350,14 +365,19 @@ def _place(resource: Json) -> tuple[str, str]:
     return resource["resourceType"], resource["id"]
 
 
-def _found(chart: Chart, resource_type: str, identifier: str) -> list[Json]:
-    """Search by identifier; an EHR that can't search so finds nothing."""
+def _found(chart: Chart, resource_type: str, identifier: str) -> tuple[list[Json], bool]:
+    """Search by identifier; an EHR that can't search so finds nothing.
+
+    Returns:
+        What bears it, and whether the EHR heeded what it was asked for.
+    """
     token = [("identifier", f"{RESULT_SYSTEM}|{identifier}")]
     try:
         found = chart.search(resource_type, token, max_pages=2)
     except ProcessingError:
-        return []
-    return [each for each in found if is_result(each, identifier)]
+        return [], False
+    hits = [each for each in found if is_result(each, identifier)]
+    return hits, len(hits) == len(found)
 
 
 def _update(chart: Chart, resource: Json) -> None:

@@ -188,6 +188,30 @@ def test_a_result_that_never_arrived_is_looked_for_twice_and_let_be(here: Ward) 
     assert here.versions() == []
 
 
+@pytest.mark.parametrize(
+    ("faults", "searches"),
+    # Its identifier, its looks; and its identifier again, where what is found has another one.
+    [({}, 2), ({"ignored_params": ["identifier"]}, 3)],
+    ids=["heeds identifiers", "ignores them"],
+)
+def test_the_identifier_of_a_result_in_doubt_is_looked_for_once_where_the_ehr_heeds_it(
+    here: Ward, faults: dict[str, object], searches: int
+) -> None:
+    here.store_in_ehr(*here.patient.labs)
+    here.admit()
+    here.infer()
+    here.ehr.faults(down="close")
+    here.deliver()
+    here.ehr.faults(down="no", **faults)
+    here.revoke()
+    here.hooks.passed.clear()
+
+    here.retract()
+    here.ehr.faults(ignored_params=[])
+
+    assert here.hooks.passed.count("search Observation") == searches
+
+
 def test_a_result_that_was_on_its_way_when_consent_was_withdrawn_is_marked(here: Ward) -> None:
     here.admit()
     here.infer()
