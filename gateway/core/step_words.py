@@ -18,7 +18,7 @@ _WORDS = {
     "infer": "a model computed with data",
     "feedback": "a clinician said what a result was worth",
     "image-refuse": "images were not taken",
-    "sender-refuse": "a sender of images was turned away",
+    "sender-refuse": "a sender was turned away",
     "deliver": "a result was written into a system",
     "retract": "a result was marked as wrong in a system",
     "fetch": "a system was asked for more data",

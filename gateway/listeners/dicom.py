@@ -30,7 +30,7 @@ from adapters.site_dicom import DicomEntry
 from adapters.site_feeds import Feed
 from adapters.tls import tls_context
 from gateway import telemetry
-from gateway.core.audit_dicom import UNKNOWN, Refusals
+from gateway.core.audit_refusals import UNKNOWN, Refusals
 from gateway.core.clock import to_ms, utc_now
 from gateway.core.errors import ContentError, ProcessingError, TransientError
 from gateway.listeners.desk import Desk

@@ -26,10 +26,12 @@ from adapters.hl7v2.identity import FindPatient, Origin, plain_id
 from adapters.hl7v2.message import Message, batch_complaint, header_alone, parsed, split_batch
 from adapters.hl7v2.problems import Code, Hl7Problem, Place
 from adapters.hl7v2.server import Limits, MllpServer
+from adapters.peer_refusal import PeerRefusal
 from adapters.site import Site
 from adapters.site_feeds import Feed
 from adapters.tls import tls_context
 from gateway import telemetry
+from gateway.core.audit_refusals import UNKNOWN, Refusals
 from gateway.core.clock import to_ms, utc_now
 from gateway.core.errors import (
     ConfigurationError,
@@ -41,6 +43,7 @@ from gateway.core.errors import (
 from gateway.listeners.desk import Desk
 from gateway.listeners.door import Interrupted, NotTaken
 from gateway.listeners.patients import finding
+from gateway.listeners.refusals import RefusalBook
 from gateway.listeners.serving import serve
 from gateway.settings import get_settings
 
@@ -94,6 +97,7 @@ class Mllp:
         self._origin = origin_of(desk.feed, plain_id)
         self._stop = threading.Event()
         self._forget_at = time.monotonic()
+        self._refusals = RefusalBook(desk)
 
     def run(self, stop: threading.Event) -> None:
         """Serve until told to stop.
@@ -113,15 +117,24 @@ class Mllp:
         desk, timeout_s = self._desk, get_settings().ehr_timeout_s
         # A connection that is closed is no message: it does not end a silence.
         count = partial(telemetry.count_listened, desk.feed.name)
-        server = MllpServer(self.answer, limits, tls=context, count=count, refuse=desk.peers.note)
+        server = MllpServer(self.answer, limits, tls=context, count=count, refuse=self._refused)
         at = f"{'MLLPS' if tls else 'MLLP'} on {entry.host}"
-        with finding(
-            desk.feed, desk.store, desk.source, site=desk.site, timeout_s=timeout_s
-        ) as find_patient:
+        with (
+            self._refusals.kept(),
+            finding(
+                desk.feed, desk.store, desk.source, site=desk.site, timeout_s=timeout_s
+            ) as find_patient,
+        ):
             self._origin = origin_of(desk.feed, find_patient)
             server.run(
                 entry.host, entry.port, stop, ready=lambda port: desk.standing.up(f"{at}:{port}")
             )
+
+    def _refused(self, why: PeerRefusal, peer: str) -> None:
+        """Tell the engineer of a peer that was refused, and the audit log."""
+        self._desk.peers.note(why, peer)
+        if why.is_told:
+            self._refusals.note(Refusals(why.value, UNKNOWN, peer, why=f"The peer {why.says}."))
 
     def answer(self, block: Block, peer: str) -> list[bytes] | None:
         """Give what answers a block; None where nothing can be said, so that it is repeated."""

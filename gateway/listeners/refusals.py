@@ -11,12 +11,13 @@
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from gateway import telemetry
 from gateway.core.audit import Step
-from gateway.core.audit_dicom import UNKNOWN, Refusals, is_told, refused
+from gateway.core.audit_refusals import UNKNOWN, Refusals, refused
 from gateway.core.clock import new_id, to_ms, utc_now
 from gateway.core.errors import GatewayError
 from gateway.listeners.desk import Desk
@@ -25,6 +26,7 @@ log = telemetry.get_logger()
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 60.0, 3600.0
 MOST_KINDS = 20
+_TURN_EVERY_S = 0.5
 _NEVER = float("-inf")
 
 
@@ -55,7 +57,7 @@ class RefusalBook:
 
     def note(self, refusal: Refusals) -> None:
         """Note a refusal, if it is of those that are told; it is on record with a later `tell`."""
-        if not is_told(refusal.outcome):
+        if not refusal.is_told:
             return
         now_ms = to_ms(utc_now())
         with self._lock:
@@ -87,6 +89,23 @@ class RefusalBook:
             self._pause_s = min(2 * self._pause_s, LONGEST_PAUSE_S)
         self._told_at = now
         return len(waiting)
+
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """Put on record what is noted meanwhile, for a listener that has no turns of its own."""
+        over = threading.Event()
+        telling = threading.Thread(target=self._keep, args=(over,), name="refusals", daemon=True)
+        telling.start()
+        try:
+            yield
+        finally:
+            over.set()
+            telling.join()
+            self.tell(is_last=True)
+
+    def _keep(self, over: threading.Event) -> None:
+        while not over.wait(_TURN_EVERY_S):
+            self.tell()
 
     def _add(self, refusal: Refusals, counted: _Counted) -> None:
         if refusal not in self._waiting and len(self._waiting) >= MOST_KINDS:

@@ -87,8 +87,8 @@ class Feeds:
         while not stop.is_set():
             with heartbeat().working():
                 self._follow()
-                for serving in self._serving.values():
-                    serving.desk.peers.tell()
+            for serving in self._serving.values():
+                serving.desk.peers.tell()
             if time.monotonic() - told > SAY_EVERY_S:
                 told = time.monotonic()
                 for serving in self._serving.values():

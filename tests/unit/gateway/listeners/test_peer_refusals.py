@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 from structlog.testing import capture_logs
 
@@ -15,6 +16,7 @@ from gateway import telemetry
 from gateway.core.errors import TransientError
 from gateway.listeners.peer_refusals import LINES_A_MINUTE, PeerRefusals
 from gateway.refused_peers import MOST_KEPT, RefusedPeer, keep_refused, refused_peers
+from gateway.store.audit_log import AuditFilter
 from gateway.store.unit_of_work import Store
 from tests.certificates import Authority
 from tests.conftest import Api
@@ -173,7 +175,7 @@ def test_who_only_looks_whether_a_port_is_open_is_counted_and_no_more(port: Port
 
 
 @pytest.mark.parametrize("api", [FED_SITE], indirect=True)
-def test_a_laboratory_without_a_certificate_is_in_the_log_and_kept_and_no_message_of_it_counts(
+def test_a_laboratory_without_a_certificate_is_told_of_everywhere_and_counts_as_no_message(
     api: Api, tmp_path: Path
 ) -> None:
     authority = Authority(tmp_path)
@@ -197,5 +199,9 @@ def test_a_laboratory_without_a_certificate_is_in_the_log_and_kept_and_no_messag
     with api.store.read() as uow:
         (found,) = refused_peers(uow, feed.desk.site(), since_ms=0)
         (standing,) = [kept.value for kept in uow.listener_state.everywhere("standing/")]
+        (row,) = uow.audit_log.search(AuditFilter(events=("sender-refuse",)))
     assert (found.peer, found.why) == ("127.0.0.1", SHOWED_NONE)
+    on_record = orjson.loads(row.body)
+    assert on_record["outcomeDesc"] == "The peer showed no certificate."
+    assert on_record["agent"][0]["network"]["address"] == "127.0.0.1"
     assert standing["taken_ms"] is None

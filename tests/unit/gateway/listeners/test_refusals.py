@@ -1,11 +1,12 @@
 """Refusals of a port are on record, and a flood of them is a few entries."""
 
+import time
 from typing import Any
 
 import orjson
 import pytest
 
-from gateway.core.audit_dicom import UNKNOWN, Refusals
+from gateway.core.audit_refusals import UNKNOWN, Refusals
 from gateway.listeners.refusals import FIRST_PAUSE_S, MOST_KINDS, RefusalBook
 from gateway.store.audit_log import AuditFilter
 from tests.conftest import Api
@@ -111,6 +112,23 @@ def test_what_is_no_refusal_of_an_image_or_a_sender_is_not_told(port: Port):
     port.book.note(Refusals("refused-syntax", "SCANNER", None))
 
     assert port.book.tell(is_last=True) == 0
+
+
+def test_what_is_noted_while_it_is_kept_is_on_record_at_once_and_all_of_it_in_the_end(port: Port):
+    peer = Refusals("no-certificate", UNKNOWN, "10.0.0.9", why="The peer showed no certificate.")
+
+    with port.book.kept():
+        port.book.note(peer)
+        deadline = time.monotonic() + 10
+        while not port.told():
+            assert time.monotonic() < deadline, "did not happen in time"
+            time.sleep(0.05)
+        port.book.note(peer)
+        port.book.note(peer)
+
+    assert [facts(each)["count"] for each in port.told()] == ["1", "2"]
+    assert {each["outcomeDesc"] for each in port.told()} == {peer.why}
+    assert {each["subtype"][0]["code"] for each in port.told()} == {"110126"}
 
 
 def test_what_can_not_be_recorded_is_told_with_the_next(port: Port, api: Api):

@@ -1,4 +1,4 @@
-"""AuditEvents of DICOM: images that were not taken, and who was turned away.
+"""AuditEvents of ports: images that were not taken, and who was turned away.
 
 One event may stand for many refusals alike: it tells how many, and from when to when. A calling AE
 title that the site does not know is free text of a stranger's, so it is not told; the address is.
@@ -16,7 +16,7 @@ from gateway.core.balp import AgentKind
 
 IMAGE, SENDER = "image-refuse", "sender-refuse"
 UNKNOWN = "unknown"
-#: What a refusal is about, by its outcome; what is not here is no refusal of an image or a sender.
+#: What a refusal of DICOM's is about, by its outcome; what is not here is none.
 _WHY: Mapping[str, tuple[str, str]] = {
     "refused-A700": (IMAGE, "There is too little room, or it can't be written."),
     "refused-A900": (IMAGE, "It is of another SOP class or instance than was said."),
@@ -41,16 +41,18 @@ class Refusals:
         outcome: What was answered, as the metric has it.
         title: AE title of the sender, where the site knows it; else `UNKNOWN`.
         address: Where they came from; None where that is not told.
+        why: A sentence, where a sender was turned away for another reason than those of DICOM.
     """
 
     outcome: str
     title: str
     address: str | None
+    why: str = ""
 
-
-def is_told(outcome: str) -> bool:
-    """Say whether an outcome is put on record."""
-    return outcome in _WHY
+    @property
+    def is_told(self) -> bool:
+        """Whether they are put on record."""
+        return bool(self.why) or self.outcome in _WHY
 
 
 def refused(
@@ -68,7 +70,7 @@ def refused(
     Raises:
         KeyError: It is no outcome that is told.
     """
-    event, why = _WHY[refusals.outcome]
+    event, why = (SENDER, refusals.why) if refusals.why else _WHY[refusals.outcome]
     failed = Step(
         id=step.id,
         recorded=step.recorded,
