@@ -27,6 +27,7 @@ from gateway.settings import Settings
 from gateway.store.checkpoint_file import CheckpointFile
 from gateway.store.engine import insert_all
 from gateway.store.installation import Installation, open_installation
+from gateway.store.packing import unpacked
 from gateway.store.tables import jobs
 
 _BATCH = 10_000
@@ -168,7 +169,7 @@ def _prove(nadi: Installation, console: Console) -> None:
             times.append(1000 * (time.process_time() - began))
             query = "select body from audit_leaves join audit_events on seq = audit_seq"
             body = uow.connection.exec_driver_sql(f"{query} where leaf_index = {index}").scalar()
-            verify_inclusion(leaf_hash(body), index, size=size, proof=proof, root=root)
+            verify_inclusion(leaf_hash(unpacked(body)), index, size=size, proof=proof, root=root)
         began = time.process_time()
         uow.audit_proofs.consistency(size // 3, size)
         consistent = 1000 * (time.process_time() - began)

@@ -26,6 +26,7 @@ from gateway.core.jobs import JobId, JobState
 from gateway.settings import Settings
 from gateway.store.erasing import Order, erase
 from gateway.store.leadership import FileLeadership
+from gateway.store.packing import unpacked
 from gateway.store.sealing import MasterKey, Sealer
 from gateway.store.unit_of_work import Store, UnitOfWork
 from tests.consenting import CONSENT_KEY
@@ -329,13 +330,13 @@ class _SilentBell:
 
 def _is_freed(row: Json) -> bool:
     """Say whether an AuditEvent tells of a job that was taken from a worker."""
-    return row["event"] == "rescue" or b"Its workers stopped" in bytes(row["body"])
+    return row["event"] == "rescue" or b"Its workers stopped" in unpacked(row["body"])
 
 
 def _state(body: bytes) -> JobState:
     told = (
         detail["valueString"]
-        for entity in orjson.loads(bytes(body))["entity"]
+        for entity in orjson.loads(unpacked(body))["entity"]
         for detail in entity.get("detail", ())
         if detail["type"] == "state"
     )

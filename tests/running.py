@@ -27,6 +27,7 @@ import sqlalchemy as sa
 from typer.testing import CliRunner
 
 from gateway.cli.main import app
+from tests.audited import bodies
 
 
 def _own_ports() -> Iterator[int]:
@@ -138,6 +139,11 @@ class RunningNadi:
         with self._engine.connect() as connection:
             found = connection.execute(sa.text(query), parameters).mappings()
             return [dict(row) for row in found]
+
+    def audit_bodies(self) -> list[bytes]:
+        """Give the JSON of every AuditEvent, oldest first."""
+        with self._engine.connect() as connection:
+            return bodies(connection)
 
     def change(self, statement: str, **parameters: object) -> None:
         """Change the database behind Nadi's back."""

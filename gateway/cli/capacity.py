@@ -37,8 +37,8 @@ _PEAK = 10
 _BASE_BYTES = 512 * _MIB
 _SPARE = 0.8
 _LEAST_DISK_BYTES = _GIB // 2
-#: What an event that starts a model leaves in SQLite, most of it AuditEvents (docs/soak.md).
-EVENT_BYTES = 45 * 1024
+#: What an event that starts a model leaves in SQLite (docs/scaling.md).
+EVENT_BYTES = 19 * 1024
 _ENOUGH_DAYS = 90
 #: A run may take this part of the manifest's limit: the rest is for a machine that is busy.
 _OF_TIME_LIMIT = 0.5

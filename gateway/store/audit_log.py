@@ -20,6 +20,7 @@ from gateway.store import audit_search
 from gateway.store.audit_search import AuditFilter, AuditRow
 from gateway.store.audit_tags import FETCHED, AuditTags
 from gateway.store.engine import insert_all
+from gateway.store.packing import packed, unpacked
 from gateway.store.tables import (
     IS_RARE,
     audit_checkpoints,
@@ -168,7 +169,12 @@ class AuditLog:
 
     def _rows(self, records: Sequence[AuditRecord]) -> list[dict[str, object]]:
         tag = self._uow.sealer.audit_tag
-        return [{**_row(record), "tag": tag(record.id, record.body)} for record in records]
+        # PostgreSQL packs long values by itself, and could not look into ours.
+        kept = packed if self._uow.connection.dialect.name == "sqlite" else bytes
+        return [
+            {**_row(record), "body": kept(record.body), "tag": tag(record.id, record.body)}
+            for record in records
+        ]
 
     def _ours(self, after: int | None) -> list[tuple[int, bytes]]:
         """Give number and leaf hash of what has no leaf yet and a tag of ours."""
@@ -198,7 +204,7 @@ class AuditLog:
             query = query.where(~sa.exists().where(audit_leaves.c.audit_seq == audit_events.c.seq))
         query = query.order_by(audit_events.c.seq).limit(INTEGRATION_LIMIT)
         for seq, name, body, tag in self._uow.connection.execute(query, execution_options=FETCHED):
-            yield seq, name, as_bytes(body), None if tag is None else as_bytes(tag)
+            yield seq, name, unpacked(body), None if tag is None else as_bytes(tag)
 
 
 def _row(record: AuditRecord) -> dict[str, object]:
@@ -211,5 +217,4 @@ def _row(record: AuditRecord) -> dict[str, object]:
         "patient_key": record.patient_key,
         "job_id": record.job_id,
         "event_id": record.event_id,
-        "body": record.body,
     }

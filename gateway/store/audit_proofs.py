@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
 from gateway.core.ledger_nodes import consistency_proof_from, inclusion_proof_from, root_from
+from gateway.store.packing import unpacked
 from gateway.store.tables import audit_checkpoints, audit_events, audit_leaves, audit_nodes
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ class AuditProofs:
         for criterion in (audit_events.c.id == name, audit_events.c.job_id == name):
             found = self._connection.execute(query.where(criterion)).all()
             if found:
-                return [PlacedEvent(*row) for row in found]
+                return [_placed(row) for row in found]
         return []
 
     def inclusion(self, index: int, size: int) -> list[bytes]:
@@ -84,3 +85,7 @@ class AuditProofs:
             query = sa.select(column).where(audit_nodes.c.leaf_count == count)
         query = query.where(index >= firsts.start, index < firsts.stop).order_by(index)
         return [bytes(found) for found in self._connection.execute(query).scalars()]
+
+
+def _placed(row: sa.Row[*tuple[Any, ...]]) -> PlacedEvent:
+    return PlacedEvent(row.id, row.patient_key, unpacked(row.body), row.leaf_index)

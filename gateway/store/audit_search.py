@@ -17,6 +17,7 @@ from sqlalchemy.ext.compiler import compiles
 
 from gateway.core.audit_event import AGENT_SYSTEM
 from gateway.core.audit_terms import agent_term
+from gateway.store.packing import UNPACKED, unpacked
 from gateway.store.tables import (
     IS_RARE,
     IS_REFUSED,
@@ -98,7 +99,7 @@ _ROW = (
 
 def search(connection: sa.Connection, wanted: AuditFilter) -> list[AuditRow]:
     """Give a page of matching AuditEvents."""
-    return [AuditRow(*row) for row in connection.execute(query_of(connection, wanted))]
+    return [_row(each) for each in connection.execute(query_of(connection, wanted))]
 
 
 def within(
@@ -120,7 +121,7 @@ def within(
     for since_ms, until_ms in spans:
         values = {"kinds": list(kinds), "since": since_ms, "until": until_ms}
         rows = connection.execute(_WITHIN, {**values, "most": limit - len(found)})
-        found += [AuditRow(*row) for row in rows]
+        found += [_row(row) for row in rows]
         if len(found) == limit:
             break
     return found
@@ -155,7 +156,11 @@ def placed(connection: sa.Connection, wanted: AuditFilter, *, size: int) -> Iter
     )
     found = connection.execute(query, execution_options={"yield_per": _STREAMED})
     for row in found:
-        yield AuditRow(*row)
+        yield _row(row)
+
+
+def _row(row: sa.Row[*tuple[Any, ...]]) -> AuditRow:
+    return AuditRow(**{**row._mapping, "body": unpacked(row.body)})  # noqa: SLF001 - its documented name
 
 
 # Built once: a year has hundreds of spans.
@@ -336,7 +341,9 @@ class _Contains(sa.sql.functions.GenericFunction[bool]):
 
 @compiles(_Contains, "sqlite")
 def _contains_sqlite(element: _Contains, compiler: Any, **more: Any) -> str:  # noqa: ANN401
-    return f"instr({compiler.process(element.clauses, **more)}) > 0"
+    body, needle = element.clauses
+    kept, sought = compiler.process(body, **more), compiler.process(needle, **more)
+    return f"instr({UNPACKED}({kept}), {sought}) > 0"
 
 
 @compiles(_Contains, "postgresql")

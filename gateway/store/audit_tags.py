@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from gateway.store.key_check import ROW_ID
+from gateway.store.packing import unpacked
 from gateway.store.tables import audit_events, audit_leaves
-from gateway.store.verification_report import as_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -108,7 +108,7 @@ def false_ones(uow: "UnitOfWork") -> FalseOnes:
         count = 0
         for row in connection.execute(query.limit(MOST_COMPARED), execution_options=FETCHED):
             count += 1
-            if not tags.may_be_placed(row.seq, row.id, as_bytes(row.body), row.tag):
+            if not tags.may_be_placed(row.seq, row.id, unpacked(row.body), row.tag):
                 numbers.append(row.seq)
         is_all &= count < MOST_COMPARED
     return FalseOnes(tuple(numbers), is_all)

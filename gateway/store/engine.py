@@ -19,6 +19,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
 from gateway.core.errors import ConfigurationError, StoreUnavailable
+from gateway.store.packing import teach, unpacked
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -67,6 +68,7 @@ def _open_sqlite(url: str) -> sa.Engine:
 
 
 def _prepare_sqlite(connection: Any, _record: object) -> None:  # noqa: ANN401 - sqlite3 or a shim
+    teach(connection)
     # The driver's own transaction control would begin too late and never IMMEDIATE.
     connection.isolation_level = None
     for pragma in (
@@ -301,7 +303,7 @@ def _last_version(engine: sa.Engine) -> str:
     newest = "select body from audit_events where event = 'start' order by seq desc limit 1"
     try:
         with engine.connect() as connection:
-            body = orjson.loads(bytes(connection.exec_driver_sql(newest).scalar_one()))
+            body = orjson.loads(unpacked(connection.exec_driver_sql(newest).scalar_one()))
         told = [each for entity in body["entity"] for each in entity["detail"]]
         return next(str(each["valueString"]) for each in told if each["type"] == "version")
     except (DBAPIError, sa.exc.NoResultFound, ValueError, TypeError, KeyError, StopIteration):

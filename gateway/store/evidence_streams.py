@@ -13,7 +13,8 @@ import sqlalchemy as sa
 from gateway.core.audit import read_record
 from gateway.core.audit_event import AuditEventMalformed
 from gateway.store.evidence import Claim, JobEvidence, is_of_job, is_reception, read_claim
-from gateway.store.verification_report import Kind, Verification, as_bytes, rows
+from gateway.store.packing import unpacked
+from gateway.store.verification_report import Kind, Verification, rows
 
 L = TypeVar("L")
 R = TypeVar("R")
@@ -96,7 +97,7 @@ def _claims(group: Iterator[Mapping[str, Any]], report: Verification) -> Iterato
     """Take the AuditEvents of one key apart; one that can't be read was reported before."""
     for row in group:
         try:
-            yield read_claim(row["seq"], read_record(as_bytes(row["body"])))
+            yield read_claim(row["seq"], read_record(unpacked(row["body"])))
         except AuditEventMalformed:
             continue
         except (KeyError, TypeError, AttributeError):

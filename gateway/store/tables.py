@@ -320,7 +320,8 @@ audit_events = Table(
     Column("patient_key", String(64)),
     Column("job_id", String(36)),
     Column("event_id", String(36)),
-    # canonical JSON of the AuditEvent: exactly these bytes are the leaf of the Merkle log
+    # canonical JSON of the AuditEvent, which is the leaf of the Merkle log; on SQLite packed, see
+    # gateway.store.packing
     Column("body", LargeBinary, nullable=False),
     # keyed hash of id and body: whoever has no key can't invent one; NULL from before there was one
     Column("tag", LargeBinary),

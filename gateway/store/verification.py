@@ -33,6 +33,7 @@ from gateway.core.ledger import Frontier, leaf_hash, root
 from gateway.core.ledger_nodes import grow
 from gateway.store.evidence import Evidence, is_of_job, is_reception, read_claim
 from gateway.store.guards import tell_of_guards
+from gateway.store.packing import unpacked
 from gateway.store.verification_checkpoints import (
     STORED,
     CheckpointVerifier,
@@ -182,7 +183,7 @@ class LogVerifier:
         if self._checks_events:
             self._check_event(row)
             self._times.add(index, seq, row["recorded_ms"])
-        digest = leaf_hash(as_bytes(row["body"]))
+        digest = leaf_hash(unpacked(row["body"]))
         if digest != row["leaf_hash"]:
             self._check_moved(index, seq, digest)
         elif self._checks_events:
@@ -203,7 +204,7 @@ class LogVerifier:
     def _check_event(self, row: Mapping[str, Any]) -> None:
         seq, found = row["seq"], self.report.found
         try:
-            record = read_record(as_bytes(row["body"]))
+            record = read_record(unpacked(row["body"]))
         except AuditEventMalformed:
             found("audit_events", seq, "its body is not what was written", seq)
             return
@@ -340,7 +341,7 @@ def _digests(batch: Sequence[sa.Row[Any]], size: int, last_seq: int) -> list[byt
     """Give the leaf hashes of a batch in which all is as it should be; None where it is not."""
     if any(type(row.body) is not bytes for row in batch):
         return None
-    digests = [leaf_hash(row.body) for row in batch]
+    digests = [leaf_hash(unpacked(row.body)) for row in batch]
     seqs = [last_seq, *(row.audit_seq for row in batch)]
     fits = (
         digests == [row.leaf_hash for row in batch]

@@ -14,7 +14,8 @@ import sqlalchemy as sa
 
 from gateway.core.audit import AuditRecord, read_record
 from gateway.core.audit_event import AuditEventMalformed
-from gateway.store.verification_report import Kind, Progress, Verification, as_bytes, rows
+from gateway.store.packing import unpacked
+from gateway.store.verification_report import Kind, Progress, Verification, rows
 
 TABLE = "audit_terms"
 
@@ -84,7 +85,7 @@ class TermsVerifier:
     def _expected(self) -> Iterator[tuple[int, set[Entry] | None]]:
         """Give each event's number and terms; None where its body can't be read."""
         for row in rows(self._connection, _EVENTS):
-            yield row["seq"], _entries(row["recorded_ms"], as_bytes(row["body"]))
+            yield row["seq"], _entries(row["recorded_ms"], unpacked(row["body"]))
 
     def _compare(self, seq: int, expected: set[Entry] | None, found: set[Entry]) -> None:
         if expected is None:

@@ -12,6 +12,7 @@ import redis
 import sqlalchemy as sa
 
 from gateway.broker import BROKER_ERRORS
+from gateway.store.packing import unpacked
 from tests.chaos.arena import Arena
 from tests.chaos.evidence import TABLES, Evidence, Row
 from tests.chaos.faults import broker_of, log_files
@@ -154,7 +155,7 @@ def _tables(arena: Arena) -> Mapping[str, Sequence[Row]]:
     with engine.connect() as connection:
         found = {
             table: [
-                dict(row)
+                _opened(row)
                 for row in connection.execute(sa.text(_SELECT.format(columns, table))).mappings()
             ]
             for table, columns in TABLES.items()
@@ -164,6 +165,11 @@ def _tables(arena: Arena) -> Mapping[str, Sequence[Row]]:
 
 
 _SELECT = "select {} from {} order by 1"
+
+
+def _opened(row: Row) -> Row:
+    """Give a row, and the body of an AuditEvent as what it says."""
+    return {**row, "body": unpacked(row["body"])} if "body" in row else dict(row)
 
 
 def _journal(path: Path) -> Iterator[Row]:

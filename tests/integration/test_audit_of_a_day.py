@@ -32,8 +32,7 @@ def bodies(shared_nadi: RunningNadi) -> list[dict[str, Any]]:
         spoilt = {"content": b"{", "headers": {"Content-Type": "application/fhir+json"}}
         assert client.post("/fhir/Observation", **spoilt).status_code == 400
     nadi.nadi("audit", "verify", check=False)
-    rows = nadi.rows("select body from audit_events order by seq")
-    return [json.loads(bytes(row["body"])) for row in rows]
+    return [json.loads(body) for body in nadi.audit_bodies()]
 
 
 def names(bodies: list[dict[str, Any]]) -> set[str]:

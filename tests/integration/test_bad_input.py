@@ -22,6 +22,7 @@ from gateway.store.sealing import Sealer
 from gateway.store.unit_of_work import Store
 from gateway.telemetry import configure
 from tests.asgi import AsgiClient
+from tests.audited import bodies
 from tests.bad_input import LIMITS, MARK, BadInput, cases
 from tests.conftest import Api, credentials, settings_for, shared_data
 from tests.factories import SITE, Json, bundle, consent, creatinine, patient, raw
@@ -311,6 +312,10 @@ def test_the_canary_patient_shows_nowhere(
     assert MARK not in "".join(capfd.readouterr())
     assert MARK not in api.client.get("/metrics").text
     assert files_with_the_mark(tmp_path) == []
+    with api.store.read() as uow:
+        told = bodies(uow.connection)
+    assert told
+    assert not any(MARK.encode() in body for body in told)
 
 
 def files_with_the_mark(folder: Path) -> list[str]:

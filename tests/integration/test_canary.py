@@ -114,6 +114,7 @@ def test_no_file_of_nadi_holds_a_marker(nadi: RunningNadi) -> None:
             looked_at.append(path.name)
             assert [m for m in MARKERS if m in content] == [], path
 
+    assert [m for m in MARKERS for body in nadi.audit_bodies() if m in body] == []
     database = {"nadi.db"} if DATABASES.make is None else set()
     assert {*database, "api.log", "infer.log", "deliver.log", "relay.log"} <= set(looked_at)
 

@@ -12,6 +12,7 @@ from gateway import telemetry
 from gateway.core.audit import Source, Step, noted
 from gateway.core.clock import new_id, to_ms
 from gateway.store import audit_log
+from gateway.store.packing import unpacked
 from gateway.store.tables import audit_events, audit_leaves
 from gateway.store.unit_of_work import Store
 from workers.integrator import FRUITLESS_ROUNDS, Integrator
@@ -60,7 +61,7 @@ def unplaced(store: Store) -> list[bool]:
     query = sa.select(audit_events.c.id, audit_events.c.body, audit_events.c.tag).where(~has_leaf)
     with store.read() as uow:
         rows: Sequence[sa.Row] = uow.connection.execute(query).all()
-        return [row.tag == uow.sealer.audit_tag(row.id, bytes(row.body)) for row in rows]
+        return [row.tag == uow.sealer.audit_tag(row.id, unpacked(row.body)) for row in rows]
 
 
 def named(logs: list[dict[str, object]]) -> list[object]:

@@ -460,7 +460,7 @@ def test_bytes_that_we_never_wrote_are_refused(body: bytes) -> None:
 def outsiders_program() -> str:
     """Give the program that docs/audit.md offers to auditors."""
     page = Path(__file__).resolve().parents[4] / "docs" / "audit.md"
-    return page.read_text(encoding="utf-8").split("```python\n")[1].split("```")[0]
+    return page.read_text(encoding="utf-8").split("```python\n")[2].split("```")[0]
 
 
 @pytest.mark.parametrize("blank", ["", "\n"], ids=["as it is", "with a blank line more"])

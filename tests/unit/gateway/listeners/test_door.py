@@ -10,6 +10,7 @@ import pytest
 from gateway.core.clock import utc_now
 from gateway.listeners.door import Door, Interrupted, NotTaken
 from gateway.store.listener_credentials import ListenerCredentials
+from tests.audited import bodies
 from tests.conftest import Api
 from tests.factories import creatinine
 from tests.listening import FED_SITE, IntoApi
@@ -37,8 +38,7 @@ def test_what_is_taken_is_on_record_under_the_name_of_the_listener(api: Api):
     assert taken.task.startswith("Task/")
     assert taken.issues == ()
     with api.store.read() as uow:
-        asked = "select body from audit_events where event = 'receive'"
-        (event,) = (orjson.loads(row.body) for row in uow.connection.exec_driver_sql(asked))
+        [event] = map(orjson.loads, bodies(uow.connection, "event = 'receive'"))
         (stored,) = uow.connection.exec_driver_sql("select system from events").all()
     assert stored.system == "ehr"
     assert "lab/mllp" in {agent["who"].get("display") for agent in event["agent"]}
@@ -59,8 +59,7 @@ def test_whose_message_it_brings_is_believed_of_a_listener_and_of_nobody_else(ap
     api.post(bundle(creatinine(3)), **{"X-Nadi-Sender": "10.20.1.8"})
 
     with api.store.read() as uow:
-        asked = "select body from audit_events where event = 'receive' order by seq"
-        events = [orjson.loads(row.body) for row in uow.connection.exec_driver_sql(asked)]
+        events = [orjson.loads(body) for body in bodies(uow.connection, "event = 'receive'")]
     found = [[agent.get("network", {}).get("address") for agent in e["agent"]] for e in events]
     addresses = [next(filter(None, each), None) for each in found]
     assert addresses == ["10.20.1.7", "192.0.2.7", "192.0.2.7"]

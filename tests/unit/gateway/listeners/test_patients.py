@@ -11,6 +11,7 @@ from adapters.site import Site, load_site
 from gateway.core.audit import Source
 from gateway.core.errors import ProcessingError, TransientError
 from gateway.listeners.patients import finding
+from gateway.store.audit_search import AuditFilter
 from gateway.store.unit_of_work import Store
 from tests.listening import FED_SITE
 from tests.sandbox import TOKEN, SandboxEhr
@@ -47,8 +48,7 @@ def test_a_patient_is_found_by_the_number_and_the_search_is_on_record(found, sto
     assert found("77") == "a"
 
     with store.read() as uow:
-        asked = "select body, patient_key from audit_events where event = 'fetch'"
-        (event,) = uow.connection.exec_driver_sql(asked).all()
+        [event] = uow.audit_log.search(AuditFilter(event="fetch"))
     assert event.patient_key == store.sealer.patient_key("ehr", "Patient/a")
     assert b"77" not in orjson.dumps(orjson.loads(event.body)["entity"])
 

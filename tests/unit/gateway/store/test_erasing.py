@@ -26,6 +26,7 @@ from gateway.store.shredding import Trace, compact, shred
 from gateway.store.unit_of_work import Store
 from gateway.store.verification import verify
 from tests.arriving import add, arrival
+from tests.audited import bodies
 from tests.conftest import MASTER
 from tests.hospital import Hospital, consent_of, observation, patient
 from tests.installation import consent, creatinine, installation
@@ -346,7 +347,7 @@ def test_no_reason_for_an_erasure_is_lost_from_the_record(nadi):
     done = erase_in(nadi.store, "p1")
 
     with nadi.store.read() as uow:
-        body = uow.connection.scalar(sa.text("select body from audit_events where event = 'erase'"))
+        [body] = bodies(uow.connection, "event = 'erase'")
     assert b"DPDP Act 2023, s.12(3)" in body
     assert done.tombstone.id.encode() in body
     assert b"Patient/p1" not in body

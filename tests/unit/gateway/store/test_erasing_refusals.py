@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import sqlalchemy as sa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from gateway.core.consent import ConsentRecord
@@ -23,6 +22,7 @@ from gateway.store.erasures import Tombstone
 from gateway.store.unit_of_work import Store
 from gateway.store.verification import verify
 from tests.arriving import add
+from tests.audited import bodies
 from tests.hospital import Hospital, consent_of, observation, patient
 from tests.installation import Installation, consent, creatinine, installation
 from tests.registered import ACTOR
@@ -87,8 +87,8 @@ def test_of_a_refusal_the_tombstone_keeps_that_it_was(store: Store):
     [kept] = on_record(store)
     assert kept.refuses_ai
     with store.read() as uow:
-        body = uow.connection.scalar(sa.text("select body from audit_events where event = 'erase'"))
-    assert b"refused-ai" in bytes(body)
+        [body] = bodies(uow.connection, "event = 'erase'")
+    assert b"refused-ai" in body
 
 
 @pytest.mark.parametrize("decision", ["permit", "deny"])

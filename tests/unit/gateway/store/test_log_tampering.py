@@ -26,6 +26,7 @@ from gateway.core.ledger import Checkpoint, Frontier, leaf_hash, root, sign_chec
 from gateway.core.ledger_nodes import grow
 from gateway.store.checkpoint_file import CheckpointFile
 from gateway.store.keys import load_or_create
+from gateway.store.packing import unpacked
 from gateway.store.sealing import Sealer
 from gateway.store.verification import verify
 from gateway.store.verification_checkpoints import OutsideNote
@@ -455,7 +456,7 @@ def rewrite(
             database.execute(f"delete from {table}")  # noqa: S608
         frontier = Frontier()
         for index, (seq, body) in enumerate(bodies):
-            leaf = leaf_hash(body)
+            leaf = leaf_hash(unpacked(body))
             database.execute("insert into audit_leaves values (?, ?, ?)", (index, seq, leaf))
             frontier, nodes = grow(frontier, (leaf,))
             assert nodes == []

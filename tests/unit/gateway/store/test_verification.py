@@ -8,6 +8,7 @@ import pytest
 from gateway.core.audit import Source, Step, noted
 from gateway.core.clock import new_id
 from gateway.store.checkpoint_file import CheckpointFile
+from gateway.store.packing import teach
 from gateway.store.registering import retire
 from gateway.store.verification import verify
 from gateway.store.verification_report import FirstBad, Kind
@@ -51,6 +52,7 @@ def nadi(original, tmp_path):
 def change(nadi, *statements):
     nadi.store.close()
     with sqlite3.connect(nadi.folder / "nadi.db") as database:
+        teach(database)
         for statement in statements:
             database.execute(statement)
 
@@ -74,7 +76,7 @@ def test_an_untouched_database_holds(nadi):
     ("statement", "table", "what"),
     [
         (
-            "update audit_events set body = replace(body, 'ckd-risk', 'ckd-rixk')",
+            "update audit_events set body = replace(nadi_unpacked(body), 'ckd-risk', 'ckd-rixk')",
             "audit_leaves",
             "",
         ),

@@ -6,6 +6,7 @@ from pathlib import Path
 import orjson
 import pytest
 
+from tests.audited import bodies
 from tests.cds import SERVICE, Ehr, cds_site, request, working
 from tests.conftest import Api
 
@@ -50,8 +51,7 @@ def test_an_overridden_card_is_kept_with_its_reason_and_its_comment_sealed(ehr: 
     with ehr.api.store.read() as uow:
         (kept,) = uow.cds.listed(route="ckd-risk")
         said = orjson.loads(uow.cds.said(kept))
-        told = "select body from audit_events where event = 'feedback'"
-        ((audited,),) = uow.connection.exec_driver_sql(told).all()
+        [audited] = bodies(uow.connection, "event = 'feedback'")
     assert (kept.job_id, kept.outcome, kept.reason) == (card, "overridden", "already-known")
     assert said["overrideReason"]["userComment"] == NOTE
     assert NOTE.encode() not in kept.said
