@@ -85,7 +85,9 @@ def _following(site: Site) -> dict[str, int]:
 
 
 def _current(uow: UnitOfWork) -> frozenset[str]:
+    # What was said in the future was said before the clock was set back, or by a host whose clock
+    # is a little ahead.
     said = uow.listener_state.everywhere(_KEY)
     return frozenset(
-        each.listener for each in said if uow.now_ms - each.updated_ms < STALE_AFTER_MS
+        each.listener for each in said if abs(uow.now_ms - each.updated_ms) < STALE_AFTER_MS
     )

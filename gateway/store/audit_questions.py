@@ -37,6 +37,7 @@ from gateway.core.errors import NotFound
 from gateway.core.working_hours import WorkingHours
 from gateway.store.audit_search import AuditFilter, AuditRow, search, within
 from gateway.store.identity import named_key
+from gateway.store.packing import unpacked
 from gateway.store.patient_names import patients_named
 from gateway.store.tables import audit_events, audit_terms, events, models
 
@@ -225,7 +226,8 @@ class AuditQuestions:
         query = sa.select(columns.seq, columns.event, columns.body).where(
             columns.job_id.in_(ids), columns.event.in_(kinds)
         )
-        return [read_entry(*row) for row in self._uow.connection.execute(query.order_by("seq"))]
+        found = self._uow.connection.execute(query.order_by("seq"))
+        return [read_entry(seq, event, unpacked(body)) for seq, event, body in found]
 
     def _refusals_by_reason(self, asked: Asked) -> Iterator[tuple[str, str, int, str]]:
         columns, (first, end) = audit_terms.c, _REFUSALS

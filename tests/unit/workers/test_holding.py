@@ -110,6 +110,17 @@ def test_a_feed_that_has_not_said_anything_for_long_is_not_believed(hospital: Ho
     assert stands(hospital) == QUEUED
 
 
+def test_what_a_feed_said_before_the_clock_was_set_back_is_not_believed(hospital: Hospital) -> None:
+    caught_up(hospital)
+    hospital.pass_time(-7200)
+    hospital.push(observation(at=hospital.now))
+
+    hospital.infer()
+
+    assert stands(hospital)[0] is JobState.READY
+    assert hospital.job().reason == WAITS
+
+
 def test_a_clock_that_is_set_back_makes_nothing_wait_for_hours(hospital: Hospital) -> None:
     hospital.push(observation())
     before, _ = held(hospital)
