@@ -24,6 +24,10 @@ SAY_EVERY_MS, STALE_AFTER_MS = 10_000, 60_000
 #: What is told of what waits.
 WAITS = "It waits until it is known what the EHR changed of Consents while Nadi or it was away."
 
+#: What began in the future did so on a host whose clock is so far ahead at most; further ahead, it
+#: was before the clock was set back, and is not waited for.
+_AHEAD_MS = STALE_AFTER_MS
+
 _KEY, _CONSENT = "caught-up", "Consent"
 
 
@@ -46,8 +50,10 @@ class Lag:
         wait_ms = self.waits_ms.get(event.system)
         if wait_ms is None or route.breaks_glass:
             return False
-        # Whose begin is in the future was not waited for: the clock was set back.
-        return 0 <= self.now_ms - max(event.received_ms, self.began_ms) < wait_ms
+        return any(
+            -_AHEAD_MS < self.now_ms - begin_ms < wait_ms
+            for begin_ms in (event.received_ms, self.began_ms)
+        )
 
 
 def lag(uow: UnitOfWork, site: Site, *, began_ms: int) -> Lag:

@@ -130,6 +130,27 @@ def test_a_clock_that_is_set_back_makes_nothing_wait_for_hours(hospital: Hospita
     assert (before, held(hospital)[0]) == (True, False)
 
 
+def test_what_a_host_received_whose_clock_is_ahead_waits_as_well(hospital: Hospital) -> None:
+    hospital.push(observation())
+
+    hospital.pass_time(-5)
+
+    assert held(hospital)[0]
+
+
+def test_what_comes_after_the_clock_was_set_back_waits_though_the_worker_began_before(
+    hospital: Hospital,
+) -> None:
+    began_ms = to_ms(hospital.now)
+    hospital.pass_time(-7200)
+    hospital.push(observation(at=hospital.now))
+    hospital.ports = replace(hospital.ports, began_ms=began_ms)
+
+    hospital.infer()
+
+    assert (stands(hospital), hospital.job().reason) == (QUEUED, WAITS)
+
+
 def test_a_result_that_waited_for_its_ehr_is_not_sent_either(hospital: Hospital) -> None:
     caught_up(hospital)
     hospital.push(observation())
