@@ -9,6 +9,8 @@ A search from a cursor never shows a deletion. So, beside it:
 * what such an answer leaves out is read: 410 proves that it was deleted, 404 that it is not there.
   Where it answers 404 for each of many and has none of them, that is doubted: an address or a right
   may be wrong. An answer that says neither proves nothing.
+* Where it can't be asked what became of Consents, that is not known (`is_unasked`), and asked again
+  after `_ASK_AGAIN_MS`.
 * What is proved is received like a DELETE that was pushed. What is not stays, and is told.
 
 Source: FHIR R4 http.html#history, http.html#delete, search.html#id.
@@ -49,6 +51,8 @@ _FEW = 10
 _DAY_MS = 86_400_000
 _MONTH_MS = 31 * _DAY_MS
 _ASK_STATEMENT_MS = 3_600_000
+#: Of Consents it is asked again so soon where no answer came: results wait for it.
+_ASK_AGAIN_MS = 30_000
 _ID_DIGITS = 8
 #: What says nothing of one resource, and need not hold up the others.
 _NO_ANSWER = (ProcessingError, EhrFailed, EhrAnswerUnreadable, EhrLoginFailed)
@@ -97,7 +101,13 @@ class DeletionPlan:
 
 @dataclass
 class _Looked:
-    """How far one type is looked through; `after` is None between two passes."""
+    """How far one type is looked through; `after` is None between two passes.
+
+    Attributes:
+        told: What is wrong with its history.
+        looked: What the last pass through what is held left unproved.
+        is_broken_off: That pass could not be made.
+    """
 
     kind: str
     history_due_ms: int = 0
@@ -108,6 +118,7 @@ class _Looked:
     doubted: int = 0
     told: str = ""
     looked: str = ""
+    is_broken_off: bool = False
 
     @property
     def says(self) -> str:
@@ -154,6 +165,23 @@ class Deletions:
         """What could not be proved; empty when all is well."""
         return next((each.says for each in self._looked if each.says), "")
 
+    @property
+    def is_unasked(self) -> bool:
+        """Whether the EHR could not be asked last time which Consents are gone."""
+        each = self._consents
+        return each is not None and bool(each.told or each.is_broken_off)
+
+    def is_put_off(self, now_ms: int) -> bool:
+        """Whether it could not be asked which Consents are gone, and is not asked again yet."""
+        each = self._consents
+        if each is None or not self.is_unasked:
+            return False
+        return now_ms < (each.history_due_ms if each.told else each.sweep_due_ms or 0)
+
+    @property
+    def _consents(self) -> _Looked | None:
+        return next((looked for looked in self._looked if looked.kind == CONSENT), None)
+
     def look_again(self, *, is_gap: bool) -> None:
         """Ask at the next turn: something changed, or with `is_gap` something was not heard of."""
         for each in self._looked:
@@ -170,7 +198,7 @@ class Deletions:
         Raises:
             TransientError: The EHR, the API or the database is away.
         """
-        each = next((looked for looked in self._looked if looked.kind == CONSENT), None)
+        each = self._consents
         if each is None:
             return
         now_ms = to_ms(self._now())
@@ -229,9 +257,10 @@ class Deletions:
         except _NO_ANSWER as error:
             log.warning("history-not-read", system=self._feed, error=type(error).__name__)
             each.told = f"What was deleted of {each.kind} can't be read: {error.message}"
+            each.history_due_ms = now_ms + self._again_ms(each.kind)
             return
         self._receive(self._held.worth_telling(told.deleted))
-        each.told = ""
+        each.told, each.is_broken_off = "", False
         self._keep(each.kind, kept | {"cursor_ms": told.cursor_ms, "asked_ms": now_ms})
 
     # -- by what Nadi holds ------------------------------------------------------------------
@@ -264,7 +293,8 @@ class Deletions:
         except _NO_ANSWER as error:
             log.warning("sweep-refused", system=self._feed, error=type(error).__name__)
             each.looked = f"Whether each {each.kind} is still there can't be asked: {error.message}"
-            each.after, each.sweep_due_ms = None, now_ms + self._plan.every_ms
+            each.after, each.sweep_due_ms = None, now_ms + self._again_ms(each.kind)
+            each.is_broken_off = not has_history
             return
         each.after = batch.last
         if batch.is_last:
@@ -321,10 +351,14 @@ class Deletions:
             return None
 
     def _end(self, each: _Looked, *, has_history: bool) -> None:
-        each.looked = _words(each)
+        each.looked, each.is_broken_off = _words(each), False
         every_ms = self._every_ms(each.kind, has_history=has_history)
         each.sweep_due_ms, each.after = each.began_ms + every_ms, None
         self._keep(each.kind, self._kept(each.kind) | {"swept_ms": each.began_ms})
+
+    def _again_ms(self, kind: str) -> int:
+        every_ms = self._plan.every_ms
+        return min(every_ms, _ASK_AGAIN_MS) if kind == CONSENT else every_ms
 
     # -- both --------------------------------------------------------------------------------
 

@@ -182,8 +182,10 @@ class Follower:
         if said_ms is not None and 0 <= now_ms - said_ms < STALE_AFTER_MS:
             return
         self._said_current_ms = None
-        is_refused = any(each.problem and now_ms < each.due_ms for each in self._decisive)
-        if self._follows_consents and not is_refused:
+        is_put_off = any(each.problem and now_ms < each.due_ms for each in self._decisive)
+        if self._deletions and self._deletions.is_put_off(now_ms):
+            is_put_off = True
+        if self._follows_consents and not is_put_off:
             self._settle()
 
     def _settle(self) -> None:
@@ -200,6 +202,8 @@ class Follower:
 
     def _say_current(self) -> None:
         if not self._follows_consents or any(each.problem for each in self._decisive):
+            return
+        if self._deletions and self._deletions.is_unasked:
             return
         now_ms, said_ms = to_ms(self._now()), self._said_current_ms
         if said_ms is None or not 0 <= now_ms - said_ms < SAY_EVERY_MS:

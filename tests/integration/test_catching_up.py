@@ -1,11 +1,15 @@
 """After an outage a pushed result waits until it is known what the EHR changed of Consents."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from adapters.authorization import GivenLogin
+from adapters.fhir_rest.client import FhirClient
+from adapters.fhir_rest.errors import EhrFailed
 from adapters.site import SiteWatch, load_site
 from gateway.catching_up import SAY_EVERY_MS, STALE_AFTER_MS, lag
 from gateway.core.jobs import Job
@@ -150,6 +154,53 @@ def test_an_ehr_that_refuses_to_tell_of_consents_leaves_it_unknown(feeding: Feed
     following(feeding).turn()
 
     assert not is_known(feeding)
+
+
+class Failing(FhirClient):
+    """An EHR that tells what changed, and fails when it is asked what is gone."""
+
+    is_failing = True
+
+    def history(
+        self, resource_type: str, params: Sequence[tuple[str, str]]
+    ) -> Iterator[tuple[bytes, datetime | None]]:
+        self._fail(resource_type)
+        return super().history(resource_type, params)
+
+    def pages(
+        self, resource_type: str, params: Sequence[tuple[str, str]]
+    ) -> Iterator[tuple[bytes, datetime | None]]:
+        if "_id" in dict(params):
+            self._fail(resource_type)
+        return super().pages(resource_type, params)
+
+    def _fail(self, resource_type: str) -> None:
+        if self.is_failing and resource_type == "Consent":
+            raise EhrFailed
+
+
+@pytest.mark.parametrize("faults", [WAYS["history"], WAYS["held"]], ids=["history", "held"])
+def test_an_ehr_that_fails_to_say_which_consents_are_gone_leaves_it_unknown(
+    feeding: Feeding, faults: dict[str, Any]
+) -> None:
+    feeding.sandbox.faults(**faults)
+    feeding.ehr = failing = Failing(
+        feeding.base,
+        login=GivenLogin(f"Bearer {TOKEN}"),
+        timeout_s=10,
+        max_response_bytes=2**24,
+    )
+    feeding.closing.append(failing.close)
+    feeding.seconds += 10
+    follower = following(feeding)
+
+    follower.turn()
+    before = is_known(feeding)
+    failing.is_failing = False
+    feeding.seconds += 30
+    assert follower.turn()
+
+    assert (before, is_known(feeding)) == (False, True)
 
 
 def test_it_is_said_again_while_the_feed_goes_on_and_not_at_every_turn(feeding: Feeding) -> None:

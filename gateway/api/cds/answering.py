@@ -40,7 +40,6 @@ _UNSAID = frozenset(
         BusinessStatus.SUPERSEDED,
     }
 )
-#: What the model needs was neither brought nor found.
 _NOT_RUN = frozenset({JobState.REJECTED, JobState.FAILED})
 _GIVEN_UP = frozenset({BusinessStatus.DELIVERY_FAILED, BusinessStatus.INFERENCE_FAILED})
 
