@@ -28,6 +28,11 @@ WAITS = "It waits until it is known what the EHR changed of Consents while Nadi 
 #: was before the clock was set back, and is not waited for.
 _AHEAD_MS = STALE_AFTER_MS
 
+#: It is looked again at what waits after this part of the time that it has waited, and so soon or
+#: late at most.
+_OF_WAITED = 0.25
+_SOONEST_MS, _LATEST_MS = 2_000, 60_000
+
 _KEY, _CONSENT = "caught-up", "Consent"
 
 
@@ -45,15 +50,21 @@ class Lag:
     began_ms: int
     now_ms: int
 
-    def holds(self, event: Event, route: Route) -> bool:
-        """Say whether an event still waits."""
+    def look_again_ms(self, event: Event, route: Route) -> int | None:
+        """Say when it is looked again whether an event still waits; None where it does not.
+
+        The longer it has waited, the more rarely: thousands may wait for days.
+        """
         wait_ms = self.waits_ms.get(event.system)
         if wait_ms is None or route.breaks_glass:
-            return False
-        return any(
-            -_AHEAD_MS < self.now_ms - begin_ms < wait_ms
-            for begin_ms in (event.received_ms, self.began_ms)
-        )
+            return None
+        begins = (event.received_ms, self.began_ms)
+        waited = [self.now_ms - each for each in begins if each < self.now_ms + _AHEAD_MS]
+        waited_ms = max(min(waited, default=wait_ms), 0)
+        if waited_ms >= wait_ms:
+            return None
+        seldom_ms = max(_SOONEST_MS, min(int(waited_ms * _OF_WAITED), _LATEST_MS))
+        return self.now_ms + min(seldom_ms, wait_ms - waited_ms)
 
 
 def lag(uow: UnitOfWork, site: Site, *, began_ms: int) -> Lag:

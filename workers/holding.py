@@ -1,10 +1,10 @@
 """(4.1) (6.1) Before jobs and results are claimed: which of them wait for their patients' consents.
 
 While it is not known what an EHR changed of its Consents (`gateway.catching_up`), what came from it
-is not claimed. It stays as it is, is looked at again soon, and no attempt of it counts.
+is not claimed. It stays as it is, is looked at again later, and no attempt of it counts.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from gateway.catching_up import WAITS, Lag, lag
 from gateway.core.delivery import Delivery, DeliveryState
@@ -12,9 +12,6 @@ from gateway.core.jobs import Advance, BusinessStatus, Job, JobState
 from gateway.store.deliveries import Settlement
 from gateway.store.unit_of_work import UnitOfWork
 from workers.ports import Ports
-
-#: How soon it is looked again.
-_LOOK_AGAIN_MS = 2000
 
 
 def jobs_free(uow: UnitOfWork, ports: Ports, job_ids: Sequence[str]) -> Sequence[str]:
@@ -30,7 +27,7 @@ def jobs_free(uow: UnitOfWork, ports: Ports, job_ids: Sequence[str]) -> Sequence
         return job_ids
     ready = [each for each in uow.jobs.get_many(job_ids).values() if each.state is JobState.READY]
     held = _held(uow, ports, behind, {each.id: each for each in ready})
-    uow.jobs.advance([_put_off(each, uow.now_ms) for each in ready if each.id in held])
+    uow.jobs.advance([_put_off(each, held[each.id]) for each in ready if each.id in held])
     return [each for each in job_ids if each not in held]
 
 
@@ -52,7 +49,7 @@ def results_free(uow: UnitOfWork, ports: Ports, delivery_ids: Sequence[str]) -> 
     ]
     jobs = uow.jobs.get_many({each.job_id for each in pending})
     held = _held(uow, ports, behind, {each.id: jobs[each.job_id] for each in pending})
-    uow.deliveries.settle([_kept(each, uow.now_ms) for each in pending if each.id in held])
+    uow.deliveries.settle([_kept(each, held[each.id]) for each in pending if each.id in held])
     return [each for each in delivery_ids if each not in held]
 
 
@@ -60,31 +57,32 @@ def _behind(uow: UnitOfWork, ports: Ports) -> Lag:
     return lag(uow, ports.site(), began_ms=ports.began_ms)
 
 
-def _held(uow: UnitOfWork, ports: Ports, behind: Lag, jobs: Mapping[str, Job]) -> Collection[str]:
-    """Give which wait, each by the job that it is or belongs to."""
+def _held(uow: UnitOfWork, ports: Ports, behind: Lag, jobs: Mapping[str, Job]) -> Mapping[str, int]:
+    """Give which wait, each by the job that it is or belongs to, and when it is looked again."""
     site = ports.site()
     events = uow.events.get_many({job.event_id for job in jobs.values()})
     return {
-        name
+        name: again_ms
         for name, job in jobs.items()
-        if (route := site.route(job.route)) and behind.holds(events[job.event_id], route)
+        if (route := site.route(job.route))
+        and (again_ms := behind.look_again_ms(events[job.event_id], route)) is not None
     }
 
 
-def _put_off(job: Job, now_ms: int) -> Advance:
+def _put_off(job: Job, again_ms: int) -> Advance:
     return Advance(
         job=job,
         state=JobState.READY,
         business_status=BusinessStatus.QUEUED,
         reason=WAITS,
-        not_before_ms=now_ms + _LOOK_AGAIN_MS,
+        not_before_ms=again_ms,
     )
 
 
-def _kept(delivery: Delivery, now_ms: int) -> Settlement:
+def _kept(delivery: Delivery, again_ms: int) -> Settlement:
     return Settlement(
         delivery=delivery,
         state=DeliveryState.PENDING,
         answer=delivery.last_answer,
-        next_attempt_ms=now_ms + _LOOK_AGAIN_MS,
+        next_attempt_ms=again_ms,
     )

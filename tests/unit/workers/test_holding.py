@@ -44,7 +44,9 @@ def held(hospital: Hospital) -> tuple[bool, bool]:
     with hospital.store.read() as uow:
         event = uow.events.get_many([event_id])[event_id]
         behind = lag(uow, hospital.site, began_ms=0)
-    return behind.holds(event, route), behind.holds(event, replace(route, breaks_glass=True))
+    emergency = replace(route, breaks_glass=True)
+    ordinary_ms, emergency_ms = (behind.look_again_ms(event, each) for each in (route, emergency))
+    return ordinary_ms is not None, emergency_ms is not None
 
 
 def test_a_job_stays_ready_and_says_why_until_the_feed_has_caught_up(hospital: Hospital) -> None:
@@ -81,9 +83,29 @@ def test_it_waits_no_longer_than_the_site_says(hospital: Hospital) -> None:
     hospital.pass_time(WAIT_S - 1)
     hospital.infer()
     assert stands(hospital) == QUEUED
-    hospital.pass_time(2)
+    hospital.pass_time(1)
     hospital.infer()
 
+    assert stands(hospital) == (JobState.IN_PROGRESS, BusinessStatus.DELIVERY_PENDING)
+
+
+def test_what_waits_for_hours_is_looked_at_once_a_minute(tmp_path: Path) -> None:
+    receive = f"[push, {POLL.replace('60', '86400')}]"
+    hospital = Hospital(tmp_path, site=load_site(FOLLOWED.replace("RECEIVE", receive)))
+    hospital.admit_patient()
+    hospital.push(observation())
+    hospital.pass_time(7200)
+    hospital.infer()
+    caught_up(hospital)
+
+    hospital.pass_time(50)
+    hospital.infer()
+    too_soon = stands(hospital)
+    hospital.pass_time(10)
+    caught_up(hospital)
+    hospital.infer()
+
+    assert too_soon == QUEUED
     assert stands(hospital) == (JobState.IN_PROGRESS, BusinessStatus.DELIVERY_PENDING)
 
 
