@@ -86,6 +86,21 @@ def lag(uow: UnitOfWork, site: Site, *, began_ms: int) -> Lag:
     return Lag(waits_ms, began_ms, uow.now_ms)
 
 
+def longest_wait_s(site: Site, system: str | None = None) -> float:
+    """Say for how long what came may have waited, through no fault of whom it is tried with.
+
+    Args:
+        site: The site in force.
+        system: From where it came; None for any.
+    """
+    waits_ms = [
+        wait_ms
+        for feed, wait_ms in _following(site).items()
+        if system in (None, site.feeds[feed].speaks_for)
+    ]
+    return max(waits_ms, default=0) / 1000
+
+
 def say_current(uow: UnitOfWork, feed: str) -> None:
     """Keep that a feed has asked for all that was changed or deleted of Consents."""
     uow.listener_state.put(feed, {_KEY: True})

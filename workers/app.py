@@ -12,10 +12,11 @@ from celery.signals import worker_init, worker_ready, worker_shutdown
 
 from adapters.site import SiteWatch, name_of
 from gateway import heap, telemetry
+from gateway.catching_up import longest_wait_s
 from gateway.core.audit import Source
 from gateway.core.clock import to_ms, utc_now
 from gateway.core.delivery import Backoff
-from gateway.core.errors import NotFound
+from gateway.core.errors import ConfigurationError, NotFound
 from gateway.erasure_watch import ErasureWatch
 from gateway.heartbeat import heartbeat
 from gateway.queue import DELIVER_QUEUE, INFER_QUEUE, celery
@@ -110,10 +111,18 @@ def _prepare(**_: object) -> None:
         record_start(uow, source, MASTER)
         if INFER_QUEUE in queues:
             lost = uow.jobs.held_by(mine.owner)
-            changes = rescue(lost, now_ms=uow.now_ms, budget_s=settings.retry_budget_s)
+            budget_s = settings.retry_budget_s + _longest_wait_s(mine)
+            changes = rescue(lost, now_ms=uow.now_ms, budget_s=budget_s)
             put_back(uow, changes, source)
         if DELIVER_QUEUE in queues:
             uow.deliveries.release(mine.owner)
+
+
+def _longest_wait_s(mine: Ports) -> float:
+    try:
+        return longest_wait_s(mine.site())
+    except ConfigurationError:  # no site is usable: what was lost is put back all the same
+        return 0.0
 
 
 def _source(mine: Ports) -> Source:

@@ -10,6 +10,7 @@ from datetime import datetime
 from functools import cached_property
 from typing import Any
 
+from gateway.catching_up import longest_wait_s
 from gateway.core import audit, clinical_time
 from gateway.core.audit import AgentKind, AuditAgent, AuditRecord, JobEvent, Outcome, Step, job_step
 from gateway.core.clock import from_ms
@@ -191,7 +192,9 @@ def failed(job: Job, round_: Round, error: Exception, ports: Ports) -> Ending:
     status = BusinessStatus.INFERENCE_FAILED
     if isinstance(error, ProcessingError):
         return ended(job, round_, "fail", status, error.message)
-    age_s = (round_.now_ms - job.created_ms) / 1000
+    route = round_.site.route(job.route)
+    waited_s = longest_wait_s(round_.site, route.source) if route else 0
+    age_s = (round_.now_ms - job.created_ms) / 1000 - waited_s
     # What is not configured is the integrator's turn, while the job waits.
     is_transient = isinstance(error, TransientError | ConfigurationError)
     if ports.backoff.is_spent(age_s) or (not is_transient and job.attempt >= MOST_ATTEMPTS):

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from gateway import telemetry
+from gateway.catching_up import longest_wait_s
 from gateway.core import audit
 from gateway.core.audit import AgentKind, AuditRecord, JobEvent
 from gateway.core.consent import WRITE, ConsentDecision, ConsentRecord
@@ -358,7 +359,8 @@ def _unreached(batch: _Batch, parcel: _Parcel, fate: NotReached) -> _Outcome:
     delivery, backoff = parcel.delivery, batch.ports.backoff
     # A person who retries a job gives its result the whole budget anew.
     since_ms = max(delivery.created_ms, parcel.job.updated_ms)
-    if backoff.is_spent((batch.round.now_ms - since_ms) / 1000):
+    age_s = (batch.round.now_ms - since_ms) / 1000
+    if backoff.is_spent(age_s - longest_wait_s(batch.round.site, parcel.event.system)):
         reason = f"Given up after {delivery.attempt} attempts; the last: {fate.said}"
         return _given_up(batch, parcel, fate.error, reason)
     delay_s = backoff.delay_s(

@@ -28,6 +28,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from adapters.site import Site, SiteWatch, name_of
 from gateway import heap, queue, telemetry
 from gateway.bell import DONE
+from gateway.catching_up import longest_wait_s
 from gateway.core.audit import Source
 from gateway.core.delivery import Backoff
 from gateway.core.errors import ConfigurationError, TransientError
@@ -232,7 +233,7 @@ class Relay:
             return
         with ports.store.write() as uow:
             lost = uow.jobs.expired()
-            budget_s = ports.settings.retry_budget_s
+            budget_s = ports.settings.retry_budget_s + longest_wait_s(self._site())
             changes = rescue(lost, now_ms=uow.now_ms, budget_s=budget_s)
             put_back(uow, changes, ports.source)
             freed = uow.deliveries.rescue()

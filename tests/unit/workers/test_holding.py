@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from adapters.fhir_rest.errors import EhrUnreachable
 from adapters.site import load_site
 from gateway.catching_up import STALE_AFTER_MS, WAITS, lag, say_current
 from gateway.core.clock import to_ms
@@ -89,10 +90,17 @@ def test_it_waits_no_longer_than_the_site_says(hospital: Hospital) -> None:
     assert stands(hospital) == (JobState.IN_PROGRESS, BusinessStatus.DELIVERY_PENDING)
 
 
-def test_what_waits_for_hours_is_looked_at_once_a_minute(tmp_path: Path) -> None:
+@pytest.fixture
+def slow_hospital(tmp_path: Path) -> Hospital:
+    """Give one that lets results wait for a day, which is longer than they are tried for."""
     receive = f"[push, {POLL.replace('60', '86400')}]"
-    hospital = Hospital(tmp_path, site=load_site(FOLLOWED.replace("RECEIVE", receive)))
-    hospital.admit_patient()
+    made = Hospital(tmp_path, site=load_site(FOLLOWED.replace("RECEIVE", receive)))
+    made.admit_patient()
+    return made
+
+
+def test_what_waits_for_hours_is_looked_at_once_a_minute(slow_hospital: Hospital) -> None:
+    hospital = slow_hospital
     hospital.push(observation())
     hospital.pass_time(7200)
     hospital.infer()
@@ -107,6 +115,41 @@ def test_what_waits_for_hours_is_looked_at_once_a_minute(tmp_path: Path) -> None
 
     assert too_soon == QUEUED
     assert stands(hospital) == (JobState.IN_PROGRESS, BusinessStatus.DELIVERY_PENDING)
+
+
+def test_a_job_that_waited_for_longer_than_it_is_tried_is_tried_all_the_same(
+    slow_hospital: Hospital,
+) -> None:
+    hospital = slow_hospital
+    hospital.push(observation())
+    hospital.infer()
+    hospital.pass_time(7200)
+    caught_up(hospital)
+    hospital.ehr.away = EhrUnreachable()
+
+    hospital.infer()
+
+    assert (stands(hospital), hospital.job().attempt) == (QUEUED, 1)
+
+
+def test_nor_is_a_result_given_up_for_having_waited(slow_hospital: Hospital) -> None:
+    hospital = slow_hospital
+    caught_up(hospital)
+    hospital.push(observation())
+    hospital.infer()
+    hospital.pass_time(7200)
+    hospital.deliver()
+    caught_up(hospital)
+    hospital.pass_time(50)
+    caught_up(hospital)
+    hospital.pass_time(10)
+    hospital.ehr.away = EhrUnreachable()
+
+    hospital.deliver()
+
+    delivery = hospital.delivery()
+    assert delivery is not None
+    assert (delivery.state.value, delivery.attempt) == ("pending", 1)
 
 
 def test_what_waited_already_before_the_outage_waits_from_the_start_of_the_worker(

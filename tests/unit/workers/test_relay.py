@@ -7,6 +7,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from adapters.fhir_rest.errors import EhrOverloaded
+from adapters.site import load_site
 from gateway.core.audit import Source
 from gateway.core.jobs import BusinessStatus, JobState
 from gateway.queue import BrokerAway
@@ -14,7 +15,7 @@ from gateway.settings import Settings
 from gateway.store.audit_log import AuditFilter
 from gateway.store.checkpoint_file import CheckpointFile
 from gateway.store.leadership import FileLeadership
-from tests.hospital import LEASE_MS, Hospital, observation
+from tests.hospital import LEASE_MS, SITE, Hospital, observation
 from workers.line import Line
 from workers.relay import Relay, RelayPorts
 
@@ -214,6 +215,22 @@ def test_a_job_that_kills_every_worker_is_given_up_one_day(post: Post) -> None:
 
     assert post.hospital.job().state is JobState.FAILED
     assert "fail" in [event for event, _ in post.hospital.audited()]
+
+
+def test_not_before_the_time_that_it_may_have_waited_for_consents(post: Post) -> None:
+    poll = "{poll: {types: [Consent], consents_wait_s: 86400}}"
+    base_url = "base_url: http://ehr.test/fhir"
+    text = SITE.replace("REFUSALS", "none").replace(
+        base_url, f"{base_url}\n    receive: [push, {poll}]"
+    )
+    post.hospital.site = load_site(text)
+    push(post.hospital, "p1")
+    with post.hospital.store.write() as uow:
+        uow.jobs.claim([post.hospital.job().id], "infer@dead", lease_ms=LEASE_MS)
+
+    post.look(seconds=Settings().retry_budget_s + 1)
+
+    assert post.hospital.job().state is JobState.READY
 
 
 def test_new_audit_events_get_their_place_in_the_log(post: Post) -> None:
