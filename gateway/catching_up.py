@@ -9,7 +9,7 @@
 * An EHR whose Consents are not followed is not waited for, and no emergency waits.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from adapters.feeds.poll import Query
@@ -76,8 +76,8 @@ def lag(uow: UnitOfWork, site: Site, *, began_ms: int) -> Lag:
         began_ms: When this process began.
     """
     following = _following(site)
-    current = _current(uow) if following else frozenset()
-    known = {site.feeds[feed].speaks_for for feed in following if feed in current}
+    current = _current(uow, following) if following else ()
+    known = {site.feeds[feed].speaks_for for feed in current}
     waits_ms: dict[str, int] = {}
     for feed, wait_ms in following.items():
         system = site.feeds[feed].speaks_for
@@ -116,10 +116,8 @@ def _following(site: Site) -> dict[str, int]:
     }
 
 
-def _current(uow: UnitOfWork) -> frozenset[str]:
+def _current(uow: UnitOfWork, feeds: Collection[str]) -> list[str]:
     # What was said in the future was said before the clock was set back, or by a host whose clock
     # is a little ahead.
-    said = uow.listener_state.everywhere(_KEY)
-    return frozenset(
-        each.listener for each in said if abs(uow.now_ms - each.updated_ms) < STALE_AFTER_MS
-    )
+    said = uow.listener_state.kept_ms(feeds, _KEY)
+    return [feed for feed, at_ms in said.items() if abs(uow.now_ms - at_ms) < STALE_AFTER_MS]

@@ -56,6 +56,16 @@ class ListenerState:
         rows = self._uow.connection.execute(query.order_by(_COLUMNS.listener, _COLUMNS.key))
         return [Kept(r.listener, r.key, orjson.loads(r.value), r.updated_ms) for r in rows]
 
+    def kept_ms(self, listeners: Collection[str], key: str) -> dict[str, int]:
+        """Give when those of these listeners that have something under a key kept it.
+
+        It costs the same however much all listeners remember.
+        """
+        query = sa.select(_COLUMNS.listener, _COLUMNS.updated_ms).where(
+            _COLUMNS.listener.in_(listeners), _COLUMNS.key == key
+        )
+        return {row.listener: row.updated_ms for row in self._uow.connection.execute(query)}
+
     def put(self, listener: str, values: Mapping[str, Any]) -> None:
         """Keep values, in place of what there is under their keys.
 

@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 from adapters.fhir_rest.errors import EhrUnreachable
 from adapters.site import load_site
@@ -280,6 +281,21 @@ def test_one_feed_that_has_caught_up_is_enough(tmp_path: Path) -> None:
 
     with hospital.store.read() as uow:
         assert lag(uow, hospital.site, began_ms=0).waits_ms == {}
+
+
+def test_it_is_asked_without_reading_all_that_listeners_remember(hospital: Hospital) -> None:
+    asked: list[str] = []
+    sa.event.listen(
+        hospital.store.engine, "before_cursor_execute", lambda *told: asked.append(told[2])
+    )
+
+    with hospital.store.read() as uow:
+        lag(uow, hospital.site, began_ms=0)
+        (query,) = [each for each in asked if "listener_state" in each]
+        values = ("?",) * query.count("?")
+        plan = uow.connection.exec_driver_sql(f"explain query plan {query}", values).all()
+
+    assert ["(listener=? AND key=?)" in str(step) for step in plan] == [True]
 
 
 def test_an_emergency_does_not_wait(hospital: Hospital) -> None:

@@ -62,6 +62,17 @@ def test_how_all_listeners_are_is_read_at_once(store: Store) -> None:
         assert all(each.updated_ms == found[0].updated_ms > 0 for each in found)
 
 
+def test_it_is_known_when_each_of_some_kept_something(store: Store) -> None:
+    with store.write() as uow:
+        uow.listener_state.put("ehr/poll", {"status": "up", "cursor": 1})
+        uow.listener_state.put("lab/mllp", {"status": "up"})
+        kept_ms = uow.now_ms
+
+    with store.read() as uow:
+        found = uow.listener_state.kept_ms(["ehr/poll", "ehr/subscription"], "status")
+        assert found == {"ehr/poll": kept_ms}
+
+
 def test_old_values_are_forgotten_and_fresh_ones_stay(database_url: str) -> None:
     now = datetime(2026, 11, 26, tzinfo=UTC)
     times = iter([now - timedelta(days=8), now, now])
