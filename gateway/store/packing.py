@@ -20,7 +20,7 @@ from pathlib import Path
 
 #: Names of the function for SQL, see `teach`.
 UNPACKED = "nadi_unpacked"
-#: No AuditEvent is longer; what claims to be was made to fill the memory of whoever reads it.
+#: Longer AuditEvents are not packed; what claims to be was made to fill the memory of who reads it.
 MOST_BYTES = 16 * 2**20
 
 _MARK = b"\x01"
@@ -32,6 +32,8 @@ _PACKER = zlib.compressobj(1, zlib.DEFLATED, _RAW, 5, zlib.Z_DEFAULT_STRATEGY, _
 
 def packed(body: bytes) -> bytes:
     """Give the bytes to keep for an AuditEvent's JSON."""
+    if len(body) > MOST_BYTES:
+        return body
     packer = _PACKER.copy()
     return _MARK + packer.compress(body) + packer.flush()
 

@@ -79,6 +79,12 @@ def test_what_would_fill_the_memory_is_not_unpacked(monkeypatch: pytest.MonkeyPa
     assert unpacked(bomb) == bomb
 
 
+def test_what_is_longer_than_is_unpacked_is_not_packed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packing, "MOST_BYTES", len(SAYS) - 1)
+
+    assert unpacked(packed(SAYS)) == SAYS
+
+
 def test_an_audit_event_takes_less_than_a_quarter_of_its_bytes_in_sqlite(store: Store) -> None:
     record = note("Dr Rao")
     with store.write() as uow:
