@@ -233,7 +233,12 @@ def _waits_for_consents(nadi: Opened, uow: UnitOfWork, job: Job, delivery: Deliv
     route = site.route(job.route)
     if route is None or delivery is None or delivery.state is not DeliveryState.PENDING:
         return ""
-    return WAITS if route.source in lag(uow, site, began_ms=0).waits_ms else ""
+    behind = lag(uow, site, began_ms=0)
+    event = uow.events.get_many([job.event_id])[job.event_id]
+    # What was never tried and is due later was put off by a worker, which began later than this.
+    is_put_off = delivery.attempt == 0 and delivery.next_attempt_ms > uow.now_ms
+    is_held = behind.look_again_ms(event, route) is not None or is_put_off
+    return WAITS if is_held and route.source in behind.waits_ms else ""
 
 
 def _existing(uow: UnitOfWork, job_id: str) -> Job:

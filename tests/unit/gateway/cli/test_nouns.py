@@ -231,14 +231,17 @@ def test_a_dead_letter_is_put_back_with_its_job(run, nadi, work):
     assert again == [(delivery.id, "ehr")]
 
 
-def test_a_result_that_waits_for_consents_says_so(run, nadi, work):
-    failed(nadi, work[0], with_result=True)
-    run("jobs", "retry", work[0].id)
+def follow(nadi, poll):
     with nadi.store.read() as uow:
         text = uow.sites.current().yaml
     with nadi.store.write() as uow:
-        followed = "receive: [push, {poll: {types: [Consent]}}]"
-        uow.sites.apply(re.sub(r"receive: \[push\]", followed, text), "engineer")
+        uow.sites.apply(re.sub(r"receive: \[push\]", f"receive: [push, {poll}]", text), "engineer")
+
+
+def test_a_result_that_waits_for_consents_says_so(run, nadi, work):
+    failed(nadi, work[0], with_result=True)
+    run("jobs", "retry", work[0].id)
+    follow(nadi, "{poll: {types: [Consent]}}")
 
     before = json.loads(run("jobs", "show", work[0].id, "--json").stdout)["waits_for"]
     said = run("jobs", "show", work[0].id).stdout
@@ -248,6 +251,16 @@ def test_a_result_that_waits_for_consents_says_so(run, nadi, work):
 
     assert (before, after) == (WAITS, "")
     assert "what the EHR changed of Consents" in said
+
+
+def test_one_that_has_waited_long_enough_does_not_say_so(run, nadi, work):
+    failed(nadi, work[0], with_result=True)
+    run("jobs", "retry", work[0].id)
+    follow(nadi, "{poll: {types: [Consent], consents_wait_s: 0.001}}")
+
+    shown = json.loads(run("jobs", "show", work[0].id, "--json").stdout)
+
+    assert shown["waits_for"] == ""
 
 
 def test_cancelling_a_job_stops_its_result_too(run, nadi, work):
