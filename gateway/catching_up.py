@@ -5,7 +5,8 @@
 * What was received from the EHR then waits: its patient may have withdrawn her consent meanwhile.
   It waits until the feed says that it has caught up, and at most for as long as the site file says
   (`consents_wait_s`), counted from when it was received or from the start of the process that would
-  use it, whatever was later. After that it is judged by the consents that are here.
+  use it, whatever was later; what waits for an EHR that was away, from when the EHR is tried again.
+  After that it is judged by the consents that are here.
 * An EHR whose Consents are not followed is not waited for, and no emergency waits.
 """
 
@@ -50,15 +51,20 @@ class Lag:
     began_ms: int
     now_ms: int
 
-    def look_again_ms(self, event: Event, route: Route) -> int | None:
+    def look_again_ms(self, event: Event, route: Route, *, away_ms: int = 0) -> int | None:
         """Say when it is looked again whether an event still waits; None where it does not.
 
         The longer it has waited, the more rarely: thousands may wait for days.
+
+        Args:
+            event: What came.
+            route: Its route.
+            away_ms: Until when nothing was sent to the EHR, since it did not answer.
         """
         wait_ms = self.waits_ms.get(event.system)
         if wait_ms is None or route.breaks_glass:
             return None
-        begins = (event.received_ms, self.began_ms)
+        begins = (event.received_ms, self.began_ms, away_ms)
         waited = [self.now_ms - each for each in begins if each < self.now_ms + _AHEAD_MS]
         waited_ms = max(min(waited, default=wait_ms), 0)
         if waited_ms >= wait_ms:

@@ -7,7 +7,7 @@ is not claimed. It stays as it is, is looked at again later, and no attempt of i
 from collections.abc import Mapping, Sequence
 
 from gateway.catching_up import WAITS, Lag, lag
-from gateway.core.delivery import Delivery, DeliveryState
+from gateway.core.delivery import Circuit, Delivery, DeliveryState
 from gateway.core.jobs import Advance, BusinessStatus, Job, JobState
 from gateway.store.deliveries import Settlement
 from gateway.store.unit_of_work import UnitOfWork
@@ -26,7 +26,11 @@ def jobs_free(uow: UnitOfWork, ports: Ports, job_ids: Sequence[str]) -> Sequence
     if not behind.waits_ms:
         return job_ids
     ready = [each for each in uow.jobs.get_many(job_ids).values() if each.state is JobState.READY]
-    held = _held(uow, ports, behind, {each.id: each for each in ready})
+    site = ports.site()
+    # What was claimed before was put off, most often since its EHR did not answer.
+    again = [(each, site.route(each.route)) for each in ready if each.attempt]
+    tried: dict[str, str] = {each.id: route.source for each, route in again if route}
+    held = _held(uow, ports, behind, {each.id: each for each in ready}, tried)
     uow.jobs.advance([_put_off(each, held[each.id]) for each in ready if each.id in held])
     return [each for each in job_ids if each not in held]
 
@@ -48,7 +52,9 @@ def results_free(uow: UnitOfWork, ports: Ports, delivery_ids: Sequence[str]) -> 
         if each.state is DeliveryState.PENDING
     ]
     jobs = uow.jobs.get_many({each.job_id for each in pending})
-    held = _held(uow, ports, behind, {each.id: jobs[each.job_id] for each in pending})
+    belonging = {each.id: jobs[each.job_id] for each in pending}
+    tried = {each.id: each.system for each in pending}
+    held = _held(uow, ports, behind, belonging, tried)
     uow.deliveries.settle([_kept(each, held[each.id]) for each in pending if each.id in held])
     return [each for each in delivery_ids if each not in held]
 
@@ -57,16 +63,30 @@ def _behind(uow: UnitOfWork, ports: Ports) -> Lag:
     return lag(uow, ports.site(), began_ms=ports.began_ms)
 
 
-def _held(uow: UnitOfWork, ports: Ports, behind: Lag, jobs: Mapping[str, Job]) -> Mapping[str, int]:
-    """Give which wait, each by the job that it is or belongs to, and when it is looked again."""
-    site = ports.site()
+def _held(
+    uow: UnitOfWork, ports: Ports, behind: Lag, jobs: Mapping[str, Job], tried: Mapping[str, str]
+) -> Mapping[str, int]:
+    """Give which wait, and when it is looked again.
+
+    Args:
+        uow: The transaction that claims.
+        ports: The outside of the worker.
+        behind: Of which systems it is not known what changed.
+        jobs: What may wait: each by the job that it is or belongs to.
+        tried: The system of each that waits to be tried with it, which may have been away.
+    """
+    site, circuits = ports.site(), uow.deliveries.circuits()
     events = uow.events.get_many({job.event_id for job in jobs.values()})
-    return {
-        name: again_ms
-        for name, job in jobs.items()
-        if (route := site.route(job.route))
-        and (again_ms := behind.look_again_ms(events[job.event_id], route)) is not None
-    }
+    held: dict[str, int] = {}
+    for name, job in jobs.items():
+        route, circuit = site.route(job.route), circuits.get(tried.get(name, ""), Circuit())
+        if route is None:
+            continue  # who claims it finds that its route was removed
+        event = events[job.event_id]
+        again_ms = behind.look_again_ms(event, route, away_ms=circuit.open_until_ms)
+        if again_ms is not None:
+            held[name] = again_ms
+    return held
 
 
 def _put_off(job: Job, again_ms: int) -> Advance:

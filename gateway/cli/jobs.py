@@ -34,7 +34,7 @@ from gateway.cli.patients import record_search
 from gateway.cli.site_plan import stopped_routes
 from gateway.core import audit
 from gateway.core.clock import utc_now
-from gateway.core.delivery import Delivery, DeliveryState
+from gateway.core.delivery import Circuit, Delivery, DeliveryState
 from gateway.core.errors import (
     ConfigurationError,
     GatewayError,
@@ -237,7 +237,10 @@ def _waits_for_consents(nadi: Opened, uow: UnitOfWork, job: Job, delivery: Deliv
     event = uow.events.get_many([job.event_id])[job.event_id]
     # What was never tried and is due later was put off by a worker, which began later than this.
     is_put_off = delivery.attempt == 0 and delivery.next_attempt_ms > uow.now_ms
-    is_held = behind.look_again_ms(event, route) is not None or is_put_off
+    circuit = uow.deliveries.circuits().get(delivery.system, Circuit())
+    away_ms = circuit.open_until_ms if circuit.open_until_ms <= uow.now_ms else 0
+    again_ms = behind.look_again_ms(event, route, away_ms=away_ms)
+    is_held = again_ms is not None or is_put_off
     return WAITS if is_held and route.source in behind.waits_ms else ""
 
 

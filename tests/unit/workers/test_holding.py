@@ -237,6 +237,68 @@ def test_a_result_that_waited_for_its_ehr_is_not_sent_either(hospital: Hospital)
     assert len(hospital.ehr.results()) == 1
 
 
+def tried_after_an_outage(hospital: Hospital) -> None:
+    """Let a result wait for two hours for an EHR that is away; now it is back."""
+    caught_up(hospital)
+    hospital.push(observation())
+    hospital.infer()
+    hospital.ehr.away = EhrUnreachable()
+    hospital.deliver()
+    hospital.pass_time(7200)
+    with hospital.store.write() as uow:
+        uow.deliveries.circuit_failed("ehr", delay_s=30, is_asked=True)
+    hospital.pass_time(31)
+    hospital.ehr.away = None
+    hospital.ehr.calls.clear()
+    hospital.deliver()
+
+
+def test_a_result_that_waited_while_the_ehr_was_away_waits_for_what_it_changed_of_consents(
+    tmp_path: Path,
+) -> None:
+    hospital = Hospital(tmp_path, site=load_site(FOLLOWED.replace("RECEIVE", f"[push, {POLL}]")))
+    hospital.ports = replace(
+        hospital.ports, backoff=replace(hospital.ports.backoff, budget_s=86_400)
+    )
+    hospital.admit_patient()
+
+    tried_after_an_outage(hospital)
+
+    assert hospital.ehr.calls == []
+    hospital.push({**consent_of(version="2"), "status": "inactive"})
+    caught_up(hospital)
+    hospital.pass_time(30)
+    hospital.deliver()
+    assert (stands(hospital), hospital.ehr.results()) == (WITHDRAWN, [])
+
+
+def test_so_does_a_job_that_was_put_off_since_the_ehr_was_away(hospital: Hospital) -> None:
+    caught_up(hospital)
+    hospital.push(observation())
+    hospital.ehr.away = EhrUnreachable()
+    hospital.infer()
+    hospital.pass_time(1800)
+    with hospital.store.write() as uow:
+        uow.deliveries.circuit_failed("ehr", delay_s=30, is_asked=True)
+    hospital.pass_time(31)
+    hospital.ehr.away = None
+    hospital.ehr.calls.clear()
+
+    hospital.infer()
+
+    assert (stands(hospital), hospital.job().reason) == (QUEUED, WAITS)
+    assert hospital.ehr.calls == []
+
+
+def test_but_no_longer_than_the_site_says(hospital: Hospital) -> None:
+    tried_after_an_outage(hospital)
+
+    hospital.pass_time(WAIT_S)
+    hospital.deliver()
+
+    assert hospital.ehr.calls
+
+
 def test_a_withdrawal_that_is_caught_up_with_keeps_it_from_the_ehr(hospital: Hospital) -> None:
     caught_up(hospital)
     hospital.push(observation())
