@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 from joserfc.jwk import ECKey
 
-from adapters.authorization import Secret
+from adapters.authorization import GivenLogin, Secret
 from adapters.dicomweb import DicomWebClient
 from adapters.feeds.atom_client import AtomClient
 from adapters.feeds.bulk import BulkClient, Manifest
 from adapters.fhir_rest.client import FhirClient
-from adapters.fhir_rest.errors import EhrLoginFailed, EhrRefused
+from adapters.fhir_rest.errors import EhrLoginFailed, EhrRefused, EhrTimeout
 from adapters.sandbox.server import create_app
 from adapters.site import System, load_site
 from adapters.token_login import TokenLogin, TokenServerAway
@@ -105,6 +105,25 @@ def ehr(tmp_path: Path) -> Iterator[Guarded]:
         stack.callback(made.close)
         made.fhir.update("Patient/p1", json.dumps(PATIENT).encode())
         yield made
+
+
+class Slow(GivenLogin):
+    """A login whose server answers late."""
+
+    def header(self) -> str:
+        time.sleep(0.3)
+        return super().header()
+
+
+def test_nothing_is_sent_once_the_time_of_a_request_went_into_its_token(ehr: Guarded) -> None:
+    login = Slow(f"Bearer {ehr.server.token}")
+    hasty = FhirClient(ehr.base, login=login, timeout_s=0.2, max_response_bytes=10_000)
+
+    with pytest.raises(EhrTimeout):
+        hasty.create("Observation", RESULT)
+
+    hasty.close()
+    assert ehr.written() == 0
 
 
 REQUESTS: dict[str, Callable[[Guarded], Any]] = {
