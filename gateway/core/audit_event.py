@@ -59,6 +59,12 @@ class AuditEventMalformed(ProcessingError):
     issue_type = "security"
 
 
+class AuditEventChanged(AuditEventMalformed):
+    """An AuditEvent that is to be shown is not what was written."""
+
+    issue_type = "exception"
+
+
 class Outcome(StrEnum):
     """How a step ended (AuditEvent.outcome)."""
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from gateway.core.ledger_nodes import consistency_proof_from, inclusion_proof_from, root_from
-from gateway.store.packing import unpacked
+from gateway.store.packing import told
 from gateway.store.tables import audit_checkpoints, audit_events, audit_leaves, audit_nodes
 
 if TYPE_CHECKING:
@@ -40,9 +40,10 @@ class AuditProofs:
 
     def events_of(self, name: str) -> list[PlacedEvent]:
         """Give the AuditEvent of this id, else those of the job of this id, oldest first."""
-        columns = (audit_events.c.id, audit_events.c.patient_key, audit_events.c.body)
+        columns = audit_events.c
         query = (
-            sa.select(*columns, audit_leaves.c.leaf_index)
+            sa.select(columns.seq, columns.id, columns.patient_key, columns.body)
+            .add_columns(audit_leaves.c.leaf_index)
             .outerjoin(audit_leaves, audit_leaves.c.audit_seq == audit_events.c.seq)
             .order_by(audit_events.c.seq)
         )
@@ -88,4 +89,4 @@ class AuditProofs:
 
 
 def _placed(row: sa.Row[*tuple[Any, ...]]) -> PlacedEvent:
-    return PlacedEvent(row.id, row.patient_key, unpacked(row.body), row.leaf_index)
+    return PlacedEvent(row.id, row.patient_key, told(row.seq, row.body), row.leaf_index)

@@ -37,7 +37,7 @@ from gateway.core.errors import NotFound
 from gateway.core.working_hours import WorkingHours
 from gateway.store.audit_search import AuditFilter, AuditRow, search, within
 from gateway.store.identity import named_key
-from gateway.store.packing import unpacked
+from gateway.store.packing import told
 from gateway.store.patient_names import patients_named
 from gateway.store.tables import audit_events, audit_terms, events, models
 
@@ -227,7 +227,7 @@ class AuditQuestions:
             columns.job_id.in_(ids), columns.event.in_(kinds)
         )
         found = self._uow.connection.execute(query.order_by("seq"))
-        return [read_entry(seq, event, unpacked(body)) for seq, event, body in found]
+        return [read_entry(seq, event, told(seq, body)) for seq, event, body in found]
 
     def _refusals_by_reason(self, asked: Asked) -> Iterator[tuple[str, str, int, str]]:
         columns, (first, end) = audit_terms.c, _REFUSALS

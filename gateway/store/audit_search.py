@@ -17,7 +17,7 @@ from sqlalchemy.ext.compiler import compiles
 
 from gateway.core.audit_event import AGENT_SYSTEM
 from gateway.core.audit_terms import agent_term
-from gateway.store.packing import UNPACKED, unpacked
+from gateway.store.packing import UNPACKED, told
 from gateway.store.tables import (
     IS_RARE,
     IS_REFUSED,
@@ -160,7 +160,7 @@ def placed(connection: sa.Connection, wanted: AuditFilter, *, size: int) -> Iter
 
 
 def _row(row: sa.Row[*tuple[Any, ...]]) -> AuditRow:
-    return AuditRow(**{**row._mapping, "body": unpacked(row.body)})  # noqa: SLF001 - its documented name
+    return AuditRow(**{**row._mapping, "body": told(row.seq, row.body)})  # noqa: SLF001 - its documented name
 
 
 # Built once: a year has hundreds of spans.

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 from gateway.cli import verify_receipt
 from gateway.core.fhir import parse_resource
@@ -17,6 +18,7 @@ from tests.commands import Run
 from tests.installation import Installation, consent, creatinine, installation
 
 COMMAND = ("audit",)
+Words = tuple[str, ...]
 FORMATS = ("ndjson", "csv", "fhir-bundle")
 
 
@@ -182,3 +184,29 @@ def test_without_the_key_an_export_is_not_verified(run: Run, tmp_path: Path) -> 
 
     assert done.returncode == 2
     assert "--key" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "command",
+    [("search",), ("export", "--out", "x.ndjson"), ("patient", "Patient/p2"), ("prove", "{id}")],
+    ids=" ".join,
+)
+def test_an_entry_that_was_changed_is_named_where_it_was_to_be_shown(
+    nadi: Installation, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: Words
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    with nadi.store.read() as uow:
+        key = uow.sealer.patient_key("ehr", "Patient/p2")
+        [row] = uow.audit_log.search(AuditFilter(patient_key=key, event="receive"))
+        broken = "update audit_events set body = substr(body, 1, 50) where seq = :seq"
+        uow.connection.exec_driver_sql("drop trigger audit_events_refuses_update")
+        uow.connection.execute(sa.text(broken), {"seq": row.seq})
+        uow.connection.commit()
+    name = json.loads(row.body)["id"]
+
+    told = run(*(word.format(id=name) for word in command), code=1).stderr
+
+    assert f"AuditEvent {row.seq} is not what was written" in told
+    assert "nadi audit verify" in told
+    assert not list((tmp_path / "here").iterdir())

@@ -13,12 +13,13 @@ from hypothesis import strategies as st
 
 from gateway.core import audit
 from gateway.core.audit import AuditRecord, Source, Step
+from gateway.core.audit_event import AuditEventChanged
 from gateway.core.clock import new_id, to_ms
 from gateway.core.ledger import Frontier, leaf_hash, root
 from gateway.store import packing
 from gateway.store.audit_log import AuditFilter
 from gateway.store.engine import migrate
-from gateway.store.packing import packed, unpacked
+from gateway.store.packing import packed, told, unpacked
 from gateway.store.sealing import MasterKey, Sealer
 from gateway.store.tables import audit_events
 from gateway.store.unit_of_work import Store
@@ -70,6 +71,22 @@ def test_what_was_never_packed_is_read_as_it_lies_there(kept: object) -> None:
 )
 def test_what_can_t_be_unpacked_is_given_as_it_lies_there(kept: bytes) -> None:
     assert unpacked(kept) == kept
+
+
+@pytest.mark.parametrize(
+    "kept",
+    [b"", b"\x01", KEPT[:-1], KEPT + b"more", b"[]", b"{}", packed(b'{"id":"a"}'), "no JSON"],
+    ids=["nothing", "mark", "cut", "lengthened", "list", "empty", "no AuditEvent", "text"],
+)
+def test_who_is_to_be_shown_a_changed_audit_event_is_told_which_it_is(kept: object) -> None:
+    with pytest.raises(AuditEventChanged, match="AuditEvent 7 is not what was written.*verify"):
+        told(7, kept)
+
+
+def test_who_is_shown_an_audit_event_gets_it_to_the_byte() -> None:
+    body = note("Dr Rao").body
+
+    assert told(7, packed(body)) == told(7, body) == body
 
 
 def test_what_would_fill_the_memory_is_not_unpacked(monkeypatch: pytest.MonkeyPatch) -> None:
