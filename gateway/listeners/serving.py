@@ -1,6 +1,8 @@
 """The process of one kind of listener: its feeds as threads, following the site in force.
 
-* A feed begins, ends, or begins anew when the site that is applied says so; others go on.
+* A feed begins, ends, or begins anew when the site that is applied says so; others go on. It begins
+  anew with any change of its system, or of the system whose patients it has: who follows an EHR
+  asks where it was when the feed began.
 * A listener that fails is started again after a delay that doubles from 1 to 30 s; how it stands
   is told by `/health/ready`, `nadi doctor` and the metrics.
 * A stop lets every listener finish what it has in hand.
@@ -12,7 +14,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from adapters.site import LOOK_EVERY_S, Site, SiteWatch, name_of
+from adapters.site import LOOK_EVERY_S, Site, SiteWatch, System, name_of
 from adapters.site_feeds import Feed
 from gateway import heap, telemetry
 from gateway.core.audit import Source
@@ -98,16 +100,17 @@ class Feeds:
 
     def _follow(self) -> None:
         try:
-            feeds = self._around.site().feeds
+            site = self._around.site()
         except GatewayError:  # what is served goes on
             log.warning("site-unusable")
             return
-        wanted = {name: feed for name, feed in feeds.items() if feed.kind == self._kind}
+        feeds = site.feeds.items()
+        wanted = {name: _Told.of(feed, site) for name, feed in feeds if feed.kind == self._kind}
         serving = self._serving
-        self._end([name for name in serving if serving[name].desk.feed != wanted.get(name)])
-        for name, feed in wanted.items():
+        self._end([name for name in serving if serving[name].told != wanted.get(name)])
+        for name, told in wanted.items():
             if name not in serving:
-                serving[name] = _Serving(self._desk(feed), self._make)
+                serving[name] = _Serving(told, self._desk(told.feed), self._make)
 
     def _end(self, names: list[str]) -> None:
         ending = [self._serving.pop(name) for name in names]
@@ -135,10 +138,24 @@ class Feeds:
         )
 
 
+@dataclass(frozen=True)
+class _Told:
+    """What a site says of a feed: what it was begun with."""
+
+    feed: Feed
+    system: System | None
+    speaks_for: System | None
+
+    @classmethod
+    def of(cls, feed: Feed, site: Site) -> "_Told":
+        return cls(feed, site.system(feed.system), site.system(feed.speaks_for))
+
+
 class _Serving:
     """One feed and its thread."""
 
-    def __init__(self, desk: Desk, make: Make) -> None:
+    def __init__(self, told: _Told, desk: Desk, make: Make) -> None:
+        self.told = told
         self.desk = desk
         self.stop = threading.Event()
         self._make = make

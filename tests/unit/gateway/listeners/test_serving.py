@@ -26,6 +26,7 @@ class Listening:
     """Listeners that do nothing but say so."""
 
     running: list[int] = field(default_factory=list)
+    begun: int = 0
     failing: bool = False
 
     def __call__(self, desk: Desk) -> "Toy":
@@ -42,6 +43,7 @@ class Toy:
             raise ProcessingError("The port is taken.")
         port = self.desk.feed.entry.port
         self.all.running.append(port)
+        self.all.begun += 1
         self.desk.standing.up(f"port {port}")
         self.desk.count("taken")
         stop.wait()
@@ -101,6 +103,36 @@ def test_a_feed_is_served_and_begins_anew_when_its_settings_change(served: Serve
 
     until(lambda: served.listening.running == [2576])
     until(lambda: served.stands() == [("lab/mllp", "up", "port 2576")])
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        ("http://ehr.test/fhir", "http://new.test/fhir"),
+        ("{kind: none}", '{kind: bearer, token: "env:NADI_T"}'),
+    ],
+    ids=["address", "login"],
+)
+def test_a_feed_begins_anew_when_the_ehr_moves_or_wants_another_login(
+    served: Served, changed: tuple[str, str]
+):
+    until(lambda: served.listening.begun == 1)
+
+    before, after = changed
+    assert before in FED_SITE
+    served.site = load_site(FED_SITE.replace(before, after, 1))
+
+    until(lambda: served.listening.begun == 2)
+    until(lambda: served.listening.running == [2575])
+
+
+def test_a_feed_goes_on_when_a_site_changes_nothing_of_its_systems(served: Served):
+    until(lambda: served.listening.begun == 1)
+
+    served.site = replace(load_site(FED_SITE), version=2, routes=())
+    time.sleep(1.2)
+
+    assert served.listening.begun == 1
 
 
 def test_a_feed_ends_with_the_site_that_wanted_it_and_all_end_with_the_process(served: Served):
