@@ -6,6 +6,7 @@
 * It ends with 0 when done, 1 when the thing checked is not so or can't be done, 2 for wrong usage.
 """
 
+import errno
 import functools
 import getpass
 import os
@@ -40,6 +41,8 @@ EXIT_NOT_SO = 1
 EXIT_USAGE = 2
 #: As a shell has it for what Ctrl-C ended.
 EXIT_INTERRUPTED = 130
+
+_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 DataDir = Annotated[
     Path | None,
@@ -119,7 +122,12 @@ def explained(command: Callable[P, R]) -> Callable[P, R]:
                 return command(*args, **kwargs)
         except GatewayError as error:
             fail(error.message)
-        except BrokenPipeError:
+        except OSError as error:
+            if error.errno in _NO_ROOM:
+                where = f"{error.filename}: " if error.filename else ""
+                fail(f"{where}The disk is full. Make room, then try again.")
+            if not isinstance(error, BrokenPipeError):
+                raise
             # `nadi … | head`: whoever read has seen enough; spare the flush at exit a second try.
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
             raise typer.Exit(EXIT_NOT_SO) from None

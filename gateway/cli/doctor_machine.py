@@ -10,7 +10,7 @@ from gateway.cli.machine import SLOW_FSYNC_MS, ClockState, clock_state, time_fsy
 from models.runtime import cpu_kernel_class, needs_exact_int8
 
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
-_GIB = 2**30
+_GIB, _MIB = 2**30, 2**20
 _ENOUGH_DISK_BYTES = 5 * _GIB
 _LEAST_DISK_BYTES = _GIB // 2
 _ROOM = "Make room, or put the data folder on a larger disk."
@@ -34,7 +34,7 @@ def modes(folder: Path) -> Finding:
 def disk_space(folder: Path) -> Finding:
     """Check that there is room for events to come."""
     free = shutil.disk_usage(folder).free
-    says = f"{free / _GIB:.1f} GiB free"
+    says = f"{free / _GIB:.1f} GiB free" if free >= _GIB else f"{free // _MIB} MiB free"
     if free < _LEAST_DISK_BYTES:
         return Finding("disk space", Verdict.FAILED, f"{says}; soon events are refused. {_ROOM}")
     if free < _ENOUGH_DISK_BYTES:
@@ -44,7 +44,11 @@ def disk_space(folder: Path) -> Finding:
 
 def disk_speed(folder: Path) -> Finding:
     """Measure how long the disk takes to make a small write durable: the floor of every 2xx."""
-    fsync = time_fsync(folder)
+    try:
+        fsync = time_fsync(folder)
+    except OSError as error:
+        says = f"Nothing can be written there: {error.strerror}. {_ROOM}"
+        return Finding("disk speed", Verdict.FAILED, says)
     says = (
         f"fsync takes {fsync.median_ms:.1f} ms "
         f"(median of {fsync.tries}, worst {fsync.worst_ms:.1f} ms)"

@@ -71,7 +71,7 @@ def told(seq: int, kept: object) -> bytes:
     """
     body = unpacked(kept)
     try:
-        is_whole = _ELEMENTS <= orjson.loads(body).keys()
+        is_whole = orjson.loads(body).keys() >= _ELEMENTS
     except (ValueError, AttributeError):
         is_whole = False
     if not is_whole:

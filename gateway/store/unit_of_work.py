@@ -5,6 +5,7 @@ repository per noun. Audit records are collected and inserted just before the co
 change without its audit can't be written.
 """
 
+import sqlite3
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -293,6 +294,7 @@ class UnitOfWork:
 
 # PostgreSQL: serialization_failure, deadlock_detected.
 _CONFLICTS = frozenset({"40001", "40P01"})
+_DISK_FULL = "53100"
 
 
 def _explained(error: DBAPIError | PoolTimeout) -> GatewayError:
@@ -303,4 +305,12 @@ def _explained(error: DBAPIError | PoolTimeout) -> GatewayError:
         return StoreConflict(f"Another transaction was there first ({name}); try again.")
     if isinstance(error, DataError):
         return StoreRefused(f"The database can't hold this content ({name}).")
+    if _is_full(error):
+        return StoreUnavailable("The disk of the database is full: make room there.")
     return StoreUnavailable(f"The database did not do its part ({name}); try again.")
+
+
+def _is_full(error: DBAPIError | PoolTimeout) -> bool:
+    told = getattr(error, "orig", None)
+    is_sqlite_full = getattr(told, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
+    return is_sqlite_full or getattr(told, "sqlstate", None) == _DISK_FULL

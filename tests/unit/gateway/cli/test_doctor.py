@@ -3,13 +3,16 @@
 import json
 import shutil
 import sqlite3
+from pathlib import Path
 
 import pytest
+import typer
 from typer.testing import CliRunner
 
 from gateway.cli import doctor
+from gateway.cli.context import EXIT_NOT_SO, explained
 from gateway.cli.doctor import Verdict, examine
-from gateway.cli.doctor_machine import modes
+from gateway.cli.doctor_machine import disk_speed, modes
 from gateway.cli.main import app
 from gateway.cli.models_installed import installed
 from gateway.cli.prepare import prepare_data
@@ -158,3 +161,23 @@ def test_scripts_get_json_and_an_exit_code(tmp_path):
 
     assert shown.exit_code == 1
     assert json.loads(shown.stdout)[0]["verdict"] == "failed"
+
+
+def test_a_disk_that_takes_nothing_is_a_failure_and_not_the_end_of_the_examination(tmp_path):
+    found = disk_speed(tmp_path / "gone")
+
+    assert found.verdict is Verdict.FAILED
+    assert found.says.startswith("Nothing can be written there: No such file or directory. Make")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has a disk that is always full")
+def test_a_command_that_finds_the_disk_full_says_so_and_shows_no_traceback(capsys):
+    @explained
+    def command() -> None:
+        Path("/dev/full").write_text("x", encoding="utf-8")
+
+    with pytest.raises(typer.Exit) as ended:
+        command()
+
+    assert ended.value.exit_code == EXIT_NOT_SO
+    assert "The disk is full. Make room, then try again." in capsys.readouterr().err

@@ -79,7 +79,7 @@ def test_what_can_t_be_unpacked_is_given_as_it_lies_there(kept: bytes) -> None:
     ids=["nothing", "mark", "cut", "lengthened", "list", "empty", "no AuditEvent", "text"],
 )
 def test_who_is_to_be_shown_a_changed_audit_event_is_told_which_it_is(kept: object) -> None:
-    with pytest.raises(AuditEventChanged, match="AuditEvent 7 is not what was written.*verify"):
+    with pytest.raises(AuditEventChanged, match=r"AuditEvent 7 is not what was written.*verify"):
         told(7, kept)
 
 

@@ -90,6 +90,21 @@ def test_a_database_that_is_away_is_told_without_its_words(tmp_path):
     store.close()
 
 
+def test_a_disk_that_is_full_is_told_as_such(sqlite_url: str):
+    store = Store(sqlite_url, Sealer(MASTER))
+
+    with pytest.raises(StoreUnavailable, match="disk of the database is full"):
+        _fill(store)
+    store.close()
+
+
+def _fill(store: Store) -> None:
+    """Write more than a file takes that may not grow: SQLite says the same of a full disk."""
+    with store.write() as uow:
+        uow.connection.exec_driver_sql("pragma max_page_count = 1")
+        uow.listener_state.put("lab/mllp", {"key": "x" * 2_000_000})
+
+
 def test_the_first_master_key_of_a_database_stays_the_only_one(store: Store, database_url: str):
     other = Store(database_url, Sealer(MasterKey(bytes(32))))
     store.check_key()
