@@ -129,11 +129,13 @@ def deliver(delivery_ids: Sequence[str], ports: Ports) -> int:
 
 
 def _claim(delivery_ids: Sequence[str], ports: Ports) -> list[Delivery]:
+    site = ports.site()
     # On disk before anything is sent: the attempt is what tells that it may be there already.
     with ports.store.write() as uow:
         passing: list[str] = []
-        waiting = uow.deliveries.pending_by_system(results_free(uow, ports, delivery_ids))
-        lease = lease_ms(ports, ports.site(), waiting.keys())
+        free = results_free(uow, site, delivery_ids, began_ms=ports.began_ms)
+        waiting = uow.deliveries.pending_by_system(free)
+        lease = lease_ms(ports, site, waiting.keys())
         for system, ids in waiting.items():
             passage = uow.deliveries.pass_through(system, lease_ms=lease)
             if passage is not Passage.NONE:
@@ -358,8 +360,7 @@ def _unreached(batch: _Batch, parcel: _Parcel, fate: NotReached) -> _Outcome:
     """Plan the next attempt, unless the result has grown too old."""
     delivery, backoff = parcel.delivery, batch.ports.backoff
     # A person who retries a job gives its result the whole budget anew.
-    since_ms = max(delivery.created_ms, parcel.job.updated_ms)
-    age_s = (batch.round.now_ms - since_ms) / 1000
+    age_s = (batch.round.now_ms - max(delivery.created_ms, parcel.job.updated_ms)) / 1000
     if backoff.is_spent(age_s - longest_wait_s(batch.round.site, parcel.event.system)):
         reason = f"Given up after {delivery.attempt} attempts; the last: {fate.said}"
         return _given_up(batch, parcel, fate.error, reason)
@@ -376,8 +377,7 @@ def _unreached(batch: _Batch, parcel: _Parcel, fate: NotReached) -> _Outcome:
         next_attempt_ms=batch.round.now_ms + int(delay_s * 1000),
     )
     telemetry.count_delivery_attempt(delivery.system, "retry")
-    reason = f"The EHR did not take it: {fate.said}"
-    end = _End("fail", BusinessStatus.DELIVERY_PENDING, reason)
+    end = _End("fail", BusinessStatus.DELIVERY_PENDING, f"The EHR did not take it: {fate.said}")
     records = (_consent(batch, parcel), _sent(batch, parcel, end))
     return _Outcome(settlement, None, tuple(r for r in records if r is not None))
 

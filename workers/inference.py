@@ -112,9 +112,10 @@ def _put_back(claimed: Sequence[Job], ports: Ports) -> list[Advance]:
 
 
 def _claim(job_ids: Sequence[str], ports: Ports) -> list[Job]:
+    site = ports.site()
     # A claim lost with the machine's power is a job that is ready: it need not wait for the disk.
     with ports.store.write(is_durable=False) as uow:
-        free = jobs_free(uow, ports, job_ids)
+        free = jobs_free(uow, site, job_ids, began_ms=ports.began_ms)
         return uow.jobs.claim(free, ports.owner, lease_ms=ports.lease_ms)
 
 

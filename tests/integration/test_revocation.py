@@ -80,12 +80,17 @@ def about_to_be_claimed(here: Ward) -> None:
     assert here.infer() == 0
 
 
+def after_the_claim_began(here: Ward, point: str) -> None:
+    """Withdraw at a seam that is passed after the claim began; the site is read before."""
+    here.hooks.at("write", lambda: here.hooks.at(point, here.revoke_beside))
+
+
 def infer_with(point: str) -> Callable[[Ward], None]:
     """Withdraw when the worker that infers passes a seam."""
 
     def run(here: Ward) -> None:
         here.admit()
-        here.hooks.at(point, here.revoke_beside)
+        after_the_claim_began(here, point)
         assert here.infer() == 1
 
     return run
@@ -124,7 +129,7 @@ def deliver_with(point: str) -> Callable[[Ward], None]:
     def run(here: Ward) -> None:
         here.admit()
         here.infer()
-        here.hooks.at(point, here.revoke_beside)
+        after_the_claim_began(here, point)
         assert here.deliver() == 1
 
     return run
