@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from adapters.loinc import is_checked, said_of
 from adapters.site_model import LocalCode
@@ -67,13 +68,24 @@ def _parse_csv(
     return rows, problems
 
 
-def _read_row(row: Mapping[str, str | None], *, at: tuple[str, int]) -> LocalCode | list[Problem]:
+def _read_row(row: Mapping[str, Any], *, at: tuple[str, int]) -> LocalCode | list[Problem]:
+    more = row.get("")
+    if isinstance(more, list) and any(more):
+        return [Problem(*at, 1, "", "has more columns than the first line: is a comma too many?")]
     known = {key: (row.get(key) or "").strip() for key in ("system", "code", "loinc")}
     try:
         code = LocalCode(**known)
     except ValidationError as error:
         issues = error.errors(include_url=False, include_input=False, include_context=False)
-        return [Problem(*at, 1, str(issue["loc"][0]), issue["msg"]) for issue in issues]
+        return [Problem(*at, 1, str(issue["loc"][0]), _words(issue, known)) for issue in issues]
     if not is_checked(code.loinc):
         return [Problem(*at, 1, "loinc", said_of(code.loinc))]
     return code
+
+
+def _words(issue: ErrorDetails, row: Mapping[str, str]) -> str:
+    key = str(issue["loc"][0])
+    if not row[key]:
+        return "is empty"
+    is_pattern = issue["type"] == "string_pattern_mismatch"
+    return "must be a LOINC code, such as 2160-0" if is_pattern and key == "loinc" else issue["msg"]

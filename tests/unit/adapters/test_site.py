@@ -276,6 +276,25 @@ def test_a_wrong_row_of_a_csv_file_is_named(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("row", "says"),
+    [
+        ("urn:lab,UREA,urea", "loinc: must be a LOINC code, such as 2160-0"),
+        ("urn:lab,UREA,", "loinc: is empty"),
+        ("urn:lab,,2160-0", "code: is empty"),
+        ("urn:lab,NA,,2951-2", "has more columns than the first line: is a comma too many?"),
+    ],
+    ids=["no code", "no loinc", "no local code", "comma"],
+)
+def test_a_wrong_row_of_a_csv_file_is_told_in_plain_words(tmp_path, row, says):
+    (tmp_path / "codes.csv").write_text(f"system,code,loinc\n{row}\nurn:lab,K,2823-3,,\n")
+
+    with pytest.raises(SiteInvalid) as caught:
+        load_site(f"{SITE}codes: {{csv: codes.csv}}\n", folder=tmp_path)
+
+    assert [str(each).partition(":2:1: ")[2] for each in caught.value.problems] == [says]
+
+
+@pytest.mark.parametrize(
     ("rows", "mapped"),
     [("A,718-7\nA,2160-0\n", ""), ("A,718-7\n", 'map: [{code: A, loinc: "718-7"}]')],
     ids=["twice in the file", "in the file and in the map"],
