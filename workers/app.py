@@ -107,11 +107,11 @@ def _prepare(**_: object) -> None:
     telemetry.configure("worker-" + "+".join(sorted(queues)), settings)
     mine = ports()
     source = _source(mine)
+    budget_s = settings.retry_budget_s + _longest_wait_s(mine)
     with mine.store.write() as uow:
         record_start(uow, source, MASTER)
         if INFER_QUEUE in queues:
             lost = uow.jobs.held_by(mine.owner)
-            budget_s = settings.retry_budget_s + _longest_wait_s(mine)
             changes = rescue(lost, now_ms=uow.now_ms, budget_s=budget_s)
             put_back(uow, changes, source)
         if DELIVER_QUEUE in queues:

@@ -231,9 +231,9 @@ class Relay:
             is_needed = bool(uow.jobs.expired()) or uow.deliveries.lost() > 0
         if not is_needed:
             return
+        budget_s = ports.settings.retry_budget_s + longest_wait_s(self._site())
         with ports.store.write() as uow:
             lost = uow.jobs.expired()
-            budget_s = ports.settings.retry_budget_s + longest_wait_s(self._site())
             changes = rescue(lost, now_ms=uow.now_ms, budget_s=budget_s)
             put_back(uow, changes, ports.source)
             freed = uow.deliveries.rescue()
