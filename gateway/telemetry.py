@@ -35,6 +35,7 @@ from prometheus_client import (
 from prometheus_client.multiprocess import MultiProcessCollector
 from structlog.typing import EventDict, Processor, WrappedLogger
 
+from gateway import metric_files
 from gateway.levels import Levels, LevelsCollector
 from gateway.settings import Settings
 
@@ -233,6 +234,7 @@ def _adopt_crashes() -> None:
 
 # --- Metrics --------------------------------------------------------------------------------
 
+metric_files.keep_room()
 _registry = CollectorRegistry()
 ProcessCollector(registry=_registry)
 
