@@ -127,7 +127,7 @@ def test_an_ehr_that_can_only_be_read_gets_its_results_by_hl7_v2(hospital: Hospi
         to = OruDestination(
             host="127.0.0.1", port=receiver.port, tls=None, addressed=TO, patients_of="ehr"
         )
-        senders = {Rung.HL7V2_ORU: OruSender(to, ehr.read, timeout_s=2)}
+        senders = {Rung.HL7V2_ORU: OruSender(to, ehr.read, timeout_s=10)}
         recipient = ladder_recipient(ehr, EhrAbilities(ehr), senders=senders)
         hospital.ehrs.known = FakeConnection(ehr, None, recipient)
         ehr.put(her())

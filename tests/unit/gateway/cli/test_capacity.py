@@ -134,7 +134,7 @@ def test_the_beds_of_a_rush_hour_come_back(count):
         ({"available_bytes": 600 * MIB}, "memory", Fitness.TIGHT),
         ({"available_bytes": 300 * MIB}, "memory", Fitness.NOT_ENOUGH),
         ({"disk_free_bytes": 100 * MIB}, "disk space", Fitness.NOT_ENOUGH),
-        ({"disk_free_bytes": 40 * GIB}, "disk space", Fitness.TIGHT),
+        ({"disk_free_bytes": 20 * GIB}, "disk space", Fitness.TIGHT),
         ({"disk_free_bytes": 100 * GIB}, "disk space", Fitness.ENOUGH),
         ({"fsync": Fsync(80.0, 200.0, 9)}, "disk speed", Fitness.TIGHT),
         ({"clock": ClockState.NOT_KEPT}, "clock", Fitness.TIGHT),
