@@ -57,8 +57,9 @@ def bring_forward(uow: "UnitOfWork", by_ms: int) -> int:
 
 def _moves(now_ms: int, by_ms: int) -> Iterator[sa.Update]:
     yield _sooner(jobs.c.available_ms, now_ms, by_ms).where(jobs.c.state == JobState.READY)
+    # What is in flight is due again at its old moment when its worker dies.
     yield _sooner(deliveries.c.next_attempt_ms, now_ms, by_ms).where(
-        deliveries.c.state == DeliveryState.PENDING
+        deliveries.c.state.in_((DeliveryState.PENDING, DeliveryState.IN_FLIGHT))
     )
     yield _sooner(retractions.c.next_attempt_ms, now_ms, by_ms).where(
         retractions.c.state == "pending"

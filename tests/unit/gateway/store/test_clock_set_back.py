@@ -4,12 +4,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 from gateway.core.audit import Source
 from gateway.core.clock import to_ms
 from gateway.core.delivery import Circuit
 from gateway.store.clock_set_back import LONGEST_LEASE_MS, bring_forward, newest_moment_ms
 from gateway.store.jobs import rescue
+from gateway.store.tables import deliveries
 from tests.hospital import LEASE_MS, Hospital, away, busy, observation
 from workers.rescue import put_back
 
@@ -106,6 +108,23 @@ def test_a_job_whose_worker_dies_after_the_clock_was_set_back_runs_again_at_once
         put_back(uow, rescue(lost, now_ms=uow.now_ms, budget_s=3600), Source("site", "relay"))
 
     assert hospital.infer() == 1
+
+
+def test_a_result_whose_worker_dies_after_the_clock_was_set_back_is_due_again_at_once(
+    hospital: Hospital,
+) -> None:
+    hospital.push(observation(at=hospital.now))
+    hospital.infer()
+    with hospital.store.write() as uow:
+        ids = uow.connection.scalars(sa.select(deliveries.c.id)).all()
+        uow.deliveries.claim(ids, "dead", lease_ms=LEASE_MS)
+    set_back(hospital)
+    hospital.pass_time(LONGEST_LEASE_MS / 1000 + 1)
+
+    with hospital.store.write() as uow:
+        assert uow.deliveries.rescue() == 1
+
+    assert hospital.deliver() == 1
 
 
 def test_a_lease_that_a_clock_of_today_may_have_given_is_left_alone(hospital: Hospital) -> None:
