@@ -22,6 +22,7 @@ from pathlib import Path
 import orjson
 
 from gateway.core.audit_event import AuditEventChanged
+from gateway.store.verification_report import as_bytes
 
 #: Names of the function for SQL, see `teach`.
 UNPACKED = "nadi_unpacked"
@@ -48,7 +49,7 @@ def packed(body: bytes) -> bytes:
 
 def unpacked(kept: object) -> bytes:
     """Give an AuditEvent's JSON from what is kept, whatever type that was turned into."""
-    raw = bytes(kept) if isinstance(kept, bytes | memoryview) else str(kept).encode()
+    raw = as_bytes(kept)
     if raw[:1] != _MARK:
         return raw
     unpacker = zlib.decompressobj(_RAW, zdict=_DICTIONARY)

@@ -48,6 +48,9 @@ from gateway.store.verification_times import TimesVerifier
 if TYPE_CHECKING:
     from gateway.store.unit_of_work import UnitOfWork
 
+#: A leaf and its AuditEvent, or one of these that has no leaf.
+Leaf = Mapping[str, Any]
+
 FILE = "checkpoint file"
 
 _LOG_ONLY = (
@@ -107,7 +110,7 @@ class LogVerifier:
         frontier, last_seq = Frontier(), 0
         query = sa.text(_LEAVES if self._checks_events else _BARE_LEAVES)
         result = self._connection.execute(query, execution_options={"yield_per": _BATCH})
-        batches = result.partitions(_BATCH)
+        batches = ([_opened(row) for row in each] for each in result.mappings().partitions(_BATCH))
         for batch in batches:
             self._progress("audit events", frontier.size, total)
             digests = _digests(batch, frontier.size, last_seq)
@@ -121,18 +124,17 @@ class LogVerifier:
             else:
                 self._check_batch(batch)
                 frontier = self._grow(frontier, digests)
-            last_seq = batch[-1].audit_seq
+            last_seq = batch[-1]["audit_seq"]
         self._progress("audit events", total, total)
         return frontier
 
-    def _check_batch(self, batch: Sequence[sa.Row[Any]]) -> None:
+    def _check_batch(self, batch: Sequence[Leaf]) -> None:
         self.report.count("audit events", len(batch))
         if self._checks_events:
             for row in batch:
-                values = dict(row._mapping)  # noqa: SLF001 - its documented name
-                self._check_event(values)
-                self._tags.check(values)
-                self._times.add(row.leaf_index, row.audit_seq, row.recorded_ms)
+                self._check_event(row)
+                self._tags.check(row)
+                self._times.add(row["leaf_index"], row["audit_seq"], row["recorded_ms"])
 
     def _grow(self, frontier: Frontier, leaves: Sequence[bytes]) -> Frontier:
         """Append leaf hashes, stopping at every size that a checkpoint commits to."""
@@ -146,11 +148,9 @@ class LogVerifier:
             done += count
         return frontier
 
-    def _walk_singly(
-        self, batch: Sequence[sa.Row[Any]], frontier: Frontier, last_seq: int
-    ) -> Frontier:
+    def _walk_singly(self, batch: Sequence[Leaf], frontier: Frontier, last_seq: int) -> Frontier:
         """Name what is odd; the tree ends where a leaf is missing."""
-        for row in (dict(each._mapping) for each in batch):  # noqa: SLF001 - as above
+        for row in batch:
             index, seq = row["leaf_index"], row["audit_seq"]
             if index != frontier.size:
                 what = f"leaf {frontier.size} is missing before it"
@@ -166,12 +166,12 @@ class LogVerifier:
             frontier = self._grow(frontier, (self._leaf(row),))
         return frontier
 
-    def _go_on(self, rest: Iterable[sa.Row[Any]]) -> None:
+    def _go_on(self, rest: Iterable[Leaf]) -> None:
         """Compare what stands after a gap with its own leaf: it is on record all the same."""
         for row in rest:
-            self._leaf(dict(row._mapping))  # noqa: SLF001 - as above
+            self._leaf(row)
 
-    def _leaf(self, row: Mapping[str, Any]) -> bytes:
+    def _leaf(self, row: Leaf) -> bytes:
         """Check one AuditEvent against its leaf; give the leaf hash that its bytes have."""
         self.report.count("audit events")
         index, seq = row["leaf_index"], row["audit_seq"]
@@ -183,7 +183,7 @@ class LogVerifier:
         if self._checks_events:
             self._check_event(row)
             self._times.add(index, seq, row["recorded_ms"])
-        digest = leaf_hash(unpacked(row["body"]))
+        digest = leaf_hash(row["body"])
         if digest != row["leaf_hash"]:
             self._check_moved(index, seq, digest)
         elif self._checks_events:
@@ -201,10 +201,10 @@ class LogVerifier:
                 what, kind = f"its AuditEvent is that of leaf {other}", Kind.REORDERED
         self.report.found("audit_leaves", index, what, seq, kind=kind, leaf=index)
 
-    def _check_event(self, row: Mapping[str, Any]) -> None:
+    def _check_event(self, row: Leaf) -> None:
         seq, found = row["seq"], self.report.found
         try:
-            record = read_record(unpacked(row["body"]))
+            record = read_record(row["body"])
         except AuditEventMalformed:
             found("audit_events", seq, "its body is not what was written", seq)
             return
@@ -224,7 +224,7 @@ class LogVerifier:
         """Look at what has no leaf yet, and for what is not there at all."""
         last = self._scalar("select coalesce(max(audit_seq), 0) from audit_leaves")
         waiting = 0
-        for row in self._rows(_UNPLACED):
+        for row in map(_opened, self._rows(_UNPLACED)):
             waiting += 1
             self.report.count("audit events")
             if self._checks_events:
@@ -337,15 +337,21 @@ def verify(
     return log.report
 
 
-def _digests(batch: Sequence[sa.Row[Any]], size: int, last_seq: int) -> list[bytes] | None:
+def _opened(row: Mapping[Any, Any]) -> Leaf:
+    """Give a row with its AuditEvent unpacked, once for all who look; None where it is gone."""
+    kept = row["body"]
+    return {**row, "body": None if kept is None else unpacked(kept)}
+
+
+def _digests(batch: Sequence[Leaf], size: int, last_seq: int) -> list[bytes] | None:
     """Give the leaf hashes of a batch in which all is as it should be; None where it is not."""
-    if any(type(row.body) is not bytes for row in batch):
+    if any(row["body"] is None for row in batch):
         return None
-    digests = [leaf_hash(unpacked(row.body)) for row in batch]
-    seqs = [last_seq, *(row.audit_seq for row in batch)]
+    digests = [leaf_hash(row["body"]) for row in batch]
+    seqs = [last_seq, *(row["audit_seq"] for row in batch)]
     fits = (
-        digests == [row.leaf_hash for row in batch]
-        and [row.leaf_index for row in batch] == list(range(size, size + len(batch)))
+        digests == [row["leaf_hash"] for row in batch]
+        and [row["leaf_index"] for row in batch] == list(range(size, size + len(batch)))
         and all(itertools.starmap(operator.lt, itertools.pairwise(seqs)))
     )
     return digests if fits else None

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from gateway.store.audit_tags import AuditTags
-from gateway.store.packing import unpacked
 from gateway.store.verification_report import Kind, Verification, as_bytes
 
 if TYPE_CHECKING:
@@ -26,7 +25,7 @@ class TagVerifier:
         leaf, tag = row.get("leaf_index"), row["tag"]
         is_well = self._tags.may_be_placed if leaf is None else self._tags.is_true
         tag = None if tag is None else as_bytes(tag)
-        if not is_well(row["seq"], row["id"], unpacked(row["body"]), tag):
+        if not is_well(row["seq"], row["id"], as_bytes(row["body"]), tag):
             self._tell(row["seq"], leaf)
 
     def _tell(self, seq: int, leaf: int | None) -> None:
